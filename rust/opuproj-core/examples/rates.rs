@@ -1,0 +1,68 @@
+//! How fast each kernel of this CPU is, one thread: `cargo run --release --example rates`.
+//!
+//! Bare keystream, the fused field of one vector, writing panels, and multiplying them, in 10⁹ bytes (entries' parts) or
+//! multiply-adds a second: median of several alternating rounds.
+
+use std::time::Instant;
+
+use opuproj_core::kernel::{Kernel, Product, SignedColumns};
+use opuproj_core::transmission::Transmission;
+
+const ROUNDS: usize = 9;
+
+fn main() {
+    println!("{:>9} {:>10} {:>10} {:>10} {:>10} {:>12}", "", "keystream", "field", "panel", "multiply", "field/stream");
+    for kernel in Kernel::available() {
+        let t = Transmission::new(1);
+        let columns = kernel.panel_columns();
+        let index: Vec<u64> = (0..columns as u64).collect();
+        let sign: Vec<u8> = index.iter().map(|j| if j % 3 == 0 { 128 } else { 0 }).collect();
+        let blocks = kernel.panel_blocks().max(8);
+        let mut panel = vec![0; 16 * columns * blocks];
+        let mut field = vec![0; 16 * 64];
+        let n_vectors = 96;
+        let x = vec![1i8; n_vectors * columns];
+        let mut sums = vec![0; n_vectors * 16 * blocks];
+        let mut rates = [const { Vec::new() }; 4];
+        for _ in 0..ROUNDS {
+            rates[0].push(rate(1 << 20, || {
+                std::hint::black_box(kernel.keystream(&t, 1 << 20));
+            }));
+            rates[1].push(rate(field.len() * columns, || {
+                kernel.field(&t, SignedColumns { index: &index, sign: &sign }, 0, &mut field);
+            }));
+            rates[2].push(rate(panel.len(), || kernel.panel(&t, &index, 0, &mut panel)));
+            rates[3].push(rate(panel.len() * n_vectors, || {
+                kernel.multiply(Product {
+                    panel: &panel,
+                    columns,
+                    x: &x,
+                    x_stride: columns,
+                    n_vectors,
+                    sums: &mut sums,
+                    sums_stride: 16 * blocks,
+                });
+            }));
+        }
+        let [keystream, field, panel, multiply] = rates.map(|mut rates| {
+            rates.sort_by(f64::total_cmp);
+            rates[ROUNDS / 2] / 1e9
+        });
+        println!(
+            "{:>9} {keystream:>10.2} {field:>10.2} {panel:>10.2} {multiply:>10.1} {:>12.2}",
+            kernel.isa(),
+            field / keystream
+        );
+    }
+}
+
+/// Units of work a second, over about 20 ms of it.
+fn rate(units: usize, mut work: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut times = 0;
+    while start.elapsed().as_millis() < 20 {
+        work();
+        times += 1;
+    }
+    (units * times) as f64 / start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,300 @@
+//! The inner loops: one file an instruction set, one contract for all, the same integers from each.
+//!
+//! A [`Kernel`] value proves that this CPU has its instructions, which is what makes its methods safe to call. It does
+//! three things, always for a run of consecutive row blocks and a list of columns:
+//!
+//! * [`field`](Kernel::field): Tx for one vector, without storing any of T: generate and sum in registers;
+//! * [`panel`](Kernel::panel): write a panel of T as bytes, in a layout that is this kernel's own affair;
+//! * [`multiply`](Kernel::multiply): such a panel times many int8 vectors.
+//!
+//! Sums are int32 and wrap. They are exact because no true sum can leave int32: see [`MAX_NONZEROS`].
+
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use std::fmt;
+
+use crate::transmission::{BLOCK_COMPONENTS, MAX_MAGNITUDE, Transmission};
+
+/// The most nonzeros a vector may have: this many entries of the largest magnitude still fit an int32 sum.
+pub const MAX_NONZEROS: u64 = (i32::MAX / MAX_MAGNITUDE) as u64;
+
+/// Row blocks per tile are a multiple of this: what the kernels unroll over.
+pub const TILE_BLOCKS: usize = 8;
+
+/// Columns of T with the sign of the input on each: one sparse ternary vector.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedColumns<'a> {
+    /// The columns, in any order.
+    pub index: &'a [u64],
+    /// 0 where the input is +1, 128 where it is −1: the bit that turns a keystream byte's sign.
+    pub sign: &'a [u8],
+}
+
+/// An instruction set that a kernel is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// AVX-512 for generating and AMX tiles for multiplying.
+    Amx,
+    /// AVX-512 F, BW, VL, VBMI, VNNI with VAES and GFNI.
+    Avx512,
+    /// AVX2 with AES-NI.
+    Avx2,
+    /// Any CPU; hardware AES where the `aes` crate finds it.
+    Portable,
+}
+
+impl Isa {
+    /// Every instruction set, best first.
+    pub const ALL: [Self; 4] = [Self::Amx, Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// The name that users choose it by.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Amx => "amx",
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// The instruction set of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The inner loops on one instruction set that this CPU has.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel(Inner);
+
+#[derive(Clone, Copy, Debug)]
+enum Inner {
+    #[cfg(target_arch = "x86_64")]
+    Amx(amx::Amx),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    Portable(portable::Portable),
+}
+
+/// Calls the same method of whichever kernel this is.
+macro_rules! dispatch {
+    ($kernel:expr, $inner:ident => $call:expr) => {
+        match $kernel.0 {
+            #[cfg(target_arch = "x86_64")]
+            Inner::Amx($inner) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Inner::Avx512($inner) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Inner::Avx2($inner) => $call,
+            Inner::Portable($inner) => $call,
+        }
+    };
+}
+
+impl Kernel {
+    /// The kernel of `isa`, if this CPU (and its operating system) can run it.
+    #[must_use]
+    pub fn new(isa: Isa) -> Option<Self> {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => amx::Amx::new().map(Inner::Amx),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::Avx512::new().map(Inner::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::Avx2::new().map(Inner::Avx2),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Amx | Isa::Avx512 | Isa::Avx2 => None,
+            Isa::Portable => Some(Inner::Portable(portable::Portable)),
+        }
+        .map(Self)
+    }
+
+    /// The AMX kernel on a CPU that may lack AMX, for tests that emulate its six tile instructions.
+    ///
+    /// Gives `None` where the CPU lacks the AVX-512 half.
+    ///
+    /// # Safety
+    ///
+    /// The process must carry out AMX tile instructions, in hardware or by a handler of the illegal-instruction trap.
+    #[cfg(target_arch = "x86_64")]
+    #[doc(hidden)]
+    #[must_use]
+    pub unsafe fn amx_unchecked() -> Option<Self> {
+        // SAFETY: the caller promises that tile instructions are carried out.
+        unsafe { amx::Amx::new_unchecked() }.map(|amx| Self(Inner::Amx(amx)))
+    }
+
+    /// The best kernel of this CPU.
+    ///
+    /// # Panics
+    ///
+    /// Never: the portable kernel runs anywhere.
+    #[must_use]
+    pub fn best() -> Self {
+        Isa::ALL.into_iter().find_map(Self::new).expect("the portable kernel runs anywhere")
+    }
+
+    /// Every kernel of this CPU, best first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Isa::ALL.into_iter().filter_map(Self::new)
+    }
+
+    /// The instruction set it is written for.
+    #[must_use]
+    pub fn isa(self) -> Isa {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Inner::Amx(_) => Isa::Amx,
+            #[cfg(target_arch = "x86_64")]
+            Inner::Avx512(_) => Isa::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Inner::Avx2(_) => Isa::Avx2,
+            Inner::Portable(_) => Isa::Portable,
+        }
+    }
+
+    /// Adds Tx to `sums`, for the rows of `sums.len() / 16` row blocks from `row_block` on.
+    ///
+    /// # Panics
+    ///
+    /// If the columns have not one sign each, or `sums` is not a whole number of [`TILE_BLOCKS`] blocks.
+    pub fn field(self, t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
+        assert_eq!(x.index.len(), x.sign.len(), "one sign a column");
+        assert!(sums.len().is_multiple_of(TILE_BLOCKS * BLOCK_COMPONENTS), "whole tiles of row blocks");
+        dispatch!(self, kernel => kernel.field(t, x, row_block, sums));
+    }
+
+    /// Writes T at `columns` for `panel.len() / (16 · columns.len())` row blocks from `row_block` on.
+    ///
+    /// # Panics
+    ///
+    /// If the number of columns is no multiple of [`column_multiple`](Self::column_multiple), or the panel is not a whole
+    /// number of [`panel_blocks`](Self::panel_blocks) row blocks.
+    pub fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
+        assert!(columns.len().is_multiple_of(self.column_multiple()), "whole groups of columns");
+        assert!(
+            columns.is_empty() || panel.len().is_multiple_of(self.panel_blocks() * BLOCK_COMPONENTS * columns.len()),
+            "whole panels"
+        );
+        if !columns.is_empty() {
+            dispatch!(self, kernel => kernel.panel(t, columns, row_block, panel));
+        }
+    }
+
+    /// Adds (T + bias)·x to the sums of each vector, for a panel that [`panel`](Self::panel) wrote from `columns` columns.
+    ///
+    /// Vector v is `x[v · x_stride..][..columns]`, and its sums `sums[v · sums_stride..]`, a block's 16 after the other.
+    ///
+    /// # Panics
+    ///
+    /// If a vector or its sums reach beyond the slices.
+    pub fn multiply(self, product: Product<'_>) {
+        product.check(self);
+        if product.columns > 0 && product.n_vectors > 0 {
+            dispatch!(self, kernel => kernel.multiply(product));
+        }
+    }
+
+    /// What its panels add to every entry of T: sums must begin at −bias·Σx.
+    #[must_use]
+    pub fn bias(self) -> i32 {
+        dispatch!(self, kernel => kernel.bias())
+    }
+
+    /// Columns of a panel are a multiple of this.
+    #[must_use]
+    pub fn column_multiple(self) -> usize {
+        dispatch!(self, kernel => kernel.column_multiple())
+    }
+
+    /// Row blocks of a panel, and the columns that it had best have so as to stay in cache.
+    #[must_use]
+    pub fn panel_blocks(self) -> usize {
+        dispatch!(self, kernel => kernel.panel_blocks())
+    }
+
+    /// The columns that a panel had best have, so that it stays in cache while it is multiplied.
+    #[must_use]
+    pub fn panel_columns(self) -> usize {
+        dispatch!(self, kernel => kernel.panel_columns())
+    }
+
+    /// The time of one multiply-add in a panel over that of generating one entry: what decides between one vector at a
+    /// time and panels.
+    #[must_use]
+    pub fn multiply_cost(self) -> f64 {
+        dispatch!(self, kernel => kernel.multiply_cost())
+    }
+
+    /// Runs `work` compiled for this instruction set: for plain loops that the compiler vectorises.
+    #[inline]
+    pub fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
+        dispatch!(self, kernel => kernel.vectorize(work))
+    }
+
+    /// Generates `n_bytes` of bare keystream in registers and folds it, for the benchmarks' upper limit.
+    #[must_use]
+    pub fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
+        dispatch!(self, kernel => kernel.keystream(t, n_bytes))
+    }
+}
+
+/// A panel of T times a batch of int8 vectors: the arguments of [`Kernel::multiply`].
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The panel.
+    pub panel: &'a [u8],
+    /// Its columns.
+    pub columns: usize,
+    /// The vectors.
+    pub x: &'a [i8],
+    /// From one vector to the next.
+    pub x_stride: usize,
+    /// How many vectors.
+    pub n_vectors: usize,
+    /// Where the sums are added.
+    pub sums: &'a mut [i32],
+    /// From one vector's sums to the next one's.
+    pub sums_stride: usize,
+}
+
+impl Product<'_> {
+    /// The row blocks of the panel.
+    fn n_blocks(&self) -> usize {
+        self.panel.len() / (BLOCK_COMPONENTS * self.columns)
+    }
+
+    /// What the unchecked loads and stores of the kernels rest on.
+    fn check(&self, kernel: Kernel) {
+        if self.columns == 0 || self.n_vectors == 0 {
+            return;
+        }
+        assert!(self.columns.is_multiple_of(kernel.column_multiple()), "whole groups of columns");
+        assert_eq!(self.panel.len() % (kernel.panel_blocks() * BLOCK_COMPONENTS * self.columns), 0, "whole panels");
+        let reach = |stride: usize, last: usize| {
+            (self.n_vectors - 1).checked_mul(stride).and_then(|start| start.checked_add(last)).expect("in range")
+        };
+        assert!(reach(self.x_stride, self.columns) <= self.x.len(), "vectors within x");
+        assert!(reach(self.sums_stride, self.n_blocks() * BLOCK_COMPONENTS) <= self.sums.len(), "sums within range");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Every kernel against the scalar definition, bit for bit, at awkward sizes.
+
+use super::*;
+use crate::transmission::gaussian;
+
+/// Sizes around every unit that a kernel unrolls over or cuts by.
+const AWKWARD: [usize; 22] = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 639, 641, 1023, 1025];
+
+fn columns(count: usize) -> Vec<u64> {
+    (0..count as u64).map(|k| k.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (k % 60)).collect()
+}
+
+/// −1, 0 and 1 without a period.
+fn inputs(count: usize, salt: u64) -> Vec<i8> {
+    (0..count as u64).map(|j| ((j * (j + 1) / 2 + j / 5 + salt * (j / 3)) % 3) as i8 - 1).collect()
+}
+
+fn definition(t: &Transmission, row_block: u64, n_blocks: usize, columns: &[u64], x: &[i8]) -> Vec<i32> {
+    (0..n_blocks as u64)
+        .flat_map(|block| {
+            let mut sums = [0; BLOCK_COMPONENTS];
+            for (&column, &x) in columns.iter().zip(x) {
+                for (sum, byte) in sums.iter_mut().zip(t.block(row_block + block, column)) {
+                    *sum += i32::from(gaussian(byte)) * i32::from(x);
+                }
+            }
+            sums
+        })
+        .collect()
+}
+
+#[test]
+fn field_agrees_with_the_definition() {
+    let t = Transmission::new(0x0123_4567_89ab_cdef);
+    for kernel in Kernel::available() {
+        for count in AWKWARD {
+            let index = columns(count);
+            let x: Vec<i8> = inputs(count, 1).into_iter().map(|x| if x < 0 { -1 } else { 1 }).collect();
+            let sign: Vec<u8> = x.iter().map(|&x| if x < 0 { 128 } else { 0 }).collect();
+            for (row_block, n_blocks) in [(0, 8), (5, 16), (1 << 40, 8)] {
+                let mut sums: Vec<i32> = (0..(n_blocks * BLOCK_COMPONENTS) as i32).collect();
+                kernel.field(&t, SignedColumns { index: &index, sign: &sign }, row_block, &mut sums);
+                let expected: Vec<i32> =
+                    (0..).zip(definition(&t, row_block, n_blocks, &index, &x)).map(|(i, sum)| i + sum).collect();
+                assert_eq!(sums, expected, "{} with {count} columns", kernel.isa());
+            }
+        }
+    }
+}
+
+fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize) {
+    let t = Transmission::new(77);
+    let count = count.next_multiple_of(kernel.column_multiple());
+    let (row_block, n_blocks) = (3, kernel.panel_blocks().max(TILE_BLOCKS));
+    let columns = columns(count);
+    let (x_stride, sums_stride) = (count + 3, n_blocks * BLOCK_COMPONENTS + 5);
+    let mut x = Vec::new();
+    for v in 0..n_vectors {
+        x.extend(inputs(x_stride, v as u64));
+    }
+    let mut panel = vec![0; n_blocks * BLOCK_COMPONENTS * count];
+    kernel.panel(&t, &columns, row_block, &mut panel);
+    let mut sums = vec![0; n_vectors * sums_stride];
+    for v in 0..n_vectors {
+        let total: i32 = x[v * x_stride..][..count].iter().map(|&x| i32::from(x)).sum();
+        sums[v * sums_stride..][..n_blocks * BLOCK_COMPONENTS].fill(-kernel.bias() * total);
+    }
+    let (x_slice, sums_slice) = (&x[..], &mut sums[..]);
+    kernel.multiply(Product {
+        panel: &panel,
+        columns: count,
+        x: x_slice,
+        x_stride,
+        n_vectors,
+        sums: sums_slice,
+        sums_stride,
+    });
+    for v in 0..n_vectors {
+        let (found, untouched) = sums[v * sums_stride..][..sums_stride].split_at(n_blocks * BLOCK_COMPONENTS);
+        let expected = definition(&t, row_block, n_blocks, &columns, &x[v * x_stride..][..count]);
+        assert_eq!(found, expected, "{}: {count} columns, vector {v} of {n_vectors}", kernel.isa());
+        assert!(untouched.iter().all(|&sum| sum == 0), "nothing is written beside the sums");
+    }
+}
+
+#[test]
+fn panels_multiply_to_the_definition() {
+    for kernel in Kernel::available() {
+        for count in AWKWARD {
+            product_agrees(kernel, count, 5);
+        }
+        for n_vectors in [0, 1, 2, 3, 4, 6, 7, 8, 12, 13, 15, 16, 17, 31, 32, 33, 49] {
+            product_agrees(kernel, 68, n_vectors);
+        }
+    }
+}
+
+/// A panel of nothing but the largest entry, times the most nonzeros that are accepted: the sums must not overflow,
+/// neither in int32 nor in what a kernel sums in between.
+#[test]
+fn the_largest_sums_fit() {
+    for kernel in Kernel::available() {
+        let columns = kernel.panel_columns().next_multiple_of(kernel.column_multiple());
+        let panel = vec![(MAX_MAGNITUDE + kernel.bias()) as u8; kernel.panel_blocks() * BLOCK_COMPONENTS * columns];
+        for x in [1i8, -1] {
+            let mut sums = vec![0i32; kernel.panel_blocks() * BLOCK_COMPONENTS];
+            sums.fill((-i64::from(kernel.bias()) * i64::from(x) * MAX_NONZEROS as i64) as i32);
+            let mut left = MAX_NONZEROS as usize;
+            while left > 0 {
+                let used = left.min(columns);
+                let mut inputs = vec![0; columns];
+                inputs[..used].fill(x);
+                let n_sums = sums.len();
+                kernel.multiply(Product {
+                    panel: &panel,
+                    columns,
+                    x: &inputs,
+                    x_stride: columns,
+                    n_vectors: 1,
+                    sums: &mut sums,
+                    sums_stride: n_sums,
+                });
+                left -= used;
+            }
+            let largest = i32::from(x) * MAX_MAGNITUDE * MAX_NONZEROS as i32;
+            assert!(sums.iter().all(|&sum| sum == largest), "{}", kernel.isa());
+        }
+    }
+}
+
+/// The fused path cannot be handed entries, so it gets a vector whose entries all have the largest magnitude and the same
+/// sign: columns are searched for where one component of T is ±100.
+#[test]
+fn the_largest_entries_add_up_in_a_fused_field() {
+    let t = Transmission::new(3);
+    let (mut index, mut sign) = (Vec::new(), Vec::new());
+    for column in 0..400_000 {
+        let (re, _) = t.entry(0, column);
+        if i32::from(re.abs()) == MAX_MAGNITUDE {
+            index.push(column);
+            sign.push(if re < 0 { 128 } else { 0 });
+        }
+    }
+    assert!(index.len() > 1000);
+    for kernel in Kernel::available() {
+        let mut sums = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
+        kernel.field(&t, SignedColumns { index: &index, sign: &sign }, 0, &mut sums);
+        assert_eq!(sums[0], MAX_MAGNITUDE * index.len() as i32, "{}", kernel.isa());
+    }
+}
+
+#[test]
+fn the_largest_seed_row_and_column_are_entries_like_any_other() {
+    let t = Transmission::new(u64::MAX);
+    let index = [u64::MAX, 0, u64::MAX - 1];
+    let row_block = (1 << 61) - TILE_BLOCKS as u64;
+    let expected = definition(&t, row_block, TILE_BLOCKS, &index, &[1, -1, 1]);
+    for kernel in Kernel::available() {
+        let mut sums = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
+        kernel.field(&t, SignedColumns { index: &index, sign: &[0, 128, 0] }, row_block, &mut sums);
+        assert_eq!(sums[..], expected, "{}", kernel.isa());
+    }
+}

@@ -1,0 +1,47 @@
+//! What bounds a projection from above, measured: the bare keystream, and the bare multiplication of a panel in cache.
+//!
+//! Benchmarks time both in the same run as the projection, so that ratios hold on a machine whose speed drifts.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use crate::kernel::{Kernel, Product};
+use crate::transmission::{BLOCK_COMPONENTS, Transmission};
+
+/// Vectors that the panel is multiplied with: whole tiles and whole unrollings of every kernel.
+const VECTORS: usize = 96;
+
+/// The time of generating `n_bytes` bytes of ARS4x32-7, one entry's part each, without using them.
+#[must_use]
+pub fn keystream(kernel: Kernel, n_bytes: u64) -> Duration {
+    let t = Transmission::new(black_box(1));
+    let start = Instant::now();
+    black_box(kernel.keystream(&t, n_bytes));
+    start.elapsed()
+}
+
+/// The time of `n` multiply-adds of a panel with vectors, both in cache, without generating the panel.
+#[must_use]
+pub fn multiply(kernel: Kernel, n: u64) -> Duration {
+    let columns = kernel.panel_columns().next_multiple_of(kernel.column_multiple());
+    let per_vector = kernel.panel_blocks() * BLOCK_COMPONENTS;
+    let mut panel = vec![0; per_vector * columns];
+    let index: Vec<u64> = (0..columns as u64).collect();
+    kernel.panel(&Transmission::new(1), &index, 0, &mut panel);
+    let x: Vec<i8> = (0..VECTORS * columns).map(|k| (k % 3) as i8 - 1).collect();
+    let mut sums = vec![0; VECTORS * per_vector];
+    let start = Instant::now();
+    for _ in 0..n.div_ceil((panel.len() * VECTORS) as u64) {
+        kernel.multiply(Product {
+            panel: &panel,
+            columns,
+            x: &x,
+            x_stride: columns,
+            n_vectors: VECTORS,
+            sums: &mut sums,
+            sums_stride: per_vector,
+        });
+    }
+    black_box(&sums);
+    start.elapsed()
+}

@@ -1,0 +1,177 @@
+//! The inputs of a group of vectors in the two forms that kernels multiply: lists of signed columns, or int8 rows over the
+//! columns that any of the vectors uses.
+//!
+//! Both come in chunks of bounded memory: a chunk covers a range of the planes' words, for all vectors of the group.
+
+use std::ops::Range;
+
+use crate::kernel::{Kernel, SignedColumns};
+use crate::ternary::{TernaryBatch, WORD};
+
+/// Nonzeros in a chunk of lists: 9 bytes each.
+pub(crate) const LIST_CAPACITY: usize = 1 << 20;
+
+/// Bytes of int8 inputs in a chunk of rows.
+pub(crate) const ROWS_CAPACITY: usize = 16 << 20;
+
+/// Words that a chunk may span: their union is kept meanwhile.
+const SPAN: usize = 1 << 20;
+
+/// How the inputs of a group are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Each vector's own nonzeros: what is generated follows them.
+    Lists,
+    /// All vectors over the union of their nonzero columns: each entry of T is generated once for all of them.
+    Rows,
+}
+
+/// Consecutive vectors of a batch that are multiplied together.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) vectors: Range<usize>,
+    pub(crate) form: Form,
+    /// Columns that are generated for each row: of all lists, or of the union.
+    pub(crate) columns: u64,
+}
+
+/// The inputs of a group over part of the columns.
+#[derive(Debug)]
+pub(crate) enum Chunk {
+    Lists { index: Vec<u64>, sign: Vec<u8>, ends: Vec<usize> },
+    Rows { columns: Vec<u64>, stride: usize, inputs: Vec<i8> },
+}
+
+impl Chunk {
+    /// The signed columns of the group's vector `v`, in a chunk of lists.
+    pub(crate) fn list<'a>(index: &'a [u64], sign: &'a [u8], ends: &[usize], v: usize) -> SignedColumns<'a> {
+        let range = if v == 0 { 0 } else { ends[v - 1] }..ends[v];
+        SignedColumns { index: &index[range.clone()], sign: &sign[range] }
+    }
+}
+
+/// Splits a batch into groups of at most `most` vectors and chooses the cheaper form for each.
+pub(crate) fn groups(batch: &TernaryBatch, kernel: Kernel, most: usize) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for start in (0..batch.n_rows()).step_by(most) {
+        let vectors = start..batch.n_rows().min(start + most);
+        let nonzeros: Vec<u64> = vectors
+            .clone()
+            .map(|row| {
+                let (positive, negative) = batch.counts(row);
+                positive + negative
+            })
+            .collect();
+        let total: u64 = nonzeros.iter().sum();
+        let n_vectors = vectors.len() as f64;
+        if n_vectors > 1.0 {
+            let union: u64 =
+                (0..batch.row_words()).map(|word| u64::from(union_of(batch, &vectors, word).count_ones())).sum();
+            // A panel's entry is written, read back and multiplied; a list's is generated and summed in registers.
+            let rows_cost = union as f64 * (1.2 + kernel.multiply_cost() * n_vectors);
+            if rows_cost < total as f64 {
+                groups.push(Group { vectors, form: Form::Rows, columns: union });
+                continue;
+            }
+        }
+        // As many vectors as fit one chunk together; one alone may take several.
+        let mut first = start;
+        let mut columns = 0;
+        for (row, &count) in vectors.clone().zip(&nonzeros) {
+            if row > first && columns + count > LIST_CAPACITY as u64 {
+                groups.push(Group { vectors: first..row, form: Form::Lists, columns });
+                (first, columns) = (row, 0);
+            }
+            columns += count;
+        }
+        groups.push(Group { vectors: first..vectors.end, form: Form::Lists, columns });
+    }
+    groups
+}
+
+/// The range of words after `start` whose columns fit one chunk.
+pub(crate) fn span(batch: &TernaryBatch, group: &Group, start: usize) -> Range<usize> {
+    let capacity = match group.form {
+        Form::Lists => LIST_CAPACITY,
+        Form::Rows => ROWS_CAPACITY / group.vectors.len(),
+    };
+    let mut columns = 0;
+    let mut end = start;
+    while end < batch.row_words().min(start + SPAN) {
+        columns += match group.form {
+            Form::Lists => group.vectors.clone().map(|row| used(batch, row, end).count_ones() as usize).sum(),
+            Form::Rows => union_of(batch, &group.vectors, end).count_ones() as usize,
+        };
+        if columns > capacity && end > start {
+            break;
+        }
+        end += 1;
+    }
+    start..end
+}
+
+/// The lists of a group over a span of words.
+pub(crate) fn lists(batch: &TernaryBatch, group: &Group, words: Range<usize>) -> Chunk {
+    let (mut index, mut sign, mut ends) = (Vec::new(), Vec::new(), Vec::with_capacity(group.vectors.len()));
+    if words.len() == batch.row_words() {
+        index.reserve_exact(group.columns as usize);
+        sign.reserve_exact(group.columns as usize);
+    }
+    for row in group.vectors.clone() {
+        let (positive, negative) = batch.row(row);
+        for word in words.clone() {
+            let mut left = positive[word] | negative[word];
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                index.push((word * WORD) as u64 + u64::from(bit));
+                sign.push(((negative[word] >> bit) as u8 & 1) << 7);
+                left &= left - 1;
+            }
+        }
+        ends.push(index.len());
+    }
+    Chunk::Lists { index, sign, ends }
+}
+
+/// The columns that a group uses in a span of words, and the words that hold them.
+pub(crate) fn union(batch: &TernaryBatch, group: &Group, words: Range<usize>) -> (Vec<u64>, Vec<u64>) {
+    let union: Vec<u64> = words.clone().map(|word| union_of(batch, &group.vectors, word)).collect();
+    let mut columns = Vec::with_capacity(union.iter().map(|word| word.count_ones() as usize).sum());
+    for (word, &used) in words.zip(&union) {
+        let mut left = used;
+        while left != 0 {
+            columns.push((word * WORD) as u64 + u64::from(left.trailing_zeros()));
+            left &= left - 1;
+        }
+    }
+    (union, columns)
+}
+
+/// One vector's inputs over the columns of `union`, as int8; what is left of `out` stays as it is.
+pub(crate) fn gather(batch: &TernaryBatch, row: usize, words: Range<usize>, union: &[u64], out: &mut [i8]) {
+    let (positive, negative) = batch.row(row);
+    let mut at = 0;
+    for (word, &used) in words.zip(union) {
+        if used == u64::MAX {
+            batch.expand(row, word..word + 1, &mut out[at..at + WORD]);
+            at += WORD;
+        } else {
+            let mut left = used;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                out[at] = ((positive[word] >> bit) & 1) as i8 - ((negative[word] >> bit) & 1) as i8;
+                at += 1;
+                left &= left - 1;
+            }
+        }
+    }
+}
+
+fn used(batch: &TernaryBatch, row: usize, word: usize) -> u64 {
+    let (positive, negative) = batch.row(row);
+    positive[word] | negative[word]
+}
+
+fn union_of(batch: &TernaryBatch, vectors: &Range<usize>, word: usize) -> u64 {
+    vectors.clone().fold(0, |union, row| union | used(batch, row, word))
+}

@@ -1,0 +1,468 @@
+//! A batch of ternary vectors through T: groups of vectors, tiles of rows, threads, progress and cancellation.
+//!
+//! One group of vectors at a time, its inputs are laid out in chunks (see [`operand`]); threads then take tiles of rows from
+//! a queue, sum the tile's field over the chunk, and read it out into the tile's own part of the output. Most groups
+//! fit one chunk. Where they do not, the sums of a *stripe* of tiles are kept from chunk to chunk.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::kernel::{Kernel, MAX_NONZEROS, Product, SignedColumns, TILE_BLOCKS};
+use crate::operand::{self, Chunk, Form, Group};
+use crate::pool;
+use crate::readout::{self, Mode, Real, Reference};
+use crate::ternary::TernaryBatch;
+use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
+
+/// How often the caller is asked whether to go on.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Bytes of sums that a tile may have: they live in a second-level cache.
+const TILE_SUMS: usize = 512 << 10;
+
+/// Bytes of sums that a stripe may have.
+const STRIPE_SUMS: usize = 16 << 20;
+
+/// Bytes that the tiles of all threads may have together.
+const ALL_TILE_SUMS: usize = 16 << 20;
+
+/// The most row blocks of a tile, so that threads stay equally busy and results come in whole cache lines.
+const MOST_BLOCKS: usize = 64;
+
+/// The most vectors of a group: generating T once for so many costs a tenth of multiplying it.
+const MOST_VECTORS: usize = 1024;
+
+/// Columns of a list that are summed before the next look at the clock; they stay in a first-level cache.
+const LIST_RUN: usize = 2048;
+
+/// Entries of T worth the waking of another thread.
+const ENTRIES_PER_THREAD: u64 = 1 << 20;
+
+/// The rows of T that are projected on, and how.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    /// The matrix.
+    pub transmission: Transmission,
+    /// What is read.
+    pub mode: Mode,
+    /// The rows of T, one output each.
+    pub rows: Range<u64>,
+    /// The inner loops.
+    pub kernel: Kernel,
+    /// Threads to use, the caller's among them; at least 1.
+    pub threads: usize,
+}
+
+/// Why a projection did not take place, or not to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The caller's `poll` said so.
+    Cancelled,
+    /// This vector has more than [`MAX_NONZEROS`] nonzeros.
+    TooManyNonzeros(usize),
+}
+
+impl Projection {
+    /// Projects a batch.
+    ///
+    /// Vector v goes to `outputs[v]`, as many numbers as there are rows times [`Mode::parts`].
+    /// About every 50 ms `poll` is called, on the calling thread, with the part of the work that is done; the projection
+    /// stops soon after it says `false`, and the outputs are then half written.
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or a vector has too many nonzeros.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one output of that size for each vector.
+    pub fn run<T: Real>(
+        &self,
+        batch: &TernaryBatch,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        let width = (self.rows.end - self.rows.start) as usize * self.mode.parts();
+        assert_eq!(outputs.len(), batch.n_rows(), "one output a vector");
+        assert!(outputs.iter().all(|output| output.len() == width), "one result a row");
+        if batch.n_rows() == 0 || width == 0 {
+            return Ok(());
+        }
+        for vector in 0..batch.n_rows() {
+            let (positive, negative) = batch.counts(vector);
+            if positive + negative > MAX_NONZEROS {
+                return Err(Stopped::TooManyNonzeros(vector));
+            }
+        }
+        let groups = operand::groups(batch, self.kernel, self.most_vectors());
+        let n_blocks = self.blocks().end - self.blocks().start;
+        let total = groups.iter().map(|group| self.work(group.form, group.vectors.len(), group.columns) * n_blocks);
+        let watch = Watch { total: total.sum(), done: AtomicU64::new(0), cancelled: AtomicBool::new(false) };
+        let mut lead = Lead { watch: &watch, poll, last: Instant::now() };
+        for group in &groups {
+            let layout = self.layout(group);
+            self.run_group(batch, group, &layout, &mut outputs[group.vectors.clone()], &watch, &mut lead);
+            if watch.cancelled.load(Relaxed) {
+                return Err(Stopped::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    fn run_group<T: Real>(
+        &self,
+        batch: &TernaryBatch,
+        group: &Group,
+        layout: &Layout,
+        outputs: &mut [&mut [T]],
+        watch: &Watch,
+        lead: &mut Lead<'_, '_>,
+    ) {
+        let whole = operand::span(batch, group, 0).end == batch.row_words();
+        let stripe_tiles = if whole { layout.n_tiles } else { (STRIPE_SUMS / (4 * layout.tile_sums)).max(1) };
+        let mut kept = vec![0; if whole { 0 } else { stripe_tiles.min(layout.n_tiles) * layout.tile_sums }];
+        let mut rests: Vec<&mut [T]> = outputs.iter_mut().map(|output| &mut **output).collect();
+        for stripe in (0..layout.n_tiles).step_by(stripe_tiles) {
+            let tiles = stripe..layout.n_tiles.min(stripe + stripe_tiles);
+            let mut word = 0;
+            loop {
+                let words = operand::span(batch, group, word);
+                let (first, last) = (word == 0, words.end == batch.row_words());
+                word = words.end;
+                let chunk = self.chunk(batch, group, words, layout, watch, lead);
+                let mut sums = kept.chunks_mut(layout.tile_sums);
+                let queue = Mutex::new(tiles.clone().map(|tile| Tile {
+                    blocks: self.tile_blocks(layout, tile),
+                    rows: self.tile_rows(layout, tile),
+                    sums: sums.next(),
+                    outputs: if last { self.cut(layout, tile, &mut rests) } else { Vec::new() },
+                }));
+                let work = |keep_on: &mut dyn FnMut() -> bool| {
+                    let mut scratch = Scratch::default();
+                    while let Some(mut tile) = next(&queue) {
+                        let mut own = std::mem::take(&mut scratch.sums);
+                        let sums = if let Some(kept) = tile.sums.take() {
+                            kept
+                        } else {
+                            own.resize(layout.tile_sums, 0);
+                            &mut own[..]
+                        };
+                        let sums = &mut sums[..layout.n_vectors * tile.n_sums()];
+                        if first {
+                            self.begin(batch, group, sums);
+                        }
+                        if !self.add(&chunk, &tile, sums, &mut scratch, keep_on, watch) {
+                            return;
+                        }
+                        if last {
+                            self.read_out(&mut tile, sums, &mut scratch);
+                        }
+                        scratch.sums = own;
+                    }
+                };
+                pool::share(
+                    layout.threads - 1,
+                    || work(&mut || !watch.cancelled.load(Relaxed)),
+                    || {
+                        work(&mut || lead.keep_on());
+                    },
+                );
+                if last || watch.cancelled.load(Relaxed) {
+                    break;
+                }
+            }
+            if watch.cancelled.load(Relaxed) {
+                return;
+            }
+        }
+    }
+
+    /// Lays out the inputs over a span of words.
+    fn chunk(
+        &self,
+        batch: &TernaryBatch,
+        group: &Group,
+        words: Range<usize>,
+        layout: &Layout,
+        watch: &Watch,
+        lead: &mut Lead<'_, '_>,
+    ) -> Chunk {
+        if group.form == Form::Lists {
+            return operand::lists(batch, group, words);
+        }
+        let (union, mut columns) = operand::union(batch, group, words.clone());
+        // The inputs there stay 0, so the entries of any column will do.
+        columns.resize(columns.len().next_multiple_of(self.kernel.column_multiple()), 0);
+        let stride = columns.len();
+        let mut inputs = vec![0; stride * group.vectors.len()];
+        if stride > 0 {
+            let queue = Mutex::new(group.vectors.clone().zip(inputs.chunks_exact_mut(stride)));
+            let work = |keep_on: &mut dyn FnMut() -> bool| {
+                while let Some((row, inputs)) = next(&queue)
+                    && keep_on()
+                {
+                    operand::gather(batch, row, words.clone(), &union, inputs);
+                }
+            };
+            pool::share(
+                layout.threads - 1,
+                || work(&mut || !watch.cancelled.load(Relaxed)),
+                || {
+                    work(&mut || lead.keep_on());
+                },
+            );
+        }
+        Chunk::Rows { columns, stride, inputs }
+    }
+
+    /// Where the sums of a tile begin: the bias of a kernel's panels is taken off in advance.
+    fn begin(&self, batch: &TernaryBatch, group: &Group, sums: &mut [i32]) {
+        let per_vector = sums.len() / group.vectors.len();
+        for (row, sums) in group.vectors.clone().zip(sums.chunks_exact_mut(per_vector)) {
+            let start = match group.form {
+                Form::Lists => 0,
+                Form::Rows => {
+                    let (positive, negative) = batch.counts(row);
+                    (-i64::from(self.kernel.bias()) * (positive as i64 - negative as i64)) as i32
+                }
+            };
+            sums.fill(start);
+        }
+    }
+
+    /// Adds a chunk's part of the field to the sums of a tile; `false` if it was stopped.
+    fn add<T>(
+        &self,
+        chunk: &Chunk,
+        tile: &Tile<'_, '_, T>,
+        sums: &mut [i32],
+        scratch: &mut Scratch,
+        keep_on: &mut dyn FnMut() -> bool,
+        watch: &Watch,
+    ) -> bool {
+        let n_sums = tile.n_sums();
+        let n_vectors = sums.len() / n_sums;
+        match chunk {
+            Chunk::Lists { index, sign, ends } => {
+                for (v, sums) in sums.chunks_exact_mut(n_sums).enumerate() {
+                    let x = Chunk::list(index, sign, ends, v);
+                    for (index, sign) in x.index.chunks(LIST_RUN).zip(x.sign.chunks(LIST_RUN)) {
+                        let run = SignedColumns { index, sign };
+                        self.kernel.field(&self.transmission, run, tile.blocks.start, sums);
+                        let work = self.work(Form::Lists, 1, index.len() as u64) * (n_sums / BLOCK_COMPONENTS) as u64;
+                        if !scratch.pause(work, watch, keep_on) {
+                            return false;
+                        }
+                    }
+                }
+            }
+            Chunk::Rows { columns, stride, inputs } => {
+                let panel_sums = self.kernel.panel_blocks() * BLOCK_COMPONENTS;
+                for first in (0..n_sums).step_by(panel_sums) {
+                    let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
+                    for (k, columns) in columns.chunks(self.kernel.panel_columns()).enumerate() {
+                        scratch.panel.resize(panel_sums * columns.len(), 0);
+                        self.kernel.panel(&self.transmission, columns, row_block, &mut scratch.panel);
+                        self.kernel.multiply(Product {
+                            panel: &scratch.panel,
+                            columns: columns.len(),
+                            x: &inputs[k * self.kernel.panel_columns()..],
+                            x_stride: *stride,
+                            n_vectors,
+                            sums: &mut sums[first..],
+                            sums_stride: n_sums,
+                        });
+                        let blocks = (panel_sums / BLOCK_COMPONENTS) as u64;
+                        let work = self.work(Form::Rows, n_vectors, columns.len() as u64) * blocks;
+                        if !scratch.pause(work, watch, keep_on) {
+                            return false;
+                        }
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Reads a tile's field out into its part of the output.
+    fn read_out<T: Real>(&self, tile: &mut Tile<'_, '_, T>, sums: &[i32], scratch: &mut Scratch) {
+        let (skipped, n_rows) = (tile.rows.start, tile.rows.len());
+        let n_sums = tile.n_sums();
+        if let Mode::Linear { .. } = self.mode {
+            let index = self.mode.anchor();
+            let sign = vec![0; index.len()];
+            scratch.anchor.clear();
+            scratch.anchor.resize(n_sums, 0);
+            let anchor = SignedColumns { index: &index, sign: &sign };
+            self.kernel.field(&self.transmission, anchor, tile.blocks.start, &mut scratch.anchor);
+            scratch.reference.set(readout::parts_of(&scratch.anchor, skipped, n_rows));
+        }
+        self.kernel.vectorize(
+            #[inline(always)]
+            || {
+                for (field, output) in sums.chunks_exact(n_sums).zip(&mut tile.outputs) {
+                    let field = readout::parts_of(field, skipped, n_rows);
+                    readout::read(self.mode, field, &scratch.reference, output);
+                }
+            },
+        );
+    }
+
+    /// The row blocks that hold the rows.
+    fn blocks(&self) -> Range<u64> {
+        self.rows.start / BLOCK_ROWS as u64..self.rows.end.div_ceil(BLOCK_ROWS as u64)
+    }
+
+    /// Row blocks that a tile must be a multiple of.
+    fn unit(&self) -> usize {
+        TILE_BLOCKS.max(self.kernel.panel_blocks())
+    }
+
+    /// Vectors of a group: fewer where many threads must share the memory for sums.
+    fn most_vectors(&self) -> usize {
+        let fitting = ALL_TILE_SUMS / (self.threads * self.unit() * BLOCK_COMPONENTS * 4);
+        fitting.clamp(32, MOST_VECTORS)
+    }
+
+    fn layout(&self, group: &Group) -> Layout {
+        let n_blocks = (self.blocks().end - self.blocks().start) as usize;
+        let n_vectors = group.vectors.len();
+        let unit = self.unit();
+        let entries = self.work(group.form, n_vectors, group.columns).saturating_mul(n_blocks as u64) / WORK_PER_ENTRY;
+        let threads = self.threads.min((entries / ENTRIES_PER_THREAD) as usize + 1);
+        let fitting = TILE_SUMS / (n_vectors * BLOCK_COMPONENTS * 4);
+        let balanced = n_blocks / (8 * threads);
+        let blocks = fitting.min(balanced).min(MOST_BLOCKS) / unit * unit;
+        let tile_blocks = blocks.max(unit);
+        Layout {
+            threads,
+            n_vectors,
+            unit,
+            tile_blocks,
+            n_tiles: n_blocks.div_ceil(tile_blocks),
+            tile_sums: n_vectors * tile_blocks * BLOCK_COMPONENTS,
+        }
+    }
+
+    /// The row blocks of a tile: whole units, the last ones perhaps beyond the rows.
+    fn tile_blocks(&self, layout: &Layout, tile: usize) -> Range<u64> {
+        let all = self.blocks();
+        let start = all.start + (tile * layout.tile_blocks) as u64;
+        let left = (all.end - start) as usize;
+        start..start + left.next_multiple_of(layout.unit).min(layout.tile_blocks) as u64
+    }
+
+    /// The rows of a tile that are asked for, counted from its first.
+    fn tile_rows(&self, layout: &Layout, tile: usize) -> Range<usize> {
+        let blocks = self.tile_blocks(layout, tile);
+        let first = blocks.start * BLOCK_ROWS as u64;
+        let end = (blocks.end * BLOCK_ROWS as u64).min(self.rows.end);
+        (self.rows.start.max(first) - first) as usize..(end - first) as usize
+    }
+
+    /// Cuts a tile's part off what is left of each output.
+    fn cut<'o, T>(&self, layout: &Layout, tile: usize, rests: &mut [&'o mut [T]]) -> Vec<&'o mut [T]> {
+        let width = self.tile_rows(layout, tile).len() * self.mode.parts();
+        rests
+            .iter_mut()
+            .map(|rest| rest.split_off_mut(..width).expect("outputs are as wide as their tiles together"))
+            .collect()
+    }
+
+    /// How much work `columns` columns are for one row block, in parts of generating an entry.
+    fn work(&self, form: Form, n_vectors: usize, columns: u64) -> u64 {
+        let per_column = match form {
+            Form::Lists => 1.0,
+            Form::Rows => 1.2 + self.kernel.multiply_cost() * n_vectors as f64,
+        };
+        (columns as f64 * per_column * BLOCK_COMPONENTS as f64 * WORK_PER_ENTRY as f64) as u64
+    }
+}
+
+/// Units that the work of one entry is counted in.
+const WORK_PER_ENTRY: u64 = 4;
+
+/// Work between two looks at the clock: some ten microseconds of a fast kernel, some milliseconds of the slowest.
+const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
+
+/// How the rows are cut into tiles for one group.
+struct Layout {
+    threads: usize,
+    n_vectors: usize,
+    unit: usize,
+    tile_blocks: usize,
+    n_tiles: usize,
+    tile_sums: usize,
+}
+
+/// Rows that one thread works on at a time.
+struct Tile<'s, 'o, T> {
+    blocks: Range<u64>,
+    rows: Range<usize>,
+    sums: Option<&'s mut [i32]>,
+    outputs: Vec<&'o mut [T]>,
+}
+
+impl<T> Tile<'_, '_, T> {
+    /// Sums of one vector.
+    fn n_sums(&self) -> usize {
+        (self.blocks.end - self.blocks.start) as usize * BLOCK_COMPONENTS
+    }
+}
+
+/// What a thread keeps from tile to tile.
+#[derive(Default)]
+struct Scratch {
+    sums: Vec<i32>,
+    panel: Vec<u8>,
+    anchor: Vec<i32>,
+    reference: Reference,
+    unreported: u64,
+}
+
+impl Scratch {
+    /// Notes work, and once there is enough of it, reports it and asks whether to go on.
+    fn pause(&mut self, work: u64, watch: &Watch, keep_on: &mut dyn FnMut() -> bool) -> bool {
+        self.unreported += work;
+        if self.unreported < WORK_PER_PAUSE {
+            return true;
+        }
+        watch.done.fetch_add(std::mem::take(&mut self.unreported), Relaxed);
+        keep_on()
+    }
+}
+
+/// What all threads know of the work.
+struct Watch {
+    total: u64,
+    done: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+/// The calling thread, which alone may ask whether to go on.
+struct Lead<'w, 'p> {
+    watch: &'w Watch,
+    poll: &'p mut dyn FnMut(f64) -> bool,
+    last: Instant,
+}
+
+impl Lead<'_, '_> {
+    fn keep_on(&mut self) -> bool {
+        if self.last.elapsed() >= POLL_INTERVAL {
+            let done = self.watch.done.load(Relaxed) as f64 / (self.watch.total as f64).max(1.0);
+            if !(self.poll)(done.min(1.0)) {
+                self.watch.cancelled.store(true, Relaxed);
+            }
+            self.last = Instant::now();
+        }
+        !self.watch.cancelled.load(Relaxed)
+    }
+}
+
+/// The next piece of work.
+fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
+    // A thread that panicked took its piece along; what is left is whole.
+    queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
+}

@@ -1,0 +1,149 @@
+//! From exact integer fields to what the user reads: the complex field, its intensity, or its linear recovery.
+//!
+//! A field comes as its real and imaginary parts in turn, √2048 times those of Tx. All arithmetic is float64 on integers
+//! that it holds exactly, rounded once to the output's type.
+
+use crate::transmission::{BLOCK_COMPONENTS, Transmission};
+
+/// T's entries are integers over this: twice the variance 1024 of a part.
+const VARIANCE: f64 = 2048.0;
+
+/// The most pixels that an anchor may have. Up to here the products of anchor and data fields are exact in float64.
+pub const MAX_ANCHOR: u32 = 4096;
+
+/// A floating-point type that results are rounded to.
+pub trait Real: Copy + Send + Sync {
+    /// The nearest number of this type.
+    fn rounded(exact: f64) -> Self;
+}
+
+impl Real for f32 {
+    #[inline]
+    fn rounded(exact: f64) -> Self {
+        exact as f32
+    }
+}
+
+impl Real for f64 {
+    #[inline]
+    fn rounded(exact: f64) -> Self {
+        exact
+    }
+}
+
+/// What is read of Tx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Tx itself.
+    Complex,
+    /// |Tx|².
+    Intensity,
+    /// Rx, as recovered from intensities with an anchor of so many pixels.
+    Linear {
+        /// Pixels of the anchor, at least 1 and at most [`MAX_ANCHOR`].
+        n_anchor: u32,
+    },
+}
+
+impl Mode {
+    /// Real numbers in a result.
+    #[must_use]
+    pub fn parts(self) -> usize {
+        match self {
+            Self::Complex => 2,
+            Self::Intensity | Self::Linear { .. } => 1,
+        }
+    }
+
+    /// The columns of T that the anchor lights: the last ones there are, far from any data.
+    #[must_use]
+    pub fn anchor(self) -> Vec<u64> {
+        match self {
+            Self::Complex | Self::Intensity => Vec::new(),
+            Self::Linear { n_anchor } => (0..u64::from(n_anchor)).map(|k| u64::MAX - k).collect(),
+        }
+    }
+}
+
+/// The anchor's field r at some rows, and what turns a product with it into R's units.
+#[derive(Debug, Default)]
+pub struct Reference {
+    re: Vec<f64>,
+    im: Vec<f64>,
+    scale: Vec<f64>,
+}
+
+impl Reference {
+    /// The reference of an anchor's field. A dark pixel (r = 0) counts as phase 1.
+    pub fn set(&mut self, field: &[i32]) {
+        for plane in [&mut self.re, &mut self.im, &mut self.scale] {
+            plane.clear();
+        }
+        for &[re, im] in field.as_chunks::<2>().0 {
+            let (re, im) = if (re, im) == (0, 0) { (1.0, 0.0) } else { (f64::from(re), f64::from(im)) };
+            self.re.push(re);
+            self.im.push(im);
+            // √2 of the law of R, over √2048 of T's units.
+            self.scale.push(1.0 / (32.0 * (re * re + im * im).sqrt()));
+        }
+    }
+}
+
+/// Reads a field: parts in turn for "complex", one number a row else. `reference` counts for "linear" only.
+#[inline]
+pub fn read<T: Real>(mode: Mode, field: &[i32], reference: &Reference, out: &mut [T]) {
+    match mode {
+        Mode::Complex => {
+            let scale = 1.0 / VARIANCE.sqrt();
+            for (out, &part) in out.iter_mut().zip(field) {
+                *out = T::rounded(f64::from(part) * scale);
+            }
+        }
+        Mode::Intensity => {
+            for (out, &[re, im]) in out.iter_mut().zip(field.as_chunks::<2>().0) {
+                let (re, im) = (f64::from(re), f64::from(im));
+                *out = T::rounded((re * re + im * im) * (1.0 / VARIANCE));
+            }
+        }
+        Mode::Linear { .. } => {
+            let reference = reference.re.iter().zip(&reference.im).zip(&reference.scale);
+            for ((out, &[re, im]), ((r_re, r_im), scale)) in out.iter_mut().zip(field.as_chunks::<2>().0).zip(reference)
+            {
+                *out = T::rounded((f64::from(re) * r_re + f64::from(im) * r_im) * scale);
+            }
+        }
+    }
+}
+
+/// The exact entries of what a mode multiplies by: T for "complex" and "intensity" (two parts each), R for "linear".
+///
+/// # Panics
+///
+/// If `out` has not the size of the window.
+pub fn entries<T: Real>(t: &Transmission, mode: Mode, rows: &[u64], columns: &[u64], out: &mut [T]) {
+    let mode = if mode == Mode::Intensity { Mode::Complex } else { mode };
+    let anchor = mode.anchor();
+    let mut reference = Reference::default();
+    assert_eq!(out.len(), rows.len() * columns.len() * mode.parts(), "one entry a row and column");
+    if columns.is_empty() {
+        return;
+    }
+    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(columns.len() * mode.parts())) {
+        let field = anchor
+            .iter()
+            .map(|&pixel| t.entry(row, pixel))
+            .fold([0, 0], |[re, im], entry| [re + i32::from(entry.0), im + i32::from(entry.1)]);
+        reference.set(&field);
+        for (&column, out) in columns.iter().zip(out.chunks_exact_mut(mode.parts())) {
+            let (re, im) = t.entry(row, column);
+            read(mode, &[i32::from(re), i32::from(im)], &reference, out);
+        }
+    }
+}
+
+/// The parts of a field that belong to `rows` rows after the first `skipped`.
+#[must_use]
+pub(crate) fn parts_of(field: &[i32], skipped: usize, rows: usize) -> &[i32] {
+    debug_assert!(field.len().is_multiple_of(BLOCK_COMPONENTS));
+    &field[2 * skipped..2 * (skipped + rows)]
+}

@@ -1,0 +1,226 @@
+//! Packing numbers into planes, a piece at a time.
+
+use super::{TernaryBatch, WORD};
+
+/// A number type that can be packed.
+pub trait Value: Copy + Send + Sync {
+    /// 1 for 1, −1 for −1, 0 for 0, and 2 for anything else.
+    fn code(self) -> i8;
+}
+
+macro_rules! value {
+    ($zero:expr, $one:expr, $minus_one:expr; $($type:ty),*) => {$(
+        impl Value for $type {
+            #[inline]
+            #[allow(clippy::float_cmp, reason = "a ternary value is exactly -1, 0 or 1")]
+            fn code(self) -> i8 {
+                let code = if self == $zero { 0 } else { 2 };
+                let code = if self == $one { 1 } else { code };
+                if self == $minus_one { -1 } else { code }
+            }
+        }
+    )*};
+}
+value!(0, 1, -1; i8, i16, i32, i64);
+value!(0.0, 1.0, -1.0; f32, f64);
+
+macro_rules! unsigned_value {
+    ($($type:ty),*) => {$(
+        impl Value for $type {
+            #[inline]
+            fn code(self) -> i8 {
+                if self > 1 { 2 } else { self as i8 }
+            }
+        }
+    )*};
+}
+unsigned_value!(u8, u16, u32, u64);
+
+/// The first number of a piece that cannot be packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its row, counted from the first of the piece.
+    pub row: usize,
+    /// Its column.
+    pub column: usize,
+}
+
+/// A batch that is being filled from its first row on.
+#[derive(Debug)]
+pub struct Packer {
+    batch: TernaryBatch,
+    filled: usize,
+}
+
+impl Packer {
+    /// A batch to fill. Nothing if there is no memory for it.
+    #[must_use]
+    pub fn new(n_rows: usize, n_inputs: usize) -> Option<Self> {
+        Some(Self { batch: TernaryBatch::zeros(n_rows, n_inputs)?, filled: 0 })
+    }
+
+    /// The length of a vector.
+    #[must_use]
+    pub fn n_inputs(&self) -> usize {
+        self.batch.n_inputs
+    }
+
+    /// The rows still to come.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.batch.n_rows - self.filled
+    }
+
+    /// Packs rows of −1, 0 and 1.
+    ///
+    /// # Errors
+    ///
+    /// The first number that is none of them; the rows before it are packed.
+    ///
+    /// # Panics
+    ///
+    /// If the numbers are not whole rows, or more than are missing.
+    pub fn push<T: Value>(&mut self, numbers: &[T]) -> Result<(), Refused> {
+        self.fill(numbers, |_, number| number.code())
+    }
+
+    /// Packs rows of any numbers: 1 above the row's threshold, −1 below its negative, 0 else (at it, too).
+    ///
+    /// # Errors
+    ///
+    /// The first NaN; the rows before it are packed.
+    ///
+    /// # Panics
+    ///
+    /// If the numbers are not whole rows with a threshold each, or more than are missing.
+    pub fn push_ternarized<T: Float>(&mut self, numbers: &[T], thresholds: &[f64]) -> Result<(), Refused> {
+        assert_eq!(numbers.len(), thresholds.len() * self.n_inputs(), "a threshold a row");
+        let thresholds: Vec<T> = thresholds.iter().map(|&threshold| T::floor_of(threshold)).collect();
+        self.fill(numbers, |row, number| number.ternarized(thresholds[row]))
+    }
+
+    /// The batch.
+    ///
+    /// # Errors
+    ///
+    /// The number of rows that are missing.
+    pub fn finish(self) -> Result<TernaryBatch, usize> {
+        match self.missing() {
+            0 => Ok(self.batch),
+            missing => Err(missing),
+        }
+    }
+
+    #[inline]
+    fn fill<T: Copy>(&mut self, numbers: &[T], code: impl Fn(usize, T) -> i8) -> Result<(), Refused> {
+        let (n_inputs, width) = (self.batch.n_inputs, self.batch.row_words());
+        if n_inputs == 0 {
+            return Ok(());
+        }
+        assert!(numbers.len().is_multiple_of(n_inputs), "whole rows");
+        assert!(numbers.len() / n_inputs <= self.missing(), "no more rows than are missing");
+        for (row, numbers) in numbers.chunks_exact(n_inputs).enumerate() {
+            let words = self.filled * width..(self.filled + 1) * width;
+            let planes = self.batch.positive[words.clone()].iter_mut().zip(&mut self.batch.negative[words]);
+            for (k, (numbers, (positive, negative))) in numbers.chunks(WORD).zip(planes).enumerate() {
+                let mut codes = [0; WORD];
+                if let Ok(numbers) = <&[T; WORD]>::try_from(numbers) {
+                    for (to, &number) in codes.iter_mut().zip(numbers) {
+                        *to = code(row, number);
+                    }
+                } else {
+                    for (to, &number) in codes.iter_mut().zip(numbers) {
+                        *to = code(row, number);
+                    }
+                }
+                let [ones, minus_ones, refused] = planes_of(&codes);
+                if refused != 0 {
+                    return Err(Refused { row, column: k * WORD + refused.trailing_zeros() as usize });
+                }
+                (*positive, *negative) = (ones, minus_ones);
+            }
+            self.filled += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Bits of the codes that are 1, −1 and neither (nor 0).
+#[inline]
+fn planes_of(codes: &[i8; WORD]) -> [u64; 3] {
+    let mut planes = [0; 3];
+    for (k, eight) in codes.as_chunks::<8>().0.iter().enumerate() {
+        // The codes in binary: 0 is 00000000, 1 is 00000001, −1 is 11111111 and 2 is 00000010.
+        let codes = u64::from_le_bytes(eight.map(|code| code as u8));
+        let negative = codes >> 7;
+        let refused = (codes >> 1) & !negative;
+        let positive = codes & !negative;
+        for (plane, bits) in planes.iter_mut().zip([positive, negative, refused]) {
+            *plane |= gather(bits) << (8 * k);
+        }
+    }
+    planes
+}
+
+/// The lowest bit of each byte, in one byte.
+#[inline]
+fn gather(bytes: u64) -> u64 {
+    ((bytes & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080)) >> 56
+}
+
+/// A floating-point type that can be made ternary.
+pub trait Float: Copy + Send + Sync {
+    /// The largest number of this type that is not above `threshold`: for every number of this type, to be above the one
+    /// is to be above the other.
+    fn floor_of(threshold: f64) -> Self;
+
+    /// 1 above the threshold, −1 below its negative, 2 for NaN, else 0.
+    fn ternarized(self, threshold: Self) -> i8;
+
+    /// The magnitude, as float64.
+    fn magnitude(self) -> f64;
+}
+
+macro_rules! float {
+    ($type:ty, $floor:expr) => {
+        impl Float for $type {
+            #[inline]
+            fn floor_of(threshold: f64) -> Self {
+                $floor(threshold)
+            }
+
+            #[inline]
+            fn ternarized(self, threshold: Self) -> i8 {
+                let code = if self > threshold { 1 } else { 0 };
+                let code = if self < -threshold { -1 } else { code };
+                if self.is_nan() { 2 } else { code }
+            }
+
+            #[inline]
+            fn magnitude(self) -> f64 {
+                f64::from(self.abs())
+            }
+        }
+    };
+}
+float!(f32, |threshold: f64| {
+    let nearest = threshold as f32;
+    if f64::from(nearest) > threshold { nearest.next_down() } else { nearest }
+});
+float!(f64, |threshold| threshold);
+
+/// The largest magnitude of each row of `n_inputs` numbers; NaN where the row holds one.
+///
+/// # Panics
+///
+/// If `n_inputs` is 0.
+#[must_use]
+pub fn max_abs<T: Float>(numbers: &[T], n_inputs: usize) -> Vec<f64> {
+    let row_max = |row: &[T]| {
+        row.iter().fold(0.0, |largest: f64, number| {
+            let magnitude = number.magnitude();
+            if magnitude > largest || magnitude.is_nan() { magnitude } else { largest }
+        })
+    };
+    numbers.chunks_exact(n_inputs).map(row_max).collect()
+}

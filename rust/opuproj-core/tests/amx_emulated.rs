@@ -1,0 +1,107 @@
+//! The AMX kernel's own machine code on a CPU without AMX: each of its tile instructions traps, and a handler carries it
+//! out. Slow, but it runs the real encodings, strides and shapes. Where the CPU has AMX nothing traps, and this is one
+//! more test of the hardware.
+
+#![cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
+
+#[path = "common/tiles.rs"]
+mod tiles;
+
+use opuproj_core::kernel::{Isa, Kernel, Product, SignedColumns};
+use opuproj_core::projection::Projection;
+use opuproj_core::readout::Mode;
+use opuproj_core::ternary::{Packer, TernaryBatch};
+use opuproj_core::transmission::{Transmission, gaussian};
+
+/// The AMX kernel, or nothing on a CPU without even its AVX-512 half.
+fn amx() -> Option<Kernel> {
+    if let Some(kernel) = Kernel::new(Isa::Amx) {
+        return Some(kernel);
+    }
+    tiles::install();
+    // SAFETY: the handler that was just installed carries out tile instructions.
+    let kernel = unsafe { Kernel::amx_unchecked() };
+    if kernel.is_none() {
+        println!("skipped: the AMX kernel generates T with AVX-512, which this CPU lacks");
+    }
+    kernel
+}
+
+fn batch(n_rows: usize, n_inputs: usize) -> TernaryBatch {
+    let numbers: Vec<i8> = (0..n_rows * n_inputs).map(|j| ((j * j / 3 + j / 7) % 3) as i8 - 1).collect();
+    let mut packer = Packer::new(n_rows, n_inputs).expect("memory");
+    packer.push(&numbers).expect("ternary");
+    packer.finish().expect("all rows")
+}
+
+#[test]
+fn a_panel_multiplies_to_the_definition() {
+    let Some(kernel) = amx() else { return };
+    let t = Transmission::new(5);
+    for columns in [64, 128] {
+        let index: Vec<u64> = (0..columns as u64).map(|k| k * k).collect();
+        let n_sums = kernel.panel_blocks() * 16;
+        let mut panel = vec![0; n_sums * columns];
+        kernel.panel(&t, &index, 9, &mut panel);
+        for n_vectors in [1, 2, 15, 16, 17, 31, 32, 33, 48, 65] {
+            let (x_stride, sums_stride) = (columns + 5, n_sums + 3);
+            let x: Vec<i8> = (0..n_vectors * x_stride).map(|j| ((j * j / 5 + j) % 3) as i8 - 1).collect();
+            let mut sums = vec![7; n_vectors * sums_stride];
+            kernel.multiply(Product {
+                panel: &panel,
+                columns,
+                x: &x,
+                x_stride,
+                n_vectors,
+                sums: &mut sums,
+                sums_stride,
+            });
+            for v in 0..n_vectors {
+                let (found, beside) = sums[v * sums_stride..][..sums_stride].split_at(n_sums);
+                for (i, &sum) in found.iter().enumerate() {
+                    let expected: i32 = index.iter().zip(&x[v * x_stride..]).fold(7, |sum, (&column, &x)| {
+                        sum + i32::from(gaussian(t.block(9 + i as u64 / 16, column)[i % 16])) * i32::from(x)
+                    });
+                    assert_eq!(sum, expected, "sum {i} of vector {v} of {n_vectors}, {columns} columns");
+                }
+                assert_eq!(beside, [7; 3], "nothing is written beside the sums");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_projection_gives_the_bits_of_the_portable_kernel() {
+    let Some(kernel) = amx() else { return };
+    for (n_vectors, n_inputs, rows) in [(40, 100, 0..130), (17, 1100, 3..50), (1, 70, 5..6), (33, 64, 0..64)] {
+        let batch = batch(n_vectors, n_inputs);
+        let project = |kernel: Kernel, threads: usize| {
+            let width = (rows.end - rows.start) as usize * 2;
+            let mut out = vec![0f64; n_vectors * width];
+            let projection = Projection {
+                transmission: Transmission::new(11),
+                mode: Mode::Complex,
+                rows: rows.clone(),
+                kernel,
+                threads,
+            };
+            let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(width).collect();
+            projection.run(&batch, &mut outputs, &mut |_| true).expect("not stopped");
+            out
+        };
+        let portable = project(Kernel::new(Isa::Portable).expect("everywhere"), 1);
+        assert_eq!(project(kernel, 1), portable, "{n_vectors} vectors of {n_inputs}");
+        assert_eq!(project(kernel, 2), portable, "{n_vectors} vectors of {n_inputs}, two threads");
+    }
+}
+
+#[test]
+fn a_field_is_that_of_the_avx512_kernel() {
+    let (Some(amx), Some(avx512)) = (amx(), Kernel::new(Isa::Avx512)) else { return };
+    let t = Transmission::new(1);
+    let x = SignedColumns { index: &[3, 1 << 50, 9], sign: &[0, 128, 128] };
+    let (mut a, mut b) = ([0; 128], [0; 128]);
+    amx.field(&t, x, 4, &mut a);
+    avx512.field(&t, x, 4, &mut b);
+    assert_eq!(a, b);
+}

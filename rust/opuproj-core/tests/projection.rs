@@ -1,0 +1,270 @@
+//! Whole projections against the definition, and against each other: every way to compute an output gives the same bits.
+
+use opuproj_core::kernel::{Kernel, MAX_NONZEROS};
+use opuproj_core::projection::{Projection, Stopped};
+use opuproj_core::readout::{Mode, Real, entries};
+use opuproj_core::ternary::{Packer, TernaryBatch};
+use opuproj_core::transmission::Transmission;
+use proptest::prelude::*;
+
+const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 5 }];
+
+fn batch(n_inputs: usize, numbers: &[i8]) -> TernaryBatch {
+    let mut packer = Packer::new(numbers.len() / n_inputs, n_inputs).expect("memory");
+    packer.push(numbers).expect("ternary");
+    packer.finish().expect("all rows")
+}
+
+fn project<T: Real>(projection: &Projection, batch: &TernaryBatch, zero: T) -> Vec<T> {
+    let width = (projection.rows.end - projection.rows.start) as usize * projection.mode.parts();
+    let mut out = vec![zero; batch.n_rows() * width];
+    let mut outputs: Vec<&mut [T]> = if width == 0 {
+        (0..batch.n_rows()).map(|_| &mut [][..]).collect()
+    } else {
+        out.chunks_exact_mut(width).collect()
+    };
+    projection.run(batch, &mut outputs, &mut |_| true).expect("not stopped");
+    out
+}
+
+fn projection(seed: u64, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel, threads: usize) -> Projection {
+    Projection { transmission: Transmission::new(seed), mode, rows, kernel, threads }
+}
+
+/// Tx of one row and vector in integers, from the definition alone.
+fn field(t: &Transmission, row: u64, x: &[i8]) -> (i64, i64) {
+    (0..).zip(x).fold((0, 0), |(re, im), (column, &x)| {
+        let entry = t.entry(row, column);
+        (re + i64::from(entry.0) * i64::from(x), im + i64::from(entry.1) * i64::from(x))
+    })
+}
+
+#[test]
+fn golden_entries_and_fields_are_met() {
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../../../tests/data/golden.json")).expect("JSON");
+    let number = |value: &serde_json::Value| value.as_str().expect("text").parse::<u64>().expect("a number");
+    let list = |value: &serde_json::Value| -> Vec<i64> {
+        value.as_array().expect("a list").iter().map(|number| number.as_i64().expect("an integer")).collect()
+    };
+    for block in golden["blocks"].as_array().expect("a list") {
+        let t = Transmission::new(number(&block["seed"]));
+        let bytes = t.block(number(&block["row_block"]), number(&block["column"]));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, block["bytes"].as_str().expect("text"));
+    }
+    for window in golden["entries"].as_array().expect("a list") {
+        let t = Transmission::new(number(&window["seed"]));
+        let (rows, columns) = (list(&window["rows"]), list(&window["columns"]));
+        for (i, row) in (rows[0]..rows[1]).enumerate() {
+            for (j, column) in (columns[0]..columns[1]).enumerate() {
+                let (re, im) = t.entry(row as u64, column as u64);
+                assert_eq!(i64::from(re), list(&window["re"][i])[j]);
+                assert_eq!(i64::from(im), list(&window["im"][i])[j]);
+            }
+        }
+    }
+    for golden in golden["fields"].as_array().expect("a list") {
+        let n_inputs = golden["n_inputs"].as_u64().expect("a number");
+        let x: Vec<i8> = (0..n_inputs).map(|j| ((j * (j + 1) / 2 + j / 5) % 3) as i8 - 1).collect();
+        let rows = list(&golden["rows"]);
+        for kernel in Kernel::available() {
+            let rows = rows[0] as u64..rows[1] as u64;
+            let projection = projection(number(&golden["seed"]), Mode::Complex, rows, kernel, 1);
+            let parts: Vec<i64> = project(&projection, &batch(x.len(), &x), 0f64)
+                .into_iter()
+                .map(|part| (part * 2048f64.sqrt()).round() as i64)
+                .collect();
+            let expected: Vec<i64> =
+                list(&golden["re"]).into_iter().zip(list(&golden["im"])).flat_map(|(re, im)| [re, im]).collect();
+            assert_eq!(parts, expected, "{}", kernel.isa());
+        }
+    }
+}
+
+/// Rows and vectors of a batch: dense ones, sparse ones, empty ones, and such as are alike in what they use.
+fn batches() -> impl Strategy<Value = (usize, Vec<i8>)> {
+    (1..700usize, 0..12usize, prop_oneof![Just(1), Just(2), Just(20), Just(300)], any::<u64>()).prop_map(
+        |(n_inputs, n_vectors, rarity, salt)| {
+            let mut state = salt | 1;
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state >> 20
+            };
+            let used: Vec<bool> = (0..n_inputs).map(|_| next() % rarity == 0).collect();
+            let numbers = (0..n_vectors * n_inputs)
+                .map(|j| if used[j % n_inputs] { (next() % 3) as i8 - 1 } else { 0 })
+                .collect();
+            (n_inputs, numbers)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 96 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_kernel_and_number_of_threads_gives_the_definition(
+        (n_inputs, numbers) in batches(), first in 0..200u64, n_rows in 0..150u64, seed in any::<u64>()
+    ) {
+        let batch = batch(n_inputs, &numbers);
+        let t = Transmission::new(seed);
+        let rows = first..first + n_rows;
+        let anchor = Mode::Linear { n_anchor: 5 }.anchor();
+        for mode in MODES {
+            let mut expected = Vec::new();
+            for x in numbers.chunks_exact(n_inputs) {
+                for row in rows.clone() {
+                    let (re, im) = field(&t, row, x);
+                    match mode {
+                        Mode::Complex => expected.extend([re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt()))),
+                        Mode::Intensity => expected.push((re * re + im * im) as f64 / 2048.0),
+                        Mode::Linear { .. } => {
+                            let (r_re, r_im) = anchor.iter().fold((0, 0), |(re, im), &pixel| {
+                                let entry = t.entry(row, pixel);
+                                (re + i64::from(entry.0), im + i64::from(entry.1))
+                            });
+                            // A dark pixel counts as phase 1.
+                            let (r_re, r_im) = if (r_re, r_im) == (0, 0) { (1, 0) } else { (r_re, r_im) };
+                            let length = 32.0 * ((r_re * r_re + r_im * r_im) as f64).sqrt();
+                            expected.push((re * r_re + im * r_im) as f64 * (1.0 / length));
+                        }
+                    }
+                }
+            }
+            for kernel in Kernel::available() {
+                for threads in [1, 3] {
+                    let found = project(&projection(seed, mode, rows.clone(), kernel, threads), &batch, 0f64);
+                    prop_assert_eq!(&found, &expected, "{} {:?} {} threads", kernel.isa(), mode, threads);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_of_entries_is_what_unit_vectors_give(seed in any::<u64>(), first in 0..100u64, n_rows in 1..20u64) {
+        let n_inputs = 70;
+        let mut unit = vec![0; n_inputs * n_inputs];
+        for j in 0..n_inputs {
+            unit[j * n_inputs + j] = 1;
+        }
+        let batch = batch(n_inputs, &unit);
+        let rows: Vec<u64> = (first..first + n_rows).collect();
+        let columns: Vec<u64> = (0..n_inputs as u64).collect();
+        for mode in [Mode::Complex, Mode::Linear { n_anchor: 64 }] {
+            let mut window = vec![0f32; rows.len() * n_inputs * mode.parts()];
+            entries(&Transmission::new(seed), mode, &rows, &columns, &mut window);
+            let projected = project(&projection(seed, mode, first..first + n_rows, Kernel::best(), 1), &batch, 0f32);
+            for (i, row) in window.chunks_exact(n_inputs * mode.parts()).enumerate() {
+                for (j, entry) in row.chunks_exact(mode.parts()).enumerate() {
+                    let at = (j * rows.len() + i) * mode.parts();
+                    prop_assert_eq!(entry, &projected[at..at + mode.parts()]);
+                }
+            }
+        }
+    }
+}
+
+/// Enough vectors for several groups, and enough columns for several chunks of each form.
+#[test]
+#[cfg_attr(miri, ignore = "as much work as it needs to have several groups and chunks")]
+fn groups_and_chunks_change_nothing() {
+    let kernel = Kernel::best();
+    // Dense: 1,024 vectors over 20,000 columns are 20 MB of inputs; 1,100 vectors are two groups.
+    let (n_inputs, n_vectors) = (20_000, 1100);
+    let numbers: Vec<i8> = (0..n_inputs * n_vectors)
+        .map(|j| ((j as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62) as i8 % 3 - 1)
+        .collect();
+    let dense = batch(n_inputs, &numbers);
+    let run = |batch: &TernaryBatch, rows| project(&projection(1, Mode::Complex, rows, kernel, 2), batch, 0f64);
+    let together = run(&dense, 5..90);
+    for vector in [0, 1, 511, 1023, 1024, 1099] {
+        let alone = run(&dense.take(&[vector]).expect("memory"), 5..90);
+        assert!(alone == together[vector * 170..][..170], "vector {vector}");
+    }
+    let t = Transmission::new(1);
+    let (re, im) = field(&t, 42, &numbers[777 * n_inputs..][..n_inputs]);
+    let at = 777 * 170 + (42 - 5) * 2;
+    assert_eq!(together[at..at + 2], [re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt())));
+
+    // One vector with more nonzeros than fit a list, next to sparse ones and an empty one.
+    let n_inputs = 1_200_000;
+    let mut numbers = vec![0i8; 4 * n_inputs];
+    for (j, x) in numbers[n_inputs..2 * n_inputs].iter_mut().enumerate() {
+        *x = if j % 7 == 0 { -1 } else { 1 };
+    }
+    numbers[5] = 1;
+    numbers[4 * n_inputs - 1] = -1;
+    let mixed = batch(n_inputs, &numbers);
+    let together = run(&mixed, 0..40);
+    for (vector, found) in together.chunks_exact(80).enumerate() {
+        let alone = run(&mixed.take(&[vector]).expect("memory"), 0..40);
+        assert!(alone == found, "vector {vector}");
+        let (re, im) = field(&t, 39, &numbers[vector * n_inputs..][..n_inputs]);
+        assert_eq!(found[78..], [re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt())), "vector {vector}");
+    }
+}
+
+/// As many nonzeros as are accepted, through the whole path, against a sum in 64 bits.
+#[test]
+#[cfg_attr(miri, ignore = "tens of millions of entries")]
+fn the_most_nonzeros_that_are_accepted_sum_exactly() {
+    let n_inputs = MAX_NONZEROS as usize + 1;
+    let words = n_inputs.div_ceil(64);
+    let mut positive = vec![u64::MAX; words];
+    positive[words - 1] = u64::MAX >> (words * 64 - n_inputs);
+    let too_many = TernaryBatch::from_words(1, n_inputs, positive.clone(), vec![0; words]).expect("planes");
+    let mut out = [0f64; 2];
+    let stopped =
+        projection(2, Mode::Complex, 7..8, Kernel::best(), 2).run(&too_many, &mut [&mut out[..]], &mut |_| true);
+    assert_eq!(stopped, Err(Stopped::TooManyNonzeros(0)));
+
+    positive[0] &= !1;
+    let most = TernaryBatch::from_words(1, n_inputs, positive, vec![0; words]).expect("planes");
+    let t = Transmission::new(2);
+    let (re, im) = (1..n_inputs as u64).fold((0i64, 0i64), |(re, im), column| {
+        let entry = t.entry(7, column);
+        (re + i64::from(entry.0), im + i64::from(entry.1))
+    });
+    for kernel in Kernel::available() {
+        let found = project(&projection(2, Mode::Complex, 7..8, kernel, 2), &most, 0f64);
+        assert_eq!(found, [re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt())), "{}", kernel.isa());
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs until the clock says so")]
+fn a_stopped_projection_ends_soon_and_reports_progress() {
+    let n_inputs = 100_000;
+    let numbers: Vec<i8> = (0..64 * n_inputs).map(|j| (j % 3) as i8 - 1).collect();
+    let batch = batch(n_inputs, &numbers);
+    for kernel in Kernel::available() {
+        for vectors in [1, 64] {
+            let batch = batch.take(&(0..vectors).collect::<Vec<_>>()).expect("memory");
+            let width = 1 << 20;
+            let mut out = vec![0f32; vectors * width];
+            let mut outputs: Vec<&mut [f32]> = out.chunks_exact_mut(width).collect();
+            let mut fractions = Vec::new();
+            let mut stopped_at = None;
+            let result =
+                projection(0, Mode::Intensity, 0..width as u64, kernel, 2).run(&batch, &mut outputs, &mut |f| {
+                    fractions.push(f);
+                    if fractions.len() < 5 {
+                        return true;
+                    }
+                    stopped_at = Some(std::time::Instant::now());
+                    false
+                });
+            assert_eq!(result, Err(Stopped::Cancelled));
+            let delay = stopped_at.expect("it was stopped").elapsed();
+            assert!(delay.as_millis() < 200, "{}: {delay:?}", kernel.isa());
+            assert!(fractions.is_sorted() && fractions[4] > 0.0 && fractions[4] < 1.0, "{fractions:?}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! NumPy arrays as slices.
+
+use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+/// A C-contiguous 2-D array of this type, if the object is one of this type at all.
+pub(crate) fn readonly<'py, T: Element>(array: &Bound<'py, PyAny>) -> PyResult<Option<PyReadonlyArray2<'py, T>>> {
+    let Ok(array) = array.cast::<PyArray2<T>>() else { return Ok(None) };
+    if !array.is_c_contiguous() {
+        return Err(PyValueError::new_err("the array must be C-contiguous"));
+    }
+    Ok(Some(array.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?))
+}
+
+/// A writable 2-D array of this type, if the object is one of this type at all.
+pub(crate) fn writable<'py, T: Element>(array: &Bound<'py, PyAny>) -> PyResult<Option<PyReadwriteArray2<'py, T>>> {
+    let Ok(array) = array.cast::<PyArray2<T>>() else { return Ok(None) };
+    Ok(Some(array.try_readwrite().map_err(|error| PyValueError::new_err(format!("out cannot be written: {error}")))?))
+}
+
+/// The rows of a writable array as slices of `parts` real numbers an element; the last axis must be contiguous.
+pub(crate) fn rows_mut<'a, T: Element, R>(
+    array: &'a mut PyReadwriteArray2<'_, T>,
+    parts: usize,
+) -> PyResult<Vec<&'a mut [R]>> {
+    assert_eq!(size_of::<T>(), parts * size_of::<R>(), "an element is its parts");
+    let (shape, strides) = (array.shape(), array.strides());
+    let (n_rows, width) = (shape[0], shape[1]);
+    let row_stride = usize::try_from(strides[0]).unwrap_or(0);
+    let contiguous = width <= 1 || strides[1] == size_of::<T>() as isize;
+    let apart = n_rows <= 1 || row_stride >= width * size_of::<T>();
+    if !contiguous || !apart {
+        return Err(PyValueError::new_err("the last axis of out must be contiguous, and its rows apart"));
+    }
+    let start = array.as_array_mut().as_mut_ptr().cast::<u8>();
+    if !start.cast::<R>().is_aligned() || !row_stride.is_multiple_of(align_of::<R>()) {
+        return Err(PyValueError::new_err("out must be aligned"));
+    }
+    Ok((0..n_rows)
+        .map(|row| {
+            // SAFETY: a row is `width` contiguous, aligned elements of the array that is exclusively borrowed for 'a;
+            // rows do not overlap, as they are at least their own length apart; a complex number is two real ones.
+            unsafe { std::slice::from_raw_parts_mut(start.add(row * row_stride).cast::<R>(), width * parts) }
+        })
+        .collect())
+}
+
+/// What is raised when a batch does not fit the memory.
+pub(crate) fn no_memory() -> PyErr {
+    PyMemoryError::new_err("no memory for the packed batch")
+}
+
+/// What is raised for an array of another type.
+pub(crate) fn wrong_type(expected: &str) -> PyErr {
+    PyTypeError::new_err(format!("the array must be two-dimensional, of type {expected}"))
+}

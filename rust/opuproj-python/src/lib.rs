@@ -1,0 +1,26 @@
+//! The compiled module `opuproj._core`: converts, releases the GIL, raises. No arithmetic, and no policy: shapes,
+//! environment variables and messages about a user's arguments are the Python package's.
+
+use pyo3::prelude::*;
+
+mod arrays;
+mod packed;
+mod projection;
+
+/// The compiled half of opuproj.
+#[pymodule(name = "_core")]
+mod core_module {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::packed::{Packed, Packer, row_max_abs};
+    #[pymodule_export]
+    use crate::projection::{choose_isa, entries, instruction_sets, keystream_seconds, multiply_seconds, project};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("MAX_NONZEROS", opuproj_core::kernel::MAX_NONZEROS)?;
+        module.add("MAX_ANCHOR", opuproj_core::readout::MAX_ANCHOR)
+    }
+}
