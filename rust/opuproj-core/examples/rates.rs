@@ -14,10 +14,10 @@ fn main() {
     println!("{:>9} {:>10} {:>10} {:>10} {:>10} {:>12}", "", "keystream", "field", "panel", "multiply", "field/stream");
     for kernel in Kernel::available() {
         let t = Transmission::new(1);
-        let columns = kernel.panel_columns();
+        let columns = kernel.shape().panel_columns;
         let index: Vec<u64> = (0..columns as u64).collect();
         let sign: Vec<u8> = index.iter().map(|j| if j % 3 == 0 { 128 } else { 0 }).collect();
-        let blocks = kernel.panel_blocks().max(8);
+        let blocks = kernel.shape().panel_blocks.max(8);
         let mut panel = vec![0; 16 * columns * blocks];
         let mut field = vec![0; 16 * 64];
         let n_vectors = 96;

@@ -23,8 +23,8 @@ pub fn keystream(kernel: Kernel, n_bytes: u64) -> Duration {
 /// The time of `n` multiply-adds of a panel with vectors, both in cache, without generating the panel.
 #[must_use]
 pub fn multiply(kernel: Kernel, n: u64) -> Duration {
-    let columns = kernel.panel_columns().next_multiple_of(kernel.column_multiple());
-    let per_vector = kernel.panel_blocks() * BLOCK_COMPONENTS;
+    let columns = kernel.shape().panel_columns.next_multiple_of(kernel.shape().column_multiple);
+    let per_vector = kernel.shape().panel_blocks * BLOCK_COMPONENTS;
     let mut panel = vec![0; per_vector * columns];
     let index: Vec<u64> = (0..columns as u64).collect();
     kernel.panel(&Transmission::new(1), &index, 0, &mut panel);

@@ -68,7 +68,7 @@ pub(crate) fn groups(batch: &TernaryBatch, kernel: Kernel, most: usize) -> Vec<G
             let union: u64 =
                 (0..batch.row_words()).map(|word| u64::from(union_of(batch, &vectors, word).count_ones())).sum();
             // A panel's entry is written, read back and multiplied; a list's is generated and summed in registers.
-            let rows_cost = union as f64 * (1.2 + kernel.multiply_cost() * n_vectors);
+            let rows_cost = union as f64 * (1.2 + kernel.shape().multiply_cost * n_vectors);
             if rows_cost < total as f64 {
                 groups.push(Group { vectors, form: Form::Rows, columns: union });
                 continue;

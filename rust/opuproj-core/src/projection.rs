@@ -194,7 +194,7 @@ impl Projection {
         }
         let (union, mut columns) = operand::union(batch, group, words.clone());
         // The inputs there stay 0, so the entries of any column will do.
-        columns.resize(columns.len().next_multiple_of(self.kernel.column_multiple()), 0);
+        columns.resize(columns.len().next_multiple_of(self.kernel.shape().column_multiple), 0);
         let stride = columns.len();
         let mut inputs = vec![0; stride * group.vectors.len()];
         if stride > 0 {
@@ -225,7 +225,7 @@ impl Projection {
                 Form::Lists => 0,
                 Form::Rows => {
                     let (positive, negative) = batch.counts(row);
-                    (-i64::from(self.kernel.bias()) * (positive as i64 - negative as i64)) as i32
+                    (-i64::from(self.kernel.shape().bias) * (positive as i64 - negative as i64)) as i32
                 }
             };
             sums.fill(start);
@@ -259,16 +259,16 @@ impl Projection {
                 }
             }
             Chunk::Rows { columns, stride, inputs } => {
-                let panel_sums = self.kernel.panel_blocks() * BLOCK_COMPONENTS;
+                let panel_sums = self.kernel.shape().panel_blocks * BLOCK_COMPONENTS;
                 for first in (0..n_sums).step_by(panel_sums) {
                     let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
-                    for (k, columns) in columns.chunks(self.kernel.panel_columns()).enumerate() {
+                    for (k, columns) in columns.chunks(self.kernel.shape().panel_columns).enumerate() {
                         scratch.panel.resize(panel_sums * columns.len(), 0);
                         self.kernel.panel(&self.transmission, columns, row_block, &mut scratch.panel);
                         self.kernel.multiply(Product {
                             panel: &scratch.panel,
                             columns: columns.len(),
-                            x: &inputs[k * self.kernel.panel_columns()..],
+                            x: &inputs[k * self.kernel.shape().panel_columns..],
                             x_stride: *stride,
                             n_vectors,
                             sums: &mut sums[first..],
@@ -317,7 +317,7 @@ impl Projection {
 
     /// Row blocks that a tile must be a multiple of.
     fn unit(&self) -> usize {
-        TILE_BLOCKS.max(self.kernel.panel_blocks())
+        TILE_BLOCKS.max(self.kernel.shape().panel_blocks)
     }
 
     /// Vectors of a group: fewer where many threads must share the memory for sums.
@@ -375,7 +375,7 @@ impl Projection {
     fn work(&self, form: Form, n_vectors: usize, columns: u64) -> u64 {
         let per_column = match form {
             Form::Lists => 1.0,
-            Form::Rows => 1.2 + self.kernel.multiply_cost() * n_vectors as f64,
+            Form::Rows => 1.2 + self.kernel.shape().multiply_cost * n_vectors as f64,
         };
         (columns as f64 * per_column * BLOCK_COMPONENTS as f64 * WORK_PER_ENTRY as f64) as u64
     }

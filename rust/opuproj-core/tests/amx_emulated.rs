@@ -40,7 +40,7 @@ fn a_panel_multiplies_to_the_definition() {
     let t = Transmission::new(5);
     for columns in [64, 128] {
         let index: Vec<u64> = (0..columns as u64).map(|k| k * k).collect();
-        let n_sums = kernel.panel_blocks() * 16;
+        let n_sums = kernel.shape().panel_blocks * 16;
         let mut panel = vec![0; n_sums * columns];
         kernel.panel(&t, &index, 9, &mut panel);
         for n_vectors in [1, 2, 15, 16, 17, 31, 32, 33, 48, 65] {

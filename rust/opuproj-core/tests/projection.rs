@@ -50,8 +50,8 @@ fn golden_entries_and_fields_are_met() {
     for block in golden["blocks"].as_array().expect("a list") {
         let t = Transmission::new(number(&block["seed"]));
         let bytes = t.block(number(&block["row_block"]), number(&block["column"]));
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, block["bytes"].as_str().expect("text"));
+        let hex = block["bytes"].as_str().expect("text");
+        assert_eq!(u128::from_be_bytes(bytes), u128::from_str_radix(hex, 16).expect("hexadecimal"));
     }
     for window in golden["entries"].as_array().expect("a list") {
         let t = Transmission::new(number(&window["seed"]));

@@ -1,6 +1,8 @@
 //! The compiled module `opuproj._core`: converts, releases the GIL, raises. No arithmetic, and no policy: shapes,
 //! environment variables and messages about a user's arguments are the Python package's.
 
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 use pyo3::prelude::*;
 
 mod arrays;

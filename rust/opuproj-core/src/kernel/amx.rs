@@ -7,7 +7,7 @@
 use std::arch::asm;
 
 use super::avx512::Avx512;
-use super::{Product, SignedColumns};
+use super::{Product, Shape, SignedColumns};
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
 
 /// Columns in a tile, and bytes in a row of one.
@@ -27,6 +27,15 @@ const TILE_BYTES: usize = BLOCK_COMPONENTS * TILE_COLUMNS;
 pub(super) struct Amx(Avx512);
 
 impl Amx {
+    pub(super) const SHAPE: Shape = Shape {
+        bias: 0,
+        column_multiple: TILE_COLUMNS,
+        panel_blocks: PANEL_BLOCKS,
+        // The inputs of 32 vectors then fill two thirds of a 48 KiB first-level cache.
+        panel_columns: 1024,
+        multiply_cost: 0.015,
+    };
+
     pub(super) fn new() -> Option<Self> {
         // SAFETY: the CPU has tiles, and the system lets this process use them.
         if permitted() { unsafe { Self::new_unchecked() } } else { None }
@@ -52,27 +61,6 @@ impl Amx {
         // SAFETY: a value of this type exists only where tile instructions are carried out; `Kernel::multiply` has checked
         // that vectors and sums lie within their slices.
         unsafe { multiply(product) }
-    }
-
-    pub(super) fn bias(self) -> i32 {
-        0
-    }
-
-    pub(super) fn column_multiple(self) -> usize {
-        TILE_COLUMNS
-    }
-
-    pub(super) fn panel_blocks(self) -> usize {
-        PANEL_BLOCKS
-    }
-
-    /// The inputs of 32 vectors then fill two thirds of a 48 KiB first-level cache.
-    pub(super) fn panel_columns(self) -> usize {
-        1024
-    }
-
-    pub(super) fn multiply_cost(self) -> f64 {
-        0.015
     }
 
     #[inline]

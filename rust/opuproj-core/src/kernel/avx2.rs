@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Product, SignedColumns};
+use super::{Product, Shape, SignedColumns};
 use crate::transmission::{BLOCK_COMPONENTS, MAGNITUDE, Transmission};
 
 /// Columns that are generated together.
@@ -28,6 +28,15 @@ const FIELD_RUN: usize = 160;
 pub(super) struct Avx2(());
 
 impl Avx2 {
+    pub(super) const SHAPE: Shape = Shape {
+        bias: BIAS as i32,
+        column_multiple: GROUP,
+        panel_blocks: 1,
+        // 16 × 1024 bytes a block: half of a first-level cache.
+        panel_columns: 1024,
+        multiply_cost: 0.05,
+    };
+
     pub(super) fn new() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("aes")).then_some(Self(()))
     }
@@ -46,27 +55,6 @@ impl Avx2 {
     pub(super) fn multiply(self, product: Product<'_>) {
         // SAFETY: as in `field`; `Kernel::multiply` has checked that vectors and sums lie within their slices.
         unsafe { multiply(product) }
-    }
-
-    pub(super) fn bias(self) -> i32 {
-        i32::from(BIAS)
-    }
-
-    pub(super) fn column_multiple(self) -> usize {
-        GROUP
-    }
-
-    pub(super) fn panel_blocks(self) -> usize {
-        1
-    }
-
-    /// 16 × 1024 bytes a block: half of a first-level cache.
-    pub(super) fn panel_columns(self) -> usize {
-        1024
-    }
-
-    pub(super) fn multiply_cost(self) -> f64 {
-        0.05
     }
 
     #[inline]

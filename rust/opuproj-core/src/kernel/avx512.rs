@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Product, SignedColumns, TILE_BLOCKS};
+use super::{Product, Shape, SignedColumns, TILE_BLOCKS};
 use crate::transmission::{BLOCK_COMPONENTS, MAGNITUDE, Transmission};
 
 /// Columns in a register.
@@ -25,6 +25,15 @@ const BIAS: u8 = 128;
 pub(super) struct Avx512(());
 
 impl Avx512 {
+    pub(super) const SHAPE: Shape = Shape {
+        bias: BIAS as i32,
+        column_multiple: GROUP,
+        panel_blocks: PANEL_BLOCKS,
+        // 4 blocks × 16 × 512 bytes: two thirds of a 48 KiB first-level cache.
+        panel_columns: 512,
+        multiply_cost: 0.05,
+    };
+
     pub(super) fn new() -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -57,27 +66,6 @@ impl Avx512 {
     pub(super) fn multiply(self, product: Product<'_>) {
         // SAFETY: as in `field`; `Kernel::multiply` has checked that vectors and sums lie within their slices.
         unsafe { multiply(product) }
-    }
-
-    pub(super) fn bias(self) -> i32 {
-        i32::from(BIAS)
-    }
-
-    pub(super) fn column_multiple(self) -> usize {
-        GROUP
-    }
-
-    pub(super) fn panel_blocks(self) -> usize {
-        PANEL_BLOCKS
-    }
-
-    /// 4 blocks × 16 × 512 bytes: two thirds of a 48 KiB first-level cache.
-    pub(super) fn panel_columns(self) -> usize {
-        512
-    }
-
-    pub(super) fn multiply_cost(self) -> f64 {
-        0.05
     }
 
     #[inline]

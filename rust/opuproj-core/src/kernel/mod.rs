@@ -9,6 +9,8 @@
 //!
 //! Sums are int32 and wrap. They are exact because no true sum can leave int32: see [`MAX_NONZEROS`].
 
+#![allow(clippy::unused_self, reason = "a kernel's value is the proof that its instructions exist")]
+
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
@@ -185,12 +187,13 @@ impl Kernel {
     ///
     /// # Panics
     ///
-    /// If the number of columns is no multiple of [`column_multiple`](Self::column_multiple), or the panel is not a whole
-    /// number of [`panel_blocks`](Self::panel_blocks) row blocks.
+    /// If the number of columns is no multiple of [`Shape::column_multiple`], or the panel is not a whole
+    /// number of [`Shape::panel_blocks`] row blocks.
     pub fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
-        assert!(columns.len().is_multiple_of(self.column_multiple()), "whole groups of columns");
+        assert!(columns.len().is_multiple_of(self.shape().column_multiple), "whole groups of columns");
         assert!(
-            columns.is_empty() || panel.len().is_multiple_of(self.panel_blocks() * BLOCK_COMPONENTS * columns.len()),
+            columns.is_empty()
+                || panel.len().is_multiple_of(self.shape().panel_blocks * BLOCK_COMPONENTS * columns.len()),
             "whole panels"
         );
         if !columns.is_empty() {
@@ -212,35 +215,18 @@ impl Kernel {
         }
     }
 
-    /// What its panels add to every entry of T: sums must begin at −bias·Σx.
+    /// The sizes that its panels come in.
     #[must_use]
-    pub fn bias(self) -> i32 {
-        dispatch!(self, kernel => kernel.bias())
-    }
-
-    /// Columns of a panel are a multiple of this.
-    #[must_use]
-    pub fn column_multiple(self) -> usize {
-        dispatch!(self, kernel => kernel.column_multiple())
-    }
-
-    /// Row blocks of a panel, and the columns that it had best have so as to stay in cache.
-    #[must_use]
-    pub fn panel_blocks(self) -> usize {
-        dispatch!(self, kernel => kernel.panel_blocks())
-    }
-
-    /// The columns that a panel had best have, so that it stays in cache while it is multiplied.
-    #[must_use]
-    pub fn panel_columns(self) -> usize {
-        dispatch!(self, kernel => kernel.panel_columns())
-    }
-
-    /// The time of one multiply-add in a panel over that of generating one entry: what decides between one vector at a
-    /// time and panels.
-    #[must_use]
-    pub fn multiply_cost(self) -> f64 {
-        dispatch!(self, kernel => kernel.multiply_cost())
+    pub fn shape(self) -> &'static Shape {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Inner::Amx(_) => &amx::Amx::SHAPE,
+            #[cfg(target_arch = "x86_64")]
+            Inner::Avx512(_) => &avx512::Avx512::SHAPE,
+            #[cfg(target_arch = "x86_64")]
+            Inner::Avx2(_) => &avx2::Avx2::SHAPE,
+            Inner::Portable(_) => &portable::Portable::SHAPE,
+        }
     }
 
     /// Runs `work` compiled for this instruction set: for plain loops that the compiler vectorises.
@@ -254,6 +240,22 @@ impl Kernel {
     pub fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
         dispatch!(self, kernel => kernel.keystream(t, n_bytes))
     }
+}
+
+/// The sizes that a kernel's panels come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// What panels add to every entry of T: sums must begin at −bias·Σx.
+    pub bias: i32,
+    /// Columns of a panel are a multiple of this.
+    pub column_multiple: usize,
+    /// Row blocks of a panel are a multiple of this.
+    pub panel_blocks: usize,
+    /// The columns that a panel had best have, so that it stays in cache while it is multiplied.
+    pub panel_columns: usize,
+    /// The time of one multiply-add in a panel over that of generating one entry: what decides between one vector at a
+    /// time and panels.
+    pub multiply_cost: f64,
 }
 
 /// A panel of T times a batch of int8 vectors: the arguments of [`Kernel::multiply`].
@@ -286,8 +288,12 @@ impl Product<'_> {
         if self.columns == 0 || self.n_vectors == 0 {
             return;
         }
-        assert!(self.columns.is_multiple_of(kernel.column_multiple()), "whole groups of columns");
-        assert_eq!(self.panel.len() % (kernel.panel_blocks() * BLOCK_COMPONENTS * self.columns), 0, "whole panels");
+        assert!(self.columns.is_multiple_of(kernel.shape().column_multiple), "whole groups of columns");
+        assert_eq!(
+            self.panel.len() % (kernel.shape().panel_blocks * BLOCK_COMPONENTS * self.columns),
+            0,
+            "whole panels"
+        );
         let reach = |stride: usize, last: usize| {
             (self.n_vectors - 1).checked_mul(stride).and_then(|start| start.checked_add(last)).expect("in range")
         };

@@ -2,7 +2,7 @@
 
 use aes::hazmat::{self, Block8};
 
-use super::{Product, SignedColumns, TILE_BLOCKS};
+use super::{Product, Shape, SignedColumns, TILE_BLOCKS};
 use crate::transmission::{BLOCK_COMPONENTS, Transmission, gaussian};
 
 /// Columns whose int16 sums cannot overflow: 327 × 100 < 2¹⁵.
@@ -27,6 +27,9 @@ static ENTRY: [i8; 256] = {
 pub(super) struct Portable;
 
 impl Portable {
+    pub(super) const SHAPE: Shape =
+        Shape { bias: 0, column_multiple: 1, panel_blocks: TILE_BLOCKS, panel_columns: SHORT_RUN, multiply_cost: 0.2 };
+
     pub(super) fn field(self, t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
         for (tile, sums) in (0..).zip(sums.chunks_exact_mut(TILE_BLOCKS * BLOCK_COMPONENTS)) {
             let first = row_block + tile * TILE_BLOCKS as u64;
@@ -79,26 +82,6 @@ impl Portable {
                 }
             }
         }
-    }
-
-    pub(super) fn bias(self) -> i32 {
-        0
-    }
-
-    pub(super) fn column_multiple(self) -> usize {
-        1
-    }
-
-    pub(super) fn panel_blocks(self) -> usize {
-        TILE_BLOCKS
-    }
-
-    pub(super) fn panel_columns(self) -> usize {
-        SHORT_RUN
-    }
-
-    pub(super) fn multiply_cost(self) -> f64 {
-        0.2
     }
 
     #[inline]

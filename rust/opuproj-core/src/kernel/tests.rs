@@ -50,8 +50,8 @@ fn field_agrees_with_the_definition() {
 
 fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize) {
     let t = Transmission::new(77);
-    let count = count.next_multiple_of(kernel.column_multiple());
-    let (row_block, n_blocks) = (3, kernel.panel_blocks().max(TILE_BLOCKS));
+    let count = count.next_multiple_of(kernel.shape().column_multiple);
+    let (row_block, n_blocks) = (3, kernel.shape().panel_blocks.max(TILE_BLOCKS));
     let columns = columns(count);
     let (x_stride, sums_stride) = (count + 3, n_blocks * BLOCK_COMPONENTS + 5);
     let mut x = Vec::new();
@@ -63,7 +63,7 @@ fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize) {
     let mut sums = vec![0; n_vectors * sums_stride];
     for v in 0..n_vectors {
         let total: i32 = x[v * x_stride..][..count].iter().map(|&x| i32::from(x)).sum();
-        sums[v * sums_stride..][..n_blocks * BLOCK_COMPONENTS].fill(-kernel.bias() * total);
+        sums[v * sums_stride..][..n_blocks * BLOCK_COMPONENTS].fill(-kernel.shape().bias * total);
     }
     let (x_slice, sums_slice) = (&x[..], &mut sums[..]);
     kernel.multiply(Product {
@@ -100,11 +100,12 @@ fn panels_multiply_to_the_definition() {
 #[test]
 fn the_largest_sums_fit() {
     for kernel in Kernel::available() {
-        let columns = kernel.panel_columns().next_multiple_of(kernel.column_multiple());
-        let panel = vec![(MAX_MAGNITUDE + kernel.bias()) as u8; kernel.panel_blocks() * BLOCK_COMPONENTS * columns];
+        let columns = kernel.shape().panel_columns.next_multiple_of(kernel.shape().column_multiple);
+        let panel =
+            vec![(MAX_MAGNITUDE + kernel.shape().bias) as u8; kernel.shape().panel_blocks * BLOCK_COMPONENTS * columns];
         for x in [1i8, -1] {
-            let mut sums = vec![0i32; kernel.panel_blocks() * BLOCK_COMPONENTS];
-            sums.fill((-i64::from(kernel.bias()) * i64::from(x) * MAX_NONZEROS as i64) as i32);
+            let mut sums = vec![0i32; kernel.shape().panel_blocks * BLOCK_COMPONENTS];
+            sums.fill((-i64::from(kernel.shape().bias) * i64::from(x) * MAX_NONZEROS as i64) as i32);
             let mut left = MAX_NONZEROS as usize;
             while left > 0 {
                 let used = left.min(columns);

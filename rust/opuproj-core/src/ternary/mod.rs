@@ -246,8 +246,7 @@ impl fmt::Debug for TernaryBatch {
 /// Words of one plane, if both planes' bytes fit the address space.
 fn plane_words(n_rows: usize, n_inputs: usize) -> Option<usize> {
     let words = n_rows.checked_mul(n_inputs.div_ceil(WORD))?;
-    words.checked_mul(16).filter(|&bytes| bytes <= isize::MAX as usize)?;
-    Some(words)
+    isize::try_from(words.checked_mul(16)?).is_ok().then_some(words)
 }
 
 /// A byte's bits as the lowest bits of eight bytes.

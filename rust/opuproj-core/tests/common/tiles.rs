@@ -126,7 +126,7 @@ fn carry_out(tiles: &mut Tiles, code: &[u8], registers: &[i64; 23]) -> Option<us
     }
 }
 
-/// The address without and the register of the index, and the bytes that follow the ModRM byte.
+/// The address without the index, the index, and how many bytes follow the `ModRM` byte.
 fn address(form: u8, rm: u8, x: u8, b: u8, rest: &[u8], registers: &[i64; 23]) -> Option<(i64, i64, usize)> {
     let (base, index, sib) = if rm == 4 {
         let sib = rest[0];
