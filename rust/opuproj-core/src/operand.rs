@@ -38,8 +38,16 @@ pub(crate) struct Group {
 /// The inputs of a group over part of the columns.
 #[derive(Debug)]
 pub(crate) enum Chunk {
-    Lists { index: Vec<u64>, sign: Vec<u8>, ends: Vec<usize> },
-    Rows { columns: Vec<u64>, stride: usize, inputs: Vec<i8> },
+    Lists {
+        index: Vec<u64>,
+        sign: Vec<u8>,
+        ends: Vec<usize>,
+    },
+    /// Panel by panel of the columns, vector by vector, so that a panel's inputs lie side by side.
+    Rows {
+        columns: Vec<u64>,
+        inputs: Vec<i8>,
+    },
 }
 
 impl Chunk {
@@ -145,6 +153,18 @@ pub(crate) fn union(batch: &TernaryBatch, group: &Group, words: Range<usize>) ->
         }
     }
     (union, columns)
+}
+
+/// Each vector's parts of the inputs, panel by panel.
+pub(crate) fn parts(inputs: &mut [i8], n_vectors: usize, panel_columns: usize) -> Vec<Vec<&mut [i8]>> {
+    let mut parts: Vec<Vec<&mut [i8]>> = (0..n_vectors).map(|_| Vec::new()).collect();
+    for panel in inputs.chunks_mut(n_vectors * panel_columns) {
+        let columns = panel.len() / n_vectors;
+        for (parts, part) in parts.iter_mut().zip(panel.chunks_exact_mut(columns)) {
+            parts.push(part);
+        }
+    }
+    parts
 }
 
 /// One vector's inputs over the columns of `union`, as int8; what is left of `out` stays as it is.

@@ -28,8 +28,8 @@ const STRIPE_SUMS: usize = 16 << 20;
 /// Bytes that the tiles of all threads may have together.
 const ALL_TILE_SUMS: usize = 16 << 20;
 
-/// The most row blocks of a tile, so that threads stay equally busy and results come in whole cache lines.
-const MOST_BLOCKS: usize = 64;
+/// The most row blocks of a tile, so that threads stay equally busy; a vector's results fill a page or more of memory.
+const MOST_BLOCKS: usize = 128;
 
 /// The most vectors of a group: generating T once for so many costs a tenth of multiplying it.
 const MOST_VECTORS: usize = 1024;
@@ -140,26 +140,20 @@ impl Projection {
                     outputs: if last { self.cut(layout, tile, &mut rests) } else { Vec::new() },
                 }));
                 let work = |keep_on: &mut dyn FnMut() -> bool| {
-                    let mut scratch = Scratch::default();
-                    while let Some(mut tile) = next(&queue) {
-                        let mut own = std::mem::take(&mut scratch.sums);
-                        let sums = if let Some(kept) = tile.sums.take() {
-                            kept
-                        } else {
-                            own.resize(layout.tile_sums, 0);
-                            &mut own[..]
-                        };
-                        let sums = &mut sums[..layout.n_vectors * tile.n_sums()];
-                        if first {
-                            self.begin(batch, group, sums);
-                        }
-                        if !self.add(&chunk, &tile, sums, &mut scratch, keep_on, watch) {
+                    let mut worker = Worker {
+                        projection: self,
+                        batch,
+                        group,
+                        first,
+                        last,
+                        keep_on,
+                        watch,
+                        scratch: Scratch::default(),
+                    };
+                    while let Some(tile) = next(&queue) {
+                        if !worker.work_off(&chunk, tile) {
                             return;
                         }
-                        if last {
-                            self.read_out(&mut tile, sums, &mut scratch);
-                        }
-                        scratch.sums = own;
                     }
                 };
                 pool::share(
@@ -195,119 +189,30 @@ impl Projection {
         let (union, mut columns) = operand::union(batch, group, words.clone());
         // The inputs there stay 0, so the entries of any column will do.
         columns.resize(columns.len().next_multiple_of(self.kernel.shape().column_multiple), 0);
-        let stride = columns.len();
-        let mut inputs = vec![0; stride * group.vectors.len()];
-        if stride > 0 {
-            let queue = Mutex::new(group.vectors.clone().zip(inputs.chunks_exact_mut(stride)));
-            let work = |keep_on: &mut dyn FnMut() -> bool| {
-                while let Some((row, inputs)) = next(&queue)
-                    && keep_on()
-                {
-                    operand::gather(batch, row, words.clone(), &union, inputs);
-                }
-            };
-            pool::share(
-                layout.threads - 1,
-                || work(&mut || !watch.cancelled.load(Relaxed)),
-                || {
-                    work(&mut || lead.keep_on());
-                },
-            );
-        }
-        Chunk::Rows { columns, stride, inputs }
-    }
-
-    /// Where the sums of a tile begin: the bias of a kernel's panels is taken off in advance.
-    fn begin(&self, batch: &TernaryBatch, group: &Group, sums: &mut [i32]) {
-        let per_vector = sums.len() / group.vectors.len();
-        for (row, sums) in group.vectors.clone().zip(sums.chunks_exact_mut(per_vector)) {
-            let start = match group.form {
-                Form::Lists => 0,
-                Form::Rows => {
-                    let (positive, negative) = batch.counts(row);
-                    (-i64::from(self.kernel.shape().bias) * (positive as i64 - negative as i64)) as i32
-                }
-            };
-            sums.fill(start);
-        }
-    }
-
-    /// Adds a chunk's part of the field to the sums of a tile; `false` if it was stopped.
-    fn add<T>(
-        &self,
-        chunk: &Chunk,
-        tile: &Tile<'_, '_, T>,
-        sums: &mut [i32],
-        scratch: &mut Scratch,
-        keep_on: &mut dyn FnMut() -> bool,
-        watch: &Watch,
-    ) -> bool {
-        let n_sums = tile.n_sums();
-        let n_vectors = sums.len() / n_sums;
-        match chunk {
-            Chunk::Lists { index, sign, ends } => {
-                for (v, sums) in sums.chunks_exact_mut(n_sums).enumerate() {
-                    let x = Chunk::list(index, sign, ends, v);
-                    for (index, sign) in x.index.chunks(LIST_RUN).zip(x.sign.chunks(LIST_RUN)) {
-                        let run = SignedColumns { index, sign };
-                        self.kernel.field(&self.transmission, run, tile.blocks.start, sums);
-                        let work = self.work(Form::Lists, 1, index.len() as u64) * (n_sums / BLOCK_COMPONENTS) as u64;
-                        if !scratch.pause(work, watch, keep_on) {
-                            return false;
-                        }
-                    }
+        let n_vectors = group.vectors.len();
+        let mut inputs = vec![0; columns.len() * n_vectors];
+        let parts = operand::parts(&mut inputs, n_vectors, self.kernel.shape().panel_columns);
+        let queue = Mutex::new(group.vectors.clone().zip(parts));
+        let work = |keep_on: &mut dyn FnMut() -> bool| {
+            let mut row_inputs = vec![0; columns.len()];
+            while let Some((row, parts)) = next(&queue)
+                && keep_on()
+            {
+                operand::gather(batch, row, words.clone(), &union, &mut row_inputs);
+                let mut rest = &row_inputs[..];
+                for part in parts {
+                    part.copy_from_slice(rest.split_off(..part.len()).expect("parts make up the row"));
                 }
             }
-            Chunk::Rows { columns, stride, inputs } => {
-                let panel_sums = self.kernel.shape().panel_blocks * BLOCK_COMPONENTS;
-                for first in (0..n_sums).step_by(panel_sums) {
-                    let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
-                    for (k, columns) in columns.chunks(self.kernel.shape().panel_columns).enumerate() {
-                        scratch.panel.resize(panel_sums * columns.len(), 0);
-                        self.kernel.panel(&self.transmission, columns, row_block, &mut scratch.panel);
-                        self.kernel.multiply(Product {
-                            panel: &scratch.panel,
-                            columns: columns.len(),
-                            x: &inputs[k * self.kernel.shape().panel_columns..],
-                            x_stride: *stride,
-                            n_vectors,
-                            sums: &mut sums[first..],
-                            sums_stride: n_sums,
-                        });
-                        let blocks = (panel_sums / BLOCK_COMPONENTS) as u64;
-                        let work = self.work(Form::Rows, n_vectors, columns.len() as u64) * blocks;
-                        if !scratch.pause(work, watch, keep_on) {
-                            return false;
-                        }
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    /// Reads a tile's field out into its part of the output.
-    fn read_out<T: Real>(&self, tile: &mut Tile<'_, '_, T>, sums: &[i32], scratch: &mut Scratch) {
-        let (skipped, n_rows) = (tile.rows.start, tile.rows.len());
-        let n_sums = tile.n_sums();
-        if let Mode::Linear { .. } = self.mode {
-            let index = self.mode.anchor();
-            let sign = vec![0; index.len()];
-            scratch.anchor.clear();
-            scratch.anchor.resize(n_sums, 0);
-            let anchor = SignedColumns { index: &index, sign: &sign };
-            self.kernel.field(&self.transmission, anchor, tile.blocks.start, &mut scratch.anchor);
-            scratch.reference.set(readout::parts_of(&scratch.anchor, skipped, n_rows));
-        }
-        self.kernel.vectorize(
-            #[inline(always)]
+        };
+        pool::share(
+            layout.threads - 1,
+            || work(&mut || !watch.cancelled.load(Relaxed)),
             || {
-                for (field, output) in sums.chunks_exact(n_sums).zip(&mut tile.outputs) {
-                    let field = readout::parts_of(field, skipped, n_rows);
-                    readout::read(self.mode, field, &scratch.reference, output);
-                }
+                work(&mut || lead.keep_on());
             },
         );
+        Chunk::Rows { columns, inputs }
     }
 
     /// The row blocks that hold the rows.
@@ -332,13 +237,13 @@ impl Projection {
         let unit = self.unit();
         let entries = self.work(group.form, n_vectors, group.columns).saturating_mul(n_blocks as u64) / WORK_PER_ENTRY;
         let threads = self.threads.min((entries / ENTRIES_PER_THREAD) as usize + 1);
-        let fitting = TILE_SUMS / (n_vectors * BLOCK_COMPONENTS * 4);
+        let at_once = if group.form == Form::Lists { 1 } else { n_vectors };
+        let fitting = TILE_SUMS / (at_once * BLOCK_COMPONENTS * 4);
         let balanced = n_blocks / (8 * threads);
         let blocks = fitting.min(balanced).min(MOST_BLOCKS) / unit * unit;
         let tile_blocks = blocks.max(unit);
         Layout {
             threads,
-            n_vectors,
             unit,
             tile_blocks,
             n_tiles: n_blocks.div_ceil(tile_blocks),
@@ -381,6 +286,9 @@ impl Projection {
     }
 }
 
+/// Vectors that are read out between two looks at the clock.
+const VECTORS_PER_LOOK: usize = 8;
+
 /// Units that the work of one entry is counted in.
 const WORK_PER_ENTRY: u64 = 4;
 
@@ -390,7 +298,6 @@ const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
 /// How the rows are cut into tiles for one group.
 struct Layout {
     threads: usize,
-    n_vectors: usize,
     unit: usize,
     tile_blocks: usize,
     n_tiles: usize,
@@ -422,16 +329,148 @@ struct Scratch {
     unreported: u64,
 }
 
-impl Scratch {
-    /// Notes work, and once there is enough of it, reports it and asks whether to go on.
-    fn pause(&mut self, work: u64, watch: &Watch, keep_on: &mut dyn FnMut() -> bool) -> bool {
-        self.unreported += work;
-        if self.unreported < WORK_PER_PAUSE {
+/// One thread at work on the tiles of a chunk.
+struct Worker<'a> {
+    projection: &'a Projection,
+    batch: &'a TernaryBatch,
+    group: &'a Group,
+    /// Whether the chunk is the group's first one, where sums begin, and its last one, where they are read out.
+    first: bool,
+    last: bool,
+    keep_on: &'a mut dyn FnMut() -> bool,
+    watch: &'a Watch,
+    scratch: Scratch,
+}
+
+impl Worker<'_> {
+    /// Sums a tile over the chunk; `false` if it was stopped.
+    fn work_off<T: Real>(&mut self, chunk: &Chunk, mut tile: Tile<'_, '_, T>) -> bool {
+        if self.last {
+            self.set_reference(&tile);
+        }
+        let mut own = std::mem::take(&mut self.scratch.sums);
+        let mut kept = tile.sums.take();
+        let n_sums = tile.n_sums();
+        let done = match chunk {
+            Chunk::Lists { index, sign, ends } => (0..self.group.vectors.len()).all(|v| {
+                let sums = match &mut kept {
+                    Some(kept) => &mut kept[v * n_sums..(v + 1) * n_sums],
+                    // Read out before the next vector is summed: one vector's sums stay in a first-level cache.
+                    None => sized(&mut own, n_sums),
+                };
+                if self.first {
+                    sums.fill(0);
+                }
+                self.add_list(Chunk::list(index, sign, ends, v), &tile, sums) && self.read_out(&mut tile, v, sums)
+            }),
+            Chunk::Rows { columns, inputs } => {
+                let n_vectors = self.group.vectors.len();
+                let sums = match &mut kept {
+                    Some(kept) => &mut kept[..n_vectors * n_sums],
+                    None => sized(&mut own, n_vectors * n_sums),
+                };
+                if self.first {
+                    self.begin(sums);
+                }
+                self.add_rows(columns, inputs, &tile, sums)
+                    && sums.chunks_exact(n_sums).enumerate().all(|(v, sums)| self.read_out(&mut tile, v, sums))
+            }
+        };
+        self.scratch.sums = own;
+        done
+    }
+
+    /// Where the sums over panels begin: the bias of the kernel is taken off in advance.
+    fn begin(&self, sums: &mut [i32]) {
+        let bias = i64::from(self.projection.kernel.shape().bias);
+        let per_vector = sums.len() / self.group.vectors.len();
+        for (row, sums) in self.group.vectors.clone().zip(sums.chunks_exact_mut(per_vector)) {
+            let (positive, negative) = self.batch.counts(row);
+            sums.fill((-bias * (positive as i64 - negative as i64)) as i32);
+        }
+    }
+
+    /// Adds one vector's field over its list.
+    fn add_list<T>(&mut self, x: SignedColumns<'_>, tile: &Tile<'_, '_, T>, sums: &mut [i32]) -> bool {
+        let Projection { kernel, transmission, .. } = self.projection;
+        x.index.chunks(LIST_RUN).zip(x.sign.chunks(LIST_RUN)).all(|(index, sign)| {
+            kernel.field(transmission, SignedColumns { index, sign }, tile.blocks.start, sums);
+            let per_block = self.projection.work(Form::Lists, 1, index.len() as u64);
+            self.pause(per_block * (sums.len() / BLOCK_COMPONENTS) as u64)
+        })
+    }
+
+    /// Adds all vectors' fields over a chunk's columns, a panel at a time.
+    fn add_rows<T>(&mut self, columns: &[u64], inputs: &[i8], tile: &Tile<'_, '_, T>, sums: &mut [i32]) -> bool {
+        let Projection { kernel, transmission, .. } = self.projection;
+        let (n_sums, n_vectors) = (tile.n_sums(), self.group.vectors.len());
+        let panel_sums = kernel.shape().panel_blocks * BLOCK_COMPONENTS;
+        (0..n_sums).step_by(panel_sums).all(|first| {
+            let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
+            let mut inputs = inputs;
+            columns.chunks(kernel.shape().panel_columns).all(|columns| {
+                let panel = sized(&mut self.scratch.panel, panel_sums * columns.len());
+                kernel.panel(transmission, columns, row_block, panel);
+                kernel.multiply(Product {
+                    panel,
+                    columns: columns.len(),
+                    x: inputs.split_off(..n_vectors * columns.len()).expect("inputs for every column"),
+                    x_stride: columns.len(),
+                    n_vectors,
+                    sums: &mut sums[first..],
+                    sums_stride: n_sums,
+                });
+                let per_block = self.projection.work(Form::Rows, n_vectors, columns.len() as u64);
+                self.pause(per_block * (panel_sums / BLOCK_COMPONENTS) as u64)
+            })
+        })
+    }
+
+    /// For "linear": the anchor's field at the rows of a tile.
+    fn set_reference<T>(&mut self, tile: &Tile<'_, '_, T>) {
+        let Projection { kernel, transmission, mode, .. } = self.projection;
+        if let Mode::Linear { .. } = mode {
+            let index = mode.anchor();
+            let sign = vec![0; index.len()];
+            let field = sized(&mut self.scratch.anchor, tile.n_sums());
+            field.fill(0);
+            kernel.field(transmission, SignedColumns { index: &index, sign: &sign }, tile.blocks.start, field);
+            self.scratch.reference.set(readout::parts_of(field, tile.rows.clone()));
+        }
+    }
+
+    /// Reads one vector's field out into its part of the output, if this is the last chunk.
+    fn read_out<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, sums: &[i32]) -> bool {
+        if !self.last {
             return true;
         }
-        watch.done.fetch_add(std::mem::take(&mut self.unreported), Relaxed);
-        keep_on()
+        let Projection { kernel, mode, .. } = self.projection;
+        let (field, output) = (readout::parts_of(sums, tile.rows.clone()), &mut tile.outputs[v]);
+        kernel.vectorize(
+            #[inline(always)]
+            || readout::read(*mode, field, &self.scratch.reference, output),
+        );
+        // Not counted as progress, but it takes time: the first touch of a page of memory above all.
+        if v.is_multiple_of(VECTORS_PER_LOOK) { (self.keep_on)() } else { true }
     }
+
+    /// Notes work, and once there is enough of it, reports it and asks whether to go on.
+    fn pause(&mut self, work: u64) -> bool {
+        self.scratch.unreported += work;
+        if self.scratch.unreported < WORK_PER_PAUSE {
+            return true;
+        }
+        self.watch.done.fetch_add(std::mem::take(&mut self.scratch.unreported), Relaxed);
+        (self.keep_on)()
+    }
+}
+
+/// The first `length` elements of a buffer that is made long enough; what they hold is left over from before.
+fn sized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
+    if buffer.len() < length {
+        buffer.resize(length, T::default());
+    }
+    &mut buffer[..length]
 }
 
 /// What all threads know of the work.

@@ -3,7 +3,9 @@
 //! A field comes as its real and imaginary parts in turn, √2048 times those of Tx. All arithmetic is float64 on integers
 //! that it holds exactly, rounded once to the output's type.
 
-use crate::transmission::{BLOCK_COMPONENTS, Transmission};
+use std::ops::Range;
+
+use crate::transmission::Transmission;
 
 /// T's entries are integers over this: twice the variance 1024 of a part.
 const VARIANCE: f64 = 2048.0;
@@ -109,7 +111,8 @@ pub fn read<T: Real>(mode: Mode, field: &[i32], reference: &Reference, out: &mut
             let reference = reference.re.iter().zip(&reference.im).zip(&reference.scale);
             for ((out, &[re, im]), ((r_re, r_im), scale)) in out.iter_mut().zip(field.as_chunks::<2>().0).zip(reference)
             {
-                *out = T::rounded((f64::from(re) * r_re + f64::from(im) * r_im) * scale);
+                // Adding 0 turns the −0 of a dark vector into 0.
+                *out = T::rounded((f64::from(re) * r_re + f64::from(im) * r_im) * scale + 0.0);
             }
         }
     }
@@ -141,9 +144,8 @@ pub fn entries<T: Real>(t: &Transmission, mode: Mode, rows: &[u64], columns: &[u
     }
 }
 
-/// The parts of a field that belong to `rows` rows after the first `skipped`.
+/// The parts of a field that belong to some of its rows.
 #[must_use]
-pub(crate) fn parts_of(field: &[i32], skipped: usize, rows: usize) -> &[i32] {
-    debug_assert!(field.len().is_multiple_of(BLOCK_COMPONENTS));
-    &field[2 * skipped..2 * (skipped + rows)]
+pub(crate) fn parts_of(field: &[i32], rows: Range<usize>) -> &[i32] {
+    &field[2 * rows.start..2 * rows.end]
 }

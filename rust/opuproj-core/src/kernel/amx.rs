@@ -68,6 +68,10 @@ impl Amx {
         self.0.vectorize(work)
     }
 
+    pub(super) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
+        self.0.planes(codes, positive, negative)
+    }
+
     pub(super) fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
         self.0.keystream(t, n_bytes)
     }

@@ -67,6 +67,11 @@ impl Avx2 {
         unsafe { run(work) }
     }
 
+    pub(super) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
+        // SAFETY: as in `field`.
+        unsafe { planes(codes, positive, negative) }
+    }
+
     pub(super) fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
         // SAFETY: as in `field`.
         unsafe { keystream(t, n_bytes) }
@@ -146,8 +151,13 @@ impl Generator {
 fn field(t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
     let generator = Generator::new(t, 0);
     let (groups, rest) = x.index.as_chunks::<GROUP>();
-    let (group_signs, rest_signs) = x.sign.as_chunks::<GROUP>();
+    let (group_signs, left_signs) = x.sign.as_chunks::<GROUP>();
     let every = [_mm256_set1_epi8(-1); 2];
+    let (mut rest_columns, mut rest_signs) = ([0; GROUP], [0; GROUP]);
+    rest_columns[..rest.len()].copy_from_slice(rest);
+    rest_signs[..rest.len()].copy_from_slice(left_signs);
+    let lane = |k: usize| _mm_set1_epi8(if k < rest.len() { -1 } else { 0 });
+    let used = [_mm256_set_m128i(lane(2), lane(0)), _mm256_set_m128i(lane(3), lane(1))];
     for (block, sums) in (0..).zip(sums.chunks_exact_mut(BLOCK_COMPONENTS)) {
         let row = generator.row(row_block.wrapping_add(block));
         for (groups, signs) in groups.chunks(FIELD_RUN).zip(group_signs.chunks(FIELD_RUN)) {
@@ -158,14 +168,8 @@ fn field(t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32
             widen(totals, sums);
         }
         if !rest.is_empty() {
-            let mut columns = [0; GROUP];
-            let mut signs = [0; GROUP];
-            columns[..rest.len()].copy_from_slice(rest);
-            signs[..rest.len()].copy_from_slice(rest_signs);
-            let lane = |k: usize| _mm_set1_epi8(if k < rest.len() { -1 } else { 0 });
-            let used = [_mm256_set_m128i(lane(2), lane(0)), _mm256_set_m128i(lane(3), lane(1))];
             let mut totals = [_mm256_setzero_si256(); 2];
-            add_group(&generator, row, columns, signs, used, &mut totals);
+            add_group(&generator, row, rest_columns, rest_signs, used, &mut totals);
             widen(totals, sums);
         }
     }
@@ -292,6 +296,24 @@ unsafe fn multiply_few<const N: usize>(
             }
         }
     }
+}
+
+#[target_feature(enable = "avx2")]
+fn planes(codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
+    let one = _mm256_set1_epi8(1);
+    let mut refused = 0;
+    for (codes, (positive, negative)) in codes.iter().zip(positive.iter_mut().zip(negative)) {
+        (*positive, *negative) = (0, 0);
+        for (half, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+            // SAFETY: reads 32 bytes of an array of 32.
+            let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+            let bits = |bytes| u64::from(_mm256_movemask_epi8(bytes) as u32) << (32 * half);
+            *positive |= bits(_mm256_cmpeq_epi8(codes, one));
+            *negative |= bits(codes);
+            refused |= bits(_mm256_cmpgt_epi8(codes, one));
+        }
+    }
+    refused != 0
 }
 
 #[target_feature(enable = "avx2,aes")]

@@ -20,6 +20,12 @@ const VECTORS: usize = 6;
 /// VNNI wants one side unsigned: panels hold T + 128.
 const BIAS: u8 = 128;
 
+/// In `field`, signs are ±64 and sums 64 times too large.
+const SIGN_SHIFT: u32 = 6;
+
+/// Groups whose sums of 64 × 100 an entry cannot overflow: 4 × 65,536 × 6,400 < 2³¹.
+const FIELD_RUN: usize = 1 << 16;
+
 /// The kernel for AVX-512.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512(());
@@ -41,8 +47,7 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vbmi")
             && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("vaes")
-            && is_x86_feature_detected!("gfni");
+            && is_x86_feature_detected!("vaes");
         found.then_some(Self(()))
     }
 
@@ -76,6 +81,11 @@ impl Avx512 {
         }
         // SAFETY: as in `field`.
         unsafe { run(work) }
+    }
+
+    pub(super) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
+        // SAFETY: as in `field`.
+        unsafe { planes(codes, positive, negative) }
     }
 
     pub(super) fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
@@ -151,35 +161,48 @@ impl Generator {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,vaes,gfni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,vaes")]
 fn field(t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
     let generator = Generator::new(t, 0);
     let (groups, rest) = x.index.as_chunks::<GROUP>();
-    let (group_signs, rest_signs) = x.sign.as_chunks::<GROUP>();
+    let (group_signs, left_signs) = x.sign.as_chunks::<GROUP>();
     let every = _mm512_set1_epi8(-1);
+    let (mut rest_columns, mut rest_signs) = ([0; GROUP], [0; GROUP]);
+    rest_columns[..rest.len()].copy_from_slice(rest);
+    rest_signs[..rest.len()].copy_from_slice(left_signs);
+    let used = _mm512_set1_epi32((1i32 << (8 * rest.len())) - 1);
     for (tile, sums) in (0..).zip(sums.chunks_exact_mut(TILE_BLOCKS * BLOCK_COMPONENTS)) {
         let rows: [__m512i; TILE_BLOCKS] =
             std::array::from_fn(|k| generator.row(row_block.wrapping_add(tile * TILE_BLOCKS as u64 + k as u64)));
-        let mut totals: [__m512i; TILE_BLOCKS] = std::array::from_fn(|k| load_sums(&sums[BLOCK_COMPONENTS * k..]));
-        for (columns, signs) in groups.iter().zip(group_signs) {
-            add_group::<false>(&generator, &rows, *columns, *signs, every, &mut totals);
+        let mut totals = [_mm512_setzero_si512(); TILE_BLOCKS];
+        let mut runs = groups.chunks(FIELD_RUN).zip(group_signs.chunks(FIELD_RUN)).peekable();
+        while let Some((groups, signs)) = runs.next() {
+            for (columns, signs) in groups.iter().zip(signs) {
+                add_group::<false>(&generator, &rows, *columns, *signs, every, &mut totals);
+            }
+            if runs.peek().is_some() {
+                add_totals(&std::mem::replace(&mut totals, [_mm512_setzero_si512(); TILE_BLOCKS]), sums);
+            }
         }
         if !rest.is_empty() {
-            let mut columns = [0; GROUP];
-            let mut signs = [0; GROUP];
-            columns[..rest.len()].copy_from_slice(rest);
-            signs[..rest.len()].copy_from_slice(rest_signs);
-            let used = _mm512_set1_epi32((1i32 << (8 * rest.len())) - 1);
-            add_group::<true>(&generator, &rows, columns, signs, used, &mut totals);
+            add_group::<true>(&generator, &rows, rest_columns, rest_signs, used, &mut totals);
         }
-        for (k, total) in totals.iter().enumerate() {
-            store_sums(*total, &mut sums[BLOCK_COMPONENTS * k..]);
-        }
+        add_totals(&totals, sums);
+    }
+}
+
+/// Adds a tile's totals, 64 times too large, to its sums.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add_totals(totals: &[__m512i; TILE_BLOCKS], sums: &mut [i32]) {
+    for (total, sums) in totals.iter().zip(sums.as_chunks_mut::<BLOCK_COMPONENTS>().0) {
+        let total = _mm512_srai_epi32::<SIGN_SHIFT>(*total);
+        store_sums(_mm512_add_epi32(load_sums(sums), total), sums);
     }
 }
 
 /// Adds four columns times their signs to the sums of a tile; `PART` keeps to the columns `used`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni,vaes,gfni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni,vaes")]
 #[inline]
 fn add_group<const PART: bool>(
     generator: &Generator,
@@ -189,8 +212,7 @@ fn add_group<const PART: bool>(
     used: __m512i,
     totals: &mut [__m512i; TILE_BLOCKS],
 ) {
-    // Every bit but the lowest of each byte becomes the byte's top bit, the lowest becomes 1: a sign of ±1.
-    let to_sign = _mm512_set1_epi64(0x0080_8080_8080_8080);
+    let (top_bit, one) = (_mm512_set1_epi8(-128), _mm512_set1_epi8(1 << SIGN_SHIFT));
     // Lane k takes byte k.
     let to_lanes = _mm512_set_epi64(
         0x0303_0303_0303_0303,
@@ -207,8 +229,9 @@ fn add_group<const PART: bool>(
     let turned = _mm512_shuffle_epi8(_mm512_set1_epi32(i32::from_le_bytes(signs)), to_lanes);
     let last_key = _mm512_xor_si512(generator.round_keys[6], turned);
     for (total, row) in totals.iter_mut().zip(rows) {
-        let bytes = generator.bytes(*row, columns, last_key);
-        let mut sign = _mm512_gf2p8affine_epi64_epi8::<1>(bytes, to_sign);
+        let bytes = generator.bytes(load_again(row), columns, last_key);
+        // (bytes & 128) | 64 is 64 or, with the top bit, −64: a sign in one operation, on a port that AES leaves free.
+        let mut sign = _mm512_ternarylogic_epi32::<0xf8>(one, bytes, top_bit);
         if PART {
             sign = _mm512_and_si512(sign, used);
         }
@@ -219,6 +242,8 @@ fn add_group<const PART: bool>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
 fn panel_of<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
     let generator = Generator::new(t, OFFSET);
+    // As a constant, the compiler would test it by an instruction that needs the port of the AES rounds.
+    let top_bit = load_again(&_mm512_set1_epi8(-128));
     let (groups, _) = columns.as_chunks::<GROUP>();
     let block_bytes = BLOCK_COMPONENTS * columns.len();
     for (pass, panel) in (0..).zip(panel.chunks_exact_mut(PANEL_BLOCKS * block_bytes)) {
@@ -234,7 +259,7 @@ fn panel_of<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_block: u64,
                 let bytes = generator.bytes(*row, columns, generator.round_keys[6]);
                 let magnitudes = generator.magnitudes(bytes);
                 // Modulo 256, the negative of 128 + m is 128 − m: one table serves both panels.
-                let negative = _mm512_movepi8_mask(bytes);
+                let negative = _mm512_test_epi8_mask(bytes, top_bit);
                 let entries = _mm512_mask_sub_epi8(magnitudes, negative, _mm512_setzero_si512(), magnitudes);
                 if let Some(output) = output.next() {
                     store(entries, output);
@@ -313,6 +338,19 @@ unsafe fn multiply_few<const N: usize>(
     }
 }
 
+#[target_feature(enable = "avx512f,avx512bw")]
+fn planes(codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
+    let mut refused = 0;
+    for (codes, (positive, negative)) in codes.iter().zip(positive.iter_mut().zip(negative)) {
+        // SAFETY: reads 64 bytes of an array of 64.
+        let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
+        *positive = _mm512_cmpeq_epi8_mask(codes, _mm512_set1_epi8(1));
+        *negative = _mm512_movepi8_mask(codes);
+        refused |= _mm512_cmpgt_epi8_mask(codes, _mm512_set1_epi8(1));
+    }
+    refused != 0
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
 fn keystream(t: &Transmission, n_bytes: u64) -> u64 {
     let generator = Generator::new(t, 0);
@@ -354,18 +392,25 @@ fn store(register: __m512i, bytes: &mut [u8; 64]) {
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), register) }
 }
 
+/// Loads a register from memory each time: sums, keys and tables leave no room for rows to stay in registers, and what
+/// the compiler spills instead costs more.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn load_sums(sums: &[i32]) -> __m512i {
-    let sums: &[i32; BLOCK_COMPONENTS] = sums[..BLOCK_COMPONENTS].try_into().expect("sixteen sums");
+fn load_again(register: &__m512i) -> __m512i {
+    // SAFETY: a reference is valid to read.
+    unsafe { std::ptr::read_volatile(register) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_sums(sums: &[i32; BLOCK_COMPONENTS]) -> __m512i {
     // SAFETY: reads 16 integers of an array of 16.
     unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn store_sums(register: __m512i, sums: &mut [i32]) {
-    let sums: &mut [i32; BLOCK_COMPONENTS] = (&mut sums[..BLOCK_COMPONENTS]).try_into().expect("sixteen sums");
+fn store_sums(register: __m512i, sums: &mut [i32; BLOCK_COMPONENTS]) {
     // SAFETY: writes 16 integers of an array of 16.
     unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), register) }
 }

@@ -7,6 +7,8 @@
 //! * [`panel`](Kernel::panel): write a panel of T as bytes, in a layout that is this kernel's own affair;
 //! * [`multiply`](Kernel::multiply): such a panel times many int8 vectors.
 //!
+//! (And packing: [`planes`](Kernel::planes).)
+//!
 //! Sums are int32 and wrap. They are exact because no true sum can leave int32: see [`MAX_NONZEROS`].
 
 #![allow(clippy::unused_self, reason = "a kernel's value is the proof that its instructions exist")]
@@ -44,7 +46,7 @@ pub struct SignedColumns<'a> {
 pub enum Isa {
     /// AVX-512 for generating and AMX tiles for multiplying.
     Amx,
-    /// AVX-512 F, BW, VL, VBMI, VNNI with VAES and GFNI.
+    /// AVX-512 F, BW, DQ, VL, VBMI and VNNI, with VAES.
     Avx512,
     /// AVX2 with AES-NI.
     Avx2,
@@ -233,6 +235,16 @@ impl Kernel {
     #[inline]
     pub fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
         dispatch!(self, kernel => kernel.vectorize(work))
+    }
+
+    /// Makes planes of codes 1, −1 and 0, a word of 64 codes each, and says whether there was any other code (2).
+    ///
+    /// # Panics
+    ///
+    /// If a plane has not a word for each 64 codes.
+    pub(crate) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
+        assert!(codes.len() == positive.len() && codes.len() == negative.len(), "a word for 64 codes");
+        dispatch!(self, kernel => kernel.planes(codes, positive, negative))
     }
 
     /// Generates `n_bytes` of bare keystream in registers and folds it, for the benchmarks' upper limit.

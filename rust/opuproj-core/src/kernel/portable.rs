@@ -89,6 +89,22 @@ impl Portable {
         work()
     }
 
+    pub(super) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
+        let mut refused = 0;
+        for (codes, (positive, negative)) in codes.iter().zip(positive.iter_mut().zip(negative)) {
+            (*positive, *negative) = (0, 0);
+            for (k, eight) in codes.as_chunks::<8>().0.iter().enumerate() {
+                // In binary, 0 is 00000000, 1 is 00000001, −1 is 11111111 and 2 is 00000010.
+                let codes = u64::from_le_bytes(eight.map(|code| code as u8));
+                let minus = codes >> 7;
+                *positive |= lowest_bits(codes & !minus) << (8 * k);
+                *negative |= lowest_bits(minus) << (8 * k);
+                refused |= lowest_bits((codes >> 1) & !minus);
+            }
+        }
+        refused != 0
+    }
+
     pub(super) fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
         (0..n_bytes.div_ceil(128)).fold(0, |fold, column| {
             let blocks = eight_blocks(t, 0, column);
@@ -97,6 +113,11 @@ impl Portable {
                 .fold(fold, |fold, block| fold ^ u64::from_le_bytes(block[..8].try_into().expect("eight bytes")))
         })
     }
+}
+
+/// The lowest bit of each byte, in one byte.
+fn lowest_bits(bytes: u64) -> u64 {
+    ((bytes & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080)) >> 56
 }
 
 /// The sums of one row block over at most [`SHORT_RUN`] columns.

@@ -162,3 +162,21 @@ fn the_largest_seed_row_and_column_are_entries_like_any_other() {
         assert_eq!(sums[..], expected, "{}", kernel.isa());
     }
 }
+
+#[test]
+fn codes_become_the_planes_of_their_signs() {
+    let codes: Vec<[i8; 64]> =
+        inputs(5 * 64, 3).as_chunks::<64>().0.iter().copied().chain([[0; 64], [1; 64], [-1; 64]]).collect();
+    let bits = |codes: &[i8; 64], sign: i8| (0..64).filter(|&j| codes[j] == sign).fold(0u64, |word, j| word | 1 << j);
+    let expected = |sign| codes.iter().map(|codes| bits(codes, sign)).collect::<Vec<u64>>();
+    for kernel in Kernel::available() {
+        let (mut positive, mut negative) = (vec![7; codes.len()], vec![7; codes.len()]);
+        assert!(!kernel.planes(&codes, &mut positive, &mut negative));
+        assert_eq!((positive, negative), (expected(1), expected(-1)), "{}", kernel.isa());
+        for place in [0, 63, 64, 130, codes.len() * 64 - 1] {
+            let mut codes = codes.clone();
+            codes.as_flattened_mut()[place] = 2;
+            assert!(kernel.planes(&codes, &mut vec![0; codes.len()], &mut vec![0; codes.len()]), "{}", kernel.isa());
+        }
+    }
+}

@@ -1,6 +1,13 @@
 //! Packing numbers into planes, a piece at a time.
 
 use super::{TernaryBatch, WORD};
+use crate::kernel::Kernel;
+
+/// Words that are packed at a time: their codes stay in a first-level cache.
+const STRETCH: usize = 16;
+
+/// The code of a number that cannot be packed.
+const REFUSED: i8 = 2;
 
 /// A number type that can be packed.
 pub trait Value: Copy + Send + Sync {
@@ -14,7 +21,7 @@ macro_rules! value {
             #[inline]
             #[allow(clippy::float_cmp, reason = "a ternary value is exactly -1, 0 or 1")]
             fn code(self) -> i8 {
-                let code = if self == $zero { 0 } else { 2 };
+                let code = if self == $zero { 0 } else { REFUSED };
                 let code = if self == $one { 1 } else { code };
                 if self == $minus_one { -1 } else { code }
             }
@@ -27,9 +34,9 @@ value!(0.0, 1.0, -1.0; f32, f64);
 macro_rules! unsigned_value {
     ($($type:ty),*) => {$(
         impl Value for $type {
-            #[inline]
+            #[inline(always)]
             fn code(self) -> i8 {
-                if self > 1 { 2 } else { self as i8 }
+                if self > 1 { REFUSED } else { self as i8 }
             }
         }
     )*};
@@ -119,53 +126,32 @@ impl Packer {
         }
         assert!(numbers.len().is_multiple_of(n_inputs), "whole rows");
         assert!(numbers.len() / n_inputs <= self.missing(), "no more rows than are missing");
+        let kernel = Kernel::best();
+        let mut codes = [[0; WORD]; STRETCH];
         for (row, numbers) in numbers.chunks_exact(n_inputs).enumerate() {
             let words = self.filled * width..(self.filled + 1) * width;
-            let planes = self.batch.positive[words.clone()].iter_mut().zip(&mut self.batch.negative[words]);
-            for (k, (numbers, (positive, negative))) in numbers.chunks(WORD).zip(planes).enumerate() {
-                let mut codes = [0; WORD];
-                if let Ok(numbers) = <&[T; WORD]>::try_from(numbers) {
-                    for (to, &number) in codes.iter_mut().zip(numbers) {
-                        *to = code(row, number);
-                    }
-                } else {
-                    for (to, &number) in codes.iter_mut().zip(numbers) {
-                        *to = code(row, number);
-                    }
+            let positive = self.batch.positive[words.clone()].chunks_mut(STRETCH);
+            let planes = positive.zip(self.batch.negative[words].chunks_mut(STRETCH));
+            for (k, (numbers, (positive, negative))) in numbers.chunks(STRETCH * WORD).zip(planes).enumerate() {
+                kernel.vectorize(
+                    #[inline(always)]
+                    || {
+                        for (to, &number) in codes.as_flattened_mut().iter_mut().zip(numbers) {
+                            *to = code(row, number);
+                        }
+                    },
+                );
+                codes.as_flattened_mut()[numbers.len()..].fill(0);
+                if kernel.planes(&codes[..positive.len()], positive, negative) {
+                    let place = codes.as_flattened().iter().position(|&code| code == REFUSED);
+                    let column = k * STRETCH * WORD + place.expect("a refused number");
+                    return Err(Refused { row, column });
                 }
-                let [ones, minus_ones, refused] = planes_of(&codes);
-                if refused != 0 {
-                    return Err(Refused { row, column: k * WORD + refused.trailing_zeros() as usize });
-                }
-                (*positive, *negative) = (ones, minus_ones);
             }
             self.filled += 1;
         }
         Ok(())
     }
-}
-
-/// Bits of the codes that are 1, −1 and neither (nor 0).
-#[inline]
-fn planes_of(codes: &[i8; WORD]) -> [u64; 3] {
-    let mut planes = [0; 3];
-    for (k, eight) in codes.as_chunks::<8>().0.iter().enumerate() {
-        // The codes in binary: 0 is 00000000, 1 is 00000001, −1 is 11111111 and 2 is 00000010.
-        let codes = u64::from_le_bytes(eight.map(|code| code as u8));
-        let negative = codes >> 7;
-        let refused = (codes >> 1) & !negative;
-        let positive = codes & !negative;
-        for (plane, bits) in planes.iter_mut().zip([positive, negative, refused]) {
-            *plane |= gather(bits) << (8 * k);
-        }
-    }
-    planes
-}
-
-/// The lowest bit of each byte, in one byte.
-#[inline]
-fn gather(bytes: u64) -> u64 {
-    ((bytes & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080)) >> 56
 }
 
 /// A floating-point type that can be made ternary.
@@ -189,11 +175,11 @@ macro_rules! float {
                 $floor(threshold)
             }
 
-            #[inline]
+            #[inline(always)]
             fn ternarized(self, threshold: Self) -> i8 {
                 let code = if self > threshold { 1 } else { 0 };
                 let code = if self < -threshold { -1 } else { code };
-                if self.is_nan() { 2 } else { code }
+                if self.is_nan() { REFUSED } else { code }
             }
 
             #[inline]
