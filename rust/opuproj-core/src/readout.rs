@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use crate::transmission::Transmission;
+use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
+use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 
 /// T's entries are integers over this: twice the variance 1024 of a part.
 const VARIANCE: f64 = 2048.0;
@@ -118,29 +119,47 @@ pub fn read<T: Real>(mode: Mode, field: &[i32], reference: &Reference, out: &mut
     }
 }
 
-/// The exact entries of what a mode multiplies by: T for "complex" and "intensity" (two parts each), R for "linear".
+/// The exact entries of what a mode multiplies by, a row each in `outputs`: T for "complex" and "intensity" (two parts
+/// an entry), R for "linear".
 ///
 /// # Panics
 ///
-/// If `out` has not the size of the window.
-pub fn entries<T: Real>(t: &Transmission, mode: Mode, rows: &[u64], columns: &[u64], out: &mut [T]) {
+/// If the outputs have not the size of the window.
+pub fn entries<T: Real>(
+    kernel: Kernel,
+    t: &Transmission,
+    mode: Mode,
+    rows: &[u64],
+    columns: &[u64],
+    outputs: &mut [&mut [T]],
+) {
+    const TILE_ROWS: usize = TILE_BLOCKS * BLOCK_ROWS;
     let mode = if mode == Mode::Intensity { Mode::Complex } else { mode };
+    let parts = mode.parts();
+    assert_eq!(outputs.len(), rows.len(), "one output a row");
+    assert!(outputs.iter().all(|output| output.len() == columns.len() * parts), "one entry a column");
+    let field = |index: &[u64], row_block: u64| {
+        let mut field = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
+        kernel.field(t, SignedColumns { index, sign: &vec![0; index.len()] }, row_block, &mut field);
+        field
+    };
     let anchor = mode.anchor();
     let mut reference = Reference::default();
-    assert_eq!(out.len(), rows.len() * columns.len() * mode.parts(), "one entry a row and column");
-    if columns.is_empty() {
-        return;
-    }
-    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(columns.len() * mode.parts())) {
-        let field = anchor
-            .iter()
-            .map(|&pixel| t.entry(row, pixel))
-            .fold([0, 0], |[re, im], entry| [re + i32::from(entry.0), im + i32::from(entry.1)]);
-        reference.set(&field);
-        for (&column, out) in columns.iter().zip(out.chunks_exact_mut(mode.parts())) {
-            let (re, im) = t.entry(row, column);
-            read(mode, &[i32::from(re), i32::from(im)], &reference, out);
+    let mut values = vec![T::rounded(0.0); TILE_ROWS * parts];
+    let mut done = 0;
+    while let Some(&first) = rows.get(done) {
+        // The field of one column is that column, for all rows of a tile at once.
+        let row_block = first / BLOCK_ROWS as u64;
+        let in_tile = |row: u64| row.checked_sub(row_block * BLOCK_ROWS as u64).filter(|&at| at < TILE_ROWS as u64);
+        let places: Vec<usize> = rows[done..].iter().map_while(|&row| in_tile(row).map(|at| at as usize)).collect();
+        reference.set(&field(&anchor, row_block));
+        for (j, column) in columns.iter().enumerate() {
+            read(mode, &field(std::slice::from_ref(column), row_block), &reference, &mut values);
+            for (output, at) in outputs[done..].iter_mut().zip(&places) {
+                output[j * parts..(j + 1) * parts].copy_from_slice(&values[at * parts..(at + 1) * parts]);
+            }
         }
+        done += places.len();
     }
 }
 

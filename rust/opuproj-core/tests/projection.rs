@@ -159,7 +159,8 @@ proptest! {
         let columns: Vec<u64> = (0..n_inputs as u64).collect();
         for mode in [Mode::Complex, Mode::Linear { n_anchor: 64 }] {
             let mut window = vec![0f32; rows.len() * n_inputs * mode.parts()];
-            entries(&Transmission::new(seed), mode, &rows, &columns, &mut window);
+            let mut outputs: Vec<&mut [f32]> = window.chunks_exact_mut(n_inputs * mode.parts()).collect();
+            entries(Kernel::best(), &Transmission::new(seed), mode, &rows, &columns, &mut outputs);
             let projected = project(&projection(seed, mode, first..first + n_rows, Kernel::best(), 1), &batch, 0f32);
             for (i, row) in window.chunks_exact(n_inputs * mode.parts()).enumerate() {
                 for (j, entry) in row.chunks_exact(mode.parts()).enumerate() {
@@ -168,6 +169,25 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn entries_are_the_definition_for_rows_in_any_order() {
+    let t = Transmission::new(9);
+    let rows = [5, 6, 4, 70, 71, 0, u64::MAX >> 1, 1 << 40, 5];
+    let columns = [3, 0, u64::MAX, 3];
+    for kernel in Kernel::available() {
+        let mut window = [0f64; 2 * 9 * 4];
+        let mut outputs: Vec<&mut [f64]> = window.chunks_exact_mut(2 * 4).collect();
+        entries(kernel, &t, Mode::Intensity, &rows, &columns, &mut outputs);
+        let expected = rows.iter().flat_map(|&row| {
+            columns.into_iter().flat_map(move |column| {
+                let (re, im) = t.entry(row, column);
+                [re, im].map(|part| f64::from(part) * (1.0 / 2048f64.sqrt()))
+            })
+        });
+        assert!(expected.eq(window), "{}", kernel.isa());
     }
 }
 

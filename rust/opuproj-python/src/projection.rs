@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use numpy::{Complex32, Complex64, Element, PyReadonlyArray1};
+use numpy::{Complex32, Complex64, Element, PyReadonlyArray1, PyReadwriteArray2, PyUntypedArrayMethods};
 use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
 use opuproj_core::limits;
 use opuproj_core::projection::{Projection, Stopped};
@@ -147,7 +147,8 @@ impl Call {
 
 /// Writes exact entries of T or R into `out`.
 #[pyfunction]
-#[pyo3(signature = (rows, columns, out, *, seed, mode, n_anchor))]
+#[pyo3(signature = (rows, columns, out, *, seed, mode, n_anchor, isa))]
+#[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn entries(
     rows: PyReadonlyArray1<'_, u64>,
     columns: PyReadonlyArray1<'_, u64>,
@@ -155,9 +156,11 @@ pub(crate) fn entries(
     seed: u64,
     mode: &str,
     n_anchor: u32,
+    isa: Option<&str>,
 ) -> PyResult<()> {
     let mode = mode_of(mode, n_anchor)?;
-    let window = Window { t: Transmission::new(seed), mode, rows: rows.as_slice()?, columns: columns.as_slice()? };
+    let (kernel, t) = (kernel_of(isa)?, Transmission::new(seed));
+    let window = Window { kernel, t, mode, rows: rows.as_slice()?, columns: columns.as_slice()? };
     match mode {
         Mode::Linear { .. } => window.first_of::<f32, f32, f64, f64>(out),
         Mode::Complex | Mode::Intensity => window.first_of::<Complex32, f32, Complex64, f64>(out),
@@ -165,6 +168,7 @@ pub(crate) fn entries(
 }
 
 struct Window<'a> {
+    kernel: Kernel,
     t: Transmission,
     mode: Mode,
     rows: &'a [u64],
@@ -174,23 +178,20 @@ struct Window<'a> {
 impl Window<'_> {
     fn first_of<A: Element, RA: Real, B: Element, RB: Real>(&self, out: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(mut out) = writable::<A>(out)? {
-            self.write::<RA>(rows_mut(&mut out, size_of::<A>() / size_of::<RA>())?)
+            self.write::<A, RA>(&mut out)
         } else if let Some(mut out) = writable::<B>(out)? {
-            self.write::<RB>(rows_mut(&mut out, size_of::<B>() / size_of::<RB>())?)
+            self.write::<B, RB>(&mut out)
         } else {
             Err(wrong_type("what the mode's entries are"))
         }
     }
 
-    fn write<R: Real>(&self, outputs: Vec<&mut [R]>) -> PyResult<()> {
-        let parts = if let Mode::Linear { .. } = self.mode { 1 } else { 2 };
-        let width = self.columns.len() * parts;
-        if outputs.len() != self.rows.len() || outputs.iter().any(|output| output.len() != width) {
+    fn write<A: Element, R: Real>(&self, out: &mut PyReadwriteArray2<'_, A>) -> PyResult<()> {
+        if out.shape() != [self.rows.len(), self.columns.len()] {
             return Err(PyValueError::new_err("out must have the shape of the window"));
         }
-        for (row, output) in self.rows.iter().zip(outputs) {
-            readout::entries(&self.t, self.mode, std::slice::from_ref(row), self.columns, output);
-        }
+        let mut outputs = rows_mut::<A, R>(out, size_of::<A>() / size_of::<R>())?;
+        readout::entries(self.kernel, &self.t, self.mode, self.rows, self.columns, &mut outputs);
         Ok(())
     }
 }

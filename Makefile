@@ -1,0 +1,100 @@
+# Every task of the project. Each target sets up what it needs: a virtual environment, a release build, dependencies.
+# VENV and CARGO_TARGET_DIR may lie outside the checkout, to be reused by other clones.
+
+VENV ?= .venv
+PYTHON ?= python3
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+export VIRTUAL_ENV := $(abspath $(VENV))
+BIN := $(VIRTUAL_ENV)/bin
+# maturin refuses to choose between a virtual and a conda environment.
+unexport CONDA_PREFIX
+# One interpreter for all cargo calls, so that PyO3 is not rebuilt between them.
+export PYO3_PYTHON := $(BIN)/python
+
+UV := $(BIN)/uv pip install --quiet
+PYTHON_CODE := python tests examples benches
+
+RUST_SOURCES := $(shell find rust Cargo.toml Cargo.lock -name target -prune -o \
+	\( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -name '*.json' \) -print 2>/dev/null)
+BUILT := $(VENV)/.built
+# A virtual environment used by several clones holds the package of one of them at a time.
+ifneq ($(shell cat $(BUILT) 2>/dev/null),$(CURDIR))
+.PHONY: $(BUILT)
+endif
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: build $(VENV)/.with-demo ## Digits as optical features, then a projection to 2,000,000 outputs (under two minutes)
+	$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: build $(VENV)/.with-test ## Run all tests, Rust and Python, on every instruction set of this CPU
+	cargo test --workspace
+	isas=$$($(BIN)/python -c 'from opuproj import _core; print(*[n for n, ok in _core.instruction_sets() if ok])'); \
+	for isa in $$isas; do \
+		echo "OPUPROJ_ISA=$$isa"; \
+		OPUPROJ_ISA=$$isa $(BIN)/python -m pytest -q -m every_isa; \
+	done
+	env -u OPUPROJ_ISA $(BIN)/python -m pytest
+
+.PHONY: lint
+lint: build $(VENV)/.with-lint ## Check formatting, lints and types, Rust and Python
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check $(PYTHON_CODE)
+	$(BIN)/ruff format --check $(PYTHON_CODE)
+	$(BIN)/python -m mypy --strict python examples benches
+	$(BIN)/python -m mypy.stubtest opuproj._core
+
+.PHONY: build
+build: $(BUILT) ## Build the package in release mode into the virtual environment (editable)
+
+.PHONY: bench
+bench: build $(VENV)/.with-bench ## Measure the speed table, each figure against its limit (under five minutes)
+	$(BIN)/python -m benches.table
+
+.PHONY: figures
+figures: build $(VENV)/.with-bench ## Measure and draw the README's picture again (takes a while)
+	$(BIN)/python -m benches.figure
+
+.PHONY: fuzz
+fuzz: ## Fuzz packing and loading, FUZZ_SECONDS=60 a target (needs nightly Rust)
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	targets=$$(cargo +nightly fuzz list --fuzz-dir rust/fuzz); \
+	for target in $$targets; do \
+		cargo +nightly fuzz run --fuzz-dir rust/fuzz "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	done
+
+.PHONY: miri
+miri: ## Look for undefined behaviour with Miri (needs nightly Rust)
+	cargo +nightly miri --version >/dev/null 2>&1 || rustup component add --toolchain nightly miri
+	env -u OPUPROJ_ISA cargo +nightly miri test -p opuproj-core
+
+.PHONY: clean
+clean: ## Remove the virtual environment, build products and caches
+	rm -rf $(VENV) target rust/fuzz/target dist .asv python/opuproj/_core*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find $(PYTHON_CODE) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/.uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	touch $@
+
+$(BUILT): $(RUST_SOURCES) pyproject.toml | $(VENV)/.uv
+	$(UV) 'maturin>=1.9,<2'
+	PATH="$(BIN):$$PATH" $(BIN)/maturin develop --release --uv
+	echo $(CURDIR) > $@
+
+# The dependencies of one extra of pyproject.toml, without the package itself.
+$(VENV)/.with-%: pyproject.toml | $(VENV)/.uv
+	$(UV) -r pyproject.toml --extra $*
+	touch $@

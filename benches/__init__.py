@@ -1,0 +1,1 @@
+"""Benchmarks of opuproj: `make bench` for the table, `asv run` in this folder for the history."""

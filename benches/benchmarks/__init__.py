@@ -1,0 +1,7 @@
+"""The asv suite: how time and memory depend on each argument, and the ratios of the speed table over the history."""
+
+import sys
+from pathlib import Path
+
+# asv imports this folder by itself; what it shares with the table lies beside it, in the package `benches`.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

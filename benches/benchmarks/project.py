@@ -1,0 +1,122 @@
+"""Seconds of one `opuproj.project` call, packing and a fresh result included, along one argument at a time."""
+
+import os
+
+import numpy as np
+import opuproj
+from opuproj import _core
+
+from benches import inputs, machine
+from benches.cases import Mode as Readout
+
+# Beyond this many entries times vectors a call takes long enough to say nothing new.
+MOST_WORK = 2e11
+
+
+class Size:
+    """n inputs to n outputs, for one vector and for batches."""
+
+    params = ([1_000, 10_000, 100_000], [1, 32, 256, 1024])
+    param_names = ("n", "batch")
+
+    def setup(self, n: int, batch: int) -> None:
+        if n * n * batch > MOST_WORK:
+            raise NotImplementedError
+        self.x = inputs.dense(batch, n)
+
+    def time_project(self, n: int, batch: int) -> None:
+        opuproj.project(self.x, n, mode="linear")
+
+
+class Mode:
+    """What is read out of the field."""
+
+    params = (["intensity", "linear", "complex"], [1, 256])
+    param_names = ("mode", "batch")
+
+    def setup(self, mode: str, batch: int) -> None:
+        self.x = inputs.dense(batch, 10_000)
+
+    def time_project(self, mode: Readout, batch: int) -> None:
+        opuproj.project(self.x, 20_000, mode=mode)
+
+
+class Density:
+    """The share of nonzeros in a vector of 10⁶ and in a batch of vocabulary errors."""
+
+    params = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    param_names = ("density",)
+
+    def setup(self, density: float) -> None:
+        self.vector = inputs.sparse(1, 1_000_000, density)
+        self.batch = inputs.sparse(256, 50_000, density)
+
+    def time_vector(self, density: float) -> None:
+        opuproj.project(self.vector, 20_000)
+
+    def time_batch(self, density: float) -> None:
+        opuproj.project(self.batch, 5_000)
+
+
+class Threads:
+    """Cores at work."""
+
+    params = ([1, 2, 4, 8, 16, 32], [1, 256])
+    param_names = ("threads", "batch")
+
+    def setup(self, threads: int, batch: int) -> None:
+        if threads > machine.cores():
+            raise NotImplementedError
+        self.x = inputs.dense(batch, 20_000)
+
+    def time_project(self, threads: int, batch: int) -> None:
+        opuproj.project(self.x, 20_000, threads=threads)
+
+
+class InstructionSet:
+    """The same call on every kernel that this CPU can run."""
+
+    params = (["amx", "avx512", "avx2", "portable"], [1, 256])
+    param_names = ("isa", "batch")
+
+    def setup(self, isa: str, batch: int) -> None:
+        if not dict(_core.instruction_sets()).get(isa, False):
+            raise NotImplementedError
+        self.x = inputs.dense(batch, 5_000)
+        os.environ["OPUPROJ_ISA"] = isa
+
+    def time_project(self, isa: str, batch: int) -> None:
+        opuproj.project(self.x, 10_000)
+
+    def teardown(self, isa: str, batch: int) -> None:
+        os.environ.pop("OPUPROJ_ISA", None)
+
+
+class Memory:
+    """Peak resident memory, which is to be that of Python, the vector and the result."""
+
+    params = (100_000, 1_000_000, 10_000_000)
+    param_names = ("n_outputs",)
+
+    def setup(self, n_outputs: int) -> None:
+        self.x = inputs.sparse(1, 1_000_000, 1e-3)
+
+    def peakmem_project(self, n_outputs: int) -> None:
+        opuproj.project(self.x, n_outputs)
+
+
+class Packing:
+    """From arrays to two bits an element: 64 MiB of int8, 256 MiB of float32."""
+
+    def setup(self) -> None:
+        self.ternary = inputs.dense(64, 1 << 20)
+        self.errors = np.random.default_rng(0).standard_normal((64, 1 << 20), dtype=np.float32)
+
+    def time_pack(self) -> None:
+        opuproj.pack(self.ternary)
+
+    def time_ternarize(self) -> None:
+        opuproj.ternarize(self.errors, threshold=0.5)
+
+    def time_ternarize_relative(self) -> None:
+        opuproj.ternarize(self.errors, relative=0.25)

@@ -1,0 +1,46 @@
+"""The two bare limits of a projection on this CPU: generating T's bytes, and multiplying int8 without generating."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from opuproj import _core
+
+from benches.timing import Work
+
+Bare = Callable[[str | None, int], float]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bare loop run on every thread at once: `amount` bytes or multiply-adds in a call of `work`."""
+
+    amount: int
+    work: Work
+
+
+def keystream(isa: str, threads: int) -> Limit:
+    """ARS4x32-7 with its results kept in registers; one byte is one real component of T."""
+    return _on_threads(_core.keystream_seconds, isa, threads)
+
+
+def multiply(isa: str, threads: int) -> Limit:
+    """The int8 multiply from the L1 cache."""
+    return _on_threads(_core.multiply_seconds, isa, threads)
+
+
+def _on_threads(bare: Bare, isa: str, threads: int, duration: float = 0.1) -> Limit:
+    trial = 1 << 26
+    each = int(trial * duration / bare(isa, trial))
+    if threads == 1:
+        return Limit(each, lambda: bare(isa, each))
+    pool = ThreadPoolExecutor(threads)
+
+    def run() -> None:
+        # The bare loops release the GIL, so they run at the same time.
+        for _ in pool.map(lambda _: bare(isa, each), range(threads)):
+            pass
+
+    return Limit(each * threads, run)

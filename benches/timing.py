@@ -1,0 +1,62 @@
+"""How everything here is timed: alternated, in one run, so that a ratio does not see the machine's mood change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import TypeVar
+
+Work = Callable[[], object]
+Made = TypeVar("Made")
+
+
+def seconds(work: Work, calls: int = 1) -> float:
+    """Seconds that one call takes, the mean of several in a row."""
+    start = perf_counter()
+    for _ in range(calls):
+        work()
+    return (perf_counter() - start) / calls
+
+
+def timed(make: Callable[[], Made]) -> tuple[Made, float]:
+    """What the call returns, and the seconds that it took."""
+    start = perf_counter()
+    made = make()
+    return made, perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Seconds of each work in every round."""
+
+    seconds: Mapping[str, list[float]]
+
+    def median(self, name: str) -> float:
+        """Median seconds of one call."""
+        return median(self.seconds[name])
+
+    def ratio(self, above: str, below: str) -> float:
+        """Median over the rounds of one work's seconds over another's."""
+        pairs = zip(self.seconds[above], self.seconds[below], strict=True)
+        return median(a / b for a, b in pairs)
+
+
+def alternate(
+    works: Mapping[str, Work], *, budget: float = 20.0, least: int = 3, most: int = 15, shortest: float = 0.05
+) -> Rounds:
+    """Time the works in turn, round after round, after one unmeasured call of each.
+
+    Works shorter than `shortest` seconds are called several times a measurement. Rounds end when `budget` seconds are
+    spent, but there are at least `least`.
+    """
+    calls = {name: max(1, round(shortest / max(seconds(work), 1e-9))) for name, work in works.items()}
+    measured: dict[str, list[float]] = {name: [] for name in works}
+    start = perf_counter()
+    for done in range(most):
+        if done >= least and perf_counter() - start > budget:
+            break
+        for name, work in works.items():
+            measured[name].append(seconds(work, calls[name]))
+    return Rounds(measured)

@@ -1,0 +1,187 @@
+"""The main job on real input: optical random features of handwritten digits, then a projection at an OPU's full size.
+
+Part 1 makes scikit-learn's bundled digits binary, projects them to intensities |Tx|² and compares a ridge classifier on
+these features with the same classifier on the pixels. Part 2 projects a ternary vector of a million inputs to two
+million outputs, with a matrix that would take 16 TB to store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import opuproj
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main() -> None:
+    """Run both parts and print what they found."""
+    arguments = parser().parse_args()
+    started = perf_counter()
+    if arguments.quick:
+        digits(feature_counts=(256, 1024), n_splits=3)
+        at_scale(n_inputs=100_000, n_outputs=200_000)
+    else:
+        digits(feature_counts=(64, 256, 1024, 4096), n_splits=10)
+        at_scale(n_inputs=1_000_000, n_outputs=2_000_000)
+    print(f"\nDone in {perf_counter() - started:.0f} s.\n")
+    print(NEXT)
+
+
+def digits(feature_counts: Sequence[int], n_splits: int) -> None:
+    """Compare a ridge classifier on pixels with the same one on growing numbers of optical features."""
+    # Imported here, so that the second part's process stays small.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import StratifiedShuffleSplit
+    from threadpoolctl import threadpool_limits
+
+    images, labels = load_digits(return_X_y=True)
+    x = (images > images.max() / 2).astype(np.uint8)
+    splits = list(StratifiedShuffleSplit(n_splits, test_size=0.5, random_state=0).split(x, labels))
+    print(
+        f"1. Handwritten digits: {len(x):,} images of 8 × 8 pixels made binary, ridge classifier,\n"
+        f"   trained on one half and tested on the other, {n_splits} random splits\n"
+    )
+
+    rows = [("64 pixels", x.astype(np.float32))]
+    for n in feature_counts:
+        rows.append((f"{n:,} features |Tx|²", opuproj.project(x, n, seed=0)))
+    accuracies = {}
+    # The fits are too small to gain from a second thread, and lose much by one on a busy machine.
+    with tqdm(total=len(rows) * n_splits, unit="fit", leave=False) as bar, threadpool_limits(1):
+        for name, features in rows:
+            accuracies[name] = accuracy(features, labels, splits, bar)
+    print(f"   {'input of the classifier':<26}{'test accuracy (mean ± sd)':>26}")
+    for name, values in accuracies.items():
+        print(f"   {name:<26}{100 * values.mean():>17.1f} ± {100 * values.std(ddof=1):.1f} %")
+
+
+def accuracy(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    bar: tqdm[Any],
+) -> NDArray[np.float64]:
+    """Test accuracy for every split; the penalty is chosen on the training half alone."""
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.preprocessing import StandardScaler
+
+    penalties = features.shape[1] * np.logspace(-2, 1, 7)
+    values = []
+    for train, test in splits:
+        scaler = StandardScaler().fit(features[train])
+        classifier = RidgeClassifierCV(penalties).fit(scaler.transform(features[train]), labels[train])
+        values.append(classifier.score(scaler.transform(features[test]), labels[test]))
+        bar.update()
+    return np.array(values)
+
+
+@dataclass(frozen=True)
+class Projected:
+    """What the second part measured."""
+
+    seconds: float
+    mean: float
+    deviation: float
+    resident_before: int | None
+    resident_peak: int | None
+
+
+def at_scale(n_inputs: int, n_outputs: int) -> None:
+    """Project one sparse ternary vector, in a process of its own, whose peak memory is then that of the projection."""
+    nonzeros = n_inputs // 100
+    print(f"\n2. One ternary vector of {n_inputs:,} inputs, 1 % of them nonzero, to {n_outputs:,} outputs\n")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        done = process.submit(project_one, n_inputs, nonzeros, n_outputs).result()
+
+    entries = nonzeros * n_outputs
+    lines = [
+        ("time", f"{done.seconds:.2f} s"),
+        ("entries of T generated", f"{entries / 1e9:,.3g} billion complex: {nonzeros:,} columns × {n_outputs:,} rows"),
+        ("entries a second", f"{entries / done.seconds / 1e9:.2f} billion"),
+        ("mean of |Tx|² / ‖x‖²", f"{done.mean:.4f} (expected 1)"),
+        ("standard deviation", f"{done.deviation:.4f} (expected 1: fully developed speckle)"),
+    ]
+    if done.resident_before is not None and done.resident_peak is not None:
+        lines.append(("peak memory", memory(done, n_inputs + 4 * n_outputs)))
+    lines.append(("storing T would take", size(8 * n_inputs * n_outputs)))
+    for name, value in lines:
+        print(f"   {name:<26}{value}")
+
+
+def project_one(n_inputs: int, nonzeros: int, n_outputs: int) -> Projected:
+    """Project one vector with a progress bar, timed."""
+    before = peak_resident()
+    rng = np.random.default_rng(0)
+    x = np.zeros(n_inputs, dtype=np.int8)
+    x[rng.choice(n_inputs, nonzeros, replace=False)] = rng.choice(np.array([-1, 1], dtype=np.int8), nonzeros)
+    started = perf_counter()
+    y = opuproj.project(x, n_outputs, seed=0, progress=True)
+    seconds = perf_counter() - started
+    peak = peak_resident()
+    return Projected(seconds, float(y.mean()) / nonzeros, float(y.std()) / nonzeros, before, peak)
+
+
+def peak_resident() -> int | None:
+    """Return the most memory this process has had, in bytes; None where the system does not tell."""
+    if sys.platform == "linux":
+        # Not ru_maxrss: it starts at what the parent process had.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def memory(done: Projected, arrays: int) -> str:
+    """Write peak memory and what it consists of."""
+    before, peak = done.resident_before or 0, done.resident_peak or 0
+    return f"{size(peak)}, of which {size(before)} Python and NumPy, {size(arrays)} x and the result"
+
+
+def size(n_bytes: float) -> str:
+    """Write a number of bytes as one reads it: 9 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    description, _, details = (__doc__ or "").partition("\n")
+    made = argparse.ArgumentParser(description=description, epilog=details.strip())
+    made.add_argument("--quick", action="store_true", help="smaller sizes, a few seconds in all")
+    return made
+
+
+NEXT = """Try next, in the same Python:
+
+   import numpy as np, opuproj
+   x = np.random.default_rng(0).integers(-1, 2, size=(16, 1_000_000), dtype=np.int8)
+   opuproj.project(x, 1_000, mode="linear")                   # a real projection Rx, entries of unit variance
+   opuproj.project(x[0], 2_000_000, rows=(1_999_990, 2_000_000))   # ten of two million outputs, the same bits
+   opuproj.Projector(1_000_000, 2_000_000).matrix(rows=range(3), columns=range(4))   # exact entries
+   opuproj.ternarize(np.random.randn(4, 1_000), threshold=0.5)  # floats to packed −1, 0, 1
+   opuproj.show_config()                                      # instruction sets, threads
+
+and in a shell: make bench"""
+
+
+if __name__ == "__main__":
+    main()

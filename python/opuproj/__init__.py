@@ -1,0 +1,17 @@
+"""Optical random projections on a processor: a transmission matrix of any size, never stored, exact and reproducible.
+
+    y = opuproj.project(x, 1_000_000, seed=0)             # |Tx|², what the camera of an optical processing unit sees
+    op = opuproj.Projector(n_inputs, n_outputs, seed=0)   # the operator: op(x), op[a:b], op.matrix(rows, columns)
+    batch = opuproj.ternarize(e, relative=0.1)            # real numbers to -1, 0 and 1, in 2 bits each
+    batch = opuproj.pack(x)                               # the same of what is ternary already
+
+Arrays are of shape (..., n), vectors along the last axis: NumPy, torch and scipy.sparse.
+"""
+
+from ._config import show_config
+from ._core import __version__
+from .packing import pack, ternarize
+from .projector import Projector, project
+from .ternary import TernaryBatch
+
+__all__ = ["Projector", "TernaryBatch", "__version__", "pack", "project", "show_config", "ternarize"]

@@ -1,0 +1,109 @@
+"""Checks of arguments: each returns the value as the rest of the package uses it, or raises naming the argument."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from . import _core
+
+Mode = Literal["intensity", "linear", "complex"]
+"""What a projection returns: |Tx|², Rx or Tx."""
+
+MODES: tuple[Mode, ...] = ("intensity", "linear", "complex")
+
+MAX_SIZE = 2**63 - 1
+MAX_SEED = 2**64 - 1
+MAX_THREADS = 4096
+
+_COMPLEX_OF = {"float32": "complex64", "float64": "complex128", "complex64": "complex64", "complex128": "complex128"}
+
+
+def integer(name: str, value: object, low: int, high: int) -> int:
+    """Return `value` as an int in low..high; NumPy integers count as integers, booleans do not."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value}, but must be an integer")
+    try:
+        number = operator.index(cast(Any, value))
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, but must be an integer") from None
+    if not low <= number <= high:
+        top = {MAX_SIZE: "2**63 - 1", MAX_SEED: "2**64 - 1"}.get(high, str(high))
+        raise ValueError(f"{name} is {number}, but must be from {low} to {top}")
+    return number
+
+
+def size(name: str, value: object) -> int:
+    return integer(name, value, 1, MAX_SIZE)
+
+
+def seed(value: object) -> int:
+    return integer("seed", value, 0, MAX_SEED)
+
+
+def n_anchor(value: object) -> int:
+    return integer("n_anchor", value, 1, _core.MAX_ANCHOR)
+
+
+def threads(value: object) -> int | None:
+    return None if value is None else integer("threads", value, 1, MAX_THREADS)
+
+
+def mode(value: object) -> Mode:
+    if not isinstance(value, str) or value not in MODES:
+        raise ValueError(f"mode is {value!r}, but must be one of {', '.join(map(repr, MODES))}")
+    return value
+
+
+def dtype(value: Any, mode: Mode) -> np.dtype[Any]:
+    """Return the dtype of the results: of NumPy, from anything that NumPy or torch takes for one."""
+    name = _dtype_name(value)
+    if mode == "complex":
+        if name in _COMPLEX_OF:
+            return np.dtype(_COMPLEX_OF[name])
+        raise ValueError(
+            f"dtype is {name}, but mode 'complex' gives complex64 (float32 is taken for it) or complex128 (float64)"
+        )
+    if name in ("float32", "float64"):
+        return np.dtype(name)
+    hint = "; only mode 'complex' gives complex numbers" if name in _COMPLEX_OF else ""
+    raise ValueError(f"dtype is {name}, but mode {mode!r} gives float32 or float64{hint}")
+
+
+def _dtype_name(value: Any) -> str:
+    if value is None:  # NumPy would read None as float64
+        return "float32"
+    if type(value).__module__ == "torch":
+        return str(value).removeprefix("torch.")
+    try:
+        given = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype is {value!r}, but must be a floating-point dtype") from None
+    return given.name if given.isnative else f"{given.name} in the other byte order"
+
+
+def row_range(rows: Any, n_outputs: int) -> tuple[int, int]:
+    """Return (start, stop) of rows given as a pair, a slice or a range; all of them must lie in 0..n_outputs."""
+    if isinstance(rows, range):
+        start, stop, step = rows.start, max(rows.start, rows.stop), rows.step
+    elif isinstance(rows, slice):
+        # Not slice.indices(): it would silently cut off rows that do not exist.
+        start, stop, step = (
+            default if value is None else integer("rows", value, -MAX_SIZE, MAX_SIZE)
+            for value, default in zip((rows.start, rows.stop, rows.step), (0, n_outputs, 1), strict=True)
+        )
+        start, stop = (value + n_outputs if value < 0 else value for value in (start, stop))
+    elif isinstance(rows, (tuple, list)) and len(rows) == 2:
+        start, stop = (integer("rows", value, -MAX_SIZE, MAX_SIZE) for value in rows)
+        step = 1
+    else:
+        raise TypeError(f"rows is {rows!r}, but must be a pair (start, stop), a slice or a range")
+    if step != 1:
+        raise ValueError(f"rows has step {step}, but must be contiguous (step 1)")
+    if not 0 <= start <= stop <= n_outputs:
+        raise ValueError(
+            f"rows is {start} to {stop}, but must satisfy 0 <= start <= stop <= n_outputs, which is {n_outputs}"
+        )
+    return start, stop

@@ -1,0 +1,97 @@
+"""The compiled module: no policy, no environment, no array libraries but NumPy, no shapes of more than two axes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "MAX_ANCHOR",
+    "MAX_NONZEROS",
+    "Packed",
+    "Packer",
+    "__version__",
+    "choose_isa",
+    "entries",
+    "instruction_sets",
+    "keystream_seconds",
+    "multiply_seconds",
+    "project",
+    "row_max_abs",
+]
+
+__version__: str
+
+@final
+class Packed:
+    """An immutable (n_rows, n_inputs) batch of -1, 0 and 1: two bit planes, rows padded to 64 columns."""
+
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def n_inputs(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    def row_nnz(self) -> NDArray[np.int64]: ...
+    def unpack_into(self, out: NDArray[np.int8], /) -> None: ...
+    def take(self, rows: NDArray[np.int64], /) -> Packed: ...
+    def planes(self, msb_first: bool, /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]: ...
+    @staticmethod
+    def from_planes(
+        positive: NDArray[np.uint8], negative: NDArray[np.uint8], n_inputs: int, msb_first: bool, /
+    ) -> Packed: ...
+    @staticmethod
+    def from_csr(
+        indptr: NDArray[np.int64], indices: NDArray[np.int64], values: NDArray[np.int8], n_inputs: int, /
+    ) -> Packed: ...
+    @staticmethod
+    def concatenate(parts: Sequence[Packed], /) -> Packed: ...
+    def save(self, path: str, shape: Sequence[int], /) -> None: ...
+    @staticmethod
+    def load(path: str, /) -> tuple[Packed, list[int]]: ...
+    def to_bytes(self) -> bytes: ...
+    @staticmethod
+    def from_bytes(data: bytes, /) -> Packed: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class Packer:
+    """Fills a Packed from pieces, so that nothing larger than a piece is ever copied."""
+
+    def __new__(cls, n_rows: int, n_inputs: int) -> Packer: ...
+    def push(self, x: NDArray[Any], /) -> tuple[int, int] | None: ...
+    def push_ternarized(self, e: NDArray[Any], thresholds: NDArray[np.float64], /) -> tuple[int, int] | None: ...
+    def finish(self) -> Packed: ...
+
+def row_max_abs(e: NDArray[Any], /) -> NDArray[np.float64]: ...
+def project(
+    batch: Packed,
+    out: NDArray[Any],
+    *,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
+    threads: int,
+    isa: str | None,
+    on_progress: Callable[[float], object] | None,
+) -> None: ...
+def entries(
+    rows: NDArray[np.uint64],
+    columns: NDArray[np.uint64],
+    out: NDArray[Any],
+    *,
+    seed: int,
+    mode: str,
+    n_anchor: int,
+    isa: str | None,
+) -> None: ...
+def instruction_sets() -> list[tuple[str, bool]]: ...
+def choose_isa(isa: str | None, /) -> str: ...
+
+MAX_NONZEROS: int
+MAX_ANCHOR: int
+
+def keystream_seconds(isa: str | None, n_bytes: int, /) -> float: ...
+def multiply_seconds(isa: str | None, n_multiply_adds: int, /) -> float: ...

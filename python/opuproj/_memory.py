@@ -1,0 +1,94 @@
+"""Arrays for results, refused in good time when they cannot fit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Below this, asking how much memory there is would cost more than it could save.
+_SMALL = 1 << 26
+
+
+def allocate(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], advice: str) -> NDArray[Any]:
+    """Return an uninitialised array, or raise MemoryError saying what it is for, its bytes, and what to do instead."""
+    reserve(what, shape, math.prod(shape) * dtype.itemsize, advice)
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):  # ValueError: more elements than NumPy can count
+        raise _refusal(what, shape, math.prod(shape) * dtype.itemsize, advice) from None
+
+
+def reserve(what: str, shape: tuple[int, ...], n_bytes: int, advice: str) -> None:
+    """Raise MemoryError if `n_bytes` cannot fit in memory."""
+    # Linux hands out more memory than there is and kills whoever uses it: an allocation that succeeds proves nothing.
+    if n_bytes > _SMALL and n_bytes > available():
+        raise _refusal(what, shape, n_bytes, advice)
+
+
+def _refusal(what: str, shape: tuple[int, ...], n_bytes: int, advice: str) -> MemoryError:
+    return MemoryError(
+        f"{what} of shape {shape} takes {n_bytes:,} bytes ({readable(n_bytes)}), which cannot be allocated; {advice}"
+    )
+
+
+def readable(n_bytes: float) -> str:
+    """Return a number of bytes as a person writes it: 16 TB."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.0f} EB"
+
+
+def available() -> float:
+    """Return the bytes that this process could still use: of the machine, and of its control group; inf if unknown."""
+    return min(_of_machine(), _of_cgroup())
+
+
+def _of_machine() -> float:
+    fields = _fields("/proc/meminfo")
+    if "MemAvailable:" not in fields:
+        return math.inf
+    return 1024.0 * (fields["MemAvailable:"] + fields.get("SwapFree:", 0))
+
+
+def _of_cgroup() -> float:
+    try:
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return math.inf
+    rooms = [math.inf]
+    for _, controllers, path in groups:
+        if controllers == "":
+            base, limit, usage = "/sys/fs/cgroup", "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, limit, usage = "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        # Inside a container the group's own path is often not mounted, and its files stand at the root.
+        for folder in {f"{base}{path}", base}:
+            most, used = _number(f"{folder}/{limit}"), _number(f"{folder}/{usage}")
+            if most is not None and used is not None:
+                # Clean page cache counts as used, but gives way.
+                rooms.append(most - used + _fields(f"{folder}/memory.stat").get("inactive_file", 0))
+    return min(rooms)
+
+
+def _fields(path: str) -> dict[str, int]:
+    try:
+        lines = [line.split() for line in Path(path).read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+
+
+def _number(path: str) -> int | None:
+    try:
+        text = Path(path).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None  # "max" means no limit

@@ -1,0 +1,59 @@
+"""Where results go: a new array, or one that the user passes as out=."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _memory
+
+_ADVICE = "ask for fewer outputs at a time with rows=, or pass a memory-mapped array (np.memmap) as out="
+
+
+def new(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an array for results, or raise MemoryError before any work starts."""
+    return _memory.allocate("an output", shape, dtype, _ADVICE)
+
+
+def given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the NumPy array that shares memory with `out`, or raise naming what is wrong with it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(out, torch.Tensor):
+        if out.device.type != "cpu" or out.layout != torch.strided:
+            raise ValueError(f"out is a {out.layout} tensor on {out.device}, but must be a dense tensor on the CPU")
+        if out.requires_grad:
+            raise ValueError("out requires grad, but a result written in place has no gradient; pass out.detach()")
+        if out.dtype in (torch.bfloat16, torch.complex32):  # NumPy has neither
+            raise ValueError(f"out has dtype {out.dtype}, but must have dtype {dtype}")
+        array: NDArray[Any] = out.numpy()
+    elif isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray):
+        array = out
+    else:
+        raise TypeError(f"out is a {type(out).__name__}, but must be a NumPy array or a torch tensor on the CPU")
+    if array.shape != shape:
+        raise ValueError(f"out has shape {array.shape}, but must have shape {shape}")
+    if array.dtype != dtype:
+        raise ValueError(f"out has dtype {array.dtype}, but must have dtype {dtype}")
+    if not array.flags.writeable:
+        raise ValueError("out is read-only, but must be writable")
+    return array
+
+
+def rows_of(out: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of shape (..., k) as (n, k) over the same memory, or raise ValueError if no such view exists."""
+    k = out.shape[-1]
+    n = math.prod(out.shape[:-1])
+    if not out.flags.c_contiguous:
+        axes = [(size, stride) for size, stride in zip(out.shape[:-1], out.strides[:-1], strict=True) if size > 1]
+        even = all(axes[i][1] == axes[i + 1][0] * axes[i + 1][1] for i in range(len(axes) - 1))
+        apart = not axes or axes[-1][1] >= k * out.itemsize
+        if not (even and apart and (k < 2 or out.strides[-1] == out.itemsize) and out.flags.aligned):
+            raise ValueError(
+                f"out has strides {out.strides}, but each of its vectors must be contiguous, and they must be evenly "
+                "spaced in memory, as in out=y[:, a:b]"
+            )
+    return out.reshape(n, k)

@@ -1,0 +1,490 @@
+"""The operator: a transmission matrix that is never stored, applied to ternary vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _check, _config, _core, _inputs, _memory, _outputs, _progress
+from ._check import Mode
+from .ternary import TernaryBatch
+
+_WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
+_TILE = (64, 4096)
+
+
+def project(
+    x: Any,
+    n_outputs: int,
+    *,
+    seed: int = 0,
+    mode: Mode = "intensity",
+    rows: tuple[int, int] | slice | range | None = None,
+    n_anchor: int = 64,
+    out: Any = None,
+    dtype: Any = np.float32,
+    threads: int | None = None,
+    progress: bool = False,
+) -> Any:
+    r"""Send ternary vectors through a random scattering medium, as an optical processing unit does.
+
+    The medium is a fixed random complex matrix T of `n_outputs` rows. It is never stored: every entry is a function of
+    its row, its column and the seed, and is computed at the moment it is multiplied.
+
+    Parameters
+    ----------
+    x : array_like of shape (..., n_inputs)
+        Vectors of -1, 0 and 1: a NumPy array of any integer, bool or real dtype, a torch tensor, a scipy.sparse matrix,
+        or a :class:`TernaryBatch`.
+    n_outputs : int
+        The number of rows of T. A larger one extends T and keeps the rows that were there.
+    seed : int, default 0
+        Which medium, from 0 to 2**64 - 1.
+    mode : {"intensity", "linear", "complex"}, default "intensity"
+        What is measured for output i:
+
+        - ``"intensity"``: what a camera sees, \|(Tx)_i\|², of mean \|\|x\|\|²;
+        - ``"linear"``: (Rx)_i = √2 Re(conj(r_i)/\|r_i\| (Tx)_i), the linear projection that intensities with an anchor
+          of field r give without holography [1]_: R is real, its entries have mean 0 and variance 1;
+        - ``"complex"``: the field (Tx)_i itself. The entries of T have mean 0, E[T²] = 0 and E[\|T\|²] = 1.
+    rows : (start, stop), slice or range, optional
+        Compute these outputs only, exactly as they are among all of them: for shards and slices. All by default.
+    n_anchor : int, default 64
+        How many pixels the anchor lights, from 1 to 4096; they are apart from those of `x`. Used by ``"linear"`` only.
+    out : ndarray or CPU tensor of shape (..., n_outputs), optional
+        Filled with the result and returned. It needs the result's dtype, and its last axis contiguous: a slice of
+        columns of a larger array will do, and so will a :class:`numpy.memmap` for results larger than memory.
+    dtype : dtype, default float32
+        float32 or float64; mode ``"complex"`` gives complex64 or complex128, by either name.
+    threads : int, optional
+        By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use. The result does
+        not depend on it, not in a single bit.
+    progress : bool, default False
+        Show a progress bar.
+
+    Returns
+    -------
+    ndarray or tensor of shape (..., n_outputs)
+        In the library of `x`, on its device (NumPy for sparse and packed `x`); `out` if that was given. Tensors are
+        detached: no gradient flows through.
+
+    Raises
+    ------
+    ValueError
+        If a value of `x` is not -1, 0 or 1, or an argument is out of range or unfit, which the message names.
+    TypeError
+        If an argument is of a type that is not accepted.
+    MemoryError
+        If the output cannot be allocated: use `rows` or `out`.
+
+    See Also
+    --------
+    Projector : the same as an operator, to use many times.
+
+    Notes
+    -----
+    Fields are sums of integers, so they are exact, and the same on every machine, for every batch size, number of
+    threads, instruction set and choice of rows.
+
+    Beyond `x` and the result, at most 64 MiB of memory is used. A batch of more than 134 million elements is therefore
+    packed and projected in several blocks; pack it yourself with :func:`pack` to have it done in one.
+
+    References
+    ----------
+    .. [1] R. Ohana, D. Hesslow, D. Brunner, S. Gigan and K. Müller, "Linear optical random projections without
+       holography", Optics Express 31, 25881, 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import opuproj
+    >>> x = np.array([[1, 0, -1, 1], [0, 0, 0, 0]])
+    >>> y = opuproj.project(x, 1_000_000, seed=1)
+    >>> y.shape, y.dtype
+    ((2, 1000000), dtype('float32'))
+    >>> bool(abs(y[0].mean() - 3) < 0.02), bool(y[1].any())
+    (True, False)
+    >>> part = opuproj.project(x, 1_000_000, seed=1, rows=(500, 600))
+    >>> np.array_equal(part, y[:, 500:600])
+    True
+    """
+    source = _source(x)
+    operator = Projector(
+        source.n_inputs, n_outputs, seed=seed, mode=mode, n_anchor=n_anchor, dtype=dtype, threads=threads
+    )
+    if rows is not None:
+        operator = operator._window(*_check.row_range(rows, operator.n_outputs))
+    return operator._apply(source, out, progress)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Projector:
+    r"""The linear operator of a random scattering medium, and what a camera behind it sees.
+
+    It holds a few integers, whatever its shape: it is immutable, hashable, pickles, and may be shared by threads.
+
+    Parameters
+    ----------
+    n_inputs : int
+        The length of the vectors it takes.
+    n_outputs : int
+        The length of the results.
+    seed : int, default 0
+        Which medium, from 0 to 2**64 - 1.
+    mode : {"intensity", "linear", "complex"}, default "linear"
+        What is measured, as in :func:`project`.
+    n_anchor : int, default 64
+        How many pixels the anchor lights, from 1 to 4096. Used by ``"linear"`` only.
+    dtype : dtype, default float32
+        float32 or float64; mode ``"complex"`` gives complex64 or complex128, by either name.
+    threads : int, optional
+        By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use; looked up at each
+        call. It changes no result, and takes no part in equality.
+
+    Attributes
+    ----------
+    n_inputs, n_outputs, seed, mode, n_anchor, dtype, threads
+        As given; `dtype` is that of the results.
+    row_start : int
+        The row of T that gives output 0: not 0 for an operator made by :meth:`rows`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or of the wrong type, which the message names.
+
+    Notes
+    -----
+    Two operators with the same seed share their entries wherever both have them: T does not depend on its shape. So
+    disjoint ranges of rows are independent projections, and many workers can each compute a part.
+
+    The law of the entries, and how R comes from intensities, are described in [1]_ and in :func:`project`.
+
+    References
+    ----------
+    .. [1] R. Ohana, D. Hesslow, D. Brunner, S. Gigan and K. Müller, "Linear optical random projections without
+       holography", Optics Express 31, 25881, 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import opuproj
+    >>> op = opuproj.Projector(1000, 50_000, seed=7)
+    >>> x = np.zeros(1000, dtype=np.int8)
+    >>> x[[3, 14, 15]] = 1, -1, 1
+    >>> y = op @ x
+    >>> y.shape
+    (50000,)
+    >>> np.array_equal(op[100:200](x), y[100:200])
+    True
+    >>> np.allclose(op.matrix(rows=slice(0, 5)) @ x, y[:5])
+    True
+    """
+
+    n_inputs: int
+    n_outputs: int
+    seed: int
+    mode: Mode
+    n_anchor: int
+    dtype: np.dtype[Any]
+    threads: int | None = field(compare=False)
+    row_start: int
+
+    # NumPy must not take this for an array: array @ operator is an error, not a loop over elements.
+    __array_ufunc__ = None
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        seed: int = 0,
+        mode: Mode = "linear",
+        n_anchor: int = 64,
+        dtype: Any = np.float32,
+        threads: int | None = None,
+    ) -> None:
+        mode = _check.mode(mode)
+        self._set(
+            n_inputs=_check.size("n_inputs", n_inputs),
+            n_outputs=_check.size("n_outputs", n_outputs),
+            seed=_check.seed(seed),
+            mode=mode,
+            n_anchor=_check.n_anchor(n_anchor),
+            dtype=_check.dtype(dtype, mode),
+            threads=_check.threads(threads),
+            row_start=0,
+        )
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    # What it is
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_outputs, n_inputs), as that of the matrix."""
+        return self.n_outputs, self.n_inputs
+
+    def __repr__(self) -> str:
+        stop = self.row_start + self.n_outputs
+        whole = self.row_start == 0 and self.n_outputs > 0
+        text = (
+            f"Projector({self.n_inputs}, {max(1, stop)}, seed={self.seed}, mode={self.mode!r}, "
+            f"n_anchor={self.n_anchor}, dtype={self.dtype.name!r}"
+            f"{'' if self.threads is None else f', threads={self.threads}'})"
+        )
+        return text if whole else f"{text}.rows({self.row_start}, {stop})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Plain numbers and names, which every version of NumPy can read back.
+        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return _restore, ({**state, "dtype": self.dtype.name},)
+
+    def __copy__(self) -> Projector:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Projector:
+        return self
+
+    # What it does
+
+    def __call__(self, x: Any, *, out: Any = None, progress: bool = False) -> Any:
+        """Project vectors.
+
+        Parameters
+        ----------
+        x : array_like of shape (..., n_inputs)
+            Vectors of -1, 0 and 1, from any library that :func:`project` takes.
+        out : ndarray or CPU tensor of shape (..., n_outputs), optional
+            Filled with the result and returned, as in :func:`project`.
+        progress : bool, default False
+            Show a progress bar.
+
+        Returns
+        -------
+        ndarray or tensor of shape (..., n_outputs)
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As :func:`project`.
+        """
+        return self._apply(_source(x), out, progress)
+
+    def __matmul__(self, x: Any) -> Any:
+        """Project vectors: ``op @ x`` is ``op(x)``, so x has shape (..., n_inputs)."""
+        return self._apply(_source(x), None, False)
+
+    def _apply(self, source: _inputs.Source, out: Any, progress: bool) -> Any:
+        if source.n_inputs != self.n_inputs:
+            raise ValueError(self._wrong_length(source.shape))
+        shape = (*source.shape[:-1], self.n_outputs)
+        result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype)
+        rows = _outputs.rows_of(result)
+        isa, threads = _config.isa(), _config.n_threads(self.threads)
+        blocks: Iterable[_core.Packed]
+        step = source.block_rows()
+        if step >= source.n_rows:
+            blocks = (source.pack(),)
+            self._check_nonzeros(source, blocks)
+        else:  # look at all of x before its first block is projected
+            self._check_nonzeros(source, source.packed_blocks(step))
+            blocks = source.packed_blocks(step)
+        if rows.size == 0:
+            pass
+        elif progress:
+            with _progress.bar(rows.size) as advance:
+                self._run(blocks, rows, isa, threads, advance)
+        else:
+            self._run(blocks, rows, isa, threads, None)
+        return source.wrap(result) if out is None else out
+
+    def _run(
+        self,
+        blocks: Iterable[_core.Packed],
+        rows: NDArray[Any],
+        isa: str | None,
+        threads: int,
+        advance: Callable[[float], None] | None,
+    ) -> None:
+        done = 0
+        for packed in blocks:
+            part = rows[done : done + packed.n_rows]
+            _core.project(
+                packed,
+                part,
+                seed=self.seed,
+                mode=self.mode,
+                row_start=self.row_start,
+                n_anchor=self.n_anchor,
+                threads=threads,
+                isa=isa,
+                on_progress=advance and _part_of(advance, done / len(rows), len(part) / len(rows)),
+            )
+            done += len(part)
+            del packed  # before the next block is made
+
+    def _wrong_length(self, shape: tuple[int, ...]) -> str:
+        message = (
+            f"x has shape {shape}, so its vectors have {shape[-1]} inputs, but this operator takes {self.n_inputs}"
+        )
+        if len(shape) == 2 and shape[0] == self.n_inputs:
+            message += "; vectors lie along the last axis: for columns use op(x.T).T"
+        return message
+
+    def _check_nonzeros(self, source: _inputs.Source, blocks: Iterable[_core.Packed]) -> None:
+        """Go through all blocks, whose making checks every value, and refuse a vector of too many nonzeros."""
+        for packed in blocks:
+            if self.n_inputs > _core.MAX_NONZEROS:
+                most = int(packed.row_nnz().max(initial=0))
+                if most > _core.MAX_NONZEROS:
+                    raise ValueError(
+                        f"{source.name} has a vector of {most} nonzeros, but may have {_core.MAX_NONZEROS} at most: "
+                        "up to there, sums of entries are exact in 32 bits"
+                    )
+            del packed  # before the next block is made
+
+    # Parts of it
+
+    def rows(self, start: int, stop: int) -> Projector:
+        """Return the operator of outputs start to stop - 1 alone: the same entries, as a view of rows.
+
+        Parameters
+        ----------
+        start, stop : int
+            0 <= start <= stop <= n_outputs.
+
+        Returns
+        -------
+        Projector
+            With ``n_outputs == stop - start``. Rows of rows count from where the first began.
+
+        Raises
+        ------
+        ValueError
+            If the rows do not all exist.
+
+        Examples
+        --------
+        >>> import opuproj
+        >>> op = opuproj.Projector(10, 1000)
+        >>> op.rows(100, 300).rows(5, 10) == op.rows(105, 110)
+        True
+        """
+        return self._window(*_check.row_range((start, stop), self.n_outputs))
+
+    def __getitem__(self, index: slice) -> Projector:
+        """Return the operator of a slice of outputs, cut off at the ends as Python does."""
+        if not isinstance(index, slice):
+            raise TypeError(
+                f"an operator is indexed with a slice of outputs, not {index!r}; "
+                "use op[i:i + 1] for one output and op.matrix(rows, columns) for entries"
+            )
+        start, stop, step = index.indices(self.n_outputs)
+        if step != 1:
+            raise ValueError(f"the slice has step {step}, but rows of an operator must be contiguous (step 1)")
+        return self._window(start, max(start, stop))
+
+    def _window(self, start: int, stop: int) -> Projector:
+        window = object.__new__(type(self))
+        window._set(**{**self.__dict__, "n_outputs": stop - start, "row_start": self.row_start + start})
+        return window
+
+    def matrix(
+        self,
+        rows: slice | range | Sequence[int] | NDArray[np.integer[Any]] | None = None,
+        columns: slice | range | Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    ) -> NDArray[Any]:
+        """Return exact entries of the matrix that the operator multiplies by, for small windows of it.
+
+        Parameters
+        ----------
+        rows, columns : slice, range or sequence of int, optional
+            Which outputs and which inputs, in any order; all by default. Negative numbers count from the end.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_columns)
+            R, real, for mode ``"linear"``; T, complex, for ``"complex"`` and ``"intensity"``. In the precision of
+            `dtype`.
+
+        Raises
+        ------
+        IndexError
+            If a row or a column does not exist.
+        MemoryError
+            If the window cannot be allocated.
+
+        Examples
+        --------
+        >>> import opuproj
+        >>> op = opuproj.Projector(10**6, 2 * 10**6, mode="complex")
+        >>> op.matrix(rows=slice(1_999_998, None), columns=[0, 999_999]).shape
+        (2, 2)
+        """
+        dtype = self.dtype if self.mode != "intensity" else np.result_type(self.dtype, np.complex64)
+        picked = [_picked("rows", rows, self.n_outputs), _picked("columns", columns, self.n_inputs)]
+        shape = (len(picked[0]), len(picked[1]))
+        _memory.reserve("a window", shape, math.prod(shape) * dtype.itemsize + 8 * sum(shape), _WINDOW_ADVICE)
+        out = _memory.allocate("a window", shape, dtype, _WINDOW_ADVICE)
+        # A range is only spelled out now that it is known to fit.
+        index = [np.array(numbers, dtype=np.uint64) for numbers in picked]
+        index[0] += np.uint64(self.row_start)
+        isa = _config.isa()
+        for i in range(0, shape[0], _TILE[0]):  # tile by tile, so that Ctrl-C works between two of them
+            for j in range(0, shape[1], _TILE[1]):
+                _core.entries(
+                    index[0][i : i + _TILE[0]],
+                    index[1][j : j + _TILE[1]],
+                    out[i : i + _TILE[0], j : j + _TILE[1]],
+                    seed=self.seed,
+                    mode=self.mode,
+                    n_anchor=self.n_anchor,
+                    isa=isa,
+                )
+        return out
+
+
+def _source(x: Any) -> _inputs.Source:
+    if isinstance(x, TernaryBatch):
+        return _inputs.PackedSource("x", x._packed, x.shape)
+    return _inputs.source("x", x)
+
+
+def _part_of(advance: Callable[[float], None], start: float, share: float) -> Callable[[float], None]:
+    return lambda fraction: advance(start + share * fraction)
+
+
+def _picked(name: str, index: Any, n: int) -> range | NDArray[np.int64]:
+    """Return the numbers that an index picks of 0..n."""
+    if index is None:
+        return range(n)
+    if isinstance(index, slice):
+        return range(n)[index]
+    if isinstance(index, range):
+        if len(index) and (min(index[0], index[-1]) < 0 or max(index[0], index[-1]) >= n):
+            raise IndexError(f"{name} is {index}, but must lie in 0 to {n - 1}")
+        return index
+    numbers = np.asarray(index)
+    if numbers.size == 0 and numbers.ndim == 1:
+        return range(0)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise TypeError(f"{name} is {index!r}, but must be a slice, a range or a sequence of integers")
+    outside = np.flatnonzero((numbers < -n) | (numbers >= n))
+    if len(outside):
+        raise IndexError(f"{name} holds {numbers[outside[0]]}, but must lie in {-n} to {n - 1}")
+    signed: NDArray[np.int64] = numbers.astype(np.int64)
+    return np.where(signed < 0, signed + n, signed)
+
+
+def _restore(state: dict[str, Any]) -> Projector:
+    operator = object.__new__(Projector)
+    operator._set(**{**state, "dtype": np.dtype(state["dtype"])})
+    return operator

@@ -1,0 +1,396 @@
+"""Batches of ternary vectors, packed to 2 bits an element."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NoReturn, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import _check, _core, _inputs, _memory
+
+BitOrder = Literal["big", "little"]
+
+_ADVICE = "unpack fewer rows at a time"
+
+
+class TernaryBatch:
+    """An immutable batch of vectors of -1, 0 and 1, of shape (..., n_inputs), in 2 bits an element.
+
+    :func:`opuproj.pack` and :func:`opuproj.ternarize` make one from an array, :meth:`from_planes` from packed bits, and
+    :meth:`load` from a file. :func:`opuproj.project` and a :class:`opuproj.Projector` take one in place of an array,
+    which saves packing again what is projected more than once.
+
+    Indexing works as in NumPy on all axes but the last: with integers, slices, integer arrays and masks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import opuproj
+    >>> batch = opuproj.pack(np.array([[1, 0, -1], [0, 0, 1]]))
+    >>> batch
+    TernaryBatch(shape=(2, 3), nnz=3)
+    >>> batch[0].to_numpy()
+    array([ 1,  0, -1], dtype=int8)
+    """
+
+    __slots__ = ("_packed", "_shape")
+
+    _packed: _core.Packed
+    _shape: tuple[int, ...]
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise TypeError("make a TernaryBatch with opuproj.pack, opuproj.ternarize, from_planes or load")
+
+    @classmethod
+    def _of(cls, packed: _core.Packed, shape: tuple[int, ...]) -> TernaryBatch:
+        batch = object.__new__(cls)
+        object.__setattr__(batch, "_packed", packed)
+        object.__setattr__(batch, "_shape", shape)
+        return batch
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a TernaryBatch is immutable")
+
+    # What it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape (..., n_inputs), as that of an array."""
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes, at least 1."""
+        return len(self._shape)
+
+    @property
+    def n_inputs(self) -> int:
+        """The length of each vector."""
+        return self._shape[-1]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory it takes: two bits an element, each vector rounded up to 128 bits."""
+        return self._packed.nbytes
+
+    @property
+    def nnz(self) -> int:
+        """The number of elements that are not 0."""
+        return int(self._packed.row_nnz().sum())
+
+    @property
+    def nnz_per_row(self) -> NDArray[np.int64]:
+        """The number of nonzeros of each vector: an array of the shape without its last axis."""
+        return self._packed.row_nnz().reshape(self._shape[:-1])
+
+    def __repr__(self) -> str:
+        return f"TernaryBatch(shape={self._shape}, nnz={self.nnz})"
+
+    def __len__(self) -> int:
+        if self.ndim == 1:
+            raise TypeError("a TernaryBatch of one axis is a single vector: it has no length; see n_inputs")
+        return self._shape[0]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TernaryBatch):
+            return NotImplemented
+        return self._shape == other._shape and self._packed == other._packed
+
+    __hash__ = None  # type: ignore[assignment]  # compared by content, as arrays are
+
+    # To arrays and back
+
+    def to_numpy(self, dtype: DTypeLike = np.int8) -> NDArray[Any]:
+        """Return the elements as an array.
+
+        Parameters
+        ----------
+        dtype : dtype, default int8
+            Any integer, bool, real or complex dtype that holds all the elements.
+
+        Returns
+        -------
+        ndarray of shape (..., n_inputs)
+
+        Raises
+        ------
+        ValueError
+            If the dtype has no -1 and an element is -1.
+        MemoryError
+            If the array cannot be allocated.
+        """
+        target = np.dtype(dtype)
+        if target.kind not in "biufc":
+            raise TypeError(f"dtype is {target}, but must be a dtype of numbers")
+        out = _memory.allocate("an unpacked batch", self._shape, target, _ADVICE)
+        rows = out.reshape(self._packed.n_rows, self.n_inputs)
+        if target == np.int8:
+            self._packed.unpack_into(rows)
+            return out
+        step = max(1, _inputs.PIECE_BYTES // self.n_inputs)
+        for start in range(0, len(rows), step):
+            part = self._packed.take(np.arange(start, min(start + step, len(rows)), dtype=np.int64))
+            piece = np.empty((part.n_rows, self.n_inputs), np.int8)
+            part.unpack_into(piece)
+            if target.kind in "bu" and piece.min() < 0:
+                raise ValueError(f"dtype is {target}, but the batch holds -1, which {target} cannot hold")
+            rows[start : start + step] = piece
+        return out
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("a TernaryBatch is packed: making an array of it always copies")
+        return self.to_numpy(np.int8 if dtype is None else dtype)
+
+    def planes(self, bitorder: BitOrder = "big") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return where the elements are 1 and where they are -1, as bytes in the layout of :func:`numpy.packbits`.
+
+        Parameters
+        ----------
+        bitorder : {"big", "little"}
+            Whether the first element of eight is the highest bit or the lowest.
+
+        Returns
+        -------
+        positive, negative : ndarray of uint8, each of shape (..., ceil(n_inputs / 8))
+            Equal to ``np.packbits(x == 1, axis=-1, bitorder=bitorder)`` and the same for ``x == -1``.
+
+        Examples
+        --------
+        >>> import opuproj
+        >>> opuproj.pack([1, 0, -1, 1]).planes()
+        (array([144], dtype=uint8), array([32], dtype=uint8))
+        """
+        shape = (*self._shape[:-1], -(-self.n_inputs // 8))
+        positive, negative = self._packed.planes(_msb_first(bitorder))
+        return positive.reshape(shape), negative.reshape(shape)
+
+    @staticmethod
+    def from_planes(
+        positive: ArrayLike, negative: ArrayLike, n_inputs: int | None = None, bitorder: BitOrder = "big"
+    ) -> TernaryBatch:
+        """Make a batch from the bits that :meth:`planes` gives, or :func:`numpy.packbits` along the last axis.
+
+        Parameters
+        ----------
+        positive, negative : array_like of uint8, each of shape (..., ceil(n_inputs / 8))
+            Where the elements are 1, and where they are -1. No bit may be set in both, nor beyond ``n_inputs``.
+        n_inputs : int, optional
+            The length of each vector; by default 8 for each byte.
+        bitorder : {"big", "little"}
+            Whether the first element of eight is the highest bit or the lowest.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the planes are not as said above.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import opuproj
+        >>> x = np.array([[1, 0, 0, -1, 1], [0, -1, 0, 0, 0]])
+        >>> batch = opuproj.TernaryBatch.from_planes(np.packbits(x == 1, axis=-1), np.packbits(x == -1, axis=-1), 5)
+        >>> np.array_equal(batch.to_numpy(), x)
+        True
+        """
+        msb_first = _msb_first(bitorder)
+        plane = [_plane(name, bits) for name, bits in (("positive", positive), ("negative", negative))]
+        shape = plane[0].shape
+        if plane[1].shape != shape:
+            raise ValueError(f"negative has shape {plane[1].shape}, but must have positive's shape {shape}")
+        n = 8 * shape[-1] if n_inputs is None else _check.size("n_inputs", n_inputs)
+        if shape[-1] != -(-n // 8):
+            raise ValueError(f"positive has {shape[-1]} bytes a vector, but n_inputs = {n} takes {-(-n // 8)}")
+        rows = [np.ascontiguousarray(bits).reshape(math.prod(shape[:-1]), shape[-1]) for bits in plane]
+        _refuse_bad_bits(rows[0], rows[1], n, bitorder)
+        packed = _core.Packed.from_planes(rows[0], rows[1], n, msb_first)
+        return TernaryBatch._of(packed, (*shape[:-1], n))
+
+    # Parts and wholes
+
+    def __getitem__(self, index: Any) -> TernaryBatch:
+        if self.ndim == 1:
+            raise IndexError("a TernaryBatch of one axis cannot be indexed: its elements are packed; see to_numpy")
+        inner, n_rows = self._shape[1:-1], math.prod(self._shape[1:-1])
+        if isinstance(index, (int, slice)) and not isinstance(index, bool):
+            # The common case, at a cost that does not grow with the batch.
+            chosen = range(self._shape[0])[index]
+            if isinstance(chosen, range):
+                first = np.arange(chosen.start, chosen.stop, chosen.step, dtype=np.int64)
+                leading: tuple[int, ...] = (len(first), *inner)
+            else:
+                first, leading = np.array([chosen], dtype=np.int64), inner
+            rows = first if n_rows == 1 else (first[:, None] * n_rows + np.arange(n_rows)).reshape(-1)
+        else:
+            if index is Ellipsis or (isinstance(index, tuple) and any(part is Ellipsis for part in index)):
+                raise IndexError("a TernaryBatch cannot be indexed with '...': its last axis is packed; see to_numpy")
+            numbers = np.arange(self._packed.n_rows, dtype=np.int64).reshape(self._shape[:-1])
+            try:
+                chosen_rows = numbers[index]
+            except IndexError as error:
+                raise IndexError(
+                    f"{error} (a TernaryBatch of shape {self._shape} is indexed on its first {self.ndim - 1} axes; "
+                    "the last is packed, see to_numpy)"
+                ) from None
+            rows, leading = np.ravel(chosen_rows), np.shape(chosen_rows)
+        return TernaryBatch._of(self._packed.take(rows), (*leading, self.n_inputs))
+
+    def __iter__(self) -> Iterator[TernaryBatch]:
+        return (self[i] for i in range(len(self)))
+
+    def reshape(self, *shape: int | tuple[int, ...]) -> TernaryBatch:
+        """Return the same vectors under other leading axes; nothing is copied.
+
+        Parameters
+        ----------
+        *shape : int or tuple of int
+            The new shape. Its last number must be ``n_inputs``, and one of the others may be -1.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not hold these vectors.
+        """
+        wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+        sizes = [_check.integer("shape", size, -1, _check.MAX_SIZE) for size in cast("tuple[int, ...]", wanted)]
+        if not sizes or sizes[-1] != self.n_inputs:
+            raise ValueError(f"shape is {tuple(sizes)}, but its last number must be n_inputs, which is {self.n_inputs}")
+        n_rows, known = self._packed.n_rows, math.prod(size for size in sizes[:-1] if size != -1)
+        if sizes.count(-1) == 1 and known > 0:
+            sizes[sizes.index(-1)] = n_rows // known
+        if -1 in sizes or math.prod(sizes[:-1]) != n_rows:
+            raise ValueError(f"shape is {tuple(wanted)}, which does not hold the {n_rows} vectors of {self._shape}")
+        return TernaryBatch._of(self._packed, tuple(sizes))
+
+    @staticmethod
+    def concatenate(batches: Sequence[TernaryBatch]) -> TernaryBatch:
+        """Join batches along the first axis.
+
+        Parameters
+        ----------
+        batches : sequence of TernaryBatch, each of shape (n, ..., n_inputs)
+            At least one; equal in all axes but the first.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they are not as said above.
+
+        Examples
+        --------
+        >>> import opuproj
+        >>> a, b = opuproj.pack([[1, 0]]), opuproj.pack([[0, -1], [1, 1]])
+        >>> opuproj.TernaryBatch.concatenate([a, b]).shape
+        (3, 2)
+        """
+        parts = list(batches)
+        if not parts:
+            raise ValueError("batches is empty, but must hold at least one TernaryBatch")
+        for i, part in enumerate(parts):
+            if not isinstance(part, TernaryBatch):
+                raise TypeError(f"batches[{i}] is a {type(part).__name__}, but must be a TernaryBatch")
+            if part.ndim == 1:
+                raise ValueError(f"batches[{i}] is a single vector; use .reshape(1, {part.n_inputs})")
+            if part.shape[1:] != parts[0].shape[1:]:
+                raise ValueError(
+                    f"batches[{i}] has shape {part.shape}, but all axes after the first must be as in batches[0], "
+                    f"whose shape is {parts[0].shape}"
+                )
+        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+        return TernaryBatch._of(_core.Packed.concatenate([part._packed for part in parts]), shape)
+
+    # To files and back
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the batch to a file. The file appears under its name when it is complete, and not before.
+
+        Parameters
+        ----------
+        path : path-like
+            An existing file of that name is replaced.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import opuproj
+        >>> batch = opuproj.pack([[1, 0, -1]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "x.ternary")
+        ...     batch.save(path)
+        ...     opuproj.TernaryBatch.load(path) == batch
+        True
+        """
+        self._packed.save(os.fspath(path), list(self._shape))
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> TernaryBatch:
+        """Read a batch that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not such a file, or is damaged.
+        """
+        packed, shape = _core.Packed.load(os.fspath(path))
+        return TernaryBatch._of(packed, tuple(shape))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._packed.to_bytes(), self._shape)
+
+    def __copy__(self) -> TernaryBatch:
+        return self
+
+    def __deepcopy__(self, memo: object) -> TernaryBatch:
+        return self
+
+
+def _restore(data: bytes, shape: tuple[int, ...]) -> TernaryBatch:
+    packed = _core.Packed.from_bytes(data)
+    if (math.prod(shape[:-1]), shape[-1]) != (packed.n_rows, packed.n_inputs):
+        raise ValueError(f"the shape {shape} does not fit the packed batch of {packed.n_rows} rows")
+    return TernaryBatch._of(packed, shape)
+
+
+def _msb_first(bitorder: str) -> bool:
+    if bitorder not in ("big", "little"):
+        raise ValueError(f"bitorder is {bitorder!r}, but must be 'big' or 'little'")
+    return bitorder == "big"
+
+
+def _plane(name: str, bits: ArrayLike) -> NDArray[np.uint8]:
+    array = np.asarray(bits)
+    if array.dtype != np.uint8:
+        raise TypeError(f"{name} has dtype {array.dtype}, but must have dtype uint8, as np.packbits gives")
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"{name} has shape {array.shape}, but must have shape (..., bytes of a vector)")
+    return array
+
+
+def _refuse_bad_bits(positive: NDArray[np.uint8], negative: NDArray[np.uint8], n: int, bitorder: BitOrder) -> None:
+    """Raise ValueError saying where a bit is set in both planes, or beyond the inputs."""
+    both = positive & negative
+    if both.any():
+        row, byte = (int(i) for i in np.argwhere(both)[0])
+        bit = int(np.flatnonzero(np.unpackbits(both[row, byte], bitorder=bitorder))[0])
+        raise ValueError(f"positive and negative are both set at vector {row}, input {8 * byte + bit}")
+    if n % 8:
+        used = int(np.packbits(np.ones(n % 8, np.uint8), bitorder=bitorder)[0])
+        stray = np.flatnonzero((positive[:, -1] | negative[:, -1]) & (255 - used))
+        if len(stray):
+            raise ValueError(f"vector {int(stray[0])} has bits set beyond its {n} inputs, where all must be 0")
