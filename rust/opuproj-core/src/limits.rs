@@ -5,11 +5,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use crate::kernel::{Kernel, Product};
+use crate::kernel::{Isa, Kernel, Product};
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
-
-/// Vectors that the panel is multiplied with: whole tiles and whole unrollings of every kernel.
-const VECTORS: usize = 96;
 
 /// The time of generating `n_bytes` bytes of ARS4x32-7, one entry's part each, without using them.
 #[must_use]
@@ -23,21 +20,23 @@ pub fn keystream(kernel: Kernel, n_bytes: u64) -> Duration {
 /// The time of `n` multiply-adds of a panel with vectors, both in cache, without generating the panel.
 #[must_use]
 pub fn multiply(kernel: Kernel, n: u64) -> Duration {
+    // Whole tiles of AMX, whole unrollings of the others, and few enough to stay in cache beside the panel.
+    let n_vectors = if kernel.isa() == Isa::Amx { 32 } else { 24 };
     let columns = kernel.shape().panel_columns.next_multiple_of(kernel.shape().column_multiple);
     let per_vector = kernel.shape().panel_blocks * BLOCK_COMPONENTS;
     let mut panel = vec![0; per_vector * columns];
     let index: Vec<u64> = (0..columns as u64).collect();
     kernel.panel(&Transmission::new(1), &index, 0, &mut panel);
-    let x: Vec<i8> = (0..VECTORS * columns).map(|k| (k % 3) as i8 - 1).collect();
-    let mut sums = vec![0; VECTORS * per_vector];
+    let x: Vec<i8> = (0..n_vectors * columns).map(|k| (k % 3) as i8 - 1).collect();
+    let mut sums = vec![0; n_vectors * per_vector];
     let start = Instant::now();
-    for _ in 0..n.div_ceil((panel.len() * VECTORS) as u64) {
+    for _ in 0..n.div_ceil((panel.len() * n_vectors) as u64) {
         kernel.multiply(Product {
             panel: &panel,
             columns,
             x: &x,
             x_stride: columns,
-            n_vectors: VECTORS,
+            n_vectors,
             sums: &mut sums,
             sums_stride: per_vector,
         });

@@ -17,6 +17,9 @@ const PANEL_BLOCKS: usize = 4;
 /// Vectors that the multiplication unrolls over: with four blocks, 24 of the 32 registers are sums.
 const VECTORS: usize = 6;
 
+/// Groups whose inputs fill a cache line.
+const PREFETCH_GROUPS: usize = 64 / GROUP;
+
 /// VNNI wants one side unsigned: panels hold T + 128.
 const BIAS: u8 = 128;
 
@@ -314,15 +317,21 @@ unsafe fn multiply_few<const N: usize>(
     let mut totals = [[_mm512_setzero_si512(); PANEL_BLOCKS]; N];
     let groups = columns / GROUP;
     let panel = panel.as_ptr();
-    for group in 0..groups {
-        // SAFETY: the panel has four blocks of `groups` groups of 64 bytes, a vector `groups` groups of four.
-        unsafe {
-            let entries: [__m512i; PANEL_BLOCKS] =
-                std::array::from_fn(|block| _mm512_loadu_si512(panel.add((block * groups + group) * 64).cast()));
-            for (v, totals) in totals.iter_mut().enumerate() {
-                let inputs = _mm512_set1_epi32(x.add(v * x_stride + group * GROUP).cast::<i32>().read_unaligned());
-                for (total, entries) in totals.iter_mut().zip(&entries) {
-                    *total = _mm512_dpbusd_epi32(*total, *entries, inputs);
+    for first in (0..groups).step_by(PREFETCH_GROUPS) {
+        // The next vectors' inputs come from a cache too far away to wait for, in strides that the CPU does not foresee.
+        for v in N..2 * N {
+            _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add(v * x_stride + first * GROUP));
+        }
+        for group in first..groups.min(first + PREFETCH_GROUPS) {
+            // SAFETY: the panel has four blocks of `groups` groups of 64 bytes, a vector `groups` groups of four.
+            unsafe {
+                let entries: [__m512i; PANEL_BLOCKS] =
+                    std::array::from_fn(|block| _mm512_loadu_si512(panel.add((block * groups + group) * 64).cast()));
+                for (v, totals) in totals.iter_mut().enumerate() {
+                    let inputs = _mm512_set1_epi32(x.add(v * x_stride + group * GROUP).cast::<i32>().read_unaligned());
+                    for (total, entries) in totals.iter_mut().zip(&entries) {
+                        *total = _mm512_dpbusd_epi32(*total, *entries, inputs);
+                    }
                 }
             }
         }

@@ -131,9 +131,13 @@ impl TernaryBatch {
     }
 }
 
-/// A shape's number of vectors and their length, if that is a number.
+/// A shape's number of vectors and their length, if that is a number. Vectors without elements are refused: no number
+/// of bytes would bound how many of them a file may claim.
 fn rows_and_inputs(shape: &[u64]) -> Option<(u64, u64)> {
     let (&n_inputs, leading) = shape.split_last()?;
+    if n_inputs == 0 {
+        return None;
+    }
     let n_rows = leading.iter().try_fold(1u64, |rows, &length| rows.checked_mul(length))?;
     Some((n_rows, n_inputs))
 }

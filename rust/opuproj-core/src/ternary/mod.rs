@@ -68,7 +68,9 @@ impl TernaryBatch {
         }
         let batch = Self { n_rows, n_inputs, positive, negative };
         let stray = if n_inputs.is_multiple_of(WORD) { 0 } else { u64::MAX << (n_inputs % WORD) };
-        for row in 0..n_rows {
+        // However many rows there are, without words there is nothing to check.
+        let rows = if words == 0 { 0 } else { n_rows };
+        for row in 0..rows {
             let (positive, negative) = batch.row(row);
             if positive.iter().zip(negative).any(|(p, n)| p & n != 0) {
                 return Err(PlaneError::Overlap(row));

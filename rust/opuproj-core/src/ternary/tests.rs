@@ -139,7 +139,7 @@ fn planes_must_agree_with_each_other_and_the_shape() {
 
 #[test]
 fn a_huge_claim_in_a_header_allocates_nothing() {
-    for shape in [[1 << 40, 1 << 20], [u64::MAX, u64::MAX], [1 << 60, 1]] {
+    for shape in [[1 << 40, 1 << 20], [u64::MAX, u64::MAX], [1 << 60, 1], [1 << 60, 0], [0, 0]] {
         let mut bytes = b"OPUTERN1".to_vec();
         bytes.extend(2u64.to_le_bytes());
         bytes.extend(shape.into_iter().flat_map(u64::to_le_bytes));
