@@ -38,7 +38,7 @@ const MOST_VECTORS: usize = 1024;
 const LIST_RUN: usize = 2048;
 
 /// Entries of T worth the waking of another thread.
-const ENTRIES_PER_THREAD: u64 = 1 << 20;
+const ENTRIES_PER_THREAD: u64 = 1 << 22;
 
 /// The rows of T that are projected on, and how.
 #[derive(Clone, Debug)]
