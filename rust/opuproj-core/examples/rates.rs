@@ -5,7 +5,8 @@
 
 use std::time::Instant;
 
-use opuproj_core::kernel::{Kernel, Product, SignedColumns};
+use opuproj_core::kernel::{Kernel, SignedColumns};
+use opuproj_core::limits;
 use opuproj_core::transmission::Transmission;
 
 const ROUNDS: usize = 9;
@@ -17,32 +18,16 @@ fn main() {
         let columns = kernel.shape().panel_columns;
         let index: Vec<u64> = (0..columns as u64).collect();
         let sign: Vec<u8> = index.iter().map(|j| if j % 3 == 0 { 128 } else { 0 }).collect();
-        let blocks = kernel.shape().panel_blocks.max(8);
-        let mut panel = vec![0; 16 * columns * blocks];
+        let mut panel = vec![0; 16 * columns * kernel.shape().panel_blocks];
         let mut field = vec![0; 16 * 64];
-        let n_vectors = 96;
-        let x = vec![1i8; n_vectors * columns];
-        let mut sums = vec![0; n_vectors * 16 * blocks];
         let mut rates = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
-            rates[0].push(rate(1 << 20, || {
-                std::hint::black_box(kernel.keystream(&t, 1 << 20));
-            }));
+            rates[0].push((1 << 24) as f64 / limits::keystream(kernel, 1 << 24).as_secs_f64());
             rates[1].push(rate(field.len() * columns, || {
                 kernel.field(&t, SignedColumns { index: &index, sign: &sign }, 0, &mut field);
             }));
             rates[2].push(rate(panel.len(), || kernel.panel(&t, &index, 0, &mut panel)));
-            rates[3].push(rate(panel.len() * n_vectors, || {
-                kernel.multiply(Product {
-                    panel: &panel,
-                    columns,
-                    x: &x,
-                    x_stride: columns,
-                    n_vectors,
-                    sums: &mut sums,
-                    sums_stride: 16 * blocks,
-                });
-            }));
+            rates[3].push(1e9 / limits::multiply(kernel, 1_000_000_000).as_secs_f64());
         }
         let [keystream, field, panel, multiply] = rates.map(|mut rates| {
             rates.sort_by(f64::total_cmp);
