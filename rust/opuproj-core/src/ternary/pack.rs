@@ -1,6 +1,6 @@
 //! Packing numbers into planes, a piece at a time.
 
-use super::{TernaryBatch, WORD};
+use super::{TernaryBatch, WORD, plane_words};
 use crate::kernel::Kernel;
 
 /// Words that are packed at a time: their codes stay in a first-level cache.
@@ -63,7 +63,12 @@ impl Packer {
     /// A batch to fill. Nothing if there is no memory for it.
     #[must_use]
     pub fn new(n_rows: usize, n_inputs: usize) -> Option<Self> {
-        Some(Self { batch: TernaryBatch::zeros(n_rows, n_inputs)?, filled: 0 })
+        let mut batch = TernaryBatch { n_rows, n_inputs, positive: Vec::new(), negative: Vec::new() };
+        let words = plane_words(n_rows, n_inputs)?;
+        // Only reserved: touching the memory takes long, and happens row by row while packing.
+        batch.positive.try_reserve_exact(words).ok()?;
+        batch.negative.try_reserve_exact(words).ok()?;
+        Some(Self { batch, filled: 0 })
     }
 
     /// The length of a vector.
@@ -130,6 +135,8 @@ impl Packer {
         let mut codes = [[0; WORD]; STRETCH];
         for (row, numbers) in numbers.chunks_exact(n_inputs).enumerate() {
             let words = self.filled * width..(self.filled + 1) * width;
+            self.batch.positive.resize(words.end, 0);
+            self.batch.negative.resize(words.end, 0);
             let positive = self.batch.positive[words.clone()].chunks_mut(STRETCH);
             let planes = positive.zip(self.batch.negative[words].chunks_mut(STRETCH));
             for (k, (numbers, (positive, negative))) in numbers.chunks(STRETCH * WORD).zip(planes).enumerate() {
