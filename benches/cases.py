@@ -74,26 +74,14 @@ def sparse_vector(at: Setting) -> Result:
     """10⁶ → 10⁵ "complex", batch 1: 1 % nonzeros against dense."""
     dense = Call(at, inputs.dense(1, 1_000_000), 100_000, "complex")
     sparse = Call(at, inputs.sparse(1, 1_000_000, 0.01), 100_000, "complex", whole=True)
-    rounds = alternate({"dense": dense.run, "sparse": sparse.run})
-    return Result(
-        figure=duration(rounds.median("sparse")),
-        against=f"{duration(rounds.median('dense') * dense.scale)} dense{dense.note}",
-        ratio=rounds.ratio("dense", "sparse") * dense.scale,
-        required=50,
-    )
+    return _against_dense(sparse, dense, required=50)
 
 
 def errors_against_dense(at: Setting) -> Result:
     """Token errors, 3 nonzeros in 50,257, batch 256, 10⁵ outputs "linear": against the same batch dense."""
     dense = Call(at, inputs.dense(256, 50_257), 100_000, "linear")
     errors = Call(at, inputs.token_errors(256, 50_257), 100_000, "linear", whole=True)
-    rounds = alternate({"dense": dense.run, "errors": errors.run})
-    return Result(
-        figure=duration(rounds.median("errors")),
-        against=f"{duration(rounds.median('dense') * dense.scale)} dense{dense.note}",
-        ratio=rounds.ratio("dense", "errors") * dense.scale,
-        required=10,
-    )
+    return _against_dense(errors, dense, required=10)
 
 
 def errors_against_fill(at: Setting) -> Result:
@@ -208,6 +196,16 @@ def _against_limit(call: Call, limit: limits.Limit, unit: str, *, required: floa
         ratio=rounds.ratio("limit", "call") * call.multiply_adds / limit.amount,
         required=required,
         aim=aim,
+    )
+
+
+def _against_dense(sparse: Call, dense: Call, *, required: float) -> Result:
+    rounds = alternate({"dense": dense.run, "sparse": sparse.run})
+    return Result(
+        figure=duration(rounds.median("sparse")),
+        against=f"{duration(rounds.median('dense') * dense.scale)} dense{dense.note}",
+        ratio=rounds.ratio("dense", "sparse") * dense.scale,
+        required=required,
     )
 
 

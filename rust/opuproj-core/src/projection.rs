@@ -90,9 +90,12 @@ impl Projection {
         if batch.n_rows() == 0 || width == 0 {
             return Ok(());
         }
-        for vector in 0..batch.n_rows() {
-            let (positive, negative) = batch.counts(vector);
-            if positive + negative > MAX_NONZEROS {
+        if batch.n_inputs() as u64 > MAX_NONZEROS {
+            let too_many = |&vector: &usize| {
+                let (positive, negative) = batch.counts(vector);
+                positive + negative > MAX_NONZEROS
+            };
+            if let Some(vector) = (0..batch.n_rows()).find(too_many) {
                 return Err(Stopped::TooManyNonzeros(vector));
             }
         }
@@ -103,7 +106,7 @@ impl Projection {
         let mut lead = Lead { watch: &watch, poll, last: Instant::now() };
         for group in &groups {
             let layout = self.layout(group);
-            self.run_group(batch, group, &layout, &mut outputs[group.vectors.clone()], &watch, &mut lead);
+            self.run_group(batch, group, &layout, &mut outputs[group.vectors.clone()], &mut lead);
             if watch.cancelled.load(Relaxed) {
                 return Err(Stopped::Cancelled);
             }
@@ -117,21 +120,21 @@ impl Projection {
         group: &Group,
         layout: &Layout,
         outputs: &mut [&mut [T]],
-        watch: &Watch,
         lead: &mut Lead<'_, '_>,
     ) {
-        let whole = operand::span(batch, group, 0).end == batch.row_words();
+        let watch = lead.watch;
+        let starts = self.starts(batch, group);
+        let first_words = operand::span(batch, group, 0);
+        let whole = first_words.end == batch.row_words();
         let stripe_tiles = if whole { layout.n_tiles } else { (STRIPE_SUMS / (4 * layout.tile_sums)).max(1) };
         let mut kept = vec![0; if whole { 0 } else { stripe_tiles.min(layout.n_tiles) * layout.tile_sums }];
         let mut rests: Vec<&mut [T]> = outputs.iter_mut().map(|output| &mut **output).collect();
         for stripe in (0..layout.n_tiles).step_by(stripe_tiles) {
             let tiles = stripe..layout.n_tiles.min(stripe + stripe_tiles);
-            let mut word = 0;
+            let mut words = first_words.clone();
             loop {
-                let words = operand::span(batch, group, word);
-                let (first, last) = (word == 0, words.end == batch.row_words());
-                word = words.end;
-                let chunk = self.chunk(batch, group, words, layout, watch, lead);
+                let (first, last) = (words.start == 0, words.end == batch.row_words());
+                let chunk = self.chunk(batch, group, words.clone(), layout, lead);
                 let mut sums = kept.chunks_mut(layout.tile_sums);
                 let queue = Mutex::new(tiles.clone().map(|tile| Tile {
                     blocks: self.tile_blocks(layout, tile),
@@ -142,8 +145,7 @@ impl Projection {
                 let work = |keep_on: &mut dyn FnMut() -> bool| {
                     let mut worker = Worker {
                         projection: self,
-                        batch,
-                        group,
+                        starts: &starts,
                         first,
                         last,
                         keep_on,
@@ -156,21 +158,28 @@ impl Projection {
                         }
                     }
                 };
-                pool::share(
-                    layout.threads - 1,
-                    || work(&mut || !watch.cancelled.load(Relaxed)),
-                    || {
-                        work(&mut || lead.keep_on());
-                    },
-                );
+                lead.share(layout.threads, work);
                 if last || watch.cancelled.load(Relaxed) {
                     break;
                 }
+                words = operand::span(batch, group, words.end);
             }
             if watch.cancelled.load(Relaxed) {
                 return;
             }
         }
+    }
+
+    /// Where each vector's sums begin: over panels, the bias of the kernel is taken off in advance.
+    fn starts(&self, batch: &TernaryBatch, group: &Group) -> Vec<i32> {
+        let start = |row| match group.form {
+            Form::Lists => 0,
+            Form::Rows => {
+                let (positive, negative) = batch.counts(row);
+                (-i64::from(self.kernel.shape().bias) * (positive as i64 - negative as i64)) as i32
+            }
+        };
+        group.vectors.clone().map(start).collect()
     }
 
     /// Lays out the inputs over a span of words.
@@ -180,7 +189,6 @@ impl Projection {
         group: &Group,
         words: Range<usize>,
         layout: &Layout,
-        watch: &Watch,
         lead: &mut Lead<'_, '_>,
     ) -> Chunk {
         if group.form == Form::Lists {
@@ -205,13 +213,7 @@ impl Projection {
                 }
             }
         };
-        pool::share(
-            layout.threads - 1,
-            || work(&mut || !watch.cancelled.load(Relaxed)),
-            || {
-                work(&mut || lead.keep_on());
-            },
-        );
+        lead.share(layout.threads, work);
         Chunk::Rows { columns, inputs }
     }
 
@@ -332,8 +334,8 @@ struct Scratch {
 /// One thread at work on the tiles of a chunk.
 struct Worker<'a> {
     projection: &'a Projection,
-    batch: &'a TernaryBatch,
-    group: &'a Group,
+    /// Where each vector's sums begin.
+    starts: &'a [i32],
     /// Whether the chunk is the group's first one, where sums begin, and its last one, where they are read out.
     first: bool,
     last: bool,
@@ -352,25 +354,27 @@ impl Worker<'_> {
         let mut kept = tile.sums.take();
         let n_sums = tile.n_sums();
         let done = match chunk {
-            Chunk::Lists { index, sign, ends } => (0..self.group.vectors.len()).all(|v| {
+            Chunk::Lists { index, sign, ends } => (0..self.starts.len()).all(|v| {
                 let sums = match &mut kept {
                     Some(kept) => &mut kept[v * n_sums..(v + 1) * n_sums],
                     // Read out before the next vector is summed: one vector's sums stay in a first-level cache.
                     None => sized(&mut own, n_sums),
                 };
                 if self.first {
-                    sums.fill(0);
+                    sums.fill(self.starts[v]);
                 }
                 self.add_list(Chunk::list(index, sign, ends, v), &tile, sums) && self.read_out(&mut tile, v, sums)
             }),
             Chunk::Rows { columns, inputs } => {
-                let n_vectors = self.group.vectors.len();
+                let n_vectors = self.starts.len();
                 let sums = match &mut kept {
                     Some(kept) => &mut kept[..n_vectors * n_sums],
                     None => sized(&mut own, n_vectors * n_sums),
                 };
                 if self.first {
-                    self.begin(sums);
+                    for (sums, &start) in sums.chunks_exact_mut(n_sums).zip(self.starts) {
+                        sums.fill(start);
+                    }
                 }
                 self.add_rows(columns, inputs, &tile, sums)
                     && sums.chunks_exact(n_sums).enumerate().all(|(v, sums)| self.read_out(&mut tile, v, sums))
@@ -378,16 +382,6 @@ impl Worker<'_> {
         };
         self.scratch.sums = own;
         done
-    }
-
-    /// Where the sums over panels begin: the bias of the kernel is taken off in advance.
-    fn begin(&self, sums: &mut [i32]) {
-        let bias = i64::from(self.projection.kernel.shape().bias);
-        let per_vector = sums.len() / self.group.vectors.len();
-        for (row, sums) in self.group.vectors.clone().zip(sums.chunks_exact_mut(per_vector)) {
-            let (positive, negative) = self.batch.counts(row);
-            sums.fill((-bias * (positive as i64 - negative as i64)) as i32);
-        }
     }
 
     /// Adds one vector's field over its list.
@@ -403,7 +397,7 @@ impl Worker<'_> {
     /// Adds all vectors' fields over a chunk's columns, a panel at a time.
     fn add_rows<T>(&mut self, columns: &[u64], inputs: &[i8], tile: &Tile<'_, '_, T>, sums: &mut [i32]) -> bool {
         let Projection { kernel, transmission, .. } = self.projection;
-        let (n_sums, n_vectors) = (tile.n_sums(), self.group.vectors.len());
+        let (n_sums, n_vectors) = (tile.n_sums(), self.starts.len());
         let panel_sums = kernel.shape().panel_blocks * BLOCK_COMPONENTS;
         (0..n_sums).step_by(panel_sums).all(|first| {
             let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
@@ -488,6 +482,12 @@ struct Lead<'w, 'p> {
 }
 
 impl Lead<'_, '_> {
+    /// Has so many threads work, this one among them; each may ask whether to go on.
+    fn share(&mut self, threads: usize, work: impl Fn(&mut dyn FnMut() -> bool) + Sync) {
+        let watch = self.watch;
+        pool::share(threads - 1, || work(&mut || !watch.cancelled.load(Relaxed)), || work(&mut || self.keep_on()));
+    }
+
     fn keep_on(&mut self) -> bool {
         if self.last.elapsed() >= POLL_INTERVAL {
             let done = self.watch.done.load(Relaxed) as f64 / (self.watch.total as f64).max(1.0);

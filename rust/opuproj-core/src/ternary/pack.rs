@@ -18,7 +18,7 @@ pub trait Value: Copy + Send + Sync {
 macro_rules! value {
     ($zero:expr, $one:expr, $minus_one:expr; $($type:ty),*) => {$(
         impl Value for $type {
-            #[inline]
+            #[inline(always)]
             #[allow(clippy::float_cmp, reason = "a ternary value is exactly -1, 0 or 1")]
             fn code(self) -> i8 {
                 let code = if self == $zero { 0 } else { REFUSED };
