@@ -1,0 +1,80 @@
+"""An error through the rows of T that the blocks share: ternary on the operator, or float through tiles of R."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .. import _core
+from ..projector import Projector
+from ..ternary import TernaryBatch
+from ..torch import Ternarize
+from ..torch._operator import packed
+
+_TILE_BYTES = 32 << 20
+_KEPT_BYTES = 64 << 20
+_COLUMNS = 1024
+
+
+def ternary(e: torch.Tensor, operator: Projector, rule: Ternarize) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Return R t for e ≈ a t, of shape (n, n_rows), with a, of shape (n, 1), and the number of nonzeros of t."""
+    if e.device.type == "cpu":
+        bits, a = rule.pack(e)
+        batch = TernaryBatch._of(bits, tuple(e.shape))
+    else:
+        t, a = rule(e)
+        batch = packed(t)
+    return torch.from_numpy(operator(batch)).to(e.device), a, batch.nnz
+
+
+@dataclass
+class Dense:
+    """R e for float e: R is generated a tile at a time, as the projections of unit vectors, and multiplied by torch.
+
+    Matrices of up to 64 MiB are kept between calls.
+    """
+
+    _of: Projector | None = None
+    _kept: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+
+    def __call__(self, e: torch.Tensor, operator: Projector) -> torch.Tensor:
+        """Return R e, of shape (n, n_rows), for e of shape (n, n_inputs)."""
+        dtype = torch.float64 if operator.dtype == np.float64 else torch.float32
+        e = e.to(dtype)
+        result = e.new_zeros(len(e), operator.n_outputs)
+        keep = operator.n_inputs * operator.n_outputs * dtype.itemsize <= _KEPT_BYTES
+        if self._of != operator:
+            self._of, self._kept = operator, {}
+        # Not in the precision of an autocast around the backward pass.
+        with torch.no_grad(), torch.autocast(e.device.type, enabled=False):
+            for first in range(0, operator.n_inputs, _COLUMNS):
+                columns = range(first, min(first + _COLUMNS, operator.n_inputs))
+                for start, stop in _row_tiles(operator, len(columns), dtype.itemsize):
+                    tile = self._kept.get((first, start))
+                    if tile is None or tile.device != e.device:
+                        tile = _tile(operator[start:stop], columns).to(e.device)
+                        if keep:
+                            self._kept[first, start] = tile
+                    result[:, start:stop].addmm_(e[:, columns.start : columns.stop], tile)
+        return result
+
+
+def _row_tiles(operator: Projector, n_columns: int, itemsize: int) -> Iterator[tuple[int, int]]:
+    step = max(1, _TILE_BYTES // (n_columns * itemsize))
+    for start in range(0, operator.n_outputs, step):
+        yield start, min(start + step, operator.n_outputs)
+
+
+def _tile(operator: Projector, columns: range) -> torch.Tensor:
+    """Return these columns of R, transposed, of shape (n_columns, n_outputs)."""
+    n = len(columns)
+    unit_vectors = _core.Packed.from_csr(
+        np.arange(n + 1, dtype=np.int64),
+        np.arange(columns.start, columns.stop, dtype=np.int64),
+        np.ones(n, dtype=np.int8),
+        operator.n_inputs,
+    )
+    return torch.from_numpy(operator(TernaryBatch._of(unit_vectors, (n, operator.n_inputs))))

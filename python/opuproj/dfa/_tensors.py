@@ -1,0 +1,50 @@
+"""What a module returns: the tensor that counts in it, and the same with the graph behind it cut off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
+
+
+def activation(output: Any) -> torch.Tensor | None:
+    """Return the first floating-point tensor of a tensor, tuple, list, dict or registered container of them."""
+    if isinstance(output, torch.Tensor):
+        return output if output.is_floating_point() else None
+    return next((leaf for leaf in pytree.tree_leaves(output) if _floating(leaf)), None)
+
+
+def replaced(output: Any, tensor: torch.Tensor) -> Any:
+    """Return a module's output with its activation replaced."""
+    if isinstance(output, torch.Tensor):
+        return tensor
+    leaves, structure = pytree.tree_flatten(output)
+    first = next(i for i, leaf in enumerate(leaves) if _floating(leaf))
+    leaves[first] = tensor
+    return pytree.tree_unflatten(leaves, structure)
+
+
+def cut(output: Any, name: str) -> Any:
+    """Return a block's output with no graph behind any of its tensors.
+
+    Raises TypeError for an object that tensors may hide in.
+    """
+    if isinstance(output, torch.Tensor):
+        return output.detach()
+    leaves, structure = pytree.tree_flatten(output)
+    for leaf in leaves:
+        if not isinstance(leaf, (torch.Tensor, *_PLAIN)):
+            raise TypeError(
+                f"block {name!r} returns {type(leaf).__name__}, through which gradients may pass unseen; it must "
+                "return tensors, or tuples, lists or dicts of them"
+            )
+    return pytree.tree_unflatten(
+        [leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], structure
+    )
+
+
+def _floating(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()

@@ -1,0 +1,199 @@
+"""Attaching feedback to a model: which modules are meant, and whether the arguments make sense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+
+from .. import _check
+from ..torch import Ternarize
+from .feedback import Feedback, Method
+
+Which: TypeAlias = str | torch.nn.Module
+
+
+def attach(
+    model: torch.nn.Module,
+    blocks: Sequence[Which],
+    *,
+    output: Which | None = None,
+    method: Method = "odfa",
+    ternarize: Ternarize | None = None,
+    seed: int = 0,
+    gain: float | Mapping[str, float] = 1.0,
+    batch_axes: int | None = None,
+    n_anchor: int = 64,
+    threads: int | None = None,
+    scaler: Any = None,
+) -> Feedback:
+    r"""Train blocks of a model by direct feedback alignment, without changing the model or its training loop.
+
+    From then on, a forward pass cuts the graph at the end of each block, and a backward pass takes the error e at the
+    model's output, projects it once, and gives each block its own part of the projection in place of its gradient [1]_
+    [2]_. See :class:`Feedback` for the formula.
+
+    Parameters
+    ----------
+    model : Module
+        Called as ever: ``model(x)``. Attach before wrapping it in ``DistributedDataParallel``, with the same seed on
+        all ranks, and before or after ``torch.compile`` of its blocks.
+    blocks : sequence of Module or str
+        The modules at whose ends feedback arrives, or their names in the model, each once and none inside another.
+        Their order is that of their rows of the matrix. What lies between the ends of two blocks trains with the later
+        one, an embedding before the first with the first.
+    output : Module or str, optional
+        The module at whose output the error is taken: the logits, or the hidden state before a large vocabulary. By
+        default the model itself. It must run after all blocks; everything after the last block has its true gradient.
+    method : {"odfa", "dfa", "bp", "shallow"}, default "odfa"
+        The ternary error, as an optical processing unit takes it; the error as it is; backpropagation; or nothing for
+        the blocks, so that only what lies above them is trained.
+    ternarize : Ternarize, optional
+        How the error is made ternary for ``"odfa"``; by default ``Ternarize()``.
+    seed : int, default 0
+        Which random matrix.
+    gain : float or mapping of block names to float, default 1.0
+        Multiplies the feedback. With a gain of 1 the feedback has the norm of the error, in every block.
+    batch_axes : int, optional
+        How many leading axes of the error and of the blocks' outputs count vectors; the rest of each is one vector. By
+        default 2 where the error has three axes (batch, position, feature) and the output of every block begins with
+        the same two, as in a language model; else 1, the batch: then a block's whole output for an example, all
+        channels, pixels or positions of it, is one vector, and so is the error.
+    n_anchor : int, default 64
+        How many pixels the anchor lights, as in :func:`opuproj.project`.
+    threads : int, optional
+        Threads of the projection, as in :func:`opuproj.project`.
+    scaler : torch.amp.GradScaler, optional
+        The one in use, if any: the error is divided by its scale before it is made ternary, and the feedback
+        multiplied.
+
+    Returns
+    -------
+    Feedback
+        To set its method, to diagnose (:meth:`Feedback.alignment`, :meth:`Feedback.check`), to save, or to
+        :meth:`~Feedback.remove`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a block or the output is not part of the model, is given twice or lies inside another, has feedback already,
+        or an argument is out of range, which the message names.
+
+    Notes
+    -----
+    A block may return a tensor, or tensors in tuples, lists and dicts: the first of floating point is its output, which
+    is fed, and all others are cut off, too. A path of the model that goes around a block, such as a long skip
+    connection, is not cut: it carries gradients of the block that it ends in, and of no other.
+
+    Misuse raises RuntimeError with the name of the block: one that is never reached, runs twice, runs after the output
+    or outside of the model; a second backward pass through the same error; a step of an optimizer without any error
+    having reached the blocks.
+
+    References
+    ----------
+    .. [1] A. Nøkland, "Direct feedback alignment provides learning in deep neural networks", NeurIPS 2016.
+    .. [2] Z. Wang, K. Müller, M. Filipovich et al., "Optical training of large-scale Transformers and deep neural
+       networks with direct feedback alignment", arXiv:2409.12965, 2024.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from opuproj import dfa
+    >>> model = nn.Sequential(nn.Linear(20, 50), nn.Tanh(), nn.Linear(50, 50), nn.Tanh(), nn.Linear(50, 10))
+    >>> feedback = dfa.attach(model, blocks=["1", "3"], method="odfa", seed=0)
+    >>> loss = nn.functional.cross_entropy(model(torch.randn(8, 20)), torch.arange(8))
+    >>> loss.backward()
+    >>> feedback.rows
+    {'1': range(0, 50), '3': range(50, 100)}
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}, but must be a torch.nn.Module")
+    names = {id(module): name for name, module in reversed(list(model.named_modules()))}
+    found = _blocks(model, names, blocks)
+    ternarize = Ternarize() if ternarize is None else ternarize
+    return Feedback(
+        model,
+        found,
+        _find(model, names, "output", model if output is None else output),
+        method=method,
+        ternarize=ternarize,
+        seed=_check.seed(seed),
+        gains=_gains(gain, tuple(found)),
+        batch_axes=None if batch_axes is None else _check.integer("batch_axes", batch_axes, 1, 64),
+        n_anchor=_check.n_anchor(n_anchor),
+        threads=_check.threads(threads),
+        scaler=_scaler(scaler),
+    )
+
+
+def _blocks(model: torch.nn.Module, names: dict[int, str], blocks: Sequence[Which]) -> dict[str, torch.nn.Module]:
+    if isinstance(blocks, (str, torch.nn.Module)) and not isinstance(
+        blocks, (torch.nn.Sequential, torch.nn.ModuleList)
+    ):
+        raise TypeError(f"blocks is {_shown(blocks)}, but must be a list of modules or names")
+    found: dict[str, torch.nn.Module] = {}
+    for which in blocks:
+        name, block = _find(model, names, "blocks", which)
+        if name in found:
+            raise ValueError(f"blocks has {name!r} twice")
+        if block is model:
+            raise ValueError("blocks has the model itself, but the error is taken at or below its end: name its parts")
+        if any(
+            isinstance(h, partial) and isinstance(getattr(h.func, "__self__", None), Feedback) for h in _hooks(block)
+        ):
+            raise ValueError(f"block {name!r} has feedback attached already: remove() that first")
+        found[name] = block
+    if not found:
+        raise ValueError("blocks is empty, but must name at least one block to train")
+    for name in found:
+        inside = next((other for other in found if other != name and name.startswith(f"{other}.")), None)
+        if inside is not None:
+            raise ValueError(
+                f"block {name!r} lies inside block {inside!r}: name one of them, or parts apart from each other"
+            )
+    return found
+
+
+def _hooks(block: torch.nn.Module) -> list[Any]:
+    return list(block._forward_hooks.values())
+
+
+def _find(model: torch.nn.Module, names: dict[int, str], argument: str, which: Which) -> tuple[str, torch.nn.Module]:
+    if isinstance(which, str):
+        try:
+            return which, model.get_submodule(which)
+        except AttributeError:
+            raise ValueError(f"{argument} has {which!r}, which the model has not; see model.named_modules()") from None
+    if not isinstance(which, torch.nn.Module):
+        raise TypeError(f"{argument} has {which!r}, but must have modules of the model, or their names")
+    if id(which) not in names:
+        raise ValueError(f"{argument} has {_shown(which)}, which is not part of the model")
+    return names[id(which)], which
+
+
+def _gains(gain: float | Mapping[str, float], blocks: tuple[str, ...]) -> dict[str, float]:
+    given = dict(gain) if isinstance(gain, Mapping) else dict.fromkeys(blocks, gain)
+    unknown = [name for name in given if name not in blocks]
+    if unknown:
+        raise ValueError(f"gain has {unknown[0]!r}, but the blocks are {', '.join(map(repr, blocks))}")
+    gains = {name: given.get(name, 1.0) for name in blocks}
+    for name, value in gains.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"gain of block {name!r} is {value!r}, but must be a number")
+        if not math.isfinite(value):
+            raise ValueError(f"gain of block {name!r} is {value}, but must be finite")
+    return {name: float(value) for name, value in gains.items()}
+
+
+def _scaler(scaler: Any) -> Any:
+    if scaler is not None and not callable(getattr(scaler, "get_scale", None)):
+        raise TypeError(f"scaler is {scaler!r}, but must be a torch.amp.GradScaler")
+    return scaler
+
+
+def _shown(which: Which) -> str:
+    return repr(which) if isinstance(which, str) else f"a {type(which).__name__}"

@@ -1,0 +1,458 @@
+"""Feedback attached to a model: hooks cut it at the ends of its blocks and feed each a projection of the error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any, Literal, cast
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from ..projector import Projector
+from ..torch import Ternarize
+from . import _optimizers, _projection, _tensors
+from ._layout import Layout
+from ._pass import Deliver, Pass
+from .diagnosis import Check, alignment, check
+
+Method = Literal["odfa", "dfa", "bp", "shallow"]
+METHODS: tuple[Method, ...] = ("odfa", "dfa", "bp", "shallow")
+
+
+@dataclass
+class Statistics:
+    """What was projected since the feedback was attached.
+
+    Attributes
+    ----------
+    projections : int
+        Calls: one a backward pass, for all blocks together.
+    vectors : int
+        Errors projected.
+    elements, nonzeros : int
+        Elements of these errors, and how many of them were not 0 after they were made ternary (``"odfa"`` only).
+    seconds : float
+        The time that making them ternary, projecting and scaling took.
+    """
+
+    projections: int = 0
+    vectors: int = 0
+    elements: int = 0
+    nonzeros: int = 0
+    seconds: float = 0.0
+
+
+class Feedback:
+    r"""The feedback of a model; :func:`attach` makes one.
+
+    Let e be the error, the gradient of the loss at the model's `output`, as one vector. Block i, whose output has w_i
+    elements a vector, is fed at its end
+
+        f_i = gain_i / √w_i · R_i e        for ``"dfa"``,
+        f_i = gain_i / √w_i · a R_i t      for ``"odfa"``, where e ≈ a t is made ternary by `ternarize`,
+
+    in place of the gradient, and everything between the end of the block before and its own is trained by
+    backpropagation from there. R_1, R_2, … are consecutive, disjoint ranges of rows of one random matrix, of
+    independent entries of mean 0 and variance 1: with a gain of 1, \|\|f_i\|\| is \|\|e\|\| on average. What lies
+    between the end of the last block and the loss is trained by backpropagation as ever.
+
+    Attributes
+    ----------
+    method : {"odfa", "dfa", "bp", "shallow"}
+        Can be set at any time; it holds from the next forward pass on. ``"shallow"`` trains only what lies above the
+        last block, and ``"bp"`` all, as if nothing were attached.
+    ternarize : Ternarize
+        Can be set at any time.
+    seed : int
+        Which random matrix.
+    blocks : tuple of str
+        The blocks' names in the model, in the order of their rows.
+    output : str
+        The name of the module where the error is taken; ``""`` is the model itself.
+    gains : dict of str to float
+        Each block's gain.
+    statistics : Statistics
+        What was projected so far.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        blocks: dict[str, torch.nn.Module],
+        output: tuple[str, torch.nn.Module],
+        *,
+        method: Method,
+        ternarize: Ternarize,
+        seed: int,
+        gains: dict[str, float],
+        batch_axes: int | None,
+        n_anchor: int,
+        threads: int | None,
+        scaler: Any,
+    ) -> None:
+        self.model = model
+        self._modules = blocks
+        self.output = output[0]
+        self.method = method
+        self.ternarize = ternarize
+        self.seed = seed
+        self.gains = gains
+        self.statistics = Statistics()
+        self._batch_axes = batch_axes
+        self._layout: Layout | None = None
+        self._n_anchor, self._threads, self._scaler = n_anchor, threads, scaler
+        self._dense = _projection.Dense()
+        self._pass: Pass | None = None
+        self._recording: list[Pass] | None = None
+        self._passes, self._deliveries = 0, 0  # since the last step of an optimizer
+        self._removed = False
+        self._handles: list[RemovableHandle] = [
+            model.register_forward_pre_hook(self._begin),
+            *(block.register_forward_hook(partial(self._cut, name)) for name, block in blocks.items()),
+            output[1].register_forward_hook(self._tap),
+            model.register_forward_hook(self._end),
+            _optimizers.watch(self),
+        ]
+
+    # What it is
+
+    @property
+    def method(self) -> Method:
+        """How the blocks are trained."""
+        return self._method
+
+    @method.setter
+    def method(self, value: Method) -> None:
+        if value not in METHODS:
+            raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
+        self._method = value
+
+    @property
+    def ternarize(self) -> Ternarize:
+        """How the error is made ternary for ``"odfa"``."""
+        return self._ternarize
+
+    @ternarize.setter
+    def ternarize(self, value: Ternarize) -> None:
+        if not isinstance(value, Ternarize):
+            raise TypeError(f"ternarize is {value!r}, but must be an opuproj.dfa.Ternarize")
+        self._ternarize = value
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks' names."""
+        return tuple(self._modules)
+
+    @property
+    def rows(self) -> dict[str, range]:
+        """The rows of T that each block has; empty before the first forward pass, which tells the blocks' widths."""
+        if self._layout is None:
+            return {}
+        pairs = zip(self._layout.starts, self._layout.widths, strict=True)
+        return {name: range(start, start + width) for name, (start, width) in zip(self.blocks, pairs, strict=True)}
+
+    def operator(self, n_inputs: int, dtype: Any = "float32") -> Projector:
+        """Return the operator whose rows the blocks share, for errors of n_inputs elements a vector.
+
+        Raises
+        ------
+        RuntimeError
+            Before the first forward pass.
+        """
+        if self._layout is None:
+            raise RuntimeError("the blocks get their rows of T at the first forward pass: call the model first")
+        return Projector(
+            n_inputs,
+            self._layout.n_rows,
+            seed=self.seed,
+            mode="linear",
+            n_anchor=self._n_anchor,
+            dtype=dtype,
+            threads=self._threads,
+        )
+
+    def __repr__(self) -> str:
+        head = f"Feedback(method={self.method!r}, seed={self.seed}, error at {self._where()}, {self.ternarize})"
+        rows = self.rows
+        lines = [
+            f"  {name}: rows {rows[name].start} to {rows[name].stop - 1}" if name in rows else f"  {name}"
+            for name in self.blocks
+        ]
+        return "\n".join([head, *lines])
+
+    def _where(self) -> str:
+        return f"the output of {self.output!r}" if self.output else "the model's output"
+
+    # What a user does with it
+
+    def remove(self) -> None:
+        """Take all hooks off the model: it is as it was before. A second call does nothing."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._removed, self._pass = True, None
+
+    def alignment(
+        self,
+        closure: Callable[[], torch.Tensor],
+        *,
+        of: Literal["parameters", "outputs"] = "parameters",
+        method: Method | None = None,
+    ) -> dict[str, float]:
+        """Return the cosine between what each block is given and what backpropagation would give it.
+
+        Parameters
+        ----------
+        closure : callable
+            Runs the model and returns the loss, as in ``lambda: criterion(model(x), y)``. It is called twice, with the
+            same random numbers; buffers (running means) and gradients are left as they were.
+        of : {"parameters", "outputs"}
+            Compare the gradients of the block's parameters, all as one vector, or those at the block's end.
+        method : {"odfa", "dfa"}, optional
+            By default that of the feedback.
+
+        Returns
+        -------
+        dict of str to float
+            By the blocks' names; nan where a gradient is 0.
+
+        Raises
+        ------
+        ValueError
+            If the method is neither ``"odfa"`` nor ``"dfa"``.
+        """
+        return alignment(self, closure, of, self._feeding(method))
+
+    def check(self, closure: Callable[[], torch.Tensor]) -> Check:
+        """Prove on a batch that feedback is what it should be.
+
+        That is: every block receives its projection of the error, as an independent calculation with the entries of the
+        matrix gives it, and not the gradient that backpropagation would bring; no block's gradient comes through
+        another; and what lies above the last block has its true gradient, bit for bit.
+
+        Parameters
+        ----------
+        closure : callable
+            As for :meth:`alignment`.
+
+        Returns
+        -------
+        Check
+            What was found, to be printed.
+
+        Raises
+        ------
+        RuntimeError
+            If any of it is not so, with the block's name.
+        ValueError
+            If the method is neither ``"odfa"`` nor ``"dfa"``.
+        """
+        return check(self, closure, self._feeding(None))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training must have in common with this one: plain numbers and names."""
+        layout = self._layout
+        return {
+            "version": 1,
+            "method": self.method,
+            "seed": self.seed,
+            "blocks": list(self.blocks),
+            "output": self.output,
+            "gains": dict(self.gains),
+            "n_anchor": self._n_anchor,
+            "batch_axes": layout.batch_axes if layout else self._batch_axes,
+            "widths": list(layout.widths) if layout else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take on the method and the rows of a saved feedback.
+
+        Raises
+        ------
+        ValueError
+            If it was attached otherwise (seed, blocks, output, gains, anchor), so that training would not go on as it
+            was.
+        """
+        mine = self.state_dict()
+        for name in ("version", "seed", "blocks", "output", "gains", "n_anchor"):
+            if state[name] != mine[name]:
+                raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {mine[name]!r}")
+        self.method = state["method"]
+        if state["widths"] is not None:
+            self._layout = Layout(state["batch_axes"], tuple(state["widths"]))
+
+    # Hooks: what happens in a forward pass
+
+    @torch._disable_dynamo
+    def _begin(self, model: torch.nn.Module, args: Any) -> None:
+        if _in_backward():  # a checkpoint computes again what it did not keep
+            return
+        self._pass = None
+        recorded = self._recording is not None
+        if not self._removed and torch.is_grad_enabled() and (self.method != "bp" or recorded):
+            self._pass = Pass(self.method, recorded=recorded)
+
+    @torch._disable_dynamo
+    def _cut(self, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
+        current = self._pass
+        if self._removed or (self.method == "bp" and current is None):
+            return None
+        if _in_backward():  # a checkpoint around the block must see the same graph as before
+            return _tensors.cut(output, name)
+        if not torch.is_grad_enabled():
+            if current is not None and _trainable(block):
+                raise RuntimeError(
+                    f"block {name!r} ran without gradients while the model ran with them, so it cannot be trained; for "
+                    "activation checkpointing use use_reentrant=False, and freeze what is not to be trained"
+                )
+            return None
+        if current is None:
+            raise RuntimeError(f"block {name!r} was called on its own: feedback needs the whole model's forward pass")
+        if current.tapped:
+            raise RuntimeError(
+                f"block {name!r} ran after {self._where()}, where the error is taken, so no error could "
+                "reach it: leave it out of blocks, or take the error later"
+            )
+        if name in current.shapes:
+            raise RuntimeError(f"block {name!r} ran twice in one forward pass: attach its parts, or what is around it")
+        end = _tensors.activation(output)
+        if end is None:
+            raise TypeError(f"block {name!r} returned no floating-point tensor, so there is nothing to feed")
+        current.shapes[name], current.dtypes[name] = end.shape, end.dtype
+        if end.requires_grad:
+            current.ends[name] = end
+            if current.method == "bp":
+                return None
+        elif _trainable(block):
+            raise RuntimeError(
+                f"block {name!r} has parameters to train, but its output depends on none: feedback cannot train it"
+            )
+        return _tensors.cut(output, name)
+
+    @torch._disable_dynamo
+    def _tap(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
+        current = self._pass
+        if current is None or _in_backward() or not torch.is_grad_enabled():
+            return None
+        where = self._where()
+        if current.tapped:
+            raise RuntimeError(f"{where} ran twice in one forward pass, but the error can be taken only once")
+        missing = [name for name in self.blocks if name not in current.shapes]
+        if missing:
+            raise RuntimeError(f"block {missing[0]!r} was not reached before {where}, where the error is taken")
+        current.tapped = True
+        z = _tensors.activation(output)
+        if z is None:
+            raise TypeError(f"{where} is not a floating-point tensor, so it has no error")
+        if current.recorded and self._recording is not None:
+            self._recording.append(current)
+        if current.method in ("bp", "shallow"):
+            if not current.recorded:
+                current.ends.clear()
+            return None
+        shapes = {name: current.shapes[name] for name in self.blocks}
+        if self._layout is None:
+            self._layout = Layout.of(z.shape, shapes, self._batch_axes)
+        else:
+            self._layout.fits(z.shape, shapes)
+        current.trainable = tuple(current.ends)
+        self._passes += 1
+        fed = cast(torch.Tensor, Deliver.apply(self._feed, current, z, *current.ends.values()))
+        if not current.recorded:
+            current.ends = {}
+        return _tensors.replaced(output, fed)
+
+    @torch._disable_dynamo
+    def _end(self, model: torch.nn.Module, args: Any, output: Any) -> None:
+        if _in_backward():
+            return
+        current, self._pass = self._pass, None
+        if current is not None and not current.tapped:
+            raise RuntimeError(f"{self._where()}, where the error is taken, was not reached")
+
+    # What happens in a backward pass
+
+    def _feed(self, current: Pass, error: torch.Tensor) -> list[torch.Tensor]:
+        """Return the feedback of each block that trains, in its output's shape and dtype."""
+        if current.delivered:
+            raise RuntimeError(
+                f"a second backward pass reached the error at {self._where()} of one forward pass, but "
+                f"blocks {', '.join(map(repr, self.blocks))} had their feedback already: add the losses and call "
+                "backward once"
+            )
+        current.delivered = True
+        self._deliveries += 1
+        if current.recorded:
+            current.error = error.detach()
+        started = perf_counter()
+        e, scale = self._vectors(error)
+        operator = self.operator(e.shape[1], "float64" if e.dtype == torch.float64 else "float32")
+        a: torch.Tensor | float = 1.0
+        if current.method == "odfa":
+            projected, a, nonzeros = _projection.ternary(e, operator, self.ternarize)
+            self.statistics.nonzeros += nonzeros
+        else:
+            projected = self._dense(e, operator)
+        fed = []
+        for name, rows in self.rows.items():
+            if name in current.trainable:
+                part = projected[:, rows.start : rows.stop]
+                part *= a * (scale * self.gains[name] / math.sqrt(max(1, len(rows))))
+                fed.append(part.reshape(current.shapes[name]).to(current.dtypes[name]))
+        self.statistics.projections += 1
+        self.statistics.vectors += len(e)
+        self.statistics.elements += e.numel()
+        self.statistics.seconds += perf_counter() - started
+        return fed
+
+    def _vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Return an error as vectors, of shape (n, n_inputs), without the scale of the scaler, and that scale."""
+        axes = cast(Layout, self._layout).batch_axes
+        e = error.detach().reshape(math.prod(error.shape[:axes]), -1)
+        scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
+        return (e if scale == 1.0 else e / scale), scale
+
+    def _before_step(self, parameters: set[int]) -> None:
+        """Refuse a step that would change blocks which a forward pass was made for, but no backward pass reached."""
+        if self._passes == 0:
+            return
+        stepped = [
+            name for name, block in self._modules.items() if any(id(p) in parameters for p in block.parameters())
+        ]
+        if not stepped:
+            return
+        passes, deliveries = self._passes, self._deliveries
+        self._passes = self._deliveries = 0
+        if passes and not deliveries and self.method in ("odfa", "dfa"):
+            raise RuntimeError(
+                f"an optimizer is about to change blocks {', '.join(map(repr, stepped))}, but no error reached them: "
+                f"the loss does not depend on {self._where()}, or backward was not called"
+            )
+
+    def _feeding(self, method: Method | None) -> Method:
+        method = self.method if method is None else method
+        if method not in ("odfa", "dfa"):
+            raise ValueError(f"method is {method!r}, but there is feedback for 'odfa' and 'dfa' only: pass or set one")
+        return method
+
+    # Copies of a model take their feedback along; what belongs to one process or one pass stays behind.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": [], "_pass": None, "_recording": None, "_dense": _projection.Dense()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not self._removed:
+            self._handles = [_optimizers.watch(self)]
+
+
+def _trainable(block: torch.nn.Module) -> bool:
+    return any(p.requires_grad for p in block.parameters())
+
+
+def _in_backward() -> bool:
+    return bool(torch._C._current_graph_task_id() != -1)

@@ -1,0 +1,11 @@
+"""The operator in PyTorch: a module that compiles and exports, and rules that make floats ternary.
+
+layer = opuproj.torch.Projection(n_inputs, n_outputs, seed=0, ternarize=Ternarize(RowMax(0.25)))
+y = layer(x)
+"""
+
+from .projection import Projection
+from .rules import BatchMax, Fixed, RowMax, RowStd, Rule, TopK
+from .ternarize import Ternarize
+
+__all__ = ["BatchMax", "Fixed", "Projection", "RowMax", "RowStd", "Rule", "Ternarize", "TopK"]

@@ -1,0 +1,89 @@
+"""The operator as a custom op of torch, with what torch.compile and torch.export need to see of it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from .. import _core
+from .._check import Mode
+from ..projector import Projector
+from ..ternary import TernaryBatch
+
+_DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.complex64: "complex64"}
+_DTYPES[torch.complex128] = "complex128"
+_WRAP = 2**64
+
+
+def signed(seed: int) -> int:
+    """Return a seed of 0 to 2**64 - 1 as the 64-bit signed integer that an op's arguments may be."""
+    return seed - _WRAP if seed >= _WRAP // 2 else seed
+
+
+@torch.library.custom_op("opuproj::project", mutates_args=())
+def project(
+    x: torch.Tensor,
+    n_outputs: int,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
+    dtype: torch.dtype,
+    threads: int | None,
+) -> torch.Tensor:
+    """Project vectors of -1, 0 and 1, of shape (..., n_inputs), on rows row_start to row_start + n_outputs - 1."""
+    operator = Projector(
+        x.shape[-1],
+        row_start + n_outputs,
+        seed=seed % _WRAP,
+        mode=cast(Mode, mode),
+        n_anchor=n_anchor,
+        dtype=_DTYPES[dtype],
+        threads=threads,
+    ).rows(row_start, row_start + n_outputs)
+    if x.device.type == "cpu":
+        return cast(torch.Tensor, operator(x))
+    return torch.from_numpy(operator(packed(x))).to(x.device)
+
+
+@project.register_fake
+def _(
+    x: torch.Tensor,
+    n_outputs: int,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
+    dtype: torch.dtype,
+    threads: int | None,
+) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], n_outputs), dtype=dtype)
+
+
+def _no_gradient(context: object, gradient: torch.Tensor) -> None:
+    raise NotImplementedError("a Projection has no gradient with respect to its input: pass x.detach()")
+
+
+project.register_autograd(_no_gradient)
+
+
+def packed(x: torch.Tensor) -> TernaryBatch:
+    """Pack a tensor on its own device and bring only the bits, two an element, to the CPU."""
+    rows = x.detach().reshape(-1, x.shape[-1])
+    positive, negative = rows == 1, rows == -1
+    wrong = ~(positive | negative | (rows == 0))
+    if bool(wrong.any()):
+        index = torch.nonzero(wrong.reshape(x.shape))[0].tolist()
+        place = f"x[{', '.join(map(str, index))}]"
+        raise ValueError(f"{place} is {x[tuple(index)].item()}, but must be -1, 0 or 1; give ternarize= for floats")
+    planes = bits(positive).cpu().numpy(), bits(negative).cpu().numpy()
+    return TernaryBatch._of(_core.Packed.from_planes(planes[0], planes[1], x.shape[-1], False), tuple(x.shape))
+
+
+def bits(plane: torch.Tensor) -> torch.Tensor:
+    """Return booleans of shape (n, k) as bytes of shape (n, ceil(k / 8)), least significant bit first."""
+    n, k = plane.shape
+    padded = torch.nn.functional.pad(plane.to(torch.uint8), (0, -k % 8)).reshape(n, -1, 8)
+    weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=plane.device)
+    return (padded * weights).sum(dim=2, dtype=torch.uint8)

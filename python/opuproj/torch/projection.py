@@ -1,0 +1,167 @@
+"""The operator as a module."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+
+from .. import _check
+from .._check import Mode
+from ..projector import Projector
+from . import _operator
+from .ternarize import Ternarize
+
+_REAL = {"float32": torch.float32, "float64": torch.float64}
+_RESULT = {**_REAL, "complex64": torch.complex64, "complex128": torch.complex128}
+
+
+class Projection(torch.nn.Module):
+    r"""A random projection too large to store, as a layer without parameters.
+
+    It is the operator of :class:`opuproj.Projector`, as a custom op (``opuproj::project``) that ``torch.compile`` and
+    ``torch.export`` trace through. It holds a few integers: so does its ``state_dict``, and copies cost nothing.
+
+    Parameters
+    ----------
+    n_inputs, n_outputs : int
+        The shape of the matrix is (n_outputs, n_inputs).
+    seed : int, default 0
+        Which medium, from 0 to 2**64 - 1.
+    mode : {"linear", "intensity", "complex"}, default "linear"
+        What is measured, as in :func:`opuproj.project`.
+    rows : (start, stop), slice or range, optional
+        Compute these outputs only: the last axis of the result then has stop - start elements.
+    ternarize : Ternarize, optional
+        How floating-point input becomes ternary: x ≈ a t. The result is then a R t, a T t or a²\|T t\|². Without it,
+        input of any dtype must be of -1, 0 and 1.
+    n_anchor : int, default 64
+        How many pixels the anchor of ``"linear"`` lights.
+    dtype : dtype, default float32
+        float32 or float64; mode ``"complex"`` gives complex64 or complex128.
+    threads : int, optional
+        As in :func:`opuproj.project`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or of the wrong type, which the message names.
+
+    Notes
+    -----
+    Input on a GPU is packed there; its bits, two an element, go to the CPU, and the result comes back. This has not
+    been tested on hardware.
+
+    No gradient flows back through the projection: asking for one raises NotImplementedError, and with `ternarize` the
+    result is detached, as rounding has no gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from opuproj.torch import Projection, RowMax, Ternarize
+    >>> layer = Projection(1000, 200, seed=1, ternarize=Ternarize(RowMax(0.25)))
+    >>> layer(torch.randn(8, 3, 1000)).shape
+    torch.Size([8, 3, 200])
+    """
+
+    n_inputs: int
+    n_outputs: int
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        seed: int = 0,
+        mode: Mode = "linear",
+        rows: tuple[int, int] | slice | range | None = None,
+        ternarize: Ternarize | None = None,
+        n_anchor: int = 64,
+        dtype: Any = torch.float32,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        if ternarize is not None and not isinstance(ternarize, Ternarize):
+            raise TypeError(f"ternarize is {ternarize!r}, but must be an opuproj.torch.Ternarize, or None")
+        operator = Projector(n_inputs, n_outputs, seed=seed, mode=mode, n_anchor=n_anchor, dtype=dtype, threads=threads)
+        start, stop = (0, operator.n_outputs) if rows is None else _check.row_range(rows, operator.n_outputs)
+        self.n_inputs, self.n_outputs = operator.n_inputs, operator.n_outputs
+        self.rows = (start, stop)
+        self.ternarize = ternarize
+        self._set(operator)
+
+    def _set(self, operator: Projector) -> None:
+        # Plain numbers, which torch.compile and torch.export take as constants.
+        self.seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
+        self.threads = operator.threads
+        self.dtype = _RESULT[operator.dtype.name]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Project vectors.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_inputs)
+            Of -1, 0 and 1 in any dtype, or floating-point numbers for `ternarize`.
+
+        Returns
+        -------
+        Tensor of shape (..., stop - start)
+            On the device of `x`.
+
+        Raises
+        ------
+        ValueError
+            If `x` is not of that shape, or holds other values and there is no `ternarize`.
+        """
+        if x.ndim == 0 or x.shape[-1] != self.n_inputs:
+            raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {self.n_inputs})")
+        if self.ternarize is None or not x.is_floating_point():
+            return self._project(x)
+        t, a = self.ternarize(x)
+        factor = a * a if self.mode == "intensity" else a
+        return self._project(t) * factor.to(_REAL["float64" if self.dtype.itemsize > 8 else "float32"])
+
+    def _project(self, x: torch.Tensor) -> torch.Tensor:
+        start, stop = self.rows
+        y = _operator.project(
+            x, stop - start, _operator.signed(self.seed), self.mode, start, self.n_anchor, self.dtype, self.threads
+        )
+        return cast(torch.Tensor, y)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what tells the matrix from others: plain numbers and names, for ``state_dict``."""
+        return {
+            "version": 1,
+            "shape": (self.n_outputs, self.n_inputs),
+            "rows": self.rows,
+            "seed": self.seed,
+            "mode": self.mode,
+            "n_anchor": self.n_anchor,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer."""
+        mine = self.get_extra_state()
+        for name in ("version", "shape", "rows"):
+            theirs = state[name] if name == "version" else tuple(state[name])
+            if theirs != mine[name]:
+                raise ValueError(f"the state's {name} is {theirs}, but this Projection's is {mine[name]}")
+        self._set(
+            Projector(
+                self.n_inputs,
+                self.n_outputs,
+                seed=state["seed"],
+                mode=state["mode"],
+                n_anchor=state["n_anchor"],
+                dtype=str(self.dtype).removeprefix("torch.") if state["mode"] == self.mode else None,
+                threads=self.threads,
+            )
+        )
+
+    def extra_repr(self) -> str:
+        """Return what ``print`` shows between the brackets."""
+        text = f"{self.n_inputs}, {self.n_outputs}, seed={self.seed}, mode={self.mode!r}"
+        if self.rows != (0, self.n_outputs):
+            text += f", rows={self.rows}"
+        return text if self.ternarize is None else f"{text}, ternarize={self.ternarize}"

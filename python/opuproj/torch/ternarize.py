@@ -1,0 +1,119 @@
+"""Real vectors made ternary: x ≈ a t, with t of -1, 0 and 1 and one positive factor a for each vector."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from .. import _core
+from .rules import RowMax, Rule
+
+Norm = Literal["row", "batch", "none"]
+NORMS: tuple[Norm, ...] = ("row", "batch", "none")
+
+DEFAULT_RULE: Rule = RowMax(0.25)
+
+
+@dataclass(frozen=True)
+class Ternarize:
+    r"""Make real vectors ternary: e ≈ a t, where t is -1, 0 or 1.
+
+    t is 1 where e > threshold, -1 where e < -threshold, and 0 elsewhere (ties included), with the threshold of each
+    vector given by `rule`. The factor a keeps the size of the error, which t alone has lost:
+
+    - ``norm="row"``: a = \|\|e\|\| / \|\|t\|\| for each vector, so that \|\|a t\|\| = \|\|e\|\|;
+    - ``norm="batch"``: the same over all vectors together: one factor, and a vector counts by its nonzeros;
+    - ``norm="none"``: a = 1, as the device itself gives it.
+
+    The factor is applied after the projection, in floating point.
+
+    Attributes
+    ----------
+    rule : Rule
+        :class:`Fixed`, :class:`RowMax`, :class:`RowStd`, :class:`BatchMax`, :class:`TopK`, or any object with a method
+        ``thresholds``.
+    norm : {"row", "batch", "none"}
+        What a keeps.
+
+    Notes
+    -----
+    A vector that holds an infinity or NaN becomes t = 0 with a = NaN, so that what is computed of it is NaN: as it
+    would be in backpropagation, where gradient scalers look for it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from opuproj.torch import RowMax, Ternarize
+    >>> t, a = Ternarize(RowMax(0.5), norm="row")(torch.tensor([[3.0, -4.0, 0.0, 1.0]]))
+    >>> t
+    tensor([[ 1, -1,  0,  0]], dtype=torch.int8)
+    >>> round(float(a), 4)  # √26 / √2
+    3.6056
+    """
+
+    rule: Rule = DEFAULT_RULE
+    norm: Norm = "row"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, Rule):
+            raise TypeError(f"rule is {self.rule!r}, but must be a rule such as opuproj.dfa.RowMax(0.25)")
+        if self.norm not in NORMS:
+            raise ValueError(f"norm is {self.norm!r}, but must be one of {', '.join(map(repr, NORMS))}")
+
+    def __call__(self, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make vectors ternary.
+
+        Parameters
+        ----------
+        e : Tensor of shape (..., n_inputs)
+            Floating-point numbers, on any device.
+
+        Returns
+        -------
+        t : Tensor of shape (..., n_inputs), int8
+        a : Tensor of shape (..., 1), float32 (float64 for e of float64)
+        """
+        rows = _rows(e)
+        finite = rows.isfinite().all(dim=1, keepdim=True)
+        rows = torch.where(finite, rows, 0)
+        thresholds = self.rule.thresholds(rows)
+        t = (rows > thresholds).to(torch.int8) - (rows < -thresholds).to(torch.int8)
+        a = self._factors(rows, t.count_nonzero(dim=1)[:, None], finite)
+        return t.reshape(e.shape), a.reshape(*e.shape[:-1], 1)
+
+    def pack(self, e: torch.Tensor) -> tuple[_core.Packed, torch.Tensor]:
+        """Return t, packed, and a for a CPU tensor of shape (n, n_inputs): what :meth:`__call__` gives, in one pass."""
+        rows = _rows(e).contiguous()
+        finite = rows.isfinite().all(dim=1, keepdim=True)
+        if not bool(finite.all()):
+            rows = torch.where(finite, rows, 0)
+        thresholds = self.rule.thresholds(rows).to(torch.float64).reshape(-1).contiguous()
+        packer = _core.Packer(*rows.shape)
+        bad = packer.push_ternarized(rows.numpy(), thresholds.numpy())
+        assert bad is None, "what is not finite was taken out"
+        packed = packer.finish()
+        counts = torch.from_numpy(packed.row_nnz()).reshape(-1, 1)
+        return packed, self._factors(rows, counts, finite)
+
+    def _factors(self, rows: torch.Tensor, counts: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
+        if self.norm == "none":
+            a = rows.new_ones(len(rows), 1)
+        else:
+            squares = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64).square()
+            if self.norm == "batch":
+                squares, counts = squares.sum(), counts.sum()
+            a = (squares / counts.clamp(min=1)).sqrt().to(rows.dtype).expand(len(rows), 1)
+        return torch.where(finite, a, math.nan)
+
+
+def _rows(e: torch.Tensor) -> torch.Tensor:
+    """Return e as a matrix of float32 or float64."""
+    if not e.is_floating_point():
+        raise TypeError(f"e has dtype {e.dtype}, but must hold floating-point numbers to be made ternary")
+    if e.ndim == 0 or e.shape[-1] == 0:
+        raise ValueError(f"e has shape {tuple(e.shape)}, but must have shape (..., n_inputs) with at least one input")
+    rows = e.detach().reshape(-1, e.shape[-1])
+    return rows if rows.dtype == torch.float64 else rows.to(torch.float32)

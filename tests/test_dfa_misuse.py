@@ -1,0 +1,280 @@
+"""Mistakes are refused, with the name of the block or argument, before they spoil a training."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from dfa_models import Convolutional, F, examples, images, mlp, nn, torch
+from opuproj import dfa
+from torch.utils.checkpoint import checkpoint
+
+BLOCKS = ["hidden.0", "hidden.1"]
+
+
+def refused(kind: type[Exception], *parts: str) -> Any:
+    return pytest.raises(kind, match=".*".join(map(re.escape, parts)))
+
+
+class Steps(nn.Module):
+    """Runs its parts in the order given; `top` comes where it is named."""
+
+    def __init__(self, *order: str) -> None:
+        super().__init__()
+        self.order = order
+        self.a, self.b, self.top = nn.Linear(20, 20), nn.Linear(20, 20), nn.Linear(20, 20)
+
+    def forward(self, x: Any) -> Any:
+        for name in self.order:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+# While it runs
+
+
+def test_a_block_that_is_never_reached() -> None:
+    model, (x, _) = Steps("a", "top"), examples()
+    dfa.attach(model, ["a", "b"])
+    with refused(RuntimeError, "block 'b' was not reached", "the model's output"):
+        model(x)
+
+
+def test_a_block_after_the_output() -> None:
+    model, (x, _) = Steps("a", "top", "b"), examples()
+    dfa.attach(model, ["a"], output="top")
+    model(x)
+    dfa.attach(model, ["b"], output="b")
+    model = Steps("a", "b", "top", "b")
+    dfa.attach(model, ["a", "b"], output="top")
+    with refused(RuntimeError, "block 'b' ran after the output of 'top'"):
+        model(x)
+
+
+def test_a_block_that_comes_only_after_the_output() -> None:
+    model, (x, _) = Steps("a", "top", "b"), examples()
+    dfa.attach(model, ["a", "b"], output="top")
+    with refused(RuntimeError, "block 'b' was not reached before the output of 'top'"):
+        model(x)
+
+
+def test_a_block_that_runs_twice() -> None:
+    model, (x, _) = Steps("a", "a", "top"), examples()
+    dfa.attach(model, ["a"])
+    with refused(RuntimeError, "block 'a' ran twice"):
+        model(x)
+
+
+def test_an_output_that_is_never_reached_or_runs_twice() -> None:
+    x, _ = examples()
+    for order, text in (
+        (("a",), "the output of 'top', where the error is taken, was not reached"),
+        (("a", "top", "top"), "ran twice"),
+    ):
+        model = Steps(*order)
+        dfa.attach(model, ["a"], output="top")
+        with refused(RuntimeError, text):
+            model(x)
+
+
+def test_a_block_called_on_its_own() -> None:
+    model, (x, _) = mlp(13, 17), examples()
+    dfa.attach(model, BLOCKS)
+    model(x)
+    with refused(RuntimeError, "block 'hidden.0' was called on its own"):
+        model.hidden[0](x)
+
+
+def test_a_second_backward_pass() -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    dfa.attach(model, BLOCKS)
+    loss = F.cross_entropy(model(x), y)
+    loss.backward(retain_graph=True)
+    with refused(RuntimeError, "second backward pass", "'hidden.0', 'hidden.1' had their feedback already"):
+        loss.backward()
+
+
+def test_a_loss_that_does_not_depend_on_the_output() -> None:
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.top, self.other = nn.Linear(20, 6), nn.Linear(6, 10), nn.Linear(6, 10)
+
+        def forward(self, x: Any) -> Any:
+            h = self.block(x)
+            return self.top(h), self.other(h)
+
+    model, (x, y) = Auxiliary(), examples()
+    feedback = dfa.attach(model, ["block"], output="top")
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    F.cross_entropy(model(x)[1], y).backward()
+    before = model.block.weight.detach().clone()
+    with refused(RuntimeError, "'block'", "no error reached", "does not depend on the output of 'top'"):
+        optimizer.step()
+    assert torch.equal(model.block.weight, before)
+    with refused(RuntimeError, "does not depend on the output"):
+        feedback.check(lambda: F.cross_entropy(model(x)[1], y))
+    F.cross_entropy(model(x)[0], y).backward()  # the right loss goes on as if nothing had been
+    optimizer.step()
+
+
+def test_optimizers_of_others_are_left_alone() -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    feedback = dfa.attach(model, BLOCKS)
+    other = mlp(5)
+    F.cross_entropy(other(x), y).backward()
+    model(x)
+    torch.optim.SGD(other.parameters(), 0.1).step()
+    feedback.remove()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_reentrant_checkpointing() -> None:
+    class Reentrant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.top = nn.Linear(20, 20), nn.Linear(20, 20), nn.Linear(20, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.top(checkpoint(self.b, self.a(x), use_reentrant=True))
+
+    model, (x, _) = Reentrant(), examples()
+    dfa.attach(model, ["a", "b"])
+    with refused(RuntimeError, "block 'b' ran without gradients", "use_reentrant=False"):
+        model(x)
+
+
+def test_a_block_whose_output_does_not_depend_on_its_parameters() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(20, 20)
+
+        def forward(self, x: Any) -> Any:
+            return self.linear(x).detach()
+
+    model, (x, _) = nn.Sequential(Broken(), nn.Linear(20, 10)), examples()
+    dfa.attach(model, ["0"])
+    with refused(RuntimeError, "block '0'", "its output depends on none"):
+        model(x)
+
+
+def test_what_a_block_or_the_output_may_return() -> None:
+    class Returns(nn.Module):
+        def __init__(self, make: Any) -> None:
+            super().__init__()
+            self.linear, self.make = nn.Linear(20, 10), make
+
+        def forward(self, x: Any) -> Any:
+            return self.make(self.linear(x))
+
+    class Hidden:
+        def __init__(self, tensor: Any) -> None:
+            self.tensor = tensor
+
+    x, _ = examples()
+    for make, text in (
+        (lambda z: z.argmax(1), "no floating-point tensor"),
+        (lambda z: (z, Hidden(z)), "returns Hidden"),
+    ):
+        model = nn.Sequential(Returns(make), nn.Identity())
+        dfa.attach(model, ["0"])
+        with refused(TypeError, "block '0'", text):
+            model(x)
+    model = nn.Sequential(nn.Linear(20, 20), Returns(lambda z: z.argmax(1)))
+    dfa.attach(model, ["0"])
+    with refused(TypeError, "the model's output is not a floating-point tensor"):
+        model(x)
+
+
+def test_shapes_that_do_not_meet() -> None:
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.top = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.top(self.block(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+
+    model = Folded()
+    dfa.attach(model, ["block"])
+    with refused(ValueError, "block 'block' returned shape (20, 6)", "error has shape (4, 5, 3)", "must be equal"):
+        model(torch.randn(4, 5, 6))
+
+
+def test_shapes_that_change() -> None:
+    model, (x, _) = Convolutional(), images()
+    model.top = nn.LazyLinear(10)
+    dfa.attach(model, ["first", "second"])
+    model(x)
+    model.top = nn.LazyLinear(10)
+    with refused(ValueError, "block 'first' returned shape (5, 4, 6, 6)", "144 elements", "for 64"):
+        model(torch.randn(5, 1, 12, 12))
+
+
+def test_an_error_without_a_batch() -> None:
+    model, (x, _) = Steps("a"), examples()
+    whole = nn.Sequential(model)
+    whole.register_forward_hook(lambda module, args, output: output.sum())
+    dfa.attach(whole, ["0.a"])
+    with refused(ValueError, "the error is a single number"):
+        whole(x)
+
+
+# When it is attached
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "arguments"),
+    [
+        (ValueError, "blocks has 'hidden.9', which the model has not", {"blocks": ["hidden.9"]}),
+        (ValueError, "blocks has a Linear, which is not part of the model", {"blocks": [nn.Linear(2, 2)]}),
+        (ValueError, "blocks is empty", {"blocks": []}),
+        (ValueError, "blocks has 'hidden.0' twice", {"blocks": ["hidden.0", "hidden.0"]}),
+        (ValueError, "block 'hidden.0.1' lies inside block 'hidden.0'", {"blocks": ["hidden.0", "hidden.0.1"]}),
+        (ValueError, "blocks has the model itself", {"blocks": [""]}),
+        (TypeError, "blocks is 'hidden.0', but must be a list", {"blocks": "hidden.0"}),
+        (TypeError, "blocks has 3, but must have modules", {"blocks": [3]}),
+        (ValueError, "output has 'nowhere'", {"output": "nowhere"}),
+        (ValueError, "method is 'odf', but must be one of 'odfa', 'dfa', 'bp', 'shallow'", {"method": "odf"}),
+        (TypeError, "ternarize is 0.25, but must be", {"ternarize": 0.25}),
+        (ValueError, "seed is -1", {"seed": -1}),
+        (TypeError, "seed is 1.5", {"seed": 1.5}),
+        (ValueError, "gain has 'top', but the blocks are 'hidden.0', 'hidden.1'", {"gain": {"top": 1.0}}),
+        (TypeError, "gain of block 'hidden.0' is 'much'", {"gain": {"hidden.0": "much"}}),
+        (ValueError, "gain of block 'hidden.0' is inf", {"gain": float("inf")}),
+        (ValueError, "batch_axes is 0", {"batch_axes": 0}),
+        (ValueError, "n_anchor is 0", {"n_anchor": 0}),
+        (ValueError, "threads is 0", {"threads": 0}),
+        (TypeError, "scaler is 2.0, but must be a torch.amp.GradScaler", {"scaler": 2.0}),
+    ],
+)
+def test_arguments(kind: type[Exception], text: str, arguments: dict[str, Any]) -> None:
+    model = mlp(13, 17)
+    with refused(kind, text):
+        dfa.attach(model, **{"blocks": BLOCKS, **arguments})
+    assert not model._forward_pre_hooks
+    assert not model.hidden[0]._forward_hooks
+
+
+def test_a_model_that_is_none_and_one_that_has_feedback() -> None:
+    with refused(TypeError, "model is a function"):
+        dfa.attach(lambda x: x, ["a"])  # type: ignore[arg-type]
+    model = mlp(13, 17)
+    feedback = dfa.attach(model, ["hidden.0"])
+    with refused(ValueError, "block 'hidden.0' has feedback attached already"):
+        dfa.attach(model, BLOCKS)
+    feedback.remove()
+    dfa.attach(model, BLOCKS)
+
+
+def test_methods_and_rules_set_later() -> None:
+    feedback = dfa.attach(mlp(13, 17), BLOCKS)
+    with refused(ValueError, "method is 'sgd'"):
+        feedback.method = "sgd"  # type: ignore[assignment]
+    with refused(TypeError, "ternarize is None"):
+        feedback.ternarize = None  # type: ignore[assignment]
+    with refused(RuntimeError, "call the model first"):
+        feedback.operator(10)
