@@ -8,7 +8,7 @@
 Nothing else of a training loop changes. See :func:`attach`.
 """
 
-from ..torch import BatchMax, Fixed, RowMax, RowStd, Rule, Ternarize, TopK
+from ..torch import BatchMax, Dither, Fixed, RowMax, RowStd, Rule, Ternarize, TopK
 from .attach import attach
 from .diagnosis import Check
 from .feedback import Feedback, Method
@@ -16,6 +16,7 @@ from .feedback import Feedback, Method
 __all__ = [
     "BatchMax",
     "Check",
+    "Dither",
     "Feedback",
     "Fixed",
     "Method",

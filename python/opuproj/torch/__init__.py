@@ -5,7 +5,7 @@ y = layer(x)
 """
 
 from .projection import Projection
-from .rules import BatchMax, Fixed, RowMax, RowStd, Rule, TopK
+from .rules import BatchMax, Dither, Fixed, RowMax, RowStd, Rule, TopK
 from .ternarize import Ternarize
 
-__all__ = ["BatchMax", "Fixed", "Projection", "RowMax", "RowStd", "Rule", "Ternarize", "TopK"]
+__all__ = ["BatchMax", "Dither", "Fixed", "Projection", "RowMax", "RowStd", "Rule", "Ternarize", "TopK"]

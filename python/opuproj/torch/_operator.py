@@ -21,7 +21,13 @@ def signed(seed: int) -> int:
     return seed - _WRAP if seed >= _WRAP // 2 else seed
 
 
-@torch.library.custom_op("opuproj::project", mutates_args=())
+# Spelled out, as versions of torch before 2.6 cannot read it from annotations that are strings.
+_SCHEMA = """
+    (Tensor x, int n_outputs, int seed, str mode, int row_start, int n_anchor, ScalarType dtype, int? threads) -> Tensor
+""".strip()
+
+
+@torch.library.custom_op("opuproj::project", mutates_args=(), schema=_SCHEMA)
 def project(
     x: torch.Tensor,
     n_outputs: int,

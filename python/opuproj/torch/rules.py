@@ -10,6 +10,8 @@ import torch
 
 from .._check import integer
 
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
 
 @runtime_checkable
 class Rule(Protocol):
@@ -102,6 +104,40 @@ class BatchMax:
         """Return `fraction` times the largest magnitude of all, for every vector."""
         largest = e.abs().amax() if e.numel() else e.new_zeros(())
         return (self.fraction * largest).expand(len(e), 1)
+
+
+@dataclass(frozen=True)
+class Dither:
+    """Thresholds spread evenly from 0 to a multiple of the root mean square of all elements, another for each vector.
+
+    On average over vectors, t is then proportional to the error clipped at that multiple: t tells how large an element
+    is by how often it survives, where a single threshold only tells that it is larger. The i-th vector's threshold is
+    the fractional part of (i + 1/2)·0.618… (the golden ratio's) times the largest: no random numbers are drawn. Use it
+    with ``norm="batch"``, as a factor for each vector would undo it.
+
+    Attributes
+    ----------
+    factor : float
+        The largest threshold in units of the root mean square of the batch: greater than 0. Errors are clipped there.
+
+    References
+    ----------
+    L. G. Roberts, "Picture coding using pseudo-random noise", IRE Transactions on Information Theory 8, 145, 1962, for
+    what dither does to coarse quantization.
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        _number("factor", self.factor, math.inf)
+        if self.factor == 0:
+            raise ValueError("factor is 0, but must be greater: thresholds are spread from 0 to it")
+
+    def thresholds(self, e: torch.Tensor) -> torch.Tensor:
+        """Return a share of the largest threshold for each vector."""
+        spread = ((torch.arange(len(e), dtype=torch.float64, device=e.device) + 0.5) * _GOLDEN).frac()
+        largest = self.factor * e.square().mean().sqrt() if e.numel() else e.new_zeros(())
+        return spread.to(e.dtype)[:, None] * largest
 
 
 @dataclass(frozen=True)

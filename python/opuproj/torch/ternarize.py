@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 
 from .. import _core
-from .rules import RowMax, Rule
+from .rules import Dither, Rule
 
 Norm = Literal["row", "batch", "none"]
 NORMS: tuple[Norm, ...] = ("row", "batch", "none")
 
-DEFAULT_RULE: Rule = RowMax(0.25)
+DEFAULT_RULE: Rule = Dither(4.0)
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Ternarize:
     Attributes
     ----------
     rule : Rule
-        :class:`Fixed`, :class:`RowMax`, :class:`RowStd`, :class:`BatchMax`, :class:`TopK`, or any object with a method
-        ``thresholds``.
-    norm : {"row", "batch", "none"}
+        :class:`Dither`, :class:`Fixed`, :class:`RowMax`, :class:`RowStd`, :class:`BatchMax`, :class:`TopK`, or any
+        object with a method ``thresholds``; ``Dither(4.0)`` by default.
+    norm : {"row", "batch", "none"}, default "batch"
         What a keeps.
 
     Notes
@@ -55,7 +55,7 @@ class Ternarize:
     """
 
     rule: Rule = DEFAULT_RULE
-    norm: Norm = "row"
+    norm: Norm = "batch"
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
