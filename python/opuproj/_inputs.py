@@ -68,6 +68,9 @@ def _check_shape(name: str, shape: tuple[int, ...]) -> None:
 class Source:
     """Rows of ternary or real numbers in an array of shape (..., n_inputs); here one of NumPy."""
 
+    # What an error about a value that is not ternary says at its end.
+    advice = "use opuproj.ternarize for other values"
+
     def __init__(self, name: str, array: Any) -> None:
         self.name = name
         self.array = array
@@ -164,7 +167,7 @@ class Source:
         place = self.position(row, column)
         if value != value:
             raise ValueError(f"{place} is NaN, but must be -1, 0 or 1")
-        raise ValueError(f"{place} is {value}, but must be -1, 0 or 1; use opuproj.ternarize for other values")
+        raise ValueError(f"{place} is {value}, but must be -1, 0 or 1; {self.advice}")
 
 
 class TorchSource(Source):

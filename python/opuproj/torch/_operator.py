@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from .. import _core
+from .. import _core, _inputs
 from .._check import Mode
 from ..projector import Projector
 from ..ternary import TernaryBatch
@@ -14,6 +14,7 @@ from ..ternary import TernaryBatch
 _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.complex64: "complex64"}
 _DTYPES[torch.complex128] = "complex128"
 _WRAP = 2**64
+_ADVICE = "give ternarize= for other values"
 
 
 def signed(seed: int) -> int:
@@ -41,7 +42,7 @@ def project(
     """Project vectors of -1, 0 and 1, of shape (..., n_inputs), on rows row_start to row_start + n_outputs - 1."""
     operator = Projector(
         x.shape[-1],
-        row_start + n_outputs,
+        max(1, row_start + n_outputs),
         seed=seed % _WRAP,
         mode=cast(Mode, mode),
         n_anchor=n_anchor,
@@ -49,7 +50,9 @@ def project(
         threads=threads,
     ).rows(row_start, row_start + n_outputs)
     if x.device.type == "cpu":
-        return cast(torch.Tensor, operator(x))
+        source = _inputs.source("x", x)
+        source.advice = _ADVICE
+        return cast(torch.Tensor, operator._apply(source, None, False))
     return torch.from_numpy(operator(packed(x))).to(x.device)
 
 
@@ -77,12 +80,13 @@ project.register_autograd(_no_gradient)
 def packed(x: torch.Tensor) -> TernaryBatch:
     """Pack a tensor on its own device and bring only the bits, two an element, to the CPU."""
     rows = x.detach().reshape(-1, x.shape[-1])
-    positive, negative = rows == 1, rows == -1
+    positive = rows == 1
+    negative = rows == -1 if rows.dtype.is_signed else torch.zeros_like(positive)
     wrong = ~(positive | negative | (rows == 0))
     if bool(wrong.any()):
         index = torch.nonzero(wrong.reshape(x.shape))[0].tolist()
         place = f"x[{', '.join(map(str, index))}]"
-        raise ValueError(f"{place} is {x[tuple(index)].item()}, but must be -1, 0 or 1; give ternarize= for floats")
+        raise ValueError(f"{place} is {x[tuple(index)].item()}, but must be -1, 0 or 1; {_ADVICE}")
     planes = bits(positive).cpu().numpy(), bits(negative).cpu().numpy()
     return TernaryBatch._of(_core.Packed.from_planes(planes[0], planes[1], x.shape[-1], False), tuple(x.shape))
 
@@ -90,6 +94,6 @@ def packed(x: torch.Tensor) -> TernaryBatch:
 def bits(plane: torch.Tensor) -> torch.Tensor:
     """Return booleans of shape (n, k) as bytes of shape (n, ceil(k / 8)), least significant bit first."""
     n, k = plane.shape
-    padded = torch.nn.functional.pad(plane.to(torch.uint8), (0, -k % 8)).reshape(n, -1, 8)
+    padded = torch.nn.functional.pad(plane.to(torch.uint8), (0, -k % 8)).reshape(n, -(-k // 8), 8)
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=plane.device)
     return (padded * weights).sum(dim=2, dtype=torch.uint8)

@@ -12,8 +12,8 @@ from ..projector import Projector
 from . import _operator
 from .ternarize import Ternarize
 
-_REAL = {"float32": torch.float32, "float64": torch.float64}
-_RESULT = {**_REAL, "complex64": torch.complex64, "complex128": torch.complex128}
+_RESULT = {"float32": torch.float32, "float64": torch.float64}
+_RESULT.update(complex64=torch.complex64, complex128=torch.complex128)
 
 
 class Projection(torch.nn.Module):
@@ -33,8 +33,9 @@ class Projection(torch.nn.Module):
     rows : (start, stop), slice or range, optional
         Compute these outputs only: the last axis of the result then has stop - start elements.
     ternarize : Ternarize, optional
-        How floating-point input becomes ternary: x ≈ a t. The result is then a R t, a T t or a²\|T t\|². Without it,
-        input of any dtype must be of -1, 0 and 1.
+        How floating-point input becomes ternary: x ≈ a t. (The rules ``Dither`` and ``BatchMax`` and the norm
+        ``"batch"`` look at all vectors of a call together: for features that depend on their own vector only, choose
+        others.) The result is then a R t, a T t or a²\|T t\|². Without it, input of any dtype must be of -1, 0 and 1.
     n_anchor : int, default 64
         How many pixels the anchor of ``"linear"`` lights.
     dtype : dtype, default float32
@@ -114,13 +115,18 @@ class Projection(torch.nn.Module):
         ValueError
             If `x` is not of that shape, or holds other values and there is no `ternarize`.
         """
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"x is a {type(x).__name__}, but must be a torch.Tensor")
         if x.ndim == 0 or x.shape[-1] != self.n_inputs:
             raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {self.n_inputs})")
         if self.ternarize is None or not x.is_floating_point():
             return self._project(x)
         t, a = self.ternarize(x)
-        factor = a * a if self.mode == "intensity" else a
-        return self._project(t) * factor.to(_REAL["float64" if self.dtype.itemsize > 8 else "float32"])
+        a = a.to(torch.float64 if self._double() else torch.float32)
+        return self._project(t) * (a * a if self.mode == "intensity" else a)
+
+    def _double(self) -> bool:
+        return self.dtype in (torch.float64, torch.complex128)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         start, stop = self.rows
@@ -143,6 +149,9 @@ class Projection(torch.nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer."""
         mine = self.get_extra_state()
+        missing = [name for name in mine if name not in state]
+        if missing:
+            raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Projection")
         for name in ("version", "shape", "rows"):
             theirs = state[name] if name == "version" else tuple(state[name])
             if theirs != mine[name]:
@@ -154,7 +163,7 @@ class Projection(torch.nn.Module):
                 seed=state["seed"],
                 mode=state["mode"],
                 n_anchor=state["n_anchor"],
-                dtype=str(self.dtype).removeprefix("torch.") if state["mode"] == self.mode else None,
+                dtype=torch.float64 if self._double() else torch.float32,
                 threads=self.threads,
             )
         )

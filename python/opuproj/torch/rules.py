@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,6 +13,7 @@ import torch
 from .._check import integer
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
+_LARGEST = sys.float_info.max
 
 
 @runtime_checkable
@@ -39,7 +42,7 @@ class Fixed:
 
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
         """Return the threshold for every vector."""
-        return e.new_full((len(e), 1), self.threshold)
+        return e.new_full((e.shape[0], 1), min(float(self.threshold), torch.finfo(e.dtype).max))
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class RowMax:
 
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
         """Return `fraction` times the largest magnitude of each vector."""
-        return self.fraction * e.abs().amax(dim=1, keepdim=True)
+        return _below(e.abs().amax(dim=1, keepdim=True), self.fraction)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class RowStd:
 
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
         """Return `factor` times the root mean square of each vector."""
-        return self.factor * e.square().mean(dim=1, keepdim=True).sqrt()
+        return self.factor / math.sqrt(e.shape[1]) * norm(e)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class BatchMax:
 
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
         """Return `fraction` times the largest magnitude of all, for every vector."""
-        largest = e.abs().amax() if e.numel() else e.new_zeros(())
-        return (self.fraction * largest).expand(len(e), 1)
+        largest = torch.cat([e.abs().amax(dim=1), e.new_zeros(1)]).amax()
+        return _below(largest, self.fraction).expand(e.shape[0], 1)
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,11 @@ class Dither:
 
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
         """Return a share of the largest threshold for each vector."""
-        spread = ((torch.arange(len(e), dtype=torch.float64, device=e.device) + 0.5) * _GOLDEN).frac()
-        largest = self.factor * e.square().mean().sqrt() if e.numel() else e.new_zeros(())
-        return spread.to(e.dtype)[:, None] * largest
+        spread = ((torch.arange(e.shape[0], dtype=torch.float64, device=e.device) + 0.5) * _GOLDEN).frac()
+        norms = norm(e)
+        root_mean_square = norm_of_all(norms) / (e.shape[1] * torch.ones_like(norms).sum().clamp(min=1)).sqrt()
+        largest = self.factor * root_mean_square
+        return spread[:, None] * largest
 
 
 @dataclass(frozen=True)
@@ -161,13 +166,32 @@ class TopK:
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
         """Return the magnitude of rank k + 1 of each vector."""
         if self.k >= e.shape[1]:
-            return e.new_zeros(len(e), 1)
+            return e.new_zeros(e.shape[0], 1)
         return e.abs().topk(self.k + 1, dim=1).values[:, -1:]
 
 
+def norm(e: torch.Tensor) -> torch.Tensor:
+    """Return the norm of each vector, of shape (n, 1), as float64: free of overflow and underflow."""
+    if e.dtype != torch.float64:
+        return torch.linalg.vector_norm(e, dim=1, keepdim=True, dtype=torch.float64)
+    largest = e.abs().amax(dim=1, keepdim=True)
+    unit = torch.where(largest > 0, largest, 1.0)
+    return torch.linalg.vector_norm(e / unit, dim=1, keepdim=True) * unit
+
+
+def norm_of_all(norms: torch.Tensor) -> torch.Tensor:
+    """Return the norm of all vectors as one, a number, from the norms of each: 0 where there are none."""
+    return norm(torch.cat([norms, norms.new_zeros(1, 1)]).T)[0, 0]
+
+
+def _below(largest: torch.Tensor, fraction: float) -> torch.Tensor:
+    """Return a fraction of the largest magnitude, rounded to less than it: the largest element itself survives."""
+    return torch.minimum(fraction * largest, largest.nextafter(torch.zeros_like(largest)))
+
+
 def _number(name: str, value: Any, below: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is {value!r}, but must be a number")
-    if not 0 <= value < below:
+    if not 0 <= value < below or value > _LARGEST:
         bound = "finite and not negative" if below == math.inf else f"at least 0 and less than {below}"
         raise ValueError(f"{name} is {value}, but must be {bound}")

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from .. import _core
-from .rules import Dither, Rule
+from .rules import Dither, Rule, norm, norm_of_all
 
 Norm = Literal["row", "batch", "none"]
 NORMS: tuple[Norm, ...] = ("row", "batch", "none")
@@ -58,9 +58,9 @@ class Ternarize:
     norm: Norm = "batch"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rule, Rule):
-            raise TypeError(f"rule is {self.rule!r}, but must be a rule such as opuproj.dfa.RowMax(0.25)")
-        if self.norm not in NORMS:
+        if isinstance(self.rule, type) or not isinstance(self.rule, Rule):
+            raise TypeError(f"rule is {self.rule!r}, but must be a rule such as RowMax(0.25)")
+        if not isinstance(self.norm, str) or self.norm not in NORMS:
             raise ValueError(f"norm is {self.norm!r}, but must be one of {', '.join(map(repr, NORMS))}")
 
     def __call__(self, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,18 +79,18 @@ class Ternarize:
         rows = _rows(e)
         finite = rows.isfinite().all(dim=1, keepdim=True)
         rows = torch.where(finite, rows, 0)
-        thresholds = self.rule.thresholds(rows)
+        thresholds = self._thresholds(rows)
         t = (rows > thresholds).to(torch.int8) - (rows < -thresholds).to(torch.int8)
         a = self._factors(rows, t.count_nonzero(dim=1)[:, None], finite)
         return t.reshape(e.shape), a.reshape(*e.shape[:-1], 1)
 
     def pack(self, e: torch.Tensor) -> tuple[_core.Packed, torch.Tensor]:
         """Return t, packed, and a for a CPU tensor of shape (n, n_inputs): what :meth:`__call__` gives, in one pass."""
-        rows = _rows(e).contiguous()
+        rows = _rows(e)
         finite = rows.isfinite().all(dim=1, keepdim=True)
         if not bool(finite.all()):
             rows = torch.where(finite, rows, 0)
-        thresholds = self.rule.thresholds(rows).to(torch.float64).reshape(-1).contiguous()
+        thresholds = self._thresholds(rows).to(torch.float64).reshape(-1).contiguous()
         packer = _core.Packer(*rows.shape)
         bad = packer.push_ternarized(rows.numpy(), thresholds.numpy())
         assert bad is None, "what is not finite was taken out"
@@ -98,14 +98,23 @@ class Ternarize:
         counts = torch.from_numpy(packed.row_nnz()).reshape(-1, 1)
         return packed, self._factors(rows, counts, finite)
 
+    def _thresholds(self, rows: torch.Tensor) -> torch.Tensor:
+        thresholds = self.rule.thresholds(rows)
+        if thresholds.shape != (rows.shape[0], 1):
+            raise ValueError(
+                f"{self.rule} gave thresholds of shape {tuple(thresholds.shape)} for {rows.shape[0]} vectors, but must "
+                f"give one for each, of shape ({rows.shape[0]}, 1)"
+            )
+        return thresholds.clamp(min=0)
+
     def _factors(self, rows: torch.Tensor, counts: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
         if self.norm == "none":
-            a = rows.new_ones(len(rows), 1)
+            a = rows.new_ones(rows.shape[0], 1)
         else:
-            squares = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64).square()
+            norms = norm(rows)
             if self.norm == "batch":
-                squares, counts = squares.sum(), counts.sum()
-            a = (squares / counts.clamp(min=1)).sqrt().to(rows.dtype).expand(len(rows), 1)
+                norms, counts = norm_of_all(norms), counts.sum()
+            a = (norms / counts.clamp(min=1).to(torch.float64).sqrt()).to(rows.dtype).expand(rows.shape[0], 1)
         return torch.where(finite, a, math.nan)
 
 
@@ -115,5 +124,5 @@ def _rows(e: torch.Tensor) -> torch.Tensor:
         raise TypeError(f"e has dtype {e.dtype}, but must hold floating-point numbers to be made ternary")
     if e.ndim == 0 or e.shape[-1] == 0:
         raise ValueError(f"e has shape {tuple(e.shape)}, but must have shape (..., n_inputs) with at least one input")
-    rows = e.detach().reshape(-1, e.shape[-1])
+    rows = e.detach().reshape(-1, e.shape[-1]).contiguous()
     return rows if rows.dtype == torch.float64 else rows.to(torch.float32)
