@@ -1,0 +1,238 @@
+"""Runs that can be killed and continued: the shared command line, checkpoints, results as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import numpy as np
+import opuproj
+import torch
+
+METHODS = ("bp", "dfa", "odfa", "shallow")
+
+
+def parser(description: str, epilog: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all programs have.
+
+    Parameters
+    ----------
+    description
+        What the program does.
+    epilog
+        Examples of use, printed as they stand.
+    """
+    made = argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    program = Path(sys.argv[0]).stem
+    made.add_argument("--quick", action="store_true", help="a small version of everything, in at most two minutes")
+    made.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results") / program,
+        metavar="DIR",
+        help="where results, checkpoints and figures go; finished runs found there are kept (default: %(default)s)",
+    )
+    made.add_argument("--seeds", type=_positive, metavar="N", help="runs of each method, with seeds 0 … N−1")
+    made.add_argument(
+        "--methods",
+        type=_methods,
+        default=list(METHODS),
+        metavar="LIST",
+        help=f"which to train, separated by commas (default: {','.join(METHODS)})",
+    )
+    made.add_argument(
+        "--save-seconds", type=float, default=20.0, metavar="S", help="between two checkpoints (default: %(default)s)"
+    )
+    made.add_argument("--threads", type=_positive, metavar="N", help="default: the cores that this process may use")
+    made.add_argument("--no-progress", action="store_true", help="no progress bar")
+    return made
+
+
+def use_threads(n: int | None) -> None:
+    """Let PyTorch and opuproj use n threads each; None leaves the choice to them."""
+    if n is not None:
+        torch.set_num_threads(n)
+        os.environ["OPUPROJ_NUM_THREADS"] = str(n)
+
+
+class HasState(Protocol):
+    """Whatever changes during training: a model, an optimizer, a scheduler, a feedback."""
+
+    def state_dict(self) -> Any:
+        """Return everything that changes during training."""
+
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Take it back."""
+
+
+class Checkpoint:
+    """A file from which a killed run goes on as if it had never been interrupted.
+
+    Parameters
+    ----------
+    path
+        The file. It need not exist.
+    **parts
+        What is saved and restored besides the states of all random number generators.
+
+    Examples
+    --------
+    >>> checkpoint = Checkpoint(path, model=model, optimizer=optimizer)
+    >>> record = checkpoint.load() or {"epoch": 0, "losses": []}
+    >>> for epoch in range(record["epoch"], epochs):
+    ...     record["losses"].append(train(model, optimizer))
+    ...     checkpoint.save({**record, "epoch": epoch + 1})
+    """
+
+    def __init__(self, path: str | os.PathLike[str], **parts: HasState):
+        self.path = Path(path)
+        self.parts = parts
+        self._saved_at = monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """Restore all parts and random number generators; return the record, or None where nothing was saved."""
+        if not self.path.exists():
+            return None
+        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        if set(saved["parts"]) != set(self.parts):
+            raise ValueError(
+                f"{self.path} holds the parts {sorted(saved['parts'])}, this run has {sorted(self.parts)}; "
+                "remove the file, or choose another --out"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(saved["parts"][name])
+        _set_random_state(saved["random"])
+        record: dict[str, Any] = saved["record"]
+        return record
+
+    def save(self, record: dict[str, Any]) -> None:
+        """Save all parts, random number generators and `record`, which consists of plain numbers, texts and tensors."""
+        saved = {
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "random": _random_state(),
+            "record": record,
+        }
+        replace(self.path, lambda temporary: torch.save(saved, temporary))
+        self._saved_at = monotonic()
+
+    def due(self, seconds: float) -> bool:
+        """Whether the last save is at least so many seconds ago."""
+        return monotonic() - self._saved_at >= seconds
+
+    def remove(self) -> None:
+        """Remove the file: the run is finished, and its results are written."""
+        self.path.unlink(missing_ok=True)
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all: first a temporary one, which then takes the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays: some writers choose the format by it.
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], results: dict[str, Any]) -> None:
+    """Write results with how and where they were made, atomically."""
+    text = json.dumps({**results, "made": made()}, indent=1, default=_plain) + "\n"
+    replace(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Read what write_json wrote; None where there is no such file."""
+    if not Path(path).exists():
+        return None
+    results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return results
+
+
+def made() -> dict[str, Any]:
+    """How and where results are made: command, versions, machine, date."""
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "opuproj": opuproj.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def cpu_name() -> str:
+    """Return the processor's own name, where the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and its standard error, which is NaN for a single value."""
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, math.nan
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return mean, math.sqrt(variance / len(values))
+
+
+def _plain(value: Any) -> Any:
+    """Make plain numbers and lists of NumPy's and PyTorch's for JSON."""
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"results must consist of numbers, texts, lists and dicts, not {type(value).__name__}")
+
+
+def _random_state() -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
+        "python": random.getstate(),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    random.setstate(state["python"])
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return value
+
+
+def _methods(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = sorted(set(names) - set(METHODS))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    return names

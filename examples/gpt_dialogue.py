@@ -1,0 +1,216 @@
+"""A language model on plays, trained by backpropagation and by direct feedback alignment.
+
+A decoder-only Transformer learns Shakespeare's dialogues, or Cornell Movie-Dialogs, as in arXiv:2409.12965: byte-pair
+tokens of a vocabulary of 1,016, a context of 24, two passes over the text. Four methods train the same model from the
+same parameters. BP is backpropagation. DFA feeds every decoder layer but the last a random projection of the error;
+ODFA first makes the error ternary, as an optical processing unit takes it. SHLW trains nothing but the last layer and
+what follows it, which backpropagation trains in all methods: what DFA and ODFA gain on SHLW, the feedback has taught.
+
+Results, loss curves, figures and the text that the model writes after 0, 20 and 100 % of the training go to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common import gpt_at_size, gpt_figures, plays, runs
+from common.gpt import Shape
+from common.gpt_training import ERRORS, Run, Settings
+from opuproj import dfa
+from tqdm import tqdm
+
+# Found by --tune: AdamW's peak learning rate, and that of what feedback trains as a part of it.
+RATES = {"bp": 2e-3, "dfa": 2e-3, "odfa": 2e-3, "shallow": 2e-3}
+BLOCK_RATES = {"bp": 1.0, "dfa": 0.3, "odfa": 0.3, "shallow": 1.0}
+TUNE_FACTORS = (0.25, 0.5, 1.0, 2.0)
+# A short search on so many plays tells the same order as the whole text.
+TUNE_PLAYS = 8
+QUICK_PLAYS = 3
+QUICK = Shape(width=64, n_layers=3, n_heads=2)
+
+EXAMPLES = """examples:
+  python examples/gpt_dialogue.py --quick                     all methods on three plays, a minute or two
+  python examples/gpt_dialogue.py --threads 1                 all plays, four methods, three seeds: 90 core-minutes
+  python examples/gpt_dialogue.py --threads 1 --only 0 &      one seed a process, for as many cores as there are; the
+  python examples/gpt_dialogue.py --threads 1 --only 1        last one to finish draws the figures
+  python examples/gpt_dialogue.py --figures-only              draw again, from finished runs
+  python examples/gpt_dialogue.py --tune --methods dfa        losses at several learning rates
+  python examples/gpt_dialogue.py --data cornell              movie_lines.txt and movie_conversations.txt are there
+  python examples/gpt_dialogue.py --size 1b --steps 3         the paper's 1.07 billion parameters: memory and time
+
+A run that was killed goes on where it was, with the same result, when the same command is given again."""
+
+
+def main() -> None:
+    """Do what the command line says."""
+    arguments = parser().parse_args()
+    runs.use_threads(arguments.threads)
+    base = settings(arguments)
+    n_works = arguments.plays or (QUICK_PLAYS if arguments.quick else TUNE_PLAYS if arguments.tune else None)
+    corpus = plays.load(arguments.data, n_works, base.shape.vocabulary, arguments.out / "text")
+    print(f"{corpus.description}\n")
+    if arguments.size == "1b":
+        plan = gpt_at_size.Plan(
+            base.shape,
+            base.error,
+            arguments.optimizer,
+            arguments.rate or 1e-4,
+            arguments.batch or 4,
+            arguments.threads,
+            not arguments.no_progress,
+        )
+        gpt_at_size.measure_all(plan, arguments.methods, corpus, arguments.steps, arguments.out / "1b")
+    elif arguments.tune:
+        tune(arguments, base, corpus)
+    else:
+        train(arguments, base, corpus)
+
+
+def settings(arguments: argparse.Namespace) -> Settings:
+    """Return what all runs have in common."""
+    shape = gpt_at_size.PAPER if arguments.size == "1b" else QUICK if arguments.quick else Shape()
+    sizes = {"width": arguments.width, "n_layers": arguments.layers, "n_heads": arguments.heads}
+    base = Settings("bp", seed=0, rate=0.0, shape=replace(shape, **_given(sizes)))
+    names = ("error", "rule", "norm", "gain", "batch", "epochs")
+    return replace(base, **_given({name: getattr(arguments, name) for name in names}))
+
+
+def of(base: Settings, method: dfa.Method, seed: int, arguments: argparse.Namespace) -> Settings:
+    """Return the settings of one run: those that all have, and the method's own rates unless others are asked for."""
+    rate = arguments.rate or RATES[method]
+    block_rate = BLOCK_RATES[method] if arguments.block_rate is None else arguments.block_rate
+    return replace(base, method=method, seed=seed, rate=rate, block_rate=block_rate)
+
+
+def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
+    """Train every method with every seed, unless done before, and sum the finished runs up."""
+    seeds = [arguments.only] if arguments.only is not None else range(arguments.seeds or (1 if arguments.quick else 3))
+    folder = arguments.out / "runs"
+    if not arguments.figures_only:
+        for seed in seeds:
+            for method in arguments.methods:
+                run = Run(of(base, method, seed, arguments), corpus, folder)
+                if run.finished() is None:
+                    with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:
+                        run.train(bar)
+    results = finished(folder)
+    summary = summarise(results)
+    print_summary(summary)
+    runs.write_json(arguments.out / "results.json", {"corpus": corpus.description, "methods": summary, "runs": results})
+    write_texts(arguments.out / "texts.txt", results)
+    for path in gpt_figures.draw(results, arguments.out):
+        print(path)
+
+
+def finished(folder: Path) -> list[dict[str, Any]]:
+    """Return the results of all finished runs."""
+    results = [runs.read_json(path) for path in sorted(folder.glob("*.json"))]
+    if not results:
+        raise SystemExit(f"{folder} holds no finished run")
+    return [result for result in results if result is not None]
+
+
+def of_method(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Sort results by method."""
+    methods = {name: [r for r in results if r["settings"]["method"] == name] for name in runs.METHODS}
+    return {name: some for name, some in methods.items() if some}
+
+
+def summarise(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return each method's mean loss over the seeds and how it compares with BP and SHLW, seed by seed."""
+    methods = of_method(results)
+    summary: dict[str, dict[str, Any]] = {}
+    for name, some in methods.items():
+        losses = {r["settings"]["seed"]: r["validation_loss"] for r in some}
+        mean, error = runs.mean_and_error(list(losses.values()))
+        row: dict[str, Any] = {"validation_loss": mean, "standard_error": error, "seeds": sorted(losses)}
+        for other in ("bp", "shallow"):
+            others = {r["settings"]["seed"]: r["validation_loss"] for r in methods.get(other, [])}
+            differences = [losses[seed] - others[seed] for seed in losses if seed in others]
+            if other != name and differences:
+                row[f"minus_{other}"] = runs.mean_and_error(differences)
+        row["seconds"] = runs.mean_and_error([r["seconds"] for r in some])[0]
+        row["rate"] = some[0]["settings"]["rate"]
+        summary[name] = row
+    return summary
+
+
+def print_summary(summary: dict[str, dict[str, Any]]) -> None:
+    """Print the summary as a table."""
+    columns = ("validation loss", "more than BP", "more than SHLW")
+    print(" " * 6 + "".join(f"{column:>20}" for column in columns) + f"{'rate':>9}{'seconds':>9}{'seeds':>7}")
+    for name, row in summary.items():
+        cells = [_plus_minus((row["validation_loss"], row["standard_error"]))]
+        cells += [_plus_minus(row.get(f"minus_{other}"), sign="+") for other in ("bp", "shallow")]
+        label = gpt_figures.label(name)
+        print(f"{label:<6}" + "".join(f"{cell:>20}" for cell in cells), end="")
+        print(f"{row['rate']:>9.2g}{row['seconds']:>9.0f}{len(row['seeds']):>7}")
+    print("\nNats a token on held-out works; ± is the standard error over the seeds; differences seed by seed.\n")
+
+
+def write_texts(path: Path, results: list[dict[str, Any]]) -> None:
+    """Write what each method's model writes, first seed only."""
+    blocks = []
+    for name, some in of_method(results).items():
+        for text in some[0]["texts"]:
+            title = f"{gpt_figures.label(name)}, {100 * text['part']:.0f} % of the training"
+            blocks.append(f"{title}\n{'-' * len(title)}\n{text['text'].strip()}\n")
+    head = "What the model makes of the beginning of a held-out work; it begins after the bar │.\n\n"
+    runs.replace(path, lambda temporary: temporary.write_text(head + "\n".join(blocks), encoding="utf-8"))
+
+
+def tune(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
+    """Print a table of losses at learning rates around the tuned ones."""
+    print(f"Validation loss of seed 0\n\n{'':<6}" + "".join(f"{f'× {factor:g}':>18}" for factor in TUNE_FACTORS))
+    for method in arguments.methods:
+        print(f"{gpt_figures.label(method):<6}", end="", flush=True)
+        for factor in TUNE_FACTORS:
+            some = of(base, method, 0, arguments)
+            rate = some.rate * factor
+            run = Run(replace(some, rate=rate), corpus, arguments.out / "tune" / f"{rate:.3g}")
+            result = run.finished()
+            if result is None:
+                with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:
+                    result = run.train(bar)
+            print(f"{result['validation_loss']:>9.4f}{f'({rate:.2g})':>9}", end="", flush=True)
+        print()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    made = runs.parser(__doc__ or "", EXAMPLES)
+    made.add_argument("--only", type=int, metavar="SEED", help="train this seed alone")
+    made.add_argument("--figures-only", action="store_true", help="sum up and draw what is finished")
+    made.add_argument("--tune", action="store_true", help=f"try learning rates, on {TUNE_PLAYS} plays or --plays")
+    made.add_argument("--data", type=Path, metavar="DIR", help="Cornell Movie-Dialogs instead of the plays")
+    made.add_argument("--plays", type=int, metavar="N", help="train on N plays (or films) instead of all")
+    made.add_argument("--error", choices=list(ERRORS), help="where it is taken: after the last layer norm, or logits")
+    made.add_argument("--rule", metavar="NAME:X", help="how the error is made ternary, as dither:3 or rowmax:0.25")
+    made.add_argument("--norm", choices=["row", "batch", "none"], help="what of the error's size the ternary one keeps")
+    made.add_argument("--gain", type=float, metavar="X", help="of the feedback")
+    made.add_argument("--rate", type=float, metavar="X", help="learning rate, instead of each method's own")
+    made.add_argument("--block-rate", type=float, metavar="X", help="learning rate of the fed blocks, as a part of it")
+    made.add_argument("--batch", type=int, metavar="N", help="windows a step")
+    made.add_argument("--epochs", type=int, metavar="N", help="passes over the text")
+    made.add_argument("--size", choices=["small", "1b"], default="small", help="1b: the paper's, for a few steps")
+    made.add_argument("--steps", type=int, default=3, metavar="N", help="of --size 1b (default: %(default)s)")
+    made.add_argument("--optimizer", choices=list(gpt_at_size.OPTIMIZERS), default="adafactor", help="of --size 1b")
+    made.add_argument("--width", type=int, metavar="N", help="of the embedding")
+    made.add_argument("--layers", type=int, metavar="N", help="decoder layers")
+    made.add_argument("--heads", type=int, metavar="N", help="attention heads")
+    return made
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _plus_minus(pair: tuple[float, float] | None, sign: str = "") -> str:
+    return "" if pair is None else f"{pair[0]:{sign}.4f} ± {pair[1]:.4f}"
+
+
+if __name__ == "__main__":
+    main()

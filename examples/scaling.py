@@ -1,0 +1,235 @@
+"""What a training step costs by direct feedback alignment and by backpropagation, over width and depth.
+
+The same network, with the same data, takes steps by backpropagation (BP), direct feedback alignment (DFA) and DFA with
+a ternary error (ODFA) in turn, round after round in one run, so that a ratio does not depend on the machine's mood.
+Widths are 100 to 3080 and layers 1 to 96, as in figure 4 of arXiv:2409.12965. Reported are the median time per example,
+split into forward pass, backward pass (the projection's share in it) and optimizer, the ratio to BP, and the memory
+that two steps need, measured in a process of its own for each method.
+
+Two more questions have options of their own. --cost: the ratio for two networks that other examples train. --large: how
+long the feedback takes for a million hidden units, and what a stored matrix would need for it.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import opuproj
+import torch
+from common import runs, scaling_figures
+from common.step_timing import (
+    PARTS,
+    Size,
+    Trainee,
+    available,
+    interleave,
+    medians,
+    peak_memory,
+    readable,
+)
+from opuproj import dfa
+from tqdm import tqdm
+
+WIDTHS = {"mlp": (100, 256, 512, 1024, 2048, 3080), "gpt": (64, 128, 256, 512, 1024)}
+LAYERS = {"mlp": (1, 4, 24, 96), "gpt": (2, 6, 12)}
+BATCH = {"mlp": 64, "gpt": 16}
+METHODS: tuple[dfa.Method, ...] = ("bp", "dfa", "odfa")
+# Parameters and gradients, and some for activations and feedback.
+BYTES_A_PARAMETER = 10
+
+
+def scaling(arguments: Namespace) -> None:
+    """Measure all sizes that fit, small ones first, and draw the figures."""
+    family = arguments.network
+    widths, layers = WIDTHS[family], LAYERS[family]
+    if arguments.quick:
+        widths, layers = widths[:3:2], layers[:2]
+    sizes = [
+        Size(family, width, depth, arguments.batch or BATCH[family])
+        for depth in arguments.layers or layers
+        for width in arguments.widths or widths
+    ]
+    sizes.sort(key=lambda size: size.parameters)
+    for size in tqdm(sizes, unit="size", disable=arguments.no_progress):
+        path = arguments.out / f"{size.name}.json"
+        needed = BYTES_A_PARAMETER * size.parameters
+        if path.exists():
+            continue
+        if needed > available():
+            tqdm.write(
+                f"{size.name} left out: it needs about {readable(needed)}, {readable(available())} are available"
+            )
+            continue
+        runs.write_json(path, measure(size, arguments))
+    report(arguments)
+
+
+def measure(size: Size, arguments: Namespace) -> dict[str, Any]:
+    """Time one size and measure its memory."""
+    memory = {}
+    if not arguments.quick or size.layers > 1:
+        memory = {method: peak_memory(size, method, arguments.threads) for method in arguments.methods}
+    trainee = Trainee(size)
+    steps = {method: partial(trainee.step, method) for method in arguments.methods}
+    least, most, budget = (3, 5, 2.0) if arguments.quick else (5, 25, 30.0)
+    measured = interleave(steps, least, most, budget)
+    return {
+        "family": size.family,
+        "width": size.width,
+        "layers": size.layers,
+        "batch": size.batch,
+        "parameters": size.parameters,
+        "methods": medians(measured),
+        "memory": memory,
+    }
+
+
+def report(arguments: Namespace) -> None:
+    """Print what was measured so far, gather it in one file, draw it."""
+    found = [runs.read_json(path) for path in arguments.out.glob(f"{arguments.network}-width*.json")]
+    results = sorted((r for r in found if r), key=lambda r: (r["layers"], r["width"]))
+    if not results:
+        raise SystemExit(f"nothing measured in {arguments.out}")
+    print(f"\n{'layers':>6}{'width':>7}{'parameters':>13}  {'':<6}{'ms/example':>11}{'/ BP':>7}", end="")
+    print(f"{'forward':>9}{'backward':>9}{'projection':>12}{'optimizer':>10}{'memory':>10}")
+    for r in results:
+        for method, m in r["methods"].items():
+            shares = [f"{m[part] / m['step']:.0%}" for part in PARTS]
+            memory = readable(r["memory"][method]) if r["memory"].get(method) is not None else ""
+            print(f"{r['layers']:>6}{r['width']:>7}{r['parameters']:>13,}  {method:<6}", end="")
+            print(f"{1e3 * m['step'] / r['batch']:>11.3f}{m.get('ratio', float('nan')):>7.2f}", end="")
+            print(f"{shares[0]:>9}{shares[1]:>9}{shares[2]:>12}{shares[3]:>10}{memory:>10}")
+    print("\nThe projection is a part of the backward pass; memory is beyond that of an idle process.")
+    runs.write_json(arguments.out / f"{arguments.network}.json", {"results": results})
+    scaling_figures.draw(arguments.out, arguments.network, results)
+
+
+def cost(arguments: Namespace) -> None:
+    """Time a step of two networks that other examples train: a fully connected one and the dialogue's Transformer."""
+    rows = {
+        "MLP 784 → 4 × 1024 → 10, batch 128": Size("mlp", 1024, 4, 128, n_inputs=784, n_outputs=10),
+        "Transformer of gpt_dialogue.py, 4 × 128, batch 64 × 24": Size("gpt", 128, 4, 64),
+    }
+    least, most = (10, 10) if arguments.quick else (30, 100)
+    results = {}
+    print(f"{'':<56}{'':<8}{'ms/step':>9}{'/ BP':>7}{'projection':>12}{'rounds':>8}")
+    for name, size in rows.items():
+        trainee = Trainee(size, torch.optim.Adam)
+        bare = Trainee(size, torch.optim.Adam, attached=False)
+        steps = {"plain": partial(bare.step, "bp")}
+        steps |= {method: partial(trainee.step, method) for method in METHODS}
+        summary = medians(interleave(steps, least, most, 60.0))
+        for method, m in summary.items():
+            print(f"{name:<56}{method:<8}{1e3 * m['step']:>9.1f}{m['ratio']:>7.3f}", end="")
+            print(f"{m['projection'] / m['step']:>12.1%}{m['rounds']:>8.0f}")
+            name = ""
+        results[size.name] = summary
+    print("\n'plain' is PyTorch without feedback attached; ratios are medians over rounds in which all took turns.")
+    runs.write_json(arguments.out / "cost.json", {"results": results})
+
+
+def large(arguments: Namespace) -> None:
+    """Time the feedback of a million hidden units from errors of 10,000 elements, batch 64, against a stored matrix."""
+    n_inputs, n_outputs, n = (10_000, 100_000, 64) if arguments.quick else (10_000, 1_000_000, 64)
+    part = n_outputs // 10
+    random = np.random.default_rng(0)
+    operator = opuproj.Projector(n_inputs, n_outputs, seed=0, mode="linear")
+    errors = {
+        "two thirds nonzero": random.integers(-1, 2, size=(n, n_inputs), dtype=np.int8),
+        "one tenth nonzero": random.choice(
+            np.array([-1, 0, 1], dtype=np.int8), size=(n, n_inputs), p=(0.05, 0.9, 0.05)
+        ),
+    }
+    stored_bytes, slice_bytes = 2 * n_inputs * n_outputs, 2 * n_inputs * part
+    print(
+        f"{n_outputs:,} hidden units, errors of {n_inputs:,} elements, batch {n}, {torch.get_num_threads()} threads\n"
+    )
+    if slice_bytes > 0.8 * available():
+        raise SystemExit(
+            f"even a tenth of the matrix needs {readable(slice_bytes)}, {readable(available())} are available"
+        )
+    matrix = torch.empty(part, n_inputs, dtype=torch.bfloat16)
+    for rows in matrix.split(1000):  # normal_ in bfloat16 is slow, and float32 would be twice as large
+        rows.copy_(torch.randn(rows.shape))
+    dense = torch.from_numpy(errors["two thirds nonzero"]).to(torch.bfloat16)
+    works = {f"generated, {name}": partial(operator, error) for name, error in errors.items()}
+    works["stored in bfloat16, a tenth of the rows"] = partial(torch.mm, dense, matrix.T)
+    seconds = time_in_turn(works, 1 if arguments.quick else 3)
+    for name, value in seconds.items():
+        scaled = f", so {10 * value:.2f} s for all" if name.startswith("stored") else ""
+        print(f"  {name:<42}{value:>8.2f} s{scaled}")
+    fits = available() + slice_bytes > stored_bytes
+    print(f"\nStored, the whole matrix needs {readable(stored_bytes)} in bfloat16, twice as much in float32;")
+    print(f"{readable(available() + slice_bytes)} are available here: it {'would fit' if fits else 'does not fit'}.")
+    print(f"Generated, it needs none; the result takes {readable(4 * n * n_outputs)} either way.")
+    runs.write_json(
+        arguments.out / "large.json",
+        {"shape": [n, n_inputs, n_outputs], "seconds": seconds, "stored bytes": stored_bytes, "available": available()},
+    )
+
+
+def time_in_turn(works: dict[str, Any], n_rounds: int) -> dict[str, float]:
+    """Median seconds of each work, taken in turn; a first round does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for done in range(n_rounds + 1):
+        for name, work in works.items():
+            start = perf_counter()
+            work()
+            if done:
+                taken[name].append(perf_counter() - start)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def parser() -> ArgumentParser:
+    """Describe the command line."""
+    made = runs.parser(__doc__ or "", EXAMPLES)
+    made.set_defaults(methods=list(METHODS))
+    made.add_argument(
+        "--network", choices=["mlp", "gpt"], default="mlp", help="fully connected (default) or Transformer"
+    )
+    made.add_argument("--widths", type=numbers, metavar="N,N,…", help="hidden units")
+    made.add_argument("--layers", type=numbers, metavar="N,N,…", help="hidden layers")
+    made.add_argument("--batch", type=int, metavar="N", help="examples (for gpt: windows of 24 tokens) a step")
+    made.add_argument("--cost", action="store_true", help="the ratio to BP of two networks that other examples train")
+    made.add_argument("--large", action="store_true", help="a million hidden units, against a stored matrix")
+    made.add_argument("--figures-only", action="store_true", help="table and figures of what --out holds")
+    return made
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read numbers separated by commas."""
+    return tuple(map(int, text.split(",")))
+
+
+EXAMPLES = """examples:
+  python examples/scaling.py --quick            two widths, two depths
+  python examples/scaling.py                    all widths and depths that fit in memory
+  python examples/scaling.py --network gpt      the same of Transformers
+  python examples/scaling.py --cost             step time of DFA and ODFA relative to BP
+  python examples/scaling.py --large            a million hidden units (5 GB of memory)
+"""
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    arguments = parser().parse_args()
+    runs.use_threads(arguments.threads)
+    if arguments.quick:
+        arguments.out = arguments.out / "quick"  # the full measurement must not take these for its own
+    if arguments.figures_only:
+        report(arguments)
+    elif arguments.cost:
+        cost(arguments)
+    elif arguments.large:
+        large(arguments)
+    else:
+        scaling(arguments)
+
+
+if __name__ == "__main__":
+    main()
