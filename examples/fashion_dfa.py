@@ -34,9 +34,9 @@ measure accuracy on these; they never look at the test images."""
 
 # As --tune and --search found them.
 RATES = {
-    "fc": {"bp": 1e-3, "dfa": 1e-3, "odfa": 2e-3, "shallow": 2e-2},
-    "wide": {"bp": 1e-3, "dfa": 1e-3, "odfa": 1e-3, "shallow": 1e-2},
-    "conv": {"bp": 1e-3, "dfa": 1e-3, "odfa": 1e-3, "shallow": 1e-3},
+    "fc": {"bp": 1e-3, "dfa": 1e-3, "odfa": 2e-3, "shallow": 1e-1},
+    "wide": {"bp": 1e-3, "dfa": 1e-3, "odfa": 1e-3, "shallow": 3e-2},
+    "conv": {"bp": 1e-3, "dfa": 1e-3, "odfa": 1e-3, "shallow": 3e-2},
 }
 TERNARY = Ternary("Dither", 5.0, "batch")
 EPOCHS = {"fc": 10, "wide": 10, "conv": 6}

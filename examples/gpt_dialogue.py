@@ -23,7 +23,7 @@ from opuproj import dfa
 from tqdm import tqdm
 
 # Found by --tune: AdamW's peak learning rate, and that of what feedback trains as a part of it.
-RATES = {"bp": 2e-3, "dfa": 2e-3, "odfa": 2e-3, "shallow": 2e-3}
+RATES = {"bp": 2e-3, "dfa": 2e-3, "odfa": 2e-3, "shallow": 4e-3}
 BLOCK_RATES = {"bp": 1.0, "dfa": 0.3, "odfa": 0.3, "shallow": 1.0}
 TUNE_FACTORS = (0.25, 0.5, 1.0, 2.0)
 # A short search on so many plays tells the same order as the whole text.

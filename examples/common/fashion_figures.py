@@ -21,6 +21,7 @@ NORM_STYLE = {
     "row": ("each image scaled to the norm of its error", "#56b4e9", "^-"),
 }
 RULE_LABEL = {
+    "Dither": "Dither: largest threshold in root\nmean squares of the batch",
     "Fixed": "Fixed: threshold on the error\nof an image",
     "BatchMax": "BatchMax: threshold as a fraction of\nthe batch's largest error",
     "RowMax": "RowMax: threshold as a fraction of\nthe image's largest error",
@@ -73,14 +74,18 @@ def alignment(results: Results, network: str, path: Path) -> None:
 def search(found: dict[str, Any], network: str, path: Path) -> None:
     """Draw accuracy against threshold, a panel a rule, a line for how the ternary error is scaled back."""
     plt = _pyplot()
-    figure, panels = plt.subplots(1, len(RULE_LABEL), figsize=(3.2 * len(RULE_LABEL), 4.8), sharey=True)
-    for rule, axes in zip(RULE_LABEL, panels, strict=True):
+    figure, panels = plt.subplots(2, len(RULE_LABEL) // 2, figsize=(11, 7.6), sharey=True)
+    for rule, axes in zip(RULE_LABEL, panels.flat, strict=True):
         _search_panel(axes, rule, found)
-    panels[0].set_ylabel("validation accuracy (%)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    references = [100 * point["accuracy"] for point in found["points"] if not point["ternary"]]
+    best = 100 * found["best"]["accuracy"]
+    panels[0, 0].set_ylim(min(references) - 4, max(best, *references) + 0.7)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("validation accuracy (%)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(
-        f"Fashion-MNIST, {network}, ODFA: which errors become −1 or 1, and how the ternary error is scaled back, "
-        "decides what is learned (star: the best)"
+        f"Fashion-MNIST, {network}, ODFA: which errors become −1 or 1, and how the ternary error\nis scaled back, "
+        "decides what is learned (star: the best; what is far worse than SHLW is cut off)"
     )
     figures.save(figure, path)
 
