@@ -33,8 +33,9 @@ ENDLESS = {
 @pytest.mark.parametrize("work", ENDLESS)
 def test_ctrl_c_returns_control_at_once(work: str) -> None:
     code = f"""
-        import time
+        import signal, time
         import numpy as np, opuproj
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         op = opuproj.Projector(10_000, 10_000)
         x = np.arange(10_000) % 3 - 1
         before = op(x)
