@@ -325,7 +325,7 @@ def test_data_parallel_ranks_average_their_gradients() -> None:
             if world > 1:
                 torch.distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=world)
             model, (x, y) = mlp(13, 17), examples(8)
-            dfa.attach(model, ["hidden.0", "hidden.1"], seed=9, ternarize=dfa.Ternarize(dfa.RowMax(0.3)))
+            dfa.attach(model, ["hidden.0", "hidden.1"], seed=9, ternarize=dfa.Ternarize(dfa.RowMax(0.3), norm="row"))
             wrapped = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
             optimizer = torch.optim.SGD(model.parameters(), 0.5)
             mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
