@@ -49,8 +49,8 @@ def losses(results: list[dict[str, Any]], path: Path) -> Path:
     panels[0].set_ylim(lowest - 0.1, start + 0.1)
     panels[1].legend(title=_seeds(results))
     figure.suptitle(
-        "Direct feedback alignment teaches the lower decoder layers: its loss falls below that of training the last\n"
-        "layer alone (SHLW), without reaching backpropagation's (BP)"
+        "Lower decoder layers trained by random feedback (DFA), by that of the ternary error (ODFA),\n"
+        "by backpropagation (BP) or not at all (SHLW)"
     )
     figures.save(figure, path)
     return path
