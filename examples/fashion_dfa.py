@@ -20,7 +20,7 @@ from opuproj import dfa
 from tqdm import tqdm
 
 EXAMPLES = """examples:
-  python examples/fashion_dfa.py --quick           every method on 10,000 images, within two minutes
+  python examples/fashion_dfa.py --quick           every method on 20,000 images, within two minutes
   python examples/fashion_dfa.py                   fully connected, three hidden layers of 256, three seeds
   python examples/fashion_dfa.py --network wide    three hidden layers of 1,024
   python examples/fashion_dfa.py --network conv    two convolutions and a hidden layer
@@ -47,7 +47,7 @@ NETWORK_NAME = {
 }
 
 VALIDATION = 10_000
-QUICK_IMAGES, QUICK_EPOCHS = 10_000, 2
+QUICK_IMAGES, QUICK_EPOCHS = 20_000, 6
 SEARCH_IMAGES, SEARCH_EPOCHS = 20_000, 3
 NORMS: tuple[Literal["none", "batch", "row"], ...] = ("none", "batch", "row")
 THRESHOLDS: dict[str, tuple[float, ...]] = {
