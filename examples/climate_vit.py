@@ -96,7 +96,7 @@ class Task:
         return maps
 
 
-def train(job: Job, task: Task, folder: Path, name: str, bar: tqdm[Any]) -> dict[str, Any]:
+def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, bar: tqdm[Any]) -> dict[str, Any]:
     """Train one network, from its checkpoint if there is one, and store its result; stored ones are not made again."""
     stored = runs.read_json(folder / f"{name}.json")
     if stored and stored["settings"] == job.settings():
@@ -111,7 +111,7 @@ def train(job: Job, task: Task, folder: Path, name: str, bar: tqdm[Any]) -> dict
     optimizer = adam(network, job.rates)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)
     checkpoint = runs.Checkpoint(
-        folder / f"{name}.pt", model=model, optimizer=optimizer, schedule=schedule, feedback=feedback
+        folder / f"{name}.pt", save_seconds, model=model, optimizer=optimizer, schedule=schedule, feedback=feedback
     )
     record: dict[str, Any] = {"settings": job.settings(), "epoch": 0, "seconds": 0.0, "loss": [], "validate": []}
     if checkpoint.path.exists() and peek(checkpoint.path) == job.settings():
@@ -127,7 +127,7 @@ def train(job: Job, task: Task, folder: Path, name: str, bar: tqdm[Any]) -> dict
         record["epoch"] = epoch + 1
         bar.set_description_str(f"{job.network} {job.method} seed {job.seed} epoch {epoch + 1} loss {loss:.4f}")
         bar.update()
-        if checkpoint.due(5):
+        if checkpoint.due():
             checkpoint.save(record)
     predicted = task.predict(model, "test")
     result = finish(job, task, record, feedback, predicted)
@@ -196,7 +196,8 @@ def experiment(arguments: Namespace, task: Task) -> None:
     ]
     with tqdm(total=sum(job.epochs for job in jobs), unit="epoch", disable=arguments.no_progress) as bar:
         for job in jobs:
-            train(job, task, arguments.out, f"{job.network}-{job.method}-{job.seed}", bar)
+            name = f"{job.network}-{job.method}-{job.seed}"
+            train(job, task, arguments.out, name, arguments.save_seconds, bar)
     report(arguments, task)
 
 
@@ -217,7 +218,8 @@ def tune(arguments: Namespace, task: Task) -> None:
             line = f"{job.network} {job.method:<8}{job.rates[0]:<8g}{job.rates[1]:<8g}"
             line += str(job.ternarize) if job.method == "odfa" else ""
             name = "".join(c if c.isalnum() or c in ".-" else "_" for c in " ".join(line.split()))
-            table[line] = train(job, task, arguments.out / "tune", name, bar)["validate_rmse"]
+            result = train(job, task, arguments.out / "tune", name, arguments.save_seconds, bar)
+            table[line] = result["validate_rmse"]
     print(f"\n{'validation RMSE (K)':<21}network, method, learning rates of blocks and top, ternary error")
     for line, error in sorted(table.items(), key=lambda entry: (entry[0].split()[:2], entry[1])):
         print(f"{error:<21.4f}{line}")

@@ -8,16 +8,15 @@ million outputs, with a matrix that would take 16 TB to store.
 from __future__ import annotations
 
 import argparse
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import opuproj
+from common.memory import peak_resident, readable
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -115,7 +114,7 @@ def at_scale(n_inputs: int, n_outputs: int) -> None:
     ]
     if done.resident_before is not None and done.resident_peak is not None:
         lines.append(("peak memory", memory(done, n_inputs + 4 * n_outputs)))
-    lines.append(("storing T would take", size(8 * n_inputs * n_outputs)))
+    lines.append(("storing T would take", readable(8 * n_inputs * n_outputs)))
     for name, value in lines:
         print(f"   {name:<26}{value}")
 
@@ -133,33 +132,10 @@ def project_one(n_inputs: int, nonzeros: int, n_outputs: int) -> Projected:
     return Projected(seconds, float(y.mean()) / nonzeros, float(y.std()) / nonzeros, before, peak)
 
 
-def peak_resident() -> int | None:
-    """Return the most memory this process has had, in bytes; None where the system does not tell."""
-    if sys.platform == "linux":
-        # Not ru_maxrss: it starts at what the parent process had.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
 def memory(done: Projected, arrays: int) -> str:
     """Write peak memory and what it consists of."""
     before, peak = done.resident_before or 0, done.resident_peak or 0
-    return f"{size(peak)}, of which {size(before)} Python and NumPy, {size(arrays)} x and the result"
-
-
-def size(n_bytes: float) -> str:
-    """Write a number of bytes as one reads it: 9 MB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n_bytes < 999.5:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} TB"
+    return f"{readable(peak)}, of which {readable(before)} Python and NumPy, {readable(arrays)} x and the result"
 
 
 def parser() -> argparse.ArgumentParser:

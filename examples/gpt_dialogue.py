@@ -92,7 +92,7 @@ def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -
     if not arguments.figures_only:
         for seed in seeds:
             for method in arguments.methods:
-                run = Run(of(base, method, seed, arguments), corpus, folder)
+                run = Run(of(base, method, seed, arguments), corpus, folder, arguments.save_seconds)
                 if run.finished() is None:
                     with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:
                         run.train(bar)
@@ -170,7 +170,8 @@ def tune(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) ->
         for factor in TUNE_FACTORS:
             some = of(base, method, 0, arguments)
             rate = some.rate * factor
-            run = Run(replace(some, rate=rate), corpus, arguments.out / "tune" / f"{rate:.3g}")
+            folder = arguments.out / "tune" / f"{rate:.3g}"
+            run = Run(replace(some, rate=rate), corpus, folder, arguments.save_seconds)
             result = run.finished()
             if result is None:
                 with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:

@@ -22,15 +22,14 @@ import numpy as np
 import opuproj
 import torch
 from common import runs, scaling_figures
+from common.memory import available, readable
 from common.step_timing import (
     PARTS,
     Size,
     Trainee,
-    available,
     interleave,
     medians,
     peak_memory,
-    readable,
 )
 from opuproj import dfa
 from tqdm import tqdm

@@ -119,11 +119,11 @@ class Trainer:
             return found
 
         training = _Training(run, steps)
-        checkpoint = runs.Checkpoint(self.path(run).with_suffix(".pt"), **training.parts())
+        checkpoint = runs.Checkpoint(self.path(run).with_suffix(".pt"), self.save_seconds, **training.parts())
         record = checkpoint.load() or {"step": 0, "seconds": 0.0, "losses": [], "curve": []}
         bar.update(record["step"])
         for step in range(record["step"], steps):
-            if checkpoint.due(self.save_seconds):
+            if checkpoint.due():
                 checkpoint.save(record)
             if step % self.steps_per_epoch in self.measured_at:
                 self._measure(training, record)

@@ -6,7 +6,6 @@ used in the backward pass, at the moment a parameter's gradient is complete, onl
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from common import plays, runs
 from common.gpt import GPT, Shape
 from common.gpt_training import Settings, attach, loss_of
+from common.memory import peak_resident
 
 # A layer of the paper's count: 16 width² parameters, of which 4 are attention's and 12 the perceptron's.
 PAPER = Shape(width=2040, n_layers=16, n_heads=20, vocabulary=1016, context=24, expansion=6)
@@ -129,15 +129,3 @@ def step_in_backward(model: GPT, make: Any) -> None:
 
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(step)
-
-
-def peak_resident() -> int:
-    """Return the most memory that this process has had, in bytes."""
-    if sys.platform == "linux":
-        # Not ru_maxrss: it starts at what the parent process had.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

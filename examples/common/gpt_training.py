@@ -33,7 +33,6 @@ ERRORS = {"hidden": "norm", "logits": None}
 TEXT_AT = (0.0, 0.2, 1.0)
 TEXT_LENGTH = 160
 CURVE_POINTS = 40
-SAVE_SECONDS = 20.0
 # Windows of held-out text that a point of the curve is measured on; the final loss uses all.
 CURVE_WINDOWS = 512
 
@@ -111,9 +110,11 @@ class Run:
         The text.
     directory
         Where the result goes, and the checkpoint as long as the run is not finished.
+    save_seconds
+        The time between two checkpoints.
     """
 
-    def __init__(self, settings: Settings, corpus: plays.Corpus, directory: Path):
+    def __init__(self, settings: Settings, corpus: plays.Corpus, directory: Path, save_seconds: float):
         self.settings = settings
         self.corpus = corpus
         self.result_file = directory / f"{settings.name}.json"
@@ -131,7 +132,7 @@ class Run:
             fused=True,
         )
         parts = {"model": self.model, "optimizer": self.optimizer, "feedback": self.feedback}
-        self.checkpoint = runs.Checkpoint(directory / f"{settings.name}.pt", **parts)
+        self.checkpoint = runs.Checkpoint(directory / f"{settings.name}.pt", save_seconds, **parts)
 
     def finished(self) -> dict[str, Any] | None:
         """Return the result if the run was finished before; refuse one of other settings or text."""
@@ -165,7 +166,7 @@ class Run:
                 bar.set_description(
                     f"{label:<4} seed {self.settings.seed} epoch {epoch} loss {record['losses'][-1]:.3f}"
                 )
-            if self.checkpoint.due(SAVE_SECONDS):
+            if self.checkpoint.due():
                 self.checkpoint.save(record)
         return self.finish(record)
 

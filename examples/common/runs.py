@@ -86,20 +86,23 @@ class Checkpoint:
     ----------
     path
         The file. It need not exist.
+    every
+        Seconds between two saves that are due.
     **parts
         What is saved and restored besides the states of all random number generators.
 
     Examples
     --------
-    >>> checkpoint = Checkpoint(path, model=model, optimizer=optimizer)
+    >>> checkpoint = Checkpoint(path, 20.0, model=model, optimizer=optimizer)
     >>> record = checkpoint.load() or {"epoch": 0, "losses": []}
     >>> for epoch in range(record["epoch"], epochs):
     ...     record["losses"].append(train(model, optimizer))
     ...     checkpoint.save({**record, "epoch": epoch + 1})
     """
 
-    def __init__(self, path: str | os.PathLike[str], **parts: HasState):
+    def __init__(self, path: str | os.PathLike[str], every: float, **parts: HasState):
         self.path = Path(path)
+        self.every = every
         self.parts = parts
         self._saved_at = monotonic()
 
@@ -129,9 +132,9 @@ class Checkpoint:
         replace(self.path, lambda temporary: torch.save(saved, temporary))
         self._saved_at = monotonic()
 
-    def due(self, seconds: float) -> bool:
-        """Whether the last save is at least so many seconds ago."""
-        return monotonic() - self._saved_at >= seconds
+    def due(self) -> bool:
+        """Whether the last save is long enough ago."""
+        return monotonic() - self._saved_at >= self.every
 
     def remove(self) -> None:
         """Remove the file: the run is finished, and its results are written."""

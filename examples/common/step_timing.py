@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -23,6 +21,7 @@ from common import runs
 from common.gpt import GPT, Shape
 from common.gpt_training import Settings
 from common.gpt_training import attach as attach_to_gpt
+from common.memory import resident
 
 N_FEATURES = 1000
 N_CLASSES = 1000
@@ -190,27 +189,3 @@ def _peak_memory(size: Size, method: dfa.Method, threads: int | None) -> int | N
         trainee.step(method)
     peak = resident("VmHWM")
     return None if peak is None or before is None else max(0, peak - before)
-
-
-def resident(field: str) -> int | None:
-    """Return the memory of this process in bytes: "VmRSS" now, "VmHWM" at most so far."""
-    if sys.platform != "linux":
-        return None
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
-
-
-def available() -> int:
-    """Return the bytes of memory that this machine could still give."""
-    if sys.platform == "linux":
-        return 1024 * int(Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()[0])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def readable(n_bytes: float) -> str:
-    """Write a number of bytes as one reads it: 9 MB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n_bytes < 999.5:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} TB"

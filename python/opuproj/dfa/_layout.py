@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 Shape = Sequence[int]
 
@@ -26,9 +27,9 @@ class Layout:
     widths: tuple[int, ...]
 
     @property
-    def starts(self) -> tuple[int, ...]:
-        """The first row of T for each block."""
-        return tuple(sum(self.widths[:i]) for i in range(len(self.widths)))
+    def rows(self) -> list[range]:
+        """The rows of T that each block has."""
+        return [range(stop - width, stop) for stop, width in zip(accumulate(self.widths), self.widths, strict=True)]
 
     @property
     def n_rows(self) -> int:

@@ -12,15 +12,11 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.
 
 def activation(output: Any) -> torch.Tensor | None:
     """Return the first floating-point tensor of a tensor, tuple, list, dict or registered container of them."""
-    if isinstance(output, torch.Tensor):
-        return output if output.is_floating_point() else None
     return next((leaf for leaf in pytree.tree_leaves(output) if _floating(leaf)), None)
 
 
 def replaced(output: Any, tensor: torch.Tensor) -> Any:
     """Return a module's output with its activation replaced."""
-    if isinstance(output, torch.Tensor):
-        return tensor
     leaves, structure = pytree.tree_flatten(output)
     first = next(i for i, leaf in enumerate(leaves) if _floating(leaf))
     leaves[first] = tensor
@@ -32,8 +28,6 @@ def cut(output: Any, name: str) -> Any:
 
     Raises TypeError for an object that tensors may hide in.
     """
-    if isinstance(output, torch.Tensor):
-        return output.detach()
     leaves, structure = pytree.tree_flatten(output)
     for leaf in leaves:
         if not isinstance(leaf, (torch.Tensor, *_PLAIN)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,11 +95,10 @@ def check(feedback: Feedback, closure: Closure, method: Method) -> Check:
         loss, current = _run(feedback, closure, method)
         ends = current.ends
         _refuse_crossings(ends)
-        counts: dict[torch.Tensor, int] = {}
-        for leaf in _leaves(loss, stop=ends.values()) + [p for end in ends.values() for p in _leaves(end)]:
-            counts[leaf] = counts.get(leaf, 0) + 1
+        above = _leaves(loss, stop=ends.values())
+        counts = Counter([*above, *(p for end in ends.values() for p in _leaves(end))])
         names = {p: name for name, p in feedback.model.named_parameters()}
-        top = [p for p in _leaves(loss, stop=ends.values()) if counts[p] == 1 and p in names]
+        top = [p for p in above if counts[p] == 1 and p in names]
         given = _gradients(loss, [*ends.values(), *top])
         if current.error is None:
             raise RuntimeError("the loss does not depend on the output where the error is taken: no block is trained")
@@ -180,11 +180,8 @@ def _gradients(loss: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[Grad
 
 def _leaves(tensor: torch.Tensor, stop: Iterable[torch.Tensor] = ()) -> list[torch.Tensor]:
     """Return the leaves that a tensor's gradient reaches, but not through the tensors of `stop`."""
-    leaves = []
-    for node in _nodes(tensor, {end.grad_fn for end in stop}):
-        if hasattr(node, "variable"):
-            leaves.append(node.variable)
-    return leaves
+    nodes = _nodes(tensor, {end.grad_fn for end in stop})
+    return [node.variable for node in nodes if hasattr(node, "variable")]
 
 
 def _nodes(tensor: torch.Tensor, stop: set[Any]) -> list[Any]:

@@ -152,8 +152,7 @@ class Feedback:
         """The rows of T that each block has; empty before the first forward pass, which tells the blocks' widths."""
         if self._layout is None:
             return {}
-        pairs = zip(self._layout.starts, self._layout.widths, strict=True)
-        return {name: range(start, start + width) for name, (start, width) in zip(self.blocks, pairs, strict=True)}
+        return dict(zip(self.blocks, self._layout.rows, strict=True))
 
     def operator(self, n_inputs: int, dtype: Any = "float32") -> Projector:
         """Return the operator whose rows the blocks share, for errors of n_inputs elements a vector.
@@ -416,18 +415,19 @@ class Feedback:
         scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
         return (e if scale == 1.0 else e / scale), scale
 
-    def _before_step(self, parameters: set[int]) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a step that would change blocks which a forward pass was made for, but no backward pass reached."""
         if self._passes == 0:
             return
+        parameters = {id(p) for group in optimizer.param_groups for p in group["params"]}
         stepped = [
             name for name, block in self._modules.items() if any(id(p) in parameters for p in block.parameters())
         ]
         if not stepped:
             return
-        passes, deliveries = self._passes, self._deliveries
+        deliveries = self._deliveries
         self._passes = self._deliveries = 0
-        if passes and not deliveries and self.method in ("odfa", "dfa"):
+        if not deliveries and self.method in ("odfa", "dfa"):
             raise RuntimeError(
                 f"an optimizer is about to change blocks {', '.join(map(repr, stepped))}, but no error reached them: "
                 f"the loss does not depend on {self._where()}, or backward was not called"

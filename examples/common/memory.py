@@ -1,0 +1,43 @@
+"""Memory of this process and of the machine, and bytes as one reads them. Needs nothing but Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def peak_resident() -> int | None:
+    """Return the most memory this process has had, in bytes; None where the system does not tell."""
+    if sys.platform == "linux":
+        return resident("VmHWM")  # not ru_maxrss: it starts at what the parent process had
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def resident(field: str) -> int | None:
+    """Return the memory of this process in bytes, on Linux only: "VmRSS" now, "VmHWM" at most so far."""
+    if sys.platform != "linux":
+        return None
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
+
+
+def available() -> int:
+    """Return the bytes of memory that this machine could still give."""
+    if sys.platform == "linux":
+        return 1024 * int(Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()[0])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def readable(n_bytes: float) -> str:
+    """Write a number of bytes as one reads it: 9 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
