@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from opuproj import Camera  # noqa: E402
 from opuproj.torch import BatchMax, Dither, Fixed, Projection, RowMax, RowStd, Ternarize, TopK, _operator  # noqa: E402
 
+CAMERA = Camera(photons=50, read_noise=0.01)
 RULES = (Fixed(0.5), RowMax(0.25), RowStd(0.67), BatchMax(0.25), Dither(1.5), TopK(5))
 BY_VECTOR = Ternarize(RowMax(0.25), norm="row")
 SEEDS = (0, 1, 2**63 - 1, 2**63, 2**64 - 1)
@@ -475,13 +477,14 @@ def test_a_result_with_a_rule_is_detached_and_what_follows_trains(mode: Any) -> 
 @pytest.mark.parametrize(
     ("x", "arguments"),
     [
-        (vectors(4, 20), (6, -1, "linear", 0, 64, torch.float32, None)),
-        (vectors(2, 3, 20, dtype=torch.int8), (6, 5, "complex", 2, 7, torch.complex128, 2)),
-        (vectors(20, 4).T, (6, -(2**63), "intensity", 2**40, 7, torch.float64, 1)),
-        (vectors(20, dtype=torch.bfloat16), (0, 2**63 - 1, "complex", 3, 64, torch.complex64, None)),
-        (vectors(0, 20, dtype=torch.int64), (6, 0, "linear", 0, 1, torch.float64, None)),
+        (vectors(4, 20), (6, -1, "linear", 0, 64, "", None, torch.float32, None)),
+        (vectors(2, 3, 20, dtype=torch.int8), (6, 5, "complex", 2, 7, "", None, torch.complex128, 2)),
+        (vectors(20, 4).T, (6, -(2**63), "intensity", 2**40, 7, "", None, torch.float64, 1)),
+        (vectors(20, dtype=torch.bfloat16), (0, 2**63 - 1, "complex", 3, 64, "", None, torch.complex64, None)),
+        (vectors(4, 20), (6, 0, "linear", 0, 4, _operator.text_of(CAMERA), torch.tensor(7), torch.float32, None)),
+        (vectors(0, 20, dtype=torch.int64), (6, 0, "linear", 0, 1, "", None, torch.float64, None)),
     ],
-    ids=["4, 20", "2, 3, 20", "transposed", "1-D", "empty"],
+    ids=["4, 20", "2, 3, 20", "transposed", "1-D", "camera", "empty"],
 )
 def test_the_op_is_what_torch_asks_of_an_op(x: Any, arguments: tuple) -> None:
     found = torch.library.opcheck(_operator.project, (x, *arguments))
@@ -666,3 +669,34 @@ def test_a_gpu_gives_the_same_with_a_rule(mode: Any, rule: Any) -> None:
     y = layer(errors(4, 50).cuda())
     assert y.is_cuda
     assert torch.allclose(y.cpu(), layer(errors(4, 50)), rtol=1e-5)
+
+
+# In front of a camera
+
+
+def test_noise_comes_from_torchs_generator() -> None:
+    layer = Projection(100, 60, seed=3, camera=CAMERA)
+    x = torch.from_numpy(ternary(4, 100)).float()
+    torch.manual_seed(0)
+    first, second = layer(x), layer(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), first)
+    exact = Projection(100, 60, seed=3)(x)
+    assert 0.5 < torch.corrcoef(torch.stack([first.flatten(), exact.flatten()]))[0, 1] < 0.999
+    assert torch.equal(Projection(100, 60, seed=3, camera=Camera.ideal())(x), exact)
+
+
+def test_a_camera_is_traced_copied_and_shown() -> None:
+    layer = Projection(100, 60, camera=CAMERA)
+    x = torch.from_numpy(ternary(4, 100)).float()
+    assert copy.deepcopy(layer).camera == pickle.loads(pickle.dumps(layer)).camera == CAMERA
+    assert "photons=50" in repr(layer)
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.manual_seed(1)
+    expected = layer(x)
+    torch.manual_seed(1)
+    assert torch.equal(compiled(x), expected)
+    assert not torch.equal(compiled(x), expected)
+    with pytest.raises(TypeError, match=r"camera is 8, but must be an opuproj\.Camera"):
+        Projection(10, 5, camera=8)

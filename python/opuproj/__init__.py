@@ -10,8 +10,9 @@ Arrays are of shape (..., n), vectors along the last axis: NumPy, torch and scip
 
 from ._config import show_config
 from ._core import __version__
+from .camera import Camera
 from .packing import pack, ternarize
 from .projector import Projector, project
 from .ternary import TernaryBatch
 
-__all__ = ["Projector", "TernaryBatch", "__version__", "pack", "project", "show_config", "ternarize"]
+__all__ = ["Camera", "Projector", "TernaryBatch", "__version__", "pack", "project", "show_config", "ternarize"]

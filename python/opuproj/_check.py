@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import secrets
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -18,6 +20,7 @@ MAX_SIZE = 2**63 - 1
 MAX_SEED = 2**64 - 1
 MAX_THREADS = 4096
 
+_LEVELS = {"uint8": 8, "uint16": 16}
 _COMPLEX_OF = {"float32": "complex64", "float64": "complex128", "complex64": "complex64", "complex128": "complex128"}
 
 
@@ -35,6 +38,18 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     return number
 
 
+def real(name: str, value: object, *, above: float | None = None, infinite: bool = False) -> float:
+    """Return `value` as a float of at least 0, or above a bound, and finite unless infinity is allowed."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}, but must be a number")
+    number = float(value)
+    fits = number > above if above is not None else number >= 0  # False for nan
+    if not fits or (math.isinf(number) and not infinite):
+        bound = f"above {above:g}" if above is not None else "at least 0"
+        raise ValueError(f"{name} is {number}, but must be {bound}{'' if infinite else ' and finite'}")
+    return number
+
+
 def size(name: str, value: object) -> int:
     return integer(name, value, 1, MAX_SIZE)
 
@@ -47,6 +62,11 @@ def n_anchor(value: object) -> int:
     return integer("n_anchor", value, 1, _core.MAX_ANCHOR)
 
 
+def noise_seed(value: object) -> int:
+    """Return the seed of a call's noise: one that no other call has, unless it is given."""
+    return secrets.randbits(64) if value is None else integer("noise_seed", value, 0, MAX_SEED)
+
+
 def threads(value: object) -> int | None:
     return None if value is None else integer("threads", value, 1, MAX_THREADS)
 
@@ -57,9 +77,11 @@ def mode(value: object) -> Mode:
     return value
 
 
-def dtype(value: Any, mode: Mode) -> np.dtype[Any]:
+def dtype(value: Any, mode: Mode, camera: Any = None) -> np.dtype[Any]:
     """Return the dtype of the results: of NumPy, from anything that NumPy or torch takes for one."""
     name = _dtype_name(value)
+    if name in _LEVELS and mode == "intensity":
+        return _levels(name, camera)
     if mode == "complex":
         if name in _COMPLEX_OF:
             return np.dtype(_COMPLEX_OF[name])
@@ -70,6 +92,17 @@ def dtype(value: Any, mode: Mode) -> np.dtype[Any]:
         return np.dtype(name)
     hint = "; only mode 'complex' gives complex numbers" if name in _COMPLEX_OF else ""
     raise ValueError(f"dtype is {name}, but mode {mode!r} gives float32 or float64{hint}")
+
+
+def _levels(name: str, camera: Any) -> np.dtype[Any]:
+    """Return the dtype of a camera's own integers, or raise if it does not give such."""
+    if camera is None or camera.bits is None:
+        raise ValueError(f"dtype is {name}, but only a camera of some bits gives integers: pass camera=")
+    if camera.frames > 1:
+        raise ValueError(f"dtype is {name}, but the mean of {camera.frames} frames is no integer: pass float32")
+    if camera.bits > _LEVELS[name]:
+        raise ValueError(f"dtype is {name}, but a camera of {camera.bits} bits needs uint16")
+    return np.dtype(name)
 
 
 def _dtype_name(value: Any) -> str:

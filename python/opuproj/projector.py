@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import _check, _config, _core, _inputs, _memory, _outputs, _progress
 from ._check import Mode
+from .camera import Camera
 from .ternary import TernaryBatch
 
 _WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
@@ -26,6 +27,8 @@ def project(
     mode: Mode = "intensity",
     rows: tuple[int, int] | slice | range | None = None,
     n_anchor: int = 64,
+    camera: Camera | None = None,
+    noise_seed: int | None = None,
     out: Any = None,
     dtype: Any = np.float32,
     threads: int | None = None,
@@ -55,12 +58,19 @@ def project(
     rows : (start, stop), slice or range, optional
         Compute these outputs only, exactly as they are among all of them: for shards and slices. All by default.
     n_anchor : int, default 64
-        How many pixels the anchor lights, from 1 to 4096; they are apart from those of `x`. Used by ``"linear"`` only.
+        How many pixels the anchor lights, from 1 to 4096; they are apart from those of `x`. Used by ``"linear"``, and
+        by ``"complex"`` in front of a camera.
+    camera : Camera, optional
+        Read the intensities through this camera, with its noise and quantization, and recover ``"linear"`` and
+        ``"complex"`` from its frames. Without one, and with ``Camera.ideal()``, results are exact.
+    noise_seed : int, optional
+        Which noise the camera makes, from 0 to 2**64 - 1; by default, noise that no other call has.
     out : ndarray or CPU tensor of shape (..., n_outputs), optional
         Filled with the result and returned. It needs the result's dtype, and its last axis contiguous: a slice of
         columns of a larger array will do, and so will a :class:`numpy.memmap` for results larger than memory.
     dtype : dtype, default float32
-        float32 or float64; mode ``"complex"`` gives complex64 or complex128, by either name.
+        float32 or float64; mode ``"complex"`` gives complex64 or complex128, by either name. In front of a camera, mode
+        ``"intensity"`` can give its own integers: uint8 or uint16.
     threads : int, optional
         By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use. The result does
         not depend on it, not in a single bit.
@@ -115,11 +125,18 @@ def project(
     """
     source = _source(x)
     operator = Projector(
-        source.n_inputs, n_outputs, seed=seed, mode=mode, n_anchor=n_anchor, dtype=dtype, threads=threads
+        source.n_inputs,
+        n_outputs,
+        seed=seed,
+        mode=mode,
+        n_anchor=n_anchor,
+        camera=camera,
+        dtype=dtype,
+        threads=threads,
     )
     if rows is not None:
         operator = operator._window(*_check.row_range(rows, operator.n_outputs))
-    return operator._apply(source, out, progress)
+    return operator._apply(source, noise_seed, out, progress)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -139,16 +156,19 @@ class Projector:
     mode : {"intensity", "linear", "complex"}, default "linear"
         What is measured, as in :func:`project`.
     n_anchor : int, default 64
-        How many pixels the anchor lights, from 1 to 4096. Used by ``"linear"`` only.
+        How many pixels the anchor lights, from 1 to 4096. Used by ``"linear"``, and by ``"complex"`` in front of a
+        camera.
+    camera : Camera, optional
+        Read the intensities through this camera, as in :func:`project`.
     dtype : dtype, default float32
-        float32 or float64; mode ``"complex"`` gives complex64 or complex128, by either name.
+        As in :func:`project`.
     threads : int, optional
         By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use; looked up at each
         call. It changes no result, and takes no part in equality.
 
     Attributes
     ----------
-    n_inputs, n_outputs, seed, mode, n_anchor, dtype, threads
+    n_inputs, n_outputs, seed, mode, n_anchor, camera, dtype, threads
         As given; `dtype` is that of the results.
     row_start : int
         The row of T that gives output 0: not 0 for an operator made by :meth:`rows`.
@@ -191,6 +211,7 @@ class Projector:
     seed: int
     mode: Mode
     n_anchor: int
+    camera: Camera | None
     dtype: np.dtype[Any]
     threads: int | None = field(compare=False)
     row_start: int
@@ -206,6 +227,7 @@ class Projector:
         seed: int = 0,
         mode: Mode = "linear",
         n_anchor: int = 64,
+        camera: Camera | None = None,
         dtype: Any = np.float32,
         threads: int | None = None,
     ) -> None:
@@ -216,7 +238,8 @@ class Projector:
             seed=_check.seed(seed),
             mode=mode,
             n_anchor=_check.n_anchor(n_anchor),
-            dtype=_check.dtype(dtype, mode),
+            camera=_checked(camera),
+            dtype=_check.dtype(dtype, mode, camera),
             threads=_check.threads(threads),
             row_start=0,
         )
@@ -238,6 +261,7 @@ class Projector:
         text = (
             f"Projector({self.n_inputs}, {max(1, stop)}, seed={self.seed}, mode={self.mode!r}, "
             f"n_anchor={self.n_anchor}, dtype={self.dtype.name!r}"
+            f"{'' if self.camera is None else f', camera={self.camera}'}"
             f"{'' if self.threads is None else f', threads={self.threads}'})"
         )
         return text if whole else f"{text}.rows({self.row_start}, {stop})"
@@ -255,13 +279,15 @@ class Projector:
 
     # What it does
 
-    def __call__(self, x: Any, *, out: Any = None, progress: bool = False) -> Any:
+    def __call__(self, x: Any, *, noise_seed: int | None = None, out: Any = None, progress: bool = False) -> Any:
         """Project vectors.
 
         Parameters
         ----------
         x : array_like of shape (..., n_inputs)
             Vectors of -1, 0 and 1, from any library that :func:`project` takes.
+        noise_seed : int, optional
+            Which noise the operator's camera makes; by default, noise that no other call has.
         out : ndarray or CPU tensor of shape (..., n_outputs), optional
             Filled with the result and returned, as in :func:`project`.
         progress : bool, default False
@@ -276,15 +302,18 @@ class Projector:
         ValueError, TypeError, MemoryError
             As :func:`project`.
         """
-        return self._apply(_source(x), out, progress)
+        return self._apply(_source(x), noise_seed, out, progress)
 
     def __matmul__(self, x: Any) -> Any:
         """Project vectors: ``op @ x`` is ``op(x)``, so x has shape (..., n_inputs)."""
-        return self._apply(_source(x), None, False)
+        return self._apply(_source(x), None, None, False)
 
-    def _apply(self, source: _inputs.Source, out: Any, progress: bool) -> Any:
+    def _apply(self, source: _inputs.Source, noise_seed: int | None, out: Any, progress: bool) -> Any:
         if source.n_inputs != self.n_inputs:
             raise ValueError(self._wrong_length(source.shape))
+        if noise_seed is not None and self.camera is None:
+            raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
+        noise = _check.noise_seed(noise_seed)
         shape = (*source.shape[:-1], self.n_outputs)
         result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype)
         rows = _outputs.rows_of(result)
@@ -301,14 +330,15 @@ class Projector:
             pass
         elif progress:
             with _progress.bar(rows.size) as advance:
-                self._run(blocks, rows, isa, threads, advance)
+                self._run(blocks, noise, rows, isa, threads, advance)
         else:
-            self._run(blocks, rows, isa, threads, None)
+            self._run(blocks, noise, rows, isa, threads, None)
         return source.wrap(result) if out is None else out
 
     def _run(
         self,
         blocks: Iterable[_core.Packed],
+        noise_seed: int,
         rows: NDArray[Any],
         isa: str | None,
         threads: int,
@@ -324,6 +354,9 @@ class Projector:
                 mode=self.mode,
                 row_start=self.row_start,
                 n_anchor=self.n_anchor,
+                camera=self.camera,
+                noise_seed=noise_seed,
+                first_vector=done,
                 threads=threads,
                 isa=isa,
                 on_progress=advance and _part_of(advance, done / len(rows), len(part) / len(rows)),
@@ -380,6 +413,16 @@ class Projector:
         """
         return self._window(*_check.row_range((start, stop), self.n_outputs))
 
+    def seen_by(self, camera: Camera | None) -> Projector:
+        """Return the same operator in front of a camera, or of none.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `camera` is no camera, or the operator's dtype is one that only its own camera gives.
+        """
+        return self._changed(camera=_checked(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
+
     def __getitem__(self, index: slice) -> Projector:
         """Return the operator of a slice of outputs, cut off at the ends as Python does."""
         if not isinstance(index, slice):
@@ -393,9 +436,12 @@ class Projector:
         return self._window(start, max(start, stop))
 
     def _window(self, start: int, stop: int) -> Projector:
-        window = object.__new__(type(self))
-        window._set(**{**self.__dict__, "n_outputs": stop - start, "row_start": self.row_start + start})
-        return window
+        return self._changed(n_outputs=stop - start, row_start=self.row_start + start)
+
+    def _changed(self, **values: Any) -> Projector:
+        changed = object.__new__(type(self))
+        changed._set(**{**self.__dict__, **values})
+        return changed
 
     def matrix(
         self,
@@ -452,6 +498,12 @@ class Projector:
         return out
 
 
+def _checked(camera: Any) -> Camera | None:
+    if camera is not None and not isinstance(camera, Camera):
+        raise TypeError(f"camera is {camera!r}, but must be an opuproj.Camera, or None")
+    return camera
+
+
 def _source(x: Any) -> _inputs.Source:
     if isinstance(x, TernaryBatch):
         return _inputs.PackedSource("x", x._packed, x.shape)
@@ -486,5 +538,5 @@ def _picked(name: str, index: Any, n: int) -> range | NDArray[np.int64]:
 
 def _restore(state: dict[str, Any]) -> Projector:
     operator = object.__new__(Projector)
-    operator._set(**{**state, "dtype": np.dtype(state["dtype"])})
+    operator._set(**{"camera": None, **state, "dtype": np.dtype(state["dtype"])})
     return operator

@@ -9,17 +9,20 @@ import numpy as np
 import torch
 
 from .. import _core
+from ..camera import Camera
 from ..projector import Projector
 from ..ternary import TernaryBatch
 from ..torch import Ternarize
-from ..torch._operator import packed
+from ..torch._operator import noise_for, packed, seed_of
 
 _TILE_BYTES = 32 << 20
 _KEPT_BYTES = 64 << 20
 _COLUMNS = 1024
 
 
-def ternary(e: torch.Tensor, operator: Projector, rule: Ternarize) -> tuple[torch.Tensor, torch.Tensor, int]:
+def ternary(
+    e: torch.Tensor, operator: Projector, rule: Ternarize, camera: Camera | None
+) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Return R t for e ≈ a t, of shape (n, n_rows), with a, of shape (n, 1), and the number of nonzeros of t."""
     if e.device.type == "cpu":
         bits, a = rule.pack(e)
@@ -27,7 +30,8 @@ def ternary(e: torch.Tensor, operator: Projector, rule: Ternarize) -> tuple[torc
     else:
         t, a = rule(e)
         batch = packed(t)
-    return torch.from_numpy(operator(batch)).to(e.device), a, batch.nnz
+    seed = seed_of(noise_for(camera))
+    return torch.from_numpy(operator.seen_by(camera)(batch, noise_seed=seed)).to(e.device), a, batch.nnz
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from .. import _check
+from ..camera import Camera
 from ..torch import Ternarize
 from .feedback import Feedback, Method
 
@@ -27,6 +28,7 @@ def attach(
     gain: float | Mapping[str, float] = 1.0,
     batch_axes: int | None = None,
     n_anchor: int = 64,
+    camera: Camera | None = None,
     threads: int | None = None,
     scaler: Any = None,
 ) -> Feedback:
@@ -64,6 +66,9 @@ def attach(
         channels, pixels or positions of it, is one vector, and so is the error.
     n_anchor : int, default 64
         How many pixels the anchor lights, as in :func:`opuproj.project`.
+    camera : Camera, optional
+        Recover the projection of the ternary error from the frames of this camera, as the hardware does, for
+        ``"odfa"``. Its noise is fresh at each pass, from a seed of torch's generator.
     threads : int, optional
         Threads of the projection, as in :func:`opuproj.project`.
     scaler : torch.amp.GradScaler, optional
@@ -125,6 +130,7 @@ def attach(
         gains=_gains(gain, tuple(found)),
         batch_axes=None if batch_axes is None else _check.integer("batch_axes", batch_axes, 1, 64),
         n_anchor=_check.n_anchor(n_anchor),
+        camera=camera,
         threads=_check.threads(threads),
         scaler=_scaler(scaler),
     )

@@ -92,6 +92,7 @@ def alignment(
 def check(feedback: Feedback, closure: Closure, method: Method) -> Check:
     """Return what :meth:`Feedback.check` does."""
     with _undone(feedback):
+        feedback.camera = None
         loss, current = _run(feedback, closure, method)
         ends = current.ends
         _refuse_crossings(ends)
@@ -156,7 +157,7 @@ def _run(feedback: Feedback, closure: Closure, method: Method) -> tuple[torch.Te
 @contextmanager
 def _undone(feedback: Feedback) -> Iterator[None]:
     """Leave the feedback and the model's buffers as they were."""
-    names = ("method", "_passes", "_deliveries", "statistics", "_recording")
+    names = ("method", "camera", "_passes", "_deliveries", "statistics", "_recording")
     before = {name: getattr(feedback, name) for name in names}
     feedback.statistics = type(feedback.statistics)()
     buffers = [(buffer, buffer.clone()) for buffer in feedback.model.buffers()]

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from ..camera import Camera
 from ..projector import Projector
 from ..torch import Ternarize
 from . import _optimizers, _projection, _tensors
@@ -67,6 +68,8 @@ class Feedback:
         last block, and ``"bp"`` all, as if nothing were attached.
     ternarize : Ternarize
         Can be set at any time.
+    camera : Camera or None
+        What the projection of the ternary error is recovered through. Can be set at any time.
     seed : int
         Which random matrix.
     blocks : tuple of str
@@ -91,6 +94,7 @@ class Feedback:
         gains: dict[str, float],
         batch_axes: int | None,
         n_anchor: int,
+        camera: Camera | None,
         threads: int | None,
         scaler: Any,
     ) -> None:
@@ -99,6 +103,7 @@ class Feedback:
         self.output = output[0]
         self.method = method
         self.ternarize = ternarize
+        self.camera = camera
         self.seed = seed
         self.gains = gains
         self.statistics = Statistics()
@@ -143,6 +148,17 @@ class Feedback:
         self._ternarize = value
 
     @property
+    def camera(self) -> Camera | None:
+        """What the projection of the ternary error is recovered through."""
+        return self._camera
+
+    @camera.setter
+    def camera(self, value: Camera | None) -> None:
+        if value is not None and not isinstance(value, Camera):
+            raise TypeError(f"camera is {value!r}, but must be an opuproj.Camera, or None")
+        self._camera = value
+
+    @property
     def blocks(self) -> tuple[str, ...]:
         """The blocks' names."""
         return tuple(self._modules)
@@ -156,6 +172,8 @@ class Feedback:
 
     def operator(self, n_inputs: int, dtype: Any = "float32") -> Projector:
         """Return the operator whose rows the blocks share, for errors of n_inputs elements a vector.
+
+        It is exact: :attr:`camera` only comes between when feedback is given.
 
         Raises
         ------
@@ -231,7 +249,7 @@ class Feedback:
 
         That is: every block receives its projection of the error, as an independent calculation with the entries of the
         matrix gives it, and not the gradient that backpropagation would bring; no block's gradient comes through
-        another; and what lies above the last block has its true gradient, bit for bit.
+        another; and what lies above the last block has its true gradient, bit for bit. A camera is taken off meanwhile.
 
         Parameters
         ----------
@@ -392,7 +410,7 @@ class Feedback:
         operator = self.operator(e.shape[1], "float64" if e.dtype == torch.float64 else "float32")
         a: torch.Tensor | float = 1.0
         if current.method == "odfa":
-            projected, a, nonzeros = _projection.ternary(e, operator, self.ternarize)
+            projected, a, nonzeros = _projection.ternary(e, operator, self.ternarize, self.camera)
             self.statistics.nonzeros += nonzeros
         else:
             projected = self._dense(e, operator)

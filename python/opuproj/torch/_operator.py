@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import cast
 
 import torch
 
 from .. import _core, _inputs
 from .._check import Mode
+from ..camera import Camera
 from ..projector import Projector
 from ..ternary import TernaryBatch
 
@@ -24,8 +27,29 @@ def signed(seed: int) -> int:
 
 # Spelled out, as versions of torch before 2.6 cannot read it from annotations that are strings.
 _SCHEMA = """
-    (Tensor x, int n_outputs, int seed, str mode, int row_start, int n_anchor, ScalarType dtype, int? threads) -> Tensor
+    (Tensor x, int n_outputs, int seed, str mode, int row_start, int n_anchor, str camera, Tensor? noise,
+    ScalarType dtype, int? threads) -> Tensor
 """.strip()
+
+
+def text_of(camera: Camera | None) -> str:
+    """Return a camera as text, which an operator of torch can take; without one, no text."""
+    return "" if camera is None else json.dumps(asdict(camera))
+
+
+def camera_of(text: str) -> Camera | None:
+    """Return the camera that a text stands for."""
+    return Camera(**json.loads(text)) if text else None
+
+
+def noise_for(camera: Camera | None) -> torch.Tensor | None:
+    """Draw a seed for a camera's noise from torch's generator, as dropout does: it can be set, saved and resumed."""
+    return None if camera is None else torch.randint(2**63 - 1, (), dtype=torch.int64)
+
+
+def seed_of(noise: torch.Tensor | None) -> int | None:
+    """Return a drawn seed as a number."""
+    return None if noise is None else int(noise)
 
 
 @torch.library.custom_op("opuproj::project", mutates_args=(), schema=_SCHEMA)
@@ -36,6 +60,8 @@ def project(
     mode: str,
     row_start: int,
     n_anchor: int,
+    camera: str,
+    noise: torch.Tensor | None,
     dtype: torch.dtype,
     threads: int | None,
 ) -> torch.Tensor:
@@ -46,14 +72,15 @@ def project(
         seed=seed % _WRAP,
         mode=cast(Mode, mode),
         n_anchor=n_anchor,
+        camera=camera_of(camera),
         dtype=_DTYPES[dtype],
         threads=threads,
     ).rows(row_start, row_start + n_outputs)
     if x.device.type == "cpu":
         source = _inputs.source("x", x)
         source.advice = _ADVICE
-        return cast(torch.Tensor, operator._apply(source, None, False))
-    return torch.from_numpy(operator(packed(x))).to(x.device)
+        return cast(torch.Tensor, operator._apply(source, seed_of(noise), None, False))
+    return torch.from_numpy(operator(packed(x), noise_seed=seed_of(noise))).to(x.device)
 
 
 @project.register_fake
@@ -64,6 +91,8 @@ def _(
     mode: str,
     row_start: int,
     n_anchor: int,
+    camera: str,
+    noise: torch.Tensor | None,
     dtype: torch.dtype,
     threads: int | None,
 ) -> torch.Tensor:

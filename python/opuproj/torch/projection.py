@@ -8,6 +8,7 @@ import torch
 
 from .. import _check
 from .._check import Mode
+from ..camera import Camera
 from ..projector import Projector
 from . import _operator
 from .ternarize import Ternarize
@@ -38,6 +39,9 @@ class Projection(torch.nn.Module):
         others.) The result is then a R t, a T t or a²\|T t\|². Without it, input of any dtype must be of -1, 0 and 1.
     n_anchor : int, default 64
         How many pixels the anchor of ``"linear"`` lights.
+    camera : Camera, optional
+        Read the intensities through this camera, as in :func:`opuproj.project`. Its noise is fresh at each call, from a
+        seed of torch's generator: ``torch.manual_seed`` makes it repeatable.
     dtype : dtype, default float32
         float32 or float64; mode ``"complex"`` gives complex64 or complex128.
     threads : int, optional
@@ -78,13 +82,23 @@ class Projection(torch.nn.Module):
         rows: tuple[int, int] | slice | range | None = None,
         ternarize: Ternarize | None = None,
         n_anchor: int = 64,
+        camera: Camera | None = None,
         dtype: Any = torch.float32,
         threads: int | None = None,
     ) -> None:
         super().__init__()
         if ternarize is not None and not isinstance(ternarize, Ternarize):
             raise TypeError(f"ternarize is {ternarize!r}, but must be an opuproj.torch.Ternarize, or None")
-        operator = Projector(n_inputs, n_outputs, seed=seed, mode=mode, n_anchor=n_anchor, dtype=dtype, threads=threads)
+        operator = Projector(
+            n_inputs,
+            n_outputs,
+            seed=seed,
+            mode=mode,
+            n_anchor=n_anchor,
+            camera=camera,
+            dtype=dtype,
+            threads=threads,
+        )
         start, stop = (0, operator.n_outputs) if rows is None else _check.row_range(rows, operator.n_outputs)
         self.n_inputs, self.n_outputs = operator.n_inputs, operator.n_outputs
         self.rows = (start, stop)
@@ -94,7 +108,8 @@ class Projection(torch.nn.Module):
     def _set(self, operator: Projector) -> None:
         # Plain numbers, which torch.compile and torch.export take as constants.
         self.seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
-        self.threads = operator.threads
+        self.threads, self.camera = operator.threads, operator.camera
+        self._camera_text = _operator.text_of(operator.camera)
         self.dtype = _RESULT[operator.dtype.name]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -131,7 +146,16 @@ class Projection(torch.nn.Module):
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         start, stop = self.rows
         y = _operator.project(
-            x, stop - start, _operator.signed(self.seed), self.mode, start, self.n_anchor, self.dtype, self.threads
+            x,
+            stop - start,
+            _operator.signed(self.seed),
+            self.mode,
+            start,
+            self.n_anchor,
+            self._camera_text,
+            _operator.noise_for(self.camera),
+            self.dtype,
+            self.threads,
         )
         return cast(torch.Tensor, y)
 
@@ -163,6 +187,7 @@ class Projection(torch.nn.Module):
                 seed=state["seed"],
                 mode=state["mode"],
                 n_anchor=state["n_anchor"],
+                camera=self.camera,
                 dtype=torch.float64 if self._double() else torch.float32,
                 threads=self.threads,
             )
@@ -173,4 +198,6 @@ class Projection(torch.nn.Module):
         text = f"{self.n_inputs}, {self.n_outputs}, seed={self.seed}, mode={self.mode!r}"
         if self.rows != (0, self.n_outputs):
             text += f", rows={self.rows}"
+        if self.camera is not None:
+            text += f", camera={self.camera}"
         return text if self.ternarize is None else f"{text}, ternarize={self.ternarize}"

@@ -9,6 +9,7 @@
 //! * [`kernel`] has the inner loops, one file an instruction set, chosen when the program runs.
 //! * [`projection`] takes a batch through T: which form its inputs take, tiles of rows, threads, cancellation.
 //! * [`readout`] makes results of exact integer fields.
+//! * [`camera`] is what a real detector makes of an intensity, and [`recovery`] what can be had back from its frames.
 //! * [`limits`] measures what bounds all that from above.
 //!
 //! ```
@@ -25,6 +26,7 @@
 //! let projection = Projection {
 //!     transmission: Transmission::new(42),
 //!     mode: Mode::Intensity,
+//!     sight: None,
 //!     rows: 0..3,
 //!     kernel: Kernel::best(),
 //!     threads: 2,
@@ -41,12 +43,15 @@
 //! assert_eq!(intensities, [field(0), field(1), field(2)]);
 //! ```
 
+pub mod camera;
 pub mod kernel;
 pub mod limits;
 pub mod projection;
 pub mod readout;
+pub mod recovery;
 pub mod ternary;
 pub mod transmission;
 
+mod noise;
 mod operand;
 mod pool;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::kernel::{Kernel, SignedColumns};
-use crate::ternary::{TernaryBatch, WORD};
+use crate::ternary::{TernaryBatch, WORD, expand_word};
 
 /// Nonzeros in a chunk of lists: 9 bytes each.
 pub(crate) const LIST_CAPACITY: usize = 1 << 20;
@@ -16,6 +16,54 @@ pub(crate) const ROWS_CAPACITY: usize = 16 << 20;
 
 /// Words that a chunk may span: their union is kept meanwhile.
 const SPAN: usize = 1 << 20;
+
+/// The vectors that are multiplied: those of a batch, or each as the two binary ones p and q that it is the difference of,
+/// the even ones all p.
+#[derive(Debug)]
+pub(crate) struct Vectors<'a> {
+    batch: &'a TernaryBatch,
+    /// A plane without any bit, which p and q have for their −1.
+    dark: Option<Vec<u64>>,
+}
+
+impl<'a> Vectors<'a> {
+    pub(crate) fn of(batch: &'a TernaryBatch, split: bool) -> Self {
+        Self { batch, dark: split.then(|| vec![0; batch.row_words()]) }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.batch.n_rows() * self.an_output()
+    }
+
+    /// How many make one output.
+    pub(crate) fn an_output(&self) -> usize {
+        if self.dark.is_some() { 2 } else { 1 }
+    }
+
+    /// Words of a vector in one plane.
+    pub(crate) fn row_words(&self) -> usize {
+        self.batch.row_words()
+    }
+
+    /// A vector's plane of the +1 and that of the −1.
+    fn row(&self, vector: usize) -> (&[u64], &[u64]) {
+        match &self.dark {
+            None => self.batch.row(vector),
+            Some(dark) => {
+                let (p, q) = self.batch.row(vector / 2);
+                (if vector.is_multiple_of(2) { p } else { q }, dark)
+            }
+        }
+    }
+
+    /// The +1 and the −1 of a vector.
+    pub(crate) fn counts(&self, vector: usize) -> (u64, u64) {
+        let ones = |plane: &[u64]| plane.iter().map(|word| u64::from(word.count_ones())).sum();
+        let (positive, negative) = self.row(vector);
+        (ones(positive), ones(negative))
+    }
+}
 
 /// How the inputs of a group are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +81,13 @@ pub(crate) struct Group {
     pub(crate) form: Form,
     /// Columns that are generated for each row: of all lists, or of the union.
     pub(crate) columns: u64,
+}
+
+impl Group {
+    /// The outputs that its vectors make.
+    pub(crate) fn outputs(&self, batch: &Vectors<'_>) -> Range<usize> {
+        self.vectors.start / batch.an_output()..self.vectors.end / batch.an_output()
+    }
 }
 
 /// The inputs of a group over part of the columns.
@@ -59,10 +114,12 @@ impl Chunk {
 }
 
 /// Splits a batch into groups of at most `most` vectors and chooses the cheaper form for each.
-pub(crate) fn groups(batch: &TernaryBatch, kernel: Kernel, most: usize) -> Vec<Group> {
+pub(crate) fn groups(batch: &Vectors<'_>, kernel: Kernel, most: usize) -> Vec<Group> {
     let mut groups = Vec::new();
-    for start in (0..batch.n_rows()).step_by(most) {
-        let vectors = start..batch.n_rows().min(start + most);
+    // The vectors of one output stay together.
+    let most = most.next_multiple_of(batch.an_output());
+    for start in (0..batch.len()).step_by(most) {
+        let vectors = start..batch.len().min(start + most);
         let nonzeros: Vec<u64> = vectors
             .clone()
             .map(|row| {
@@ -86,7 +143,7 @@ pub(crate) fn groups(batch: &TernaryBatch, kernel: Kernel, most: usize) -> Vec<G
         let mut first = start;
         let mut columns = 0;
         for (row, &count) in vectors.clone().zip(&nonzeros) {
-            if row > first && columns + count > LIST_CAPACITY as u64 {
+            if row > first && row.is_multiple_of(batch.an_output()) && columns + count > LIST_CAPACITY as u64 {
                 groups.push(Group { vectors: first..row, form: Form::Lists, columns });
                 (first, columns) = (row, 0);
             }
@@ -98,7 +155,7 @@ pub(crate) fn groups(batch: &TernaryBatch, kernel: Kernel, most: usize) -> Vec<G
 }
 
 /// The range of words after `start` whose columns fit one chunk.
-pub(crate) fn span(batch: &TernaryBatch, group: &Group, start: usize) -> Range<usize> {
+pub(crate) fn span(batch: &Vectors<'_>, group: &Group, start: usize) -> Range<usize> {
     let capacity = match group.form {
         Form::Lists => LIST_CAPACITY,
         Form::Rows => ROWS_CAPACITY / group.vectors.len(),
@@ -119,7 +176,7 @@ pub(crate) fn span(batch: &TernaryBatch, group: &Group, start: usize) -> Range<u
 }
 
 /// The lists of a group over a span of words.
-pub(crate) fn lists(batch: &TernaryBatch, group: &Group, words: Range<usize>) -> Chunk {
+pub(crate) fn lists(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> Chunk {
     let (mut index, mut sign, mut ends) = (Vec::new(), Vec::new(), Vec::with_capacity(group.vectors.len()));
     if words.len() == batch.row_words() {
         index.reserve_exact(group.columns as usize);
@@ -142,7 +199,7 @@ pub(crate) fn lists(batch: &TernaryBatch, group: &Group, words: Range<usize>) ->
 }
 
 /// The columns that a group uses in a span of words, and the words that hold them.
-pub(crate) fn union(batch: &TernaryBatch, group: &Group, words: Range<usize>) -> (Vec<u64>, Vec<u64>) {
+pub(crate) fn union(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> (Vec<u64>, Vec<u64>) {
     let union: Vec<u64> = words.clone().map(|word| union_of(batch, &group.vectors, word)).collect();
     let mut columns = Vec::with_capacity(union.iter().map(|word| word.count_ones() as usize).sum());
     for (word, &used) in words.zip(&union) {
@@ -168,12 +225,12 @@ pub(crate) fn parts(inputs: &mut [i8], n_vectors: usize, panel_columns: usize) -
 }
 
 /// One vector's inputs over the columns of `union`, as int8; what is left of `out` stays as it is.
-pub(crate) fn gather(batch: &TernaryBatch, row: usize, words: Range<usize>, union: &[u64], out: &mut [i8]) {
+pub(crate) fn gather(batch: &Vectors<'_>, row: usize, words: Range<usize>, union: &[u64], out: &mut [i8]) {
     let (positive, negative) = batch.row(row);
     let mut at = 0;
     for (word, &used) in words.zip(union) {
         if used == u64::MAX {
-            batch.expand(row, word..word + 1, &mut out[at..at + WORD]);
+            expand_word(positive[word], negative[word], out[at..].first_chunk_mut().expect("64 elements a word"));
             at += WORD;
         } else {
             let mut left = used;
@@ -187,11 +244,11 @@ pub(crate) fn gather(batch: &TernaryBatch, row: usize, words: Range<usize>, unio
     }
 }
 
-fn used(batch: &TernaryBatch, row: usize, word: usize) -> u64 {
+fn used(batch: &Vectors<'_>, row: usize, word: usize) -> u64 {
     let (positive, negative) = batch.row(row);
     positive[word] | negative[word]
 }
 
-fn union_of(batch: &TernaryBatch, vectors: &Range<usize>, word: usize) -> u64 {
+fn union_of(batch: &Vectors<'_>, vectors: &Range<usize>, word: usize) -> u64 {
     vectors.clone().fold(0, |union, row| union | used(batch, row, word))
 }

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::kernel::{Kernel, MAX_NONZEROS, Product, SignedColumns, TILE_BLOCKS};
-use crate::operand::{self, Chunk, Form, Group};
+use crate::operand::{self, Chunk, Form, Group, Vectors};
 use crate::pool;
 use crate::readout::{self, Mode, Real, Reference};
+use crate::recovery::{Shot, Sight};
 use crate::ternary::TernaryBatch;
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 
@@ -47,6 +48,8 @@ pub struct Projection {
     pub transmission: Transmission,
     /// What is read.
     pub mode: Mode,
+    /// The camera that reads it; none reads everything exactly, and so does an ideal one.
+    pub sight: Option<Sight>,
     /// The rows of T, one output each.
     pub rows: Range<u64>,
     /// The inner loops.
@@ -99,14 +102,18 @@ impl Projection {
                 return Err(Stopped::TooManyNonzeros(vector));
             }
         }
-        let groups = operand::groups(batch, self.kernel, self.most_vectors());
+        let sight = self.sight.as_ref().filter(|sight| sight.raw || !sight.detector.camera.is_ideal());
+        // Only intensities of p and q apart give back what belongs to p − q.
+        let vectors = &Vectors::of(batch, sight.is_some() && self.mode != Mode::Intensity);
+        let groups = operand::groups(vectors, self.kernel, self.most_vectors());
         let n_blocks = self.blocks().end - self.blocks().start;
         let total = groups.iter().map(|group| self.work(group.form, group.vectors.len(), group.columns) * n_blocks);
         let watch = Watch { total: total.sum(), done: AtomicU64::new(0), cancelled: AtomicBool::new(false) };
         let mut lead = Lead { watch: &watch, poll, last: Instant::now() };
         for group in &groups {
             let layout = self.layout(group);
-            self.run_group(batch, group, &layout, &mut outputs[group.vectors.clone()], &mut lead);
+            let outputs = &mut outputs[group.outputs(vectors)];
+            self.run_group(vectors, sight, group, &layout, outputs, &mut lead);
             if watch.cancelled.load(Relaxed) {
                 return Err(Stopped::Cancelled);
             }
@@ -116,7 +123,8 @@ impl Projection {
 
     fn run_group<T: Real>(
         &self,
-        batch: &TernaryBatch,
+        batch: &Vectors<'_>,
+        sight: Option<&Sight>,
         group: &Group,
         layout: &Layout,
         outputs: &mut [&mut [T]],
@@ -124,6 +132,7 @@ impl Projection {
     ) {
         let watch = lead.watch;
         let starts = self.starts(batch, group);
+        let shots = sight.map(|sight| self.shots(batch, sight, group)).unwrap_or_default();
         let first_words = operand::span(batch, group, 0);
         let whole = first_words.end == batch.row_words();
         let stripe_tiles = if whole { layout.n_tiles } else { (STRIPE_SUMS / (4 * layout.tile_sums)).max(1) };
@@ -146,6 +155,7 @@ impl Projection {
                     let mut worker = Worker {
                         projection: self,
                         starts: &starts,
+                        shots: &shots,
                         first,
                         last,
                         keep_on,
@@ -171,7 +181,7 @@ impl Projection {
     }
 
     /// Where each vector's sums begin: over panels, the bias of the kernel is taken off in advance.
-    fn starts(&self, batch: &TernaryBatch, group: &Group) -> Vec<i32> {
+    fn starts(&self, batch: &Vectors<'_>, group: &Group) -> Vec<i32> {
         let start = |row| match group.form {
             Form::Lists => 0,
             Form::Rows => {
@@ -182,10 +192,26 @@ impl Projection {
         group.vectors.clone().map(start).collect()
     }
 
+    /// How the camera sees each output of a group; its rows are yet to be told.
+    fn shots<'s>(&self, batch: &Vectors<'_>, sight: &'s Sight, group: &Group) -> Vec<Shot<'s>> {
+        let lit = |vector| {
+            let (positive, negative) = batch.counts(vector);
+            positive + negative
+        };
+        let outputs = group.outputs(batch);
+        outputs
+            .map(|output| {
+                let vectors = output * batch.an_output()..(output + 1) * batch.an_output();
+                let brightest = vectors.map(lit).max().unwrap_or(0) + sight.anchor_pixels(self.mode);
+                Shot { sight, mode: self.mode, vector: output as u64, first_row: 0, mean: sight.mean(brightest) }
+            })
+            .collect()
+    }
+
     /// Lays out the inputs over a span of words.
     fn chunk(
         &self,
-        batch: &TernaryBatch,
+        batch: &Vectors<'_>,
         group: &Group,
         words: Range<usize>,
         layout: &Layout,
@@ -326,7 +352,9 @@ impl<T> Tile<'_, '_, T> {
 struct Scratch {
     sums: Vec<i32>,
     panel: Vec<u8>,
-    anchor: Vec<i32>,
+    anchors: Vec<i32>,
+    /// The first field of two that make an output.
+    first: Vec<i32>,
     reference: Reference,
     unreported: u64,
 }
@@ -336,6 +364,8 @@ struct Worker<'a> {
     projection: &'a Projection,
     /// Where each vector's sums begin.
     starts: &'a [i32],
+    /// How the camera sees each output; empty where there is none.
+    shots: &'a [Shot<'a>],
     /// Whether the chunk is the group's first one, where sums begin, and its last one, where they are read out.
     first: bool,
     last: bool,
@@ -420,16 +450,22 @@ impl Worker<'_> {
         })
     }
 
-    /// For "linear": the anchor's field at the rows of a tile.
+    /// The anchors' fields at the rows of a tile, and for "linear" what to make of them without a camera.
     fn set_reference<T>(&mut self, tile: &Tile<'_, '_, T>) {
         let Projection { kernel, transmission, mode, .. } = self.projection;
-        if let Mode::Linear { .. } = mode {
-            let index = mode.anchor();
+        let anchors = match self.shots.first() {
+            Some(shot) => shot.sight.anchor_columns(*mode),
+            None => Vec::from_iter(Some(mode.anchor()).filter(|anchor| !anchor.is_empty())),
+        };
+        let n_sums = tile.n_sums();
+        let fields = sized(&mut self.scratch.anchors, anchors.len() * n_sums);
+        fields.fill(0);
+        for (index, field) in anchors.iter().zip(fields.chunks_exact_mut(n_sums)) {
             let sign = vec![0; index.len()];
-            let field = sized(&mut self.scratch.anchor, tile.n_sums());
-            field.fill(0);
-            kernel.field(transmission, SignedColumns { index: &index, sign: &sign }, tile.blocks.start, field);
-            self.scratch.reference.set(readout::parts_of(field, tile.rows.clone()));
+            kernel.field(transmission, SignedColumns { index, sign: &sign }, tile.blocks.start, field);
+        }
+        if let (Mode::Linear { .. }, true) = (mode, self.shots.is_empty()) {
+            self.scratch.reference.set(readout::parts_of(fields, tile.rows.clone()));
         }
     }
 
@@ -439,13 +475,46 @@ impl Worker<'_> {
             return true;
         }
         let Projection { kernel, mode, .. } = self.projection;
-        let (field, output) = (readout::parts_of(sums, tile.rows.clone()), &mut tile.outputs[v]);
-        kernel.vectorize(
-            #[inline(always)]
-            || readout::read(*mode, field, &self.scratch.reference, output),
-        );
+        let field = readout::parts_of(sums, tile.rows.clone());
+        if self.shots.is_empty() {
+            let output = &mut tile.outputs[v];
+            kernel.vectorize(
+                #[inline(always)]
+                || readout::read(*mode, field, &self.scratch.reference, output),
+            );
+        } else {
+            self.see(tile, v, field);
+        }
         // Not counted as progress, but it takes time: the first touch of a page of memory above all.
         if v.is_multiple_of(VECTORS_PER_LOOK) { (self.keep_on)() } else { true }
+    }
+
+    /// Reads one vector's field, or the second one of a pair, through the camera.
+    fn see<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, field: &[i32]) {
+        let kernel = self.projection.kernel;
+        let first_row = tile.blocks.start * BLOCK_ROWS as u64 + tile.rows.start as u64;
+        let an_output = self.starts.len() / self.shots.len();
+        let shot = Shot { first_row, ..self.shots[v / an_output] };
+        let n_sums = tile.n_sums();
+        let output = &mut tile.outputs[v / an_output];
+        if an_output == 1 {
+            kernel.vectorize(
+                #[inline(always)]
+                || shot.intensity(field, output),
+            );
+        } else if v.is_multiple_of(2) {
+            self.scratch.first.clear();
+            self.scratch.first.extend_from_slice(field);
+        } else {
+            let Scratch { anchors, first, .. } = &self.scratch;
+            let fields = anchors.chunks_exact(n_sums);
+            let anchors: Vec<&[i32]> = fields.map(|field| readout::parts_of(field, tile.rows.clone())).collect();
+            let anchors = &anchors[..shot.anchors()];
+            kernel.vectorize(
+                #[inline(always)]
+                || shot.recover(first, field, anchors, output),
+            );
+        }
     }
 
     /// Notes work, and once there is enough of it, reports it and asks whether to go on.

@@ -14,7 +14,7 @@ const VARIANCE: f64 = 2048.0;
 /// The most pixels that an anchor may have. Up to here the products of anchor and data fields are exact in float64.
 pub const MAX_ANCHOR: u32 = 4096;
 
-/// A floating-point type that results are rounded to.
+/// A type that results are rounded to: of floating point, or a camera's integers.
 pub trait Real: Copy + Send + Sync {
     /// The nearest number of this type.
     fn rounded(exact: f64) -> Self;
@@ -24,6 +24,20 @@ impl Real for f32 {
     #[inline]
     fn rounded(exact: f64) -> Self {
         exact as f32
+    }
+}
+
+impl Real for u8 {
+    #[inline]
+    fn rounded(exact: f64) -> Self {
+        exact as u8
+    }
+}
+
+impl Real for u16 {
+    #[inline]
+    fn rounded(exact: f64) -> Self {
+        exact as u16
     }
 }
 

@@ -81,6 +81,7 @@ fn a_projection_gives_the_bits_of_the_portable_kernel() {
             let projection = Projection {
                 transmission: Transmission::new(11),
                 mode: Mode::Complex,
+                sight: None,
                 rows: rows.clone(),
                 kernel,
                 threads,

@@ -28,7 +28,7 @@ fn project<T: Real>(projection: &Projection, batch: &TernaryBatch, zero: T) -> V
 }
 
 fn projection(seed: u64, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel, threads: usize) -> Projection {
-    Projection { transmission: Transmission::new(seed), mode, rows, kernel, threads }
+    Projection { transmission: Transmission::new(seed), mode, sight: None, rows, kernel, threads }
 }
 
 /// Tx of one row and vector in integers, from the definition alone.

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use numpy::{Complex32, Complex64, Element, PyReadonlyArray1, PyReadwriteArray2, PyUntypedArrayMethods};
+use opuproj_core::camera::{Camera, Detector};
 use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
 use opuproj_core::limits;
 use opuproj_core::projection::{Projection, Stopped};
 use opuproj_core::readout::{self, MAX_ANCHOR, Mode, Real};
+use opuproj_core::recovery::Sight;
 use opuproj_core::ternary::TernaryBatch;
 use opuproj_core::transmission::Transmission;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -42,9 +44,42 @@ fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
     })
 }
 
+/// The camera that the Python package's object of that name describes, by its attributes.
+#[derive(FromPyObject)]
+pub(crate) struct CameraFields {
+    bits: Option<u32>,
+    full_scale: f64,
+    exposure: Option<f64>,
+    photons: f64,
+    read_noise: f64,
+    frames: u32,
+    dark_floor: f64,
+    anchors: u32,
+}
+
+impl CameraFields {
+    /// The camera, if its fields are what the core relies on.
+    fn checked(self) -> PyResult<Camera> {
+        let Self { bits, full_scale, exposure, photons, read_noise, frames, dark_floor, anchors } = self;
+        let sound = bits.is_none_or(|bits| (1..=16).contains(&bits) && full_scale.is_finite())
+            && full_scale > 0.0
+            && exposure.is_none_or(|exposure| exposure.is_finite() && exposure > 0.0)
+            && photons > 0.0
+            && read_noise.is_finite()
+            && read_noise >= 0.0
+            && frames >= 1
+            && dark_floor >= 0.0
+            && anchors >= 2;
+        if !sound {
+            return Err(PyValueError::new_err("no such camera"));
+        }
+        Ok(Camera { bits, full_scale, exposure, photons, read_noise, frames, dark_floor, anchors })
+    }
+}
+
 /// Projects a packed batch into `out`.
 #[pyfunction]
-#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, threads, isa, on_progress))]
+#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, camera, noise_seed, first_vector, threads, isa, on_progress))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn project(
     py: Python<'_>,
@@ -54,13 +89,24 @@ pub(crate) fn project(
     mode: &str,
     row_start: u64,
     n_anchor: u32,
+    camera: Option<CameraFields>,
+    noise_seed: u64,
+    first_vector: u64,
     threads: usize,
     isa: Option<&str>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<()> {
+    let sight = match camera {
+        Some(camera) => {
+            let detector = Detector { camera: camera.checked()?, noise_seed };
+            Some(Sight { detector, first_vector, n_anchor, raw: false })
+        }
+        None => None,
+    };
     let call = Call {
         transmission: Transmission::new(seed),
         mode: mode_of(mode, n_anchor)?,
+        sight,
         row_start,
         kernel: kernel_of(isa)?,
         threads: threads.max(1),
@@ -69,6 +115,12 @@ pub(crate) fn project(
     let batch = &batch.0;
     match call.mode {
         Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, batch, out),
+        Mode::Intensity if call.sight.is_some_and(|sight| sight.detector.camera.bits.is_some()) => {
+            if call.raw::<u8>(py, batch, out)? || call.raw::<u16>(py, batch, out)? {
+                return Ok(());
+            }
+            call.first_of::<f32, f32, f64, f64>(py, batch, out)
+        }
         Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, batch, out),
     }
 }
@@ -76,6 +128,7 @@ pub(crate) fn project(
 struct Call {
     transmission: Transmission,
     mode: Mode,
+    sight: Option<Sight>,
     row_start: u64,
     kernel: Kernel,
     threads: usize,
@@ -83,24 +136,38 @@ struct Call {
 }
 
 impl Call {
+    /// Writes the camera's own integers, if the output is of that type.
+    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: &TernaryBatch, out: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
+        let sight = self.sight.map(|sight| Sight { raw: true, ..sight });
+        self.run::<R>(py, batch, sight, rows_mut(&mut out, 1)?)?;
+        Ok(true)
+    }
+
     /// Projects into an output of elements `A` (parts `RA`) or `B` (parts `RB`).
     fn first_of<A: Element, RA: Real, B: Element, RB: Real>(
-        self,
+        &self,
         py: Python<'_>,
         batch: &TernaryBatch,
         out: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let parts = self.mode.parts();
         if let Some(mut out) = writable::<A>(out)? {
-            self.run::<RA>(py, batch, rows_mut(&mut out, parts)?)
+            self.run::<RA>(py, batch, self.sight, rows_mut(&mut out, parts)?)
         } else if let Some(mut out) = writable::<B>(out)? {
-            self.run::<RB>(py, batch, rows_mut(&mut out, parts)?)
+            self.run::<RB>(py, batch, self.sight, rows_mut(&mut out, parts)?)
         } else {
             Err(wrong_type(if parts == 2 { "complex64 or complex128" } else { "float32 or float64" }))
         }
     }
 
-    fn run<R: Real>(self, py: Python<'_>, batch: &TernaryBatch, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+    fn run<R: Real>(
+        &self,
+        py: Python<'_>,
+        batch: &TernaryBatch,
+        sight: Option<Sight>,
+        mut outputs: Vec<&mut [R]>,
+    ) -> PyResult<()> {
         let n_rows = outputs.first().map_or(0, |output| output.len() / self.mode.parts()) as u64;
         if outputs.len() != batch.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
@@ -111,6 +178,7 @@ impl Call {
         let projection = Projection {
             transmission: self.transmission,
             mode: self.mode,
+            sight,
             rows: self.row_start..row_end,
             kernel: self.kernel,
             threads: self.threads,
@@ -134,7 +202,7 @@ impl Call {
             (projection.run(batch, &mut outputs, &mut poll), raised)
         });
         match stopped {
-            Ok(()) => self.on_progress.map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
+            Ok(()) => self.on_progress.as_ref().map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
             Err(Stopped::TooManyNonzeros(vector)) => Err(PyValueError::new_err(format!(
                 "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
             ))),

@@ -172,11 +172,7 @@ impl TernaryBatch {
         for ((&positive, &negative), out) in
             positive[words.clone()].iter().zip(&negative[words]).zip(out.as_chunks_mut::<WORD>().0)
         {
-            for (byte, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let ones = SPREAD[usize::from((positive >> (8 * byte)) as u8)];
-                let minus_ones = SPREAD[usize::from((negative >> (8 * byte)) as u8)] * 0xff;
-                *out = (ones | minus_ones).to_le_bytes().map(|element| element as i8);
-            }
+            expand_word(positive, negative, out);
         }
     }
 
@@ -242,6 +238,15 @@ impl TernaryBatch {
 impl fmt::Debug for TernaryBatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "TernaryBatch({} × {})", self.n_rows, self.n_inputs)
+    }
+}
+
+/// 64 elements as int8.
+pub(crate) fn expand_word(positive: u64, negative: u64, out: &mut [i8; WORD]) {
+    for (byte, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let ones = SPREAD[usize::from((positive >> (8 * byte)) as u8)];
+        let minus_ones = SPREAD[usize::from((negative >> (8 * byte)) as u8)] * 0xff;
+        *out = (ones | minus_ones).to_le_bytes().map(|element| element as i8);
     }
 }
 

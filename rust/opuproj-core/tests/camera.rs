@@ -1,0 +1,166 @@
+//! Projections through a camera, against a plain calculation of the whole optical chain.
+
+#![allow(clippy::float_cmp, reason = "the same bits are asked for")]
+
+use opuproj_core::camera::{Camera, Detector};
+use opuproj_core::kernel::Kernel;
+use opuproj_core::projection::Projection;
+use opuproj_core::readout::Mode;
+use opuproj_core::recovery::Sight;
+use opuproj_core::ternary::{Packer, TernaryBatch};
+use opuproj_core::transmission::Transmission;
+
+const SEED: u64 = 11;
+const N_ANCHOR: u32 = 12;
+const LINEAR: Mode = Mode::Linear { n_anchor: N_ANCHOR };
+const N_INPUTS: usize = 150;
+
+fn sight(camera: Camera) -> Sight {
+    let detector = Detector { camera, noise_seed: 5 };
+    Sight { detector, first_vector: 0, n_anchor: N_ANCHOR, raw: false }
+}
+
+fn numbers(n_vectors: usize) -> Vec<i8> {
+    (0..n_vectors * N_INPUTS).map(|i| ((i * i + i / 7) % 5) as i8).map(|r| [0, 1, -1, 1, 0][r as usize]).collect()
+}
+
+fn batch(numbers: &[i8]) -> TernaryBatch {
+    let mut packer = Packer::new(numbers.len() / N_INPUTS, N_INPUTS).expect("memory");
+    packer.push(numbers).expect("ternary");
+    packer.finish().expect("all rows")
+}
+
+fn projection(mode: Mode, camera: Camera) -> Projection {
+    Projection {
+        transmission: Transmission::new(SEED),
+        mode,
+        sight: Some(sight(camera)),
+        rows: 0..200,
+        kernel: Kernel::best(),
+        threads: 1,
+    }
+}
+
+fn run(projection: &Projection, batch: &TernaryBatch) -> Vec<f64> {
+    let width = (projection.rows.end - projection.rows.start) as usize * projection.mode.parts();
+    let mut out = vec![0.0; batch.n_rows() * width];
+    let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(width).collect();
+    projection.run(batch, &mut outputs, &mut |_| true).expect("not stopped");
+    out
+}
+
+/// The field of a row: of the columns where `lit`, or of an anchor.
+fn field(row: u64, columns: impl Iterator<Item = u64>) -> (f64, f64) {
+    let t = Transmission::new(SEED);
+    let (re, im) = columns
+        .map(|column| t.entry(row, column))
+        .fold((0, 0), |(re, im), entry| (re + i32::from(entry.0), im + i32::from(entry.1)));
+    (f64::from(re), f64::from(im))
+}
+
+/// An 8-bit reading of |a + b|² by a camera that is exposed for `mean`.
+fn reading((a, b): (f64, f64), (c, d): (f64, f64), mean: f64, full_scale: f64) -> f64 {
+    let intensity = ((a + c) * (a + c) + (b + d) * (b + d)) / 2048.0;
+    let level = ((intensity / mean).min(full_scale) * (255.0 / full_scale)).round_ties_even();
+    level * mean * full_scale / 255.0
+}
+
+#[test]
+fn without_imperfections_nothing_changes() {
+    let batch = batch(&numbers(5));
+    for mode in [Mode::Intensity, LINEAR, Mode::Complex] {
+        let with = projection(mode, Camera::IDEAL);
+        assert_eq!(run(&with, &batch), run(&Projection { sight: None, ..with.clone() }, &batch));
+    }
+}
+
+#[test]
+fn recovery_from_perfect_frames_is_the_projection() {
+    // A saturation out of reach takes the way of the frames, without changing them.
+    let camera = Camera { full_scale: 1e9, ..Camera::IDEAL };
+    let batch = batch(&numbers(5));
+    for mode in [Mode::Intensity, LINEAR, Mode::Complex] {
+        let with = projection(mode, camera);
+        let exact = run(&Projection { sight: None, ..with.clone() }, &batch);
+        for (recovered, exact) in run(&with, &batch).into_iter().zip(exact) {
+            assert!((recovered - exact).abs() < 1e-9, "{mode:?}: {recovered} and not {exact}");
+        }
+    }
+}
+
+#[test]
+fn quantized_frames_are_those_of_a_plain_calculation() {
+    let numbers = numbers(3);
+    let camera = Camera { bits: Some(8), full_scale: 4.0, dark_floor: 0.05, ..Camera::IDEAL };
+    let linear = run(&projection(LINEAR, camera), &batch(&numbers));
+    let intensity = run(&projection(Mode::Intensity, camera), &batch(&numbers));
+    let none = (0.0, 0.0);
+    let mut dark = 0;
+    for (vector, x) in numbers.chunks(N_INPUTS).enumerate() {
+        let lit = |sign: i8| (0..).zip(x).filter(move |(_, x)| **x == sign).map(|(column, _)| column);
+        let brightest = lit(1).count().max(lit(-1).count()) as f64 + f64::from(N_ANCHOR);
+        for row in 0..200 {
+            let (p, q) = (field(row, lit(1)), field(row, lit(-1)));
+            let anchor = field(row, (0..u64::from(N_ANCHOR)).map(|k| u64::MAX - k));
+            let read = |a, b| reading(a, b, brightest, 4.0);
+            let difference = read(p, anchor) - read(p, none) - (read(q, anchor) - read(q, none));
+            let power = (anchor.0 * anchor.0 + anchor.1 * anchor.1) / 2048.0;
+            let at = vector * 200 + row as usize;
+            if power < 0.05 * f64::from(N_ANCHOR) {
+                dark += 1;
+                assert!(linear[at] == 0.0);
+            } else {
+                assert!((linear[at] - difference / (2.0 * power).sqrt()).abs() < 1e-9);
+            }
+            let nonzeros = (lit(1).count() + lit(-1).count()) as f64;
+            let seen = reading((p.0 - q.0, p.1 - q.1), none, nonzeros, 4.0);
+            assert!((intensity[at] - seen).abs() < 1e-9);
+        }
+    }
+    assert!(dark > 0);
+}
+
+#[test]
+fn noise_depends_on_seed_frame_and_row_alone() {
+    let camera = Camera { bits: Some(8), full_scale: 5.0, photons: 40.0, read_noise: 0.02, frames: 2, ..Camera::IDEAL };
+    let batch = batch(&numbers(70));
+    for mode in [Mode::Intensity, LINEAR, Mode::Complex] {
+        let one = projection(mode, camera);
+        let all = run(&one, &batch);
+        let parts = mode.parts();
+        for kernel in Kernel::available() {
+            let other = Projection { kernel, threads: 3, ..one.clone() };
+            assert_eq!(run(&other, &batch), all, "{} {mode:?}", kernel.isa());
+        }
+        // A shard of the rows, and a part of the batch.
+        let shard = run(&Projection { rows: 77..130, ..one.clone() }, &batch);
+        for (shard, all) in shard.chunks(53 * parts).zip(all.chunks(200 * parts)) {
+            assert_eq!(shard, &all[77 * parts..130 * parts]);
+        }
+        let rest = batch.take(&(30..70).collect::<Vec<_>>()).expect("memory");
+        let later = Sight { first_vector: 30, ..one.sight.expect("a camera") };
+        assert_eq!(run(&Projection { sight: Some(later), ..one.clone() }, &rest), &all[30 * 200 * parts..]);
+        let mut seeded = later;
+        seeded.detector.noise_seed = 6;
+        assert_ne!(run(&Projection { sight: Some(seeded), ..one.clone() }, &rest), &all[30 * 200 * parts..]);
+    }
+}
+
+#[test]
+fn sparse_and_dense_batches_are_seen_alike() {
+    // A vector among many that share their columns is multiplied otherwise than alone.
+    let camera = Camera { photons: 100.0, ..Camera::IDEAL };
+    let numbers = numbers(40);
+    for mode in [Mode::Intensity, LINEAR, Mode::Complex] {
+        let one = projection(mode, camera);
+        let all = run(&one, &batch(&numbers));
+        for vector in [0, 17, 39] {
+            let sight = Sight { first_vector: vector as u64, ..one.sight.expect("a camera") };
+            let alone = run(
+                &Projection { sight: Some(sight), ..one.clone() },
+                &batch(&numbers[vector * N_INPUTS..(vector + 1) * N_INPUTS]),
+            );
+            assert_eq!(alone, &all[vector * alone.len()..(vector + 1) * alone.len()]);
+        }
+    }
+}
