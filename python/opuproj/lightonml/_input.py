@@ -1,0 +1,131 @@
+"""The shapes that a user's vectors may have, and their way into a ternary batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _check
+from ..packing import pack
+from ..ternary import TernaryBatch
+
+_PIECE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a fit settles: how many features a vector has, in one dimension or two, and whether they come as bits."""
+
+    n_features: tuple[int, ...]
+    packed: bool
+
+    @property
+    def size(self) -> int:
+        """All features of a vector."""
+        return int(np.prod(self.n_features))
+
+    @property
+    def axes(self) -> int:
+        """How many of an array's last axes make one vector."""
+        return 1 if self.packed else len(self.n_features)
+
+
+def declared(n_features: Any, packed: bool) -> Traits:
+    """Return the traits that a user gives by number."""
+    numbers = n_features if isinstance(n_features, (tuple, list, np.ndarray)) else (n_features,)
+    if len(numbers) not in (1, 2):
+        raise ValueError(f"n_features is {n_features!r}, but must be one number, or two for 2-D features")
+    return Traits(tuple(_check.size("n_features", number) for number in numbers), bool(packed))
+
+
+def observed(X: Any, packed: bool, two_d: bool, n_features: Any) -> Traits:
+    """Return the traits of an example; `n_features` is for packed ones, whose bits do not tell."""
+    shape = shape_of(X)
+    if n_features is not None and not packed:
+        raise AssertionError(f"n_features is {n_features!r}, but beside X it can only be specified with packed input")
+    if not packed:
+        if len(shape) < 1 + two_d:
+            raise AssertionError(f"X has shape {shape}, but 2-D features need two axes at least")
+        return declared(shape[-2:] if two_d else shape[-1:], packed)
+    _check_bits(X)
+    if n_features is None:
+        if two_d:
+            raise ValueError("n_features is None, but must be (height, width) for packed input of 2-D features")
+        return Traits((8 * shape[-1],), True)
+    traits = declared(n_features, packed)
+    _check_bytes(shape, traits)
+    return traits
+
+
+def to_numpy(X: Any) -> tuple[NDArray[Any], bool]:
+    """Return X as a NumPy array, and whether it was a torch tensor."""
+    if type(X).__name__ == "Tensor" and hasattr(X, "detach"):
+        X = X.detach().cpu()
+        return (X.float() if X.is_floating_point() and X.element_size() < 4 else X).numpy(), True
+    return np.asarray(X), False
+
+
+def shape_of(X: Any) -> tuple[int, ...]:
+    """Return the shape of X, which may be a list."""
+    shape = tuple(X.shape) if hasattr(X, "shape") else np.shape(X)
+    if not shape:
+        raise ValueError("X is a single number, but must be a vector, or a batch of them")
+    return shape
+
+
+def batch_of(X: NDArray[Any], traits: Traits, ternary: bool) -> TernaryBatch:
+    """Return the vectors of X, of shape (..., n_features in all), having checked shape and values."""
+    lead = shape_of(X)[: -traits.axes]
+    if len(X.shape) < traits.axes or len(lead) > 2:
+        raise ValueError(f"X has shape {X.shape}, but {_wanted(traits)} with at most two axes of vectors before them")
+    if traits.packed:
+        _check_bits(X)
+        _check_bytes(X.shape, traits)
+        try:
+            return TernaryBatch.from_planes(X, np.broadcast_to(np.uint8(0), X.shape), traits.size)
+        except ValueError as error:
+            raise ValueError(f"X, packed, does not hold {traits.size} features a vector: {error}") from None
+    if X.shape[len(lead) :] != traits.n_features:
+        raise ValueError(f"X has shape {X.shape}, but {_wanted(traits)}: that is what was fitted")
+    flat = X.reshape(*lead, traits.size)
+    if X.dtype.kind != "b":
+        _check_values(flat, X.shape, ternary)
+    return pack(flat)
+
+
+def _wanted(traits: Traits) -> str:
+    if traits.packed:
+        return f"its last axis must have {-(-traits.size // 8)} bytes"
+    return f"its last {'two axes' if traits.axes == 2 else 'axis'} must be {', '.join(map(str, traits.n_features))}"
+
+
+def _check_bits(X: Any) -> None:
+    if "uint8" not in str(X.dtype if hasattr(X, "dtype") else np.asarray(X).dtype):
+        raise ValueError(f"X has dtype {X.dtype}, but bit-packed input must be uint8, as numpy.packbits gives")
+
+
+def _check_bytes(shape: tuple[int, ...], traits: Traits) -> None:
+    if shape[-1] != -(-traits.size // 8):
+        raise ValueError(f"X has shape {shape}, packed, but {traits.size} features take {-(-traits.size // 8)} bytes")
+
+
+def _check_values(flat: NDArray[Any], shape: tuple[int, ...], ternary: bool) -> None:
+    if flat.dtype.kind not in "iuf":
+        raise TypeError(f"X has dtype {flat.dtype}, but must hold numbers")
+    values = flat.reshape(-1)
+    for start in range(0, values.size, _PIECE):  # comparisons of the whole would take several times its memory
+        piece = values[start : start + _PIECE]
+        good = (piece == 0) | (piece == 1)
+        if ternary:
+            good |= piece == -1
+        if not good.all():
+            place = start + int(np.argmin(good))
+            index = ", ".join(str(int(i)) for i in np.unravel_index(place, shape))
+            allowed = "-1, 0 or 1" if ternary else "0 or 1"
+            raise ValueError(
+                f"X[{index}] is {values[place]}, but the input must be binary - contain only {allowed}; "
+                "the encoders of opuproj.lightonml.encoding.base make it so"
+            )

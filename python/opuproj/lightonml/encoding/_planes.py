@@ -1,0 +1,267 @@
+"""Numbers as binary planes that are projected one by one, and what makes a projection of the numbers of them again.
+
+A linear projection of Σ 2⁻ⁱ bᵢ is Σ 2⁻ⁱ Rbᵢ: so planes of bits make a linear transform one of real numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import _check
+from ._base import BaseTransformer, matrix, preserve_type
+
+
+class SeparatedBitPlanEncoder(BaseTransformer):
+    """Real numbers, rounded to a few bits: each bit a vector of its own, those of negative numbers apart.
+
+    Together with :class:`SeparatedBitPlanDecoder` it makes :meth:`opuproj.lightonml.OPU.linear_transform` one of real
+    numbers.
+
+    Parameters
+    ----------
+    precision : int, default 6
+        How many bits a number gets, from 1 to 8.
+
+    Raises
+    ------
+    ValueError
+        If `precision` is not in that range.
+    RuntimeError
+        If arguments of lightonml 1.3 are given.
+
+    Warns
+    -----
+    UserWarning
+        If `precision` is beyond 6, which hardware did not profit from. (This simulation does.)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from opuproj.lightonml.encoding.base import SeparatedBitPlanDecoder, SeparatedBitPlanEncoder
+    >>> encoder = SeparatedBitPlanEncoder(precision=2)
+    >>> planes = encoder.transform(np.array([[3.0, 1.0, -2.0]]))
+    >>> planes
+    array([[1, 0, 0],
+           [1, 1, 0],
+           [0, 0, 1],
+           [0, 0, 1]], dtype=uint8)
+    >>> SeparatedBitPlanDecoder(**encoder.get_params()).transform(planes)
+    array([[ 3.,  1., -2.]])
+    """
+
+    def __init__(self, precision: int = 6, **kwargs: Any) -> None:
+        if "n_bits" in kwargs or "starting_bit" in kwargs:
+            raise RuntimeError(
+                "n_bits and starting_bit are of lightonml 1.3: SeparatedBitPlanEncoder takes precision now"
+            )
+        if kwargs:
+            raise TypeError(f"{min(kwargs)} is not an argument of SeparatedBitPlanEncoder")
+        self.precision = _check.integer("precision", precision, 1, 8)
+        if precision > 6:
+            warnings.warn(
+                f"You are using precision={precision}. Values greater than 6 rarely result in a performance increase.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.magnitude: tuple[float | None, float | None] = None, None
+
+    @preserve_type
+    def transform(self, X: Any) -> Any:
+        """Encode, and remember the largest numbers for :meth:`get_params`.
+
+        Parameters
+        ----------
+        X : array_like of real numbers of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of uint8 of shape (sides * n_samples * precision, ...)
+            All planes of the first sample, from the most significant on, then all of the second, and so on; after those
+            of all positive numbers come those of all negative ones, if there are both.
+
+        Raises
+        ------
+        ValueError
+            If X is empty, has no axis of samples, or holds NaN or infinities.
+        """
+        if X.ndim < 2 or X.size == 0:
+            raise ValueError(f"X has shape {X.shape}, but must have shape (n_samples, n_features), and not be empty")
+        if X.dtype.kind not in "biuf":
+            raise TypeError(f"X has dtype {X.dtype}, but must hold real numbers")
+        low, high = X.min().item(), X.max().item()
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("X holds NaN or infinities, but must be finite")
+        if X.dtype.kind == "f":
+            positive, negative = max(high, 0.0), max(-low, 0.0)
+        else:
+            positive, negative = self._reach(int(high)), self._reach(-int(low)) if X.dtype.kind == "i" else 0.0
+        # The planes count 1, 1/2, 1/4, …: together a little less than 2.
+        top = 2 * (1 - 0.5**self.precision)
+        self.magnitude = positive / top, negative / top
+        sides = [(X, positive)] if negative == 0 else [(-X.astype(np.float64), negative)]
+        if positive != 0 and negative != 0:
+            sides.insert(0, (X, positive))
+        return np.concatenate([self._planes(side, reach) for side, reach in sides])
+
+    def _reach(self, largest: int) -> float:
+        """Return what the planes stand for, for integers: a shift, so that their own bits are kept."""
+        if largest < 0:
+            return 0.0
+        return float((2**self.precision - 1) * 2.0 ** (largest.bit_length() - self.precision))
+
+    def _planes(self, X: NDArray[Any], reach: float) -> NDArray[np.uint8]:
+        share = np.clip(X.astype(np.float64) / (reach or 1.0), 0, 1)
+        levels = (share * (2**self.precision - 1) + 0.5).astype(np.uint8)
+        planes = np.unpackbits(levels[:, None], axis=1)[:, -self.precision :]
+        return planes.reshape(-1, *X.shape[1:])
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the arguments of the decoder that undoes the last transform."""
+        return {"precision": self.precision, "magnitude_p": self.magnitude[0], "magnitude_n": self.magnitude[1]}
+
+
+class SeparatedBitPlanDecoder(BaseTransformer):
+    """Projections of planes, added up to projections of the numbers that :class:`SeparatedBitPlanEncoder` took.
+
+    Parameters
+    ----------
+    precision : int
+        How many planes a number has.
+    magnitude_p, magnitude_n : float, default 1 and 0
+        What a bit of the first plane stands for, in positive and in negative numbers. 0 where there are none.
+    decoding_decay : float, default 0.5
+        What each plane counts relative to the one before.
+
+    Notes
+    -----
+    Pass the class as ``decoder_cls``: it then gets what the encoder's ``get_params`` returns.
+    """
+
+    def __init__(
+        self, precision: int, magnitude_p: float = 1, magnitude_n: float = 0, decoding_decay: float = 0.5
+    ) -> None:
+        self.precision = precision
+        self.magnitude_p = magnitude_p
+        self.magnitude_n = magnitude_n
+        self.decoding_decay = decoding_decay
+
+    @preserve_type
+    def transform(self, X: Any) -> Any:
+        """Decode.
+
+        Parameters
+        ----------
+        X : array_like of shape (sides * n_samples * precision, n_components)
+
+        Returns
+        -------
+        ndarray of float64 of shape (n_samples, n_components)
+
+        Raises
+        ------
+        ValueError
+            If X does not have so many rows.
+        """
+        both = self.magnitude_p > 0 and self.magnitude_n > 0
+        planes = _by_plane(X, self.precision, 2 if both else 1)
+        added = _weighted(planes, self.decoding_decay)
+        if both:
+            positive, negative = np.split(added, 2)
+            return positive * self.magnitude_p - negative * self.magnitude_n
+        return added * (self.magnitude_p if self.magnitude_n <= 0 else -self.magnitude_n)
+
+
+class MixingBitPlanDecoder(BaseTransformer):
+    """Rows of bits, added up by weights that decay: lightonml 1.3's decoder, which many programs still use.
+
+    Parameters
+    ----------
+    n_bits : int, default 8
+        How many rows make one.
+    decoding_decay : float, default 0.5
+        What each row counts relative to the one before.
+    """
+
+    def __init__(self, n_bits: int = 8, decoding_decay: float = 0.5) -> None:
+        self.n_bits = n_bits
+        self.decoding_decay = decoding_decay
+
+    @preserve_type
+    def transform(self, X: Any) -> Any:
+        """Decode.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples * n_bits, n_components)
+
+        Returns
+        -------
+        ndarray of float32 of shape (n_samples, n_components)
+
+        Raises
+        ------
+        ValueError
+            If X does not have so many rows.
+        """
+        return _weighted(_by_plane(X, self.n_bits, 1), self.decoding_decay).astype(np.float32)
+
+
+class ConcatenatingBitPlanDecoder(BaseTransformer):
+    """Rows of bits, weighted by factors that decay, as features side by side.
+
+    Parameters
+    ----------
+    n_bits : int, default 8
+        How many rows make one.
+    decoding_decay : float, default 0.5
+        The factor of each row relative to that of the one before.
+    """
+
+    def __init__(self, n_bits: int = 8, decoding_decay: float = 0.5) -> None:
+        self.n_bits = n_bits
+        self.decoding_decay = decoding_decay
+
+    @preserve_type
+    def transform(self, X: Any) -> Any:
+        """Decode.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples * n_bits, n_components)
+
+        Returns
+        -------
+        ndarray of float32 of shape (n_samples, n_bits * n_components)
+
+        Raises
+        ------
+        ValueError
+            If X does not have so many rows.
+        """
+        planes = _by_plane(X, self.n_bits, 1)
+        weights = (self.decoding_decay ** np.arange(self.n_bits))[:, None]
+        return (planes * weights).reshape(len(planes), -1).astype(np.float32)
+
+
+def _by_plane(X: NDArray[Any], n_planes: int, sides: int) -> NDArray[Any]:
+    """Return X with an axis of planes."""
+    n_rows, n_components = matrix(X)
+    if n_rows % (n_planes * sides):
+        raise ValueError(
+            f"X has {n_rows} rows, but must have a multiple of {n_planes * sides}: check that you used the "
+            "same number of bits in encoder and decoder"
+        )
+    return X.reshape(-1, n_planes, n_components)
+
+
+def _weighted(planes: NDArray[Any], decay: float) -> NDArray[np.float64]:
+    """Add up planes in float64; one at a time, as all of them at once would be twice their memory."""
+    total = np.zeros((planes.shape[0], planes.shape[2]))
+    for i in range(planes.shape[1]):
+        total += planes[:, i] * np.float64(decay**i)
+    return total

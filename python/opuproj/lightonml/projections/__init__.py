@@ -1,0 +1,1 @@
+"""The OPU as a transformer of scikit-learn (``sklearn``) and as a module of PyTorch (``torch``)."""

@@ -1,0 +1,48 @@
+"""What both classes OPUMap do with an OPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._verbosity import set_verbose_level
+from ..opu import OPU
+
+
+def opu_of(
+    n_components: int,
+    opu: OPU | None,
+    simulated: bool,
+    max_n_features: int | None,
+    verbose_level: int,
+    seed: int | None,
+    camera: Any,
+) -> OPU:
+    """Return the OPU that was given, with n_components set, or a new one."""
+    if verbose_level >= 0:
+        set_verbose_level(verbose_level)
+    if opu is None:
+        if simulated and max_n_features is None:
+            raise ValueError("When using simulated=True, you need to provide max_n_features.")
+        return OPU(n_components, max_n_features=max_n_features, simulated=simulated, seed=seed, camera=camera)
+    if not isinstance(opu, OPU):
+        raise TypeError(f"opu is {opu!r}, but must be an opuproj.lightonml.OPU")
+    opu.n_components = n_components
+    if seed is not None:
+        opu.device.seed = seed
+    if camera is not None:
+        opu.device.camera = camera
+    return opu
+
+
+def checked_ndims(ndims: int) -> int:
+    """Return `ndims`, which must be 1 or 2."""
+    if ndims not in (1, 2):
+        raise ValueError(f"ndims is {ndims!r}, but the number of input dimensions must be 1 or 2")
+    return ndims
+
+
+def fit(opu: OPU, ndims: int, X: Any, n_features: Any, n_2d_features: Any, packed: bool, online: bool) -> None:
+    """Fit the OPU for vectors of 1 or 2 dimensions."""
+    if n_features is None and ndims == 2 and packed:
+        n_features = None if n_2d_features is None else tuple(n_2d_features)
+    (opu.fit1d if ndims == 1 else opu.fit2d)(X, n_features=n_features, packed=packed, online=online)
