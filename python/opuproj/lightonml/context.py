@@ -166,8 +166,8 @@ class ContextArray(np.ndarray[Any, np.dtype[Any]]):
         self.context = getattr(obj, "context", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        rebuild, arguments, state = super().__reduce__()[:3]
-        return rebuild, arguments, (self.context, state)
+        made: tuple[Any, ...] = tuple(super().__reduce__())
+        return made[0], made[1], (self.context, made[2])
 
     def __setstate__(self, state: Any) -> None:
         self.context, array_state = state

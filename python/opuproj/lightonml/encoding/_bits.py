@@ -75,7 +75,7 @@ class ConcatenatedBitPlanEncoder(BaseTransformer):
 
 
 class Float32Encoder(BaseTransformer):
-    """The bits of float32 numbers, as vectors of their own: one of signs, one for each bit of the exponent and mantissa.
+    """The bits of float32 numbers, as vectors of their own: one of all signs, one of all first bits of the exponent.
 
     Parameters
     ----------
