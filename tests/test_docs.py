@@ -16,8 +16,9 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = page.read_text()
-    if "torch" in text:
-        pytest.importorskip("torch")
+    for library in ("torch", "sklearn"):
+        if library in text:
+            pytest.importorskip(library)
     names: dict[str, object] = {}
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(code, str(page), "exec"), names)

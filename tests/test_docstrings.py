@@ -11,20 +11,33 @@ from typing import Any
 import opuproj
 import pytest
 
-NEED_TORCH = ("opuproj.torch", "opuproj.dfa")
-PACKAGES = ("opuproj", *NEED_TORCH)
+NEED = {
+    "opuproj.torch": "torch",
+    "opuproj.dfa": "torch",
+    "opuproj.lightonml.projections.torch": "torch",
+    "opuproj.lightonml.projections.sklearn": "sklearn",
+}
+LIGHTONML = [f"opuproj.lightonml{part}" for part in ("", ".encoding", ".internal", ".projections")]
+PACKAGES = ("opuproj", "opuproj.torch", "opuproj.dfa", *LIGHTONML)
+PUBLIC = ("opuproj", "opuproj.torch", "opuproj.dfa", "opuproj.lightonml", "opuproj.lightonml.encoding.base")
 # Found by their files, so that torch need not be there.
 MODULES = [
     f"{package}.{module.name}"
     for package in PACKAGES
-    for module in pkgutil.iter_modules([f"{opuproj.__path__[0]}{package.removeprefix('opuproj').replace('.', '/')}"])
+    for module in pkgutil.iter_modules([opuproj.__path__[0] + package.removeprefix("opuproj").replace(".", "/")])
 ]
-EXAMPLES = (*(f"opuproj.{n}" for n in opuproj.__all__), "opuproj.torch.Projection", "opuproj.torch.Ternarize")
+EXAMPLES = (
+    *(f"opuproj.{n}" for n in opuproj.__all__),
+    "opuproj.torch.Projection",
+    "opuproj.torch.Ternarize",
+    "opuproj.lightonml.OPU",
+)
 
 
 def imported(name: str) -> Any:
-    if name.startswith(NEED_TORCH):
-        pytest.importorskip("torch")
+    for start, library in NEED.items():
+        if name.startswith(start):
+            pytest.importorskip(library)
     return importlib.import_module(name)
 
 
@@ -34,7 +47,7 @@ def test_examples_run(name: str) -> None:
     assert failed == 0
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", PUBLIC)
 def test_everything_public_is_explained(package: str) -> None:
     module = imported(package)
     for name in module.__all__:
