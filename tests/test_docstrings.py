@@ -15,6 +15,7 @@ NEED = {
     "opuproj.torch": "torch",
     "opuproj.dfa": "torch",
     "opuproj.lightonml.projections.torch": "torch",
+    "opuproj.lightonml.encoding.models": "torch",
     "opuproj.lightonml.projections.sklearn": "sklearn",
 }
 LIGHTONML = [f"opuproj.lightonml{part}" for part in ("", ".encoding", ".internal", ".projections")]

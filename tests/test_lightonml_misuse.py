@@ -67,6 +67,8 @@ def test_wrong_arguments_of_a_fit() -> None:
         opu.fit2d(binary(5), packed=True)
     with pytest.raises(ValueError, match="X has dtype float32, but bit-packed input must be uint8"):
         opu.fit1d(binary(5, dtype=np.float32), packed=True)
+    with pytest.raises(ValueError, match="X has dtype int64, but bit-packed input must be uint8"):
+        opu.fit1d([1, 2], packed=True)
     with pytest.raises(ValueError, match="packed, but 39 features take 5 bytes"):
         opu.fit1d(binary(4), n_features=39, packed=True)
     with pytest.raises(TypeError, match="'exposure' is no setting of a transform; there are exposure_us"):

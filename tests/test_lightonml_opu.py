@@ -146,6 +146,13 @@ def test_packed_is_unpacked_bit_for_bit(shape: tuple[int, ...]) -> None:
     assert_same_bits(opu.fit_transform1d(bits, packed=True), y)
 
 
+def test_packed_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    X = binary(7, 40)
+    bits = torch.from_numpy(np.packbits(X, axis=-1))
+    assert_same_bits(new().fit_transform1d(bits, packed=True).numpy(), np.asarray(fitted().transform(X)))
+
+
 def test_packed_features_need_not_fill_bytes() -> None:
     X = binary(7, 13, 3)
     bits = np.packbits(X.reshape(7, 39), axis=-1)

@@ -13,7 +13,9 @@ from helpers import assert_same_bits
 from lightonml_opus import METHODS, binary, fitted, new
 from opuproj import lightonml
 from opuproj.lightonml import OPU
+from opuproj.lightonml.encoding import base
 from opuproj.lightonml.internal.simulated_device import SimulatedOpuDevice
+from opuproj.lightonml.types import OutputRescaling
 
 
 def test_it_pickles_with_its_fit_and_matrix() -> None:
@@ -87,6 +89,13 @@ def test_config_and_version(tmp_path: Path) -> None:
     assert opu.version().splitlines() == [f"lightonml version 1.4, by opuproj {opuproj.__version__}"]
     assert len(opu.version(devices=True).splitlines()) == 2
     assert opu.max_n_components > 10**9
+
+
+def test_every_public_name_is_on_the_page() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "lightonml.md").read_text()
+    members = [name for name in vars(OPU) if not name.startswith("_") and name not in ("seed",)]
+    for name in (*lightonml.__all__, *members, *base.__all__, *vars(OutputRescaling)["_member_names_"]):
+        assert name in page, name
 
 
 def test_the_device_by_itself() -> None:

@@ -103,8 +103,9 @@ def _wanted(traits: Traits) -> str:
 
 
 def _check_bits(X: Any) -> None:
-    if "uint8" not in str(X.dtype if hasattr(X, "dtype") else np.asarray(X).dtype):
-        raise ValueError(f"X has dtype {X.dtype}, but bit-packed input must be uint8, as numpy.packbits gives")
+    dtype = str(X.dtype if hasattr(X, "dtype") else np.asarray(X).dtype)
+    if dtype not in ("uint8", "torch.uint8"):
+        raise ValueError(f"X has dtype {dtype}, but bit-packed input must be uint8, as numpy.packbits gives")
 
 
 def _check_bytes(shape: tuple[int, ...], traits: Traits) -> None:

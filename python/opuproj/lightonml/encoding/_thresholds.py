@@ -129,8 +129,8 @@ class MultiThresholdEncoder(BaseTransformer):
     def _found(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.thresholds == "linspace":
             return np.linspace(values.min(), values.max(), self.n_bins + 1)[1:-1]
-        parts = np.arange(1, self.n_bins) * (1 / self.n_bins)
-        return np.asarray(np.quantile(values, parts, method="midpoint"))
+        # One by one, which gives them the dtype of the values.
+        return np.array([np.quantile(values, i * (1 / self.n_bins), method="midpoint") for i in range(1, self.n_bins)])
 
     @preserve_type
     def transform(self, X: Any) -> Any:

@@ -127,7 +127,7 @@ class OPUMap(TransformerMixin, BaseEstimator):
         if not self.fitted:
             print("OPUMap was not fit to data. Performing fit on the input with default parameters...")
             self.fit(X)
-        return np.asarray(self.opu.transform(X)).view(np.ndarray)
+        return np.asarray(self.opu.transform(X))
 
     def open(self) -> None:
         """Open the OPU."""
