@@ -138,7 +138,7 @@ def test_thresholds_in_even_steps_and_at_quantiles() -> None:
     even = base.MultiThresholdEncoder("linspace", n_bins=4).fit(X).thresholds
     np.testing.assert_allclose(even, X.min() + (X.max() - X.min()) * np.array([1, 2, 3]) / 4, rtol=1e-6)
     columns = base.MultiThresholdEncoder("linspace", n_bins=4, columnwise=True).fit(X).thresholds
-    assert columns.shape == (3, 3)
+    assert (columns.shape, columns.dtype) == ((3, 3), np.float32)
     np.testing.assert_allclose(columns[2], X[:, 2].min() + np.ptp(X[:, 2]) * np.array([1, 2, 3]) / 4, rtol=1e-5)
     Z = base.MultiThresholdEncoder("quantiles", n_bins=5, columnwise=True).fit_transform(X)
     assert Z.shape == (1000, 12)
@@ -191,6 +191,14 @@ def test_planes_of_the_extremes_of_integers() -> None:
     assert planes.shape == (16, 4)
     back = base.SeparatedBitPlanDecoder(**encoder.get_params())
     np.testing.assert_allclose(back.transform(planes), X.astype(float), atol=1e-12)
+
+
+def test_signed_integers_have_planes_on_both_sides_unless_all_are_on_one() -> None:
+    shapes = {(0, 5): 12, (1, 5): 6, (-5, 0): 12, (-5, -1): 6, (-5, 5): 12}
+    for X, n_rows in shapes.items():
+        assert base.SeparatedBitPlanEncoder().transform(np.int64([X])).shape == (n_rows, 2)
+    assert base.SeparatedBitPlanEncoder().transform(np.uint8([[0, 5]])).shape == (6, 2)
+    assert base.SeparatedBitPlanEncoder().transform(np.array([[0.0, 5.0]])).shape == (6, 2)
 
 
 def test_planes_of_zeros() -> None:
