@@ -10,9 +10,9 @@ import opuproj
 import pytest
 from helpers import assert_same_bits, run
 from lightonml_opus import METHODS, binary, fitted, new
+from opuproj import Camera
 from opuproj.lightonml import OPU
 from opuproj.lightonml.context import ContextArray
-from opuproj.lightonml.internal import simulated_device
 from opuproj.lightonml.internal.simulated_device import SimulatedOpuDevice
 from opuproj.lightonml.internal.types import InputRoiStrategy
 from opuproj.lightonml.types import OutputRescaling
@@ -297,21 +297,15 @@ def test_no_limit_of_features() -> None:
     assert opu.device.random_matrix is None
 
 
-def test_a_camera_reaches_the_projector_and_its_counts_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    class Recording:
-        def __init__(self, *args: Any, camera: Any = None, **kwargs: Any) -> None:
-            seen.append(camera)
-            self.operator = opuproj.Projector(*args, **kwargs)
-
-        def __call__(self, x: Any, progress: bool) -> Any:
-            return np.minimum(255, self.operator(x)).astype(np.uint8)
-
-    monkeypatch.setattr(simulated_device, "Projector", Recording)
-    camera = object()
-    opu = fitted(camera=camera)
-    y = opu.transform(binary(3, 40))
-    assert seen == [camera]
-    assert y.dtype == np.uint8
-    assert_same_bits(np.asarray(y), np.minimum(255, opuproj.project(binary(3, 40), 50)).astype(np.uint8))
+@pytest.mark.parametrize("method", METHODS)
+def test_a_camera_adds_noise_and_keeps_the_scale(method: str) -> None:
+    x = binary(3, 40)
+    exact = getattr(fitted(), method)(x)
+    seen = getattr(fitted(camera=Camera(photons=300, dark_floor=0.05, full_scale=15)), method)(x)
+    assert seen.dtype == exact.dtype
+    lit = np.asarray(seen) != 0
+    assert 0.9 < np.corrcoef(exact[lit], seen[lit])[0, 1] < 0.9999
+    assert abs(np.std(seen[lit]) / np.std(exact[lit]) - 1) < 0.1
+    assert_same_bits(getattr(fitted(camera=Camera.ideal()), method)(x), exact)
+    with pytest.raises(TypeError, match=r"camera is 8, but must be an opuproj\.Camera"):
+        OPU(simulated=True, camera=8)  # type: ignore[arg-type]

@@ -144,3 +144,10 @@ class Camera:
         They are 1 for ``"intensity"``, 4 for ``"linear"``, and 2 (1 + anchors) for ``"complex"``.
         """
         return {"intensity": 1, "linear": 4, "complex": 2 * (1 + self.anchors)}[_check.mode(mode)]
+
+
+def checked(camera: Any) -> Camera | None:
+    """Return a camera or None, or raise TypeError for anything else."""
+    if camera is not None and not isinstance(camera, Camera):
+        raise TypeError(f"camera is {camera!r}, but must be an opuproj.Camera, or None")
+    return camera

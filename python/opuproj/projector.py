@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import _check, _config, _core, _inputs, _memory, _outputs, _progress
 from ._check import Mode
-from .camera import Camera
+from .camera import Camera, checked
 from .ternary import TernaryBatch
 
 _WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
@@ -238,7 +238,7 @@ class Projector:
             seed=_check.seed(seed),
             mode=mode,
             n_anchor=_check.n_anchor(n_anchor),
-            camera=_checked(camera),
+            camera=checked(camera),
             dtype=_check.dtype(dtype, mode, camera),
             threads=_check.threads(threads),
             row_start=0,
@@ -421,7 +421,7 @@ class Projector:
         ValueError, TypeError
             If `camera` is no camera, or the operator's dtype is one that only its own camera gives.
         """
-        return self._changed(camera=_checked(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
+        return self._changed(camera=checked(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
 
     def __getitem__(self, index: slice) -> Projector:
         """Return the operator of a slice of outputs, cut off at the ends as Python does."""
@@ -496,12 +496,6 @@ class Projector:
                     isa=isa,
                 )
         return out
-
-
-def _checked(camera: Any) -> Camera | None:
-    if camera is not None and not isinstance(camera, Camera):
-        raise TypeError(f"camera is {camera!r}, but must be an opuproj.Camera, or None")
-    return camera
 
 
 def _source(x: Any) -> _inputs.Source:

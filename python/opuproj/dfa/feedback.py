@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from ..camera import Camera
+from ..camera import Camera, checked
 from ..projector import Projector
 from ..torch import Ternarize
 from . import _optimizers, _projection, _tensors
@@ -154,9 +154,7 @@ class Feedback:
 
     @camera.setter
     def camera(self, value: Camera | None) -> None:
-        if value is not None and not isinstance(value, Camera):
-            raise TypeError(f"camera is {value!r}, but must be an opuproj.Camera, or None")
-        self._camera = value
+        self._camera = checked(value)
 
     @property
     def blocks(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import _check
 from .._core import __version__
+from ..camera import Camera, checked
 from . import _input
 from ._verbosity import get_verbose_level, set_verbose_level, tell
 from .context import Context, ContextArray
@@ -78,9 +79,8 @@ class OPU:
         What linear results are divided by: √n_features, √n_components, or nothing.
     seed : int, optional
         Which matrix, from 0 to 2**64 - 1; by default that of the device, which is 0 unless it was made otherwise.
-    camera : optional
-        An ``opuproj.Camera`` that records the intensities. What it gives is returned unscaled, in its dtype, by
-        `transform`, as the hardware's uint8 was.
+    camera : Camera, optional
+        What records the intensities, with its noise, saturation and quantization; results keep their scale.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class OPU:
         rescale: OutputRescaling | str = OutputRescaling.variance,
         *,
         seed: int | None = None,
-        camera: Any = None,
+        camera: Camera | None = None,
     ) -> None:
         if verbose_level != -1:
             warnings.warn(
@@ -158,7 +158,7 @@ class OPU:
         if seed is not None:
             self.device.seed = _check.seed(seed)
         if camera is not None:
-            self.device.camera = camera
+            self.device.camera = checked(camera)
         self._base_times = self.device.frametime_us, self.device.exposure_us
         self._config_file = config_file
         self._config_override = config_override

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ... import _check, _config
 from ..._check import Mode
 from ..._core import __version__
+from ...camera import Camera, checked
 from ...packing import pack
 from ...projector import Projector
 from ...ternary import TernaryBatch
@@ -39,8 +40,8 @@ class SimulatedOpuDevice:
         Whether the methods ``transform...`` of the device give Re(xM) rather than \|xM\|².
     seed : int, default 0
         Which matrix, from 0 to 2**64 - 1. lightonml's own was always that of seed 0.
-    camera : optional
-        An ``opuproj.Camera`` that records the intensities; what it gives is returned unscaled by ``transform``.
+    camera : Camera, optional
+        What records the intensities; results keep their scale.
     """
 
     def __init__(
@@ -51,14 +52,14 @@ class SimulatedOpuDevice:
         linear: bool = False,
         *,
         seed: int = 0,
-        camera: Any = None,
+        camera: Camera | None = None,
     ) -> None:
         self.active = False
         self.frametime_us = int(frametime_us)
         self.exposure_us = int(exposure_us)
         self.output_roi = (0, 0), (2040, 1088)
         self.seed = _check.seed(seed)
-        self.camera = camera
+        self.camera = checked(camera)
         self._verbose = verbose
         self._linear = linear
         self._shape: tuple[int | None, int] | None = None
@@ -135,13 +136,12 @@ class SimulatedOpuDevice:
         n_features = (self._shape and self._shape[0]) or batch.n_inputs
         if linear:
             y *= np.float32(1 / math.sqrt(n_features))
-        elif self.camera is None:
+        else:
             y *= np.float32(2 / n_features)
         return y
 
-    def _operator(self, n_inputs: int, n_outputs: int, mode: Mode, dtype: Any, camera: Any) -> Projector:
-        options = {} if camera is None else {"camera": camera}
-        return Projector(n_inputs, n_outputs, seed=self.seed, mode=mode, dtype=dtype, **options)
+    def _operator(self, n_inputs: int, n_outputs: int, mode: Mode, dtype: Any, camera: Camera | None) -> Projector:
+        return Projector(n_inputs, n_outputs, seed=self.seed, mode=mode, dtype=dtype, camera=camera)
 
     # What hardware has
 

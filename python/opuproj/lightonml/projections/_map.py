@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...camera import Camera, checked
 from .._verbosity import set_verbose_level
 from ..opu import OPU
 
@@ -15,7 +16,7 @@ def opu_of(
     max_n_features: int | None,
     verbose_level: int,
     seed: int | None,
-    camera: Any,
+    camera: Camera | None,
 ) -> OPU:
     """Return the OPU that was given, with n_components set, or a new one."""
     if verbose_level >= 0:
@@ -30,7 +31,7 @@ def opu_of(
     if seed is not None:
         opu.device.seed = seed
     if camera is not None:
-        opu.device.camera = camera
+        opu.device.camera = checked(camera)
     return opu
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from ...camera import Camera
 from .._verbosity import get_verbose_level
 from ..opu import OPU
 from . import _map
@@ -36,7 +37,7 @@ class OPUMap(TransformerMixin, BaseEstimator):
         Deprecated: use :func:`opuproj.lightonml.set_verbose_level`.
     seed : int, optional
         Which matrix; by default that of the device.
-    camera : optional
+    camera : Camera, optional
         An ``opuproj.Camera``, as for OPU.
 
     Attributes
@@ -74,7 +75,7 @@ class OPUMap(TransformerMixin, BaseEstimator):
         verbose_level: int = -1,
         *,
         seed: int | None = None,
-        camera: Any = None,
+        camera: Camera | None = None,
     ) -> None:
         self.ndims = _map.checked_ndims(ndims)
         self.opu = _map.opu_of(n_components, opu, simulated, max_n_features, verbose_level, seed, camera)

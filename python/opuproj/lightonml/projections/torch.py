@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ...camera import Camera
 from .._verbosity import get_verbose_level, tell
 from ..opu import OPU
 from . import _map
@@ -34,7 +35,7 @@ class OPUMap(torch.nn.Module):
         Deprecated: use :func:`opuproj.lightonml.set_verbose_level`.
     seed : int, optional
         Which matrix; by default that of the device.
-    camera : optional
+    camera : Camera, optional
         An ``opuproj.Camera``, as for OPU.
 
     Attributes
@@ -77,7 +78,7 @@ class OPUMap(torch.nn.Module):
         verbose_level: int = -1,
         *,
         seed: int | None = None,
-        camera: Any = None,
+        camera: Camera | None = None,
     ) -> None:
         super().__init__()
         self.ndims = _map.checked_ndims(ndims)
