@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -42,6 +42,15 @@ def style() -> None:
             "savefig.facecolor": "white",
         }
     )
+
+
+def plain_log_ticks(axis: Any) -> None:
+    """Mark 1, 2 and 5 of every decade of a logarithmic axis, and write the numbers as they are, not as powers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
 
 
 def save(fig: Figure, path: str | Path) -> None:

@@ -24,7 +24,7 @@ import torch
 METHODS = ("bp", "dfa", "odfa", "shallow")
 
 
-def parser(description: str, epilog: str) -> argparse.ArgumentParser:
+def parser(description: str, epilog: str, *, methods: bool = True) -> argparse.ArgumentParser:
     """Return a parser with the options that all programs have.
 
     Parameters
@@ -33,6 +33,8 @@ def parser(description: str, epilog: str) -> argparse.ArgumentParser:
         What the program does.
     epilog
         Examples of use, printed as they stand.
+    methods
+        Whether the program compares training methods in runs that can be continued, and has the options for that.
     """
     made = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -46,18 +48,23 @@ def parser(description: str, epilog: str) -> argparse.ArgumentParser:
         metavar="DIR",
         help="where results, checkpoints and figures go; finished runs found there are kept (default: %(default)s)",
     )
-    made.add_argument("--seeds", type=_positive, metavar="N", help="runs of each method, with seeds 0 … N−1")
-    made.add_argument(
-        "--methods",
-        type=_methods,
-        default=list(METHODS),
-        metavar="LIST",
-        help=f"which to train, separated by commas (default: {','.join(METHODS)})",
-    )
-    made.add_argument(
-        "--save-seconds", type=float, default=20.0, metavar="S", help="between two checkpoints (default: %(default)s)"
-    )
-    made.add_argument("--threads", type=_positive, metavar="N", help="default: the cores that this process may use")
+    if methods:
+        made.add_argument("--seeds", type=positive, metavar="N", help="runs of each method, with seeds 0 … N−1")
+        made.add_argument(
+            "--methods",
+            type=_methods,
+            default=list(METHODS),
+            metavar="LIST",
+            help=f"which to train, separated by commas (default: {','.join(METHODS)})",
+        )
+        made.add_argument(
+            "--save-seconds",
+            type=float,
+            default=20.0,
+            metavar="S",
+            help="between two checkpoints (default: %(default)s)",
+        )
+    made.add_argument("--threads", type=positive, metavar="N", help="default: the cores that this process may use")
     made.add_argument("--no-progress", action="store_true", help="no progress bar")
     return made
 
@@ -223,13 +230,25 @@ def _set_random_state(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a positive integer from the command line."""
     try:
         value = int(text)
     except ValueError:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Read a positive number from the command line."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
 
 

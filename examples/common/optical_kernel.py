@@ -1,0 +1,95 @@
+"""The kernel of |Tx|², and how far a finite number of features is from it.
+
+E[|(Tx)_i|² |(Ty)_i|²] = ‖x‖²‖y‖² + (x·y)² for every T of independent entries with E[T] = E[T²] = 0, E[|T|²] = 1 and a
+Gaussian's fourth moment. Everything here is divided by ‖x‖²‖y‖²: the kernel is then 1 + ρ with ρ = (x·y)²/(‖x‖²‖y‖²).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import opuproj
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+_ROWS = 1024
+
+
+def cosine_squares(x: NDArray[Any], y: NDArray[Any]) -> Array:
+    """Return (x·y)²/(‖x‖²‖y‖²) for every pair, of shape (n, m): how much of the light of x and y interferes alike.
+
+    Parameters
+    ----------
+    x, y
+        Ternary vectors, of shapes (n, n_inputs) and (m, n_inputs), none of them all 0.
+    """
+    # Exact in float32: integers far below 2²⁴.
+    products = (x.astype(np.float32) @ y.astype(np.float32).T).astype(np.float64)
+    squares: Array = products**2 / np.outer(_norms(x), _norms(y))
+    return squares
+
+
+def gram_variance(cosine_square: Array) -> Array:
+    r"""Return the variance of \|a\|²\|b\|² for complex Gaussians a and b of variance 1 and this squared correlation.
+
+    E[\|a\|⁴\|b\|⁴] = 4 (1 + 4ρ + ρ²), so the variance is 3 + 14ρ + 3ρ². The Gram matrix of D features, each divided by
+    ‖x‖², has independent terms: its entries have this variance divided by D.
+    """
+    variance: Array = 3 + 14 * cosine_square + 3 * cosine_square**2
+    return variance
+
+
+def grams(
+    x: NDArray[Any],
+    n_train: int,
+    counts: list[int],
+    *,
+    seed: int,
+    progress: Callable[[int], object] = lambda _: None,
+) -> dict[int, tuple[Array, Array]]:
+    r"""Return Gram matrices of the first D features \|Tx\|²/‖x‖², averaged over the features, for every D in `counts`.
+
+    Features are made a thousand at a time from their own rows of T and added to the sum: never are all of them in
+    memory.
+
+    Parameters
+    ----------
+    x
+        Binary vectors, of shape (n, n_inputs).
+    n_train
+        How many of them, from the first, are for training.
+    counts
+        Numbers of features, ascending.
+    seed
+        Which T.
+    progress
+        Called with the number of features done.
+
+    Returns
+    -------
+    dict
+        For every D the matrices of shapes (n_train, n_train) and (n − n_train, n_train).
+    """
+    operator = opuproj.Projector(x.shape[1], counts[-1], seed=seed, mode="intensity")
+    scale = _norms(x).astype(np.float32)[:, None]
+    batch = opuproj.pack(x)
+    total = np.zeros((len(x), n_train))
+    found = {}
+    done = 0
+    for count in counts:
+        while done < count:
+            stop = min(done + _ROWS, count)
+            features = operator[done:stop](batch) / scale
+            total += features @ features[:n_train].T
+            progress(stop - done)
+            done = stop
+        found[count] = total[:n_train] / count, total[n_train:] / count
+    return found
+
+
+def _norms(x: NDArray[Any]) -> Array:
+    """Return ‖x‖² of ternary vectors: how many elements are not 0."""
+    norms: Array = np.count_nonzero(x, axis=1).astype(np.float64)
+    return norms

@@ -1,0 +1,97 @@
+"""An optical reservoir: a camera's picture of speckle, fed back to the micromirrors that make the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import opuproj
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+FULL_SCALE = 5.0  # of the camera, in mean intensities: e⁻⁵, under 1 %, of all pixels saturate
+GREY_LEVELS = 255
+
+
+def mackey_glass(n: int, *, delay: int = 17, seed: int = 0, steps: int = 10) -> Array:
+    """Return n values, one a unit of time, of ẋ = 0.2 x(t−τ)/(1 + x(t−τ)¹⁰) − 0.1 x (Mackey and Glass, 1977).
+
+    Chaotic for τ = 17. Integrated by Heun's method after a random start, whose first 1,000 units of time are left out.
+
+    Parameters
+    ----------
+    n
+        How many values.
+    delay
+        τ in units of time.
+    seed
+        Which start.
+    steps
+        Of the integration in a unit of time.
+    """
+    skipped, lag = 1000, delay * steps
+    x = np.empty((n + skipped) * steps + lag + 1)
+    x[: lag + 1] = 1.2 + 0.2 * (np.random.default_rng(seed).random(lag + 1) - 0.5)
+    for t in range(lag, len(x) - 1):
+        past, next_past = x[t - lag], x[t - lag + 1]
+        slope = 0.2 * past / (1 + past**10) - 0.1 * x[t]
+        guess = x[t] + slope / steps
+        x[t + 1] = x[t] + (slope + 0.2 * next_past / (1 + next_past**10) - 0.1 * guess) / (2 * steps)
+    series: Array = x[lag + 1 + skipped * steps :: steps][:n]
+    return series
+
+
+def thermometer(values: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.int8]:
+    """Return −1 and 1, of shape (…, n_thresholds): 1 where a value exceeds the threshold.
+
+    Values that are near have codes that are near, as a mercury column has; the number of nonzeros is always the same.
+    """
+    code: NDArray[np.int8] = np.where(values[..., None] > thresholds, 1, -1).astype(np.int8)
+    return code
+
+
+class OpticalReservoir:
+    r"""x_{t+1} = camera(\|T [code(x_t), code(u_t)]\|²): recurrent, random, and never trained (Rafayelyan et al., 2020).
+
+    Parameters
+    ----------
+    nodes
+        Pixels of the camera that are fed back.
+    levels
+        Thresholds in the code of a node's intensity, at quantiles of speckle's exponential law.
+    input_pixels
+        Thresholds in the code of the input, at equal distances over its range. Their number sets their share of light.
+    input_range
+        The least and the greatest input.
+    seed
+        Which medium.
+    """
+
+    def __init__(
+        self, nodes: int, *, levels: int, input_pixels: int, input_range: tuple[float, float], seed: int
+    ) -> None:
+        self.nodes = nodes
+        self.levels = -np.log1p(-np.arange(1, levels + 1) / (levels + 1))
+        self.input_levels = np.linspace(*input_range, input_pixels + 2)[1:-1]
+        self.operator = opuproj.Projector(nodes * levels + input_pixels, nodes, seed=seed, mode="intensity")
+
+    def run(
+        self, inputs: NDArray[Any], start: NDArray[Any] | None = None, progress: Callable[[], object] = lambda: None
+    ) -> Array:
+        """Return the camera's pictures, of shape (times, nodes), in mean intensities, from a dark start by default."""
+        state = np.zeros(self.nodes) if start is None else start
+        states = np.empty((len(inputs), self.nodes))
+        codes = thermometer(inputs, self.input_levels)
+        for t, code in enumerate(codes):
+            light = np.concatenate([thermometer(state, self.levels).ravel(), code])
+            states[t] = state = camera(self.operator(light) / self.operator.n_inputs)
+            progress()
+        return states
+
+
+def camera(intensity: NDArray[Any]) -> Array:
+    """Return intensities as a camera of 8 bits tells them: in 255 steps up to five times the mean, and no more."""
+    grey = np.rint(np.clip(intensity / FULL_SCALE, 0, 1) * GREY_LEVELS)
+    picture: Array = grey.astype(np.float64) * (FULL_SCALE / GREY_LEVELS)
+    return picture
