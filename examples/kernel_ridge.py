@@ -82,7 +82,7 @@ def gram_distances(x: NDArray[np.uint8], counts: list[int], quiet: bool) -> list
         for count in counts:
             errors = []
             for repeat in range(GRAM_REPEATS):
-                gram, _ = optical_kernel.grams(x, len(x), [count], seed=1000 * count + repeat)[count]
+                _, gram, _ = next(optical_kernel.grams(x, len(x), [count], seed=1000 * count + repeat))
                 errors.append(((gram - (1 + squares)) ** 2).mean())
                 bar.update()
             mean, error = runs.mean_and_error(errors)
@@ -97,10 +97,10 @@ def accuracies(
 ) -> dict[str, Any]:
     """Measure the test accuracy of ridge regression on the features, on the kernel and on the pixels."""
     with tqdm(total=counts[-1] + 2 * len(x), unit="feature", leave=False, disable=quiet) as bar:
-        found = optical_kernel.grams(x, n_train, counts, seed=0, progress=bar.update)
-        optical = []
-        for count, (train, test) in found.items():
-            optical.append({"features": count, **fit(train, test, y, n_train)})
+        optical = [
+            {"features": count, **fit(train, test, y, n_train)}
+            for count, train, test in optical_kernel.grams(x, n_train, counts, seed=0, progress=bar.update)
+        ]
         squares = optical_kernel.cosine_squares(x, x[:n_train])
         bar.update(len(x))
         exact = fit(1 + squares[:n_train], 1 + squares[n_train:], y, n_train)
@@ -118,7 +118,9 @@ def fit(train: NDArray[Any], test: NDArray[Any], y: NDArray[np.int64], n_train: 
     unit = np.trace(train) / n_train
 
     def predict(gram: NDArray[Any], rows: NDArray[Any], goal: NDArray[Any], penalty: float) -> NDArray[Any]:
-        factor = cho_factor(gram + penalty * unit * len(gram) * np.eye(len(gram)), overwrite_a=True, check_finite=False)
+        regular = gram.copy()
+        regular.flat[:: len(gram) + 1] += penalty * unit * len(gram)
+        factor = cho_factor(regular, overwrite_a=True, check_finite=False)
         chosen: NDArray[Any] = (rows @ cho_solve(factor, goal)).argmax(1)
         return chosen
 

@@ -45,9 +45,10 @@ def test_optical_features_have_the_kernel_and_the_variance_of_the_closed_forms()
 def test_gram_matrices_of_more_features_contain_those_of_fewer() -> None:
     kernels = module("optical_kernel")
     x = np.random.default_rng(0).integers(0, 2, size=(7, 30)).astype(np.uint8)
-    found = kernels.grams(x, 5, [10, 1500], seed=1)
     features = opuproj.project(x, 1500, seed=1).astype(np.float64) / x.sum(1)[:, None]
-    for count, (train, test) in found.items():
+    found = list(kernels.grams(x, 5, [10, 1500], seed=1))
+    assert [count for count, _, _ in found] == [10, 1500]
+    for count, train, test in found:
         gram = features[:, :count] @ features[:5, :count].T / count
         np.testing.assert_allclose(np.concatenate([train, test]), gram, rtol=1e-5)
 

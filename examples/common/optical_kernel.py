@@ -6,7 +6,7 @@ Gaussian's fourth moment. Everything here is divided by ‖x‖²‖y‖²: the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,8 @@ def grams(
     *,
     seed: int,
     progress: Callable[[int], object] = lambda _: None,
-) -> dict[int, tuple[Array, Array]]:
-    r"""Return Gram matrices of the first D features \|Tx\|²/‖x‖², averaged over the features, for every D in `counts`.
+) -> Iterator[tuple[int, Array, Array]]:
+    r"""Yield Gram matrices of the first D features \|Tx\|²/‖x‖², averaged over the features, for every D in `counts`.
 
     Features are made a thousand at a time from their own rows of T and added to the sum: never are all of them in
     memory.
@@ -67,16 +67,15 @@ def grams(
     progress
         Called with the number of features done.
 
-    Returns
-    -------
-    dict
-        For every D the matrices of shapes (n_train, n_train) and (n − n_train, n_train).
+    Yields
+    ------
+    tuple
+        For every D, in turn: D and the matrices of shapes (n_train, n_train) and (n − n_train, n_train).
     """
     operator = opuproj.Projector(x.shape[1], counts[-1], seed=seed, mode="intensity")
     scale = _norms(x).astype(np.float32)[:, None]
     batch = opuproj.pack(x)
     total = np.zeros((len(x), n_train))
-    found = {}
     done = 0
     for count in counts:
         while done < count:
@@ -85,8 +84,7 @@ def grams(
             total += features @ features[:n_train].T
             progress(stop - done)
             done = stop
-        found[count] = total[:n_train] / count, total[n_train:] / count
-    return found
+        yield count, total[:n_train] / count, total[n_train:] / count
 
 
 def _norms(x: NDArray[Any]) -> Array:
