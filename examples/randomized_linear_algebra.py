@@ -217,6 +217,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         title=f"Trace estimates, {TRACE_REPEATS} repeats:\nedges from trace(A²), triangles from trace(A³)",
     )
     third.legend(fontsize=9)
+    figures.plain_log_ticks(first.yaxis)
     for axes in (second, third):
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_xticks([], minor=True)

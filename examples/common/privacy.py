@@ -7,9 +7,9 @@ The mechanism (photonic training: Ohana et al., "Photonic differential privacy w
 
 pᵢ being the projection of the error, clipped, gᵢ the noise of its detection and hᵢ the input of the layer. The noise
 that reaches a row of G has the covariance σ² Σᵢ φ′ᵢ² hᵢhᵢᵀ: it depends on the data, and is singular where a batch has
-fewer examples than the layer has inputs, so that an example whose h points elsewhere would be seen without any noise.
-Therefore every batch has dark frames, too: public examples of zero error, one for each input j with h = (ϱ/σ) eⱼ,
-whose projections are noise alone. They add ϱ² 1 to the covariance, and nothing to the mean.
+fewer examples than the layer has inputs: an example whose h points elsewhere puts something where else there is
+nothing. Therefore every batch has dark frames, too: public examples of zero error, one for each input j with h = (ϱ/σ)
+eⱼ, whose projections are noise alone. They add ϱ² 1 to the covariance, and nothing to the mean.
 
 The bound (derived here; it is not a theorem of that paper). Adding an example changes row k from N(m, C) to N(m + a h,
 C + b² hhᵀ) with a = φ′ₖ pₖ, b = φ′ₖ σ. Whitened, that is one Gaussian number: N(a √s, 1 + b² s) against N(0, 1), with
