@@ -10,8 +10,8 @@ import opuproj
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-FULL_SCALE = 5.0  # of the camera, in mean intensities: e⁻⁵, under 1 %, of all pixels saturate
-GREY_LEVELS = 255
+# Full scale in mean intensities: e⁻⁵, under 1 %, of all pixels saturate.
+CAMERA = opuproj.Camera(bits=8, full_scale=5.0)
 
 
 def mackey_glass(n: int, *, delay: int = 17, seed: int = 0, steps: int = 10) -> Array:
@@ -74,7 +74,9 @@ class OpticalReservoir:
         self.nodes = nodes
         self.levels = -np.log1p(-np.arange(1, levels + 1) / (levels + 1))
         self.input_levels = np.linspace(*input_range, input_pixels + 2)[1:-1]
-        self.operator = opuproj.Projector(nodes * levels + input_pixels, nodes, seed=seed, mode="intensity")
+        self.operator = opuproj.Projector(
+            nodes * levels + input_pixels, nodes, seed=seed, mode="intensity", camera=CAMERA, dtype=np.float64
+        )
 
     def run(
         self, inputs: NDArray[Any], start: NDArray[Any] | None = None, progress: Callable[[], object] = lambda: None
@@ -85,13 +87,6 @@ class OpticalReservoir:
         codes = thermometer(inputs, self.input_levels)
         for t, code in enumerate(codes):
             light = np.concatenate([thermometer(state, self.levels).ravel(), code])
-            states[t] = state = camera(self.operator(light) / self.operator.n_inputs)
+            states[t] = state = self.operator(light) / self.operator.n_inputs
             progress()
         return states
-
-
-def camera(intensity: NDArray[Any]) -> Array:
-    """Return intensities as a camera of 8 bits tells them: in 255 steps up to five times the mean, and no more."""
-    grey = np.rint(np.clip(intensity / FULL_SCALE, 0, 1) * GREY_LEVELS)
-    picture: Array = grey.astype(np.float64) * (FULL_SCALE / GREY_LEVELS)
-    return picture
