@@ -3,6 +3,7 @@
     y = opuproj.project(x, 1_000_000, seed=0)             # |Tx|², what the camera of an optical processing unit sees
     op = opuproj.Projector(n_inputs, n_outputs, seed=0)   # the operator: op(x), op[a:b], op.matrix(rows, columns)
     batch = opuproj.ternarize(e, relative=0.1)            # real numbers to -1, 0 and 1, in 2 bits each
+    batch = opuproj.encode(x, digits=5)                   # real numbers in five ternary digits
     batch = opuproj.pack(x)                               # the same of what is ternary already
 
 Arrays are of shape (..., n), vectors along the last axis: NumPy, torch and scipy.sparse.
@@ -11,8 +12,20 @@ Arrays are of shape (..., n), vectors along the last axis: NumPy, torch and scip
 from ._config import show_config
 from ._core import __version__
 from .camera import Camera
+from .encoded import EncodedBatch, encode
 from .packing import pack, ternarize
 from .projector import Projector, project
 from .ternary import TernaryBatch
 
-__all__ = ["Camera", "Projector", "TernaryBatch", "__version__", "pack", "project", "show_config", "ternarize"]
+__all__ = [
+    "Camera",
+    "EncodedBatch",
+    "Projector",
+    "TernaryBatch",
+    "__version__",
+    "encode",
+    "pack",
+    "project",
+    "show_config",
+    "ternarize",
+]

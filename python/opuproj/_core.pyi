@@ -9,15 +9,18 @@ from numpy.typing import NDArray
 __all__ = [
     "MAX_ANCHOR",
     "MAX_NONZEROS",
+    "Encoded",
     "Packed",
     "Packer",
     "__version__",
     "choose_isa",
+    "encode",
     "entries",
     "instruction_sets",
     "keystream_seconds",
     "multiply_seconds",
     "project",
+    "project_encoded",
     "row_max_abs",
 ]
 
@@ -56,6 +59,25 @@ class Packed:
     def __eq__(self, other: object, /) -> bool: ...
 
 @final
+class Encoded:
+    """An immutable (n_rows, n_inputs) batch of real numbers: a Packed a digit, and a scale a row."""
+
+    def __new__(cls, base: int, digits: Sequence[Packed], scales: NDArray[np.float64], /) -> Encoded: ...
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def base(self) -> int: ...
+    @property
+    def n_digits(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    def scales(self) -> NDArray[np.float64]: ...
+    def digit(self, k: int, /) -> Packed: ...
+    @staticmethod
+    def concatenate(parts: Sequence[Encoded], /) -> Encoded: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
 class Packer:
     """Fills a Packed from pieces, so that nothing larger than a piece is ever copied."""
 
@@ -76,6 +98,19 @@ def project(
     camera: object | None,
     noise_seed: int,
     first_vector: int,
+    threads: int,
+    isa: str | None,
+    on_progress: Callable[[float], object] | None,
+) -> None: ...
+def encode(x: NDArray[Any], largest: NDArray[np.float64], base: int, n_digits: int, /) -> Encoded: ...
+def project_encoded(
+    batch: Encoded,
+    out: NDArray[Any],
+    *,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
     threads: int,
     isa: str | None,
     on_progress: Callable[[float], object] | None,

@@ -270,6 +270,18 @@ class PackedSource(Source):
         return self._packed
 
 
+def largest(source: Source, piece: NDArray[Any], done: int, purpose: str) -> NDArray[np.float64]:
+    """Return the largest magnitude of each row of a piece, having refused NaN and infinities."""
+    found = _core.row_max_abs(piece)
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found))[0])
+        wrong = np.isnan(piece[row]) if np.isnan(found[row]) else np.isinf(piece[row])
+        column = int(np.flatnonzero(wrong)[0])
+        value = "NaN" if np.isnan(found[row]) else piece[row, column].item()
+        raise ValueError(f"{source.position(done + row, column)} is {value}, but must be finite for {purpose}")
+    return found
+
+
 def packed_bytes(n_rows: int, n_inputs: int) -> int:
     """Return the bytes of n_rows packed rows: two planes of 64-bit words."""
     return n_rows * -(-n_inputs // 64) * 16

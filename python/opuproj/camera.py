@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -137,6 +138,11 @@ class Camera:
         """
         fields: dict[str, Any] = {"bits": 8, "full_scale": 5.0, "photons": 2700.0, "read_noise": 13 / 2700}
         return cls(**{**fields, "dark_floor": 0.03, **changes})
+
+    @property
+    def is_ideal(self) -> bool:
+        """Whether its readings are the intensities themselves."""
+        return dataclasses.replace(self, exposure=None, frames=1, anchors=3) == Camera.ideal()
 
     def exposures(self, mode: _check.Mode) -> int:
         """Return how many exposures a vector takes in a mode, each of them of ``frames`` frames.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from . import _core, _inputs
+from . import _inputs
 from .ternary import TernaryBatch
 
 
@@ -124,7 +123,11 @@ def ternarize(
         fixed = _largest(source)
     done = 0
     for piece in source.real_pieces():
-        largest = _finite(source, piece, done) if fixed is None else np.full(len(piece), fixed)
+        largest = (
+            _inputs.largest(source, piece, done, "a relative threshold")
+            if fixed is None
+            else np.full(len(piece), fixed)
+        )
         if relative is None:
             thresholds = source.in_precision(largest)
         else:  # one rounding of the factor and one of the product: what the library of e would compute
@@ -161,20 +164,6 @@ def _largest(source: _inputs.Source) -> float:
     """Return the largest |e| of all."""
     largest, done = 0.0, 0
     for piece in source.real_pieces():
-        largest = max(largest, float(_finite(source, piece, done).max()))
+        largest = max(largest, float(_inputs.largest(source, piece, done, "a relative threshold").max()))
         done += len(piece)
-    return largest
-
-
-def _finite(source: _inputs.Source, piece: NDArray[Any], done: int) -> NDArray[np.float64]:
-    """Return the largest |e| of each row of a piece, having refused NaN and infinities."""
-    largest = _core.row_max_abs(piece)
-    if not np.isfinite(largest).all():
-        row = int(np.flatnonzero(~np.isfinite(largest))[0])
-        wrong = np.isnan(piece[row]) if np.isnan(largest[row]) else np.isinf(piece[row])
-        column = int(np.flatnonzero(wrong)[0])
-        value = "NaN" if np.isnan(largest[row]) else cast(float, piece[row, column].item())
-        raise ValueError(
-            f"{source.position(done + row, column)} is {value}, but must be finite for a relative threshold"
-        )
     return largest

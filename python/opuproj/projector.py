@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _check, _config, _core, _inputs, _memory, _outputs, _progress
+from . import _check, _config, _core, _inputs, _memory, _outputs, _progress, encoded
 from ._check import Mode
 from .camera import Camera, checked
 from .ternary import TernaryBatch
 
 _WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
 _TILE = (64, 4096)
+
+Source: TypeAlias = _inputs.Source | encoded.EncodingSource | encoded.EncodedSource
+Block: TypeAlias = _core.Packed | _core.Encoded
 
 
 def project(
@@ -25,6 +28,7 @@ def project(
     *,
     seed: int = 0,
     mode: Mode = "intensity",
+    digits: int | None = None,
     rows: tuple[int, int] | slice | range | None = None,
     n_anchor: int = 64,
     camera: Camera | None = None,
@@ -43,7 +47,7 @@ def project(
     ----------
     x : array_like of shape (..., n_inputs)
         Vectors of -1, 0 and 1: a NumPy array of any integer, bool or real dtype, a torch tensor, a scipy.sparse matrix,
-        or a :class:`TernaryBatch`.
+        or a :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers.
     n_outputs : int
         The number of rows of T. A larger one extends T and keeps the rows that were there.
     seed : int, default 0
@@ -55,6 +59,10 @@ def project(
         - ``"linear"``: (Rx)_i = √2 Re(conj(r_i)/\|r_i\| (Tx)_i), the linear projection that intensities with an anchor
           of field r give without holography [1]_: R is real, its entries have mean 0 and variance 1;
         - ``"complex"``: the field (Tx)_i itself. The entries of T have mean 0, E[T²] = 0 and E[\|T\|²] = 1.
+    digits : int, optional
+        Take x as real numbers, in so many digits of -1, 0 and 1, from 1 to 10, as :func:`encode` does: 5 are right to
+        0.4 % of the largest element of each vector. The projection is of exactly these digits, and costs as much as one
+        of ternary vectors; in front of a camera, each digit is photographed by itself.
     rows : (start, stop), slice or range, optional
         Compute these outputs only, exactly as they are among all of them: for shards and slices. All by default.
     n_anchor : int, default 64
@@ -123,7 +131,7 @@ def project(
     >>> np.array_equal(part, y[:, 500:600])
     True
     """
-    source = _source(x)
+    source = _source(x, digits)
     operator = Projector(
         source.n_inputs,
         n_outputs,
@@ -279,13 +287,23 @@ class Projector:
 
     # What it does
 
-    def __call__(self, x: Any, *, noise_seed: int | None = None, out: Any = None, progress: bool = False) -> Any:
+    def __call__(
+        self,
+        x: Any,
+        *,
+        digits: int | None = None,
+        noise_seed: int | None = None,
+        out: Any = None,
+        progress: bool = False,
+    ) -> Any:
         """Project vectors.
 
         Parameters
         ----------
         x : array_like of shape (..., n_inputs)
-            Vectors of -1, 0 and 1, from any library that :func:`project` takes.
+            Vectors of -1, 0 and 1, from any library that :func:`project` takes, or an :class:`EncodedBatch`.
+        digits : int, optional
+            Take x as real numbers, in so many digits, as in :func:`project`.
         noise_seed : int, optional
             Which noise the operator's camera makes; by default, noise that no other call has.
         out : ndarray or CPU tensor of shape (..., n_outputs), optional
@@ -302,23 +320,28 @@ class Projector:
         ValueError, TypeError, MemoryError
             As :func:`project`.
         """
-        return self._apply(_source(x), noise_seed, out, progress)
+        return self._apply(_source(x, digits), noise_seed, out, progress)
 
     def __matmul__(self, x: Any) -> Any:
         """Project vectors: ``op @ x`` is ``op(x)``, so x has shape (..., n_inputs)."""
-        return self._apply(_source(x), None, None, False)
+        return self._apply(_source(x, None), None, None, False)
 
-    def _apply(self, source: _inputs.Source, noise_seed: int | None, out: Any, progress: bool) -> Any:
+    def _apply(self, source: Source, noise_seed: int | None, out: Any, progress: bool) -> Any:
         if source.n_inputs != self.n_inputs:
             raise ValueError(self._wrong_length(source.shape))
         if noise_seed is not None and self.camera is None:
             raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
+        if self.mode == "intensity" and self._photographs(source):
+            raise ValueError(
+                f"mode is 'intensity', but a camera sees the digits of {source.name} one after the other, and no "
+                "intensity of their sum: use mode 'linear' or 'complex', or no camera"
+            )
         noise = _check.noise_seed(noise_seed)
         shape = (*source.shape[:-1], self.n_outputs)
         result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype)
         rows = _outputs.rows_of(result)
         isa, threads = _config.isa(), _config.n_threads(self.threads)
-        blocks: Iterable[_core.Packed]
+        blocks: Iterable[Block]
         step = source.block_rows()
         if step >= source.n_rows:
             blocks = (source.pack(),)
@@ -337,7 +360,7 @@ class Projector:
 
     def _run(
         self,
-        blocks: Iterable[_core.Packed],
+        blocks: Iterable[Block],
         noise_seed: int,
         rows: NDArray[Any],
         isa: str | None,
@@ -345,24 +368,80 @@ class Projector:
         advance: Callable[[float], None] | None,
     ) -> None:
         done = 0
-        for packed in blocks:
-            part = rows[done : done + packed.n_rows]
-            _core.project(
-                packed,
-                part,
-                seed=self.seed,
-                mode=self.mode,
-                row_start=self.row_start,
-                n_anchor=self.n_anchor,
-                camera=self.camera,
-                noise_seed=noise_seed,
-                first_vector=done,
-                threads=threads,
-                isa=isa,
-                on_progress=advance and _part_of(advance, done / len(rows), len(part) / len(rows)),
-            )
+        for block in blocks:
+            part = rows[done : done + block.n_rows]
+            on_progress = advance and _part_of(advance, done / len(rows), len(part) / len(rows))
+            if isinstance(block, _core.Packed):
+                self._project(block, part, noise_seed, done, isa, threads, on_progress)
+            elif self.camera is None or self.camera.is_ideal:
+                _core.project_encoded(
+                    block,
+                    part,
+                    seed=self.seed,
+                    mode=self.mode,
+                    row_start=self.row_start,
+                    n_anchor=self.n_anchor,
+                    threads=threads,
+                    isa=isa,
+                    on_progress=on_progress,
+                )
+            else:
+                self._photograph(block, part, noise_seed, done, isa, threads, on_progress)
             done += len(part)
-            del packed  # before the next block is made
+            del block  # before the next one is made
+
+    def _project(
+        self,
+        packed: _core.Packed,
+        out: NDArray[Any],
+        noise_seed: int,
+        first_vector: int,
+        isa: str | None,
+        threads: int,
+        on_progress: Callable[[float], None] | None,
+    ) -> None:
+        _core.project(
+            packed,
+            out,
+            seed=self.seed,
+            mode=self.mode,
+            row_start=self.row_start,
+            n_anchor=self.n_anchor,
+            camera=self.camera,
+            noise_seed=noise_seed,
+            first_vector=first_vector,
+            threads=threads,
+            isa=isa,
+            on_progress=on_progress,
+        )
+
+    def _photographs(self, source: Source) -> bool:
+        """Whether a camera sees the digits of a source one by one."""
+        seen = self.camera is not None and not self.camera.is_ideal
+        return seen and isinstance(source, (encoded.EncodingSource, encoded.EncodedSource))
+
+    def _photograph(
+        self,
+        block: _core.Encoded,
+        out: NDArray[Any],
+        noise_seed: int,
+        first_vector: int,
+        isa: str | None,
+        threads: int,
+        advance: Callable[[float], None] | None,
+    ) -> None:
+        """Add up what the camera gives of each digit."""
+        one = np.empty_like(out)
+        for k in range(block.n_digits):
+            on_progress = advance and _part_of(advance, k / block.n_digits, 1 / block.n_digits)
+            # Frames that no other digit has.
+            self._project(block.digit(k), one, noise_seed, first_vector + (k << 40), isa, threads, on_progress)
+            if k == 0:
+                out[...] = one
+            else:
+                out *= block.base
+                out += one
+        out *= block.scales()[:, None]
 
     def _wrong_length(self, shape: tuple[int, ...]) -> str:
         message = (
@@ -372,17 +451,18 @@ class Projector:
             message += "; vectors lie along the last axis: for columns use op(x.T).T"
         return message
 
-    def _check_nonzeros(self, source: _inputs.Source, blocks: Iterable[_core.Packed]) -> None:
+    def _check_nonzeros(self, source: Source, blocks: Iterable[Block]) -> None:
         """Go through all blocks, whose making checks every value, and refuse a vector of too many nonzeros."""
-        for packed in blocks:
+        for block in blocks:
             if self.n_inputs > _core.MAX_NONZEROS:
-                most = int(packed.row_nnz().max(initial=0))
+                digits = [block] if isinstance(block, _core.Packed) else [block.digit(k) for k in range(block.n_digits)]
+                most = max(int(digit.row_nnz().max(initial=0)) for digit in digits)
                 if most > _core.MAX_NONZEROS:
                     raise ValueError(
                         f"{source.name} has a vector of {most} nonzeros, but may have {_core.MAX_NONZEROS} at most: "
                         "up to there, sums of entries are exact in 32 bits"
                     )
-            del packed  # before the next block is made
+            del block  # before the next one is made
 
     # Parts of it
 
@@ -498,10 +578,14 @@ class Projector:
         return out
 
 
-def _source(x: Any) -> _inputs.Source:
+def _source(x: Any, digits: int | None) -> Source:
+    if digits is not None or isinstance(x, encoded.EncodedBatch):
+        return encoded.source("x", x, digits)
     if isinstance(x, TernaryBatch):
         return _inputs.PackedSource("x", x._packed, x.shape)
-    return _inputs.source("x", x)
+    source = _inputs.source("x", x)
+    source.advice = "use opuproj.ternarize, or digits=, for other values"
+    return source
 
 
 def _part_of(advance: Callable[[float], None], start: float, share: float) -> Callable[[float], None]:

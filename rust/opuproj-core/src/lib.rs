@@ -6,6 +6,7 @@
 //!
 //! * [`transmission`] defines T in a page of scalar code. Everything else must agree with it, bit for bit.
 //! * [`ternary`] holds batches of −1, 0 and 1 in two bits an element: packing, unpacking, a file format.
+//! * [`encoded`] holds real numbers as several such batches, a digit each.
 //! * [`kernel`] has the inner loops, one file an instruction set, chosen when the program runs.
 //! * [`projection`] takes a batch through T: which form its inputs take, tiles of rows, threads, cancellation.
 //! * [`readout`] makes results of exact integer fields.
@@ -44,6 +45,7 @@
 //! ```
 
 pub mod camera;
+pub mod encoded;
 pub mod kernel;
 pub mod limits;
 pub mod projection;

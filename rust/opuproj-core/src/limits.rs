@@ -35,6 +35,7 @@ pub fn multiply(kernel: Kernel, n: u64) -> Duration {
             panel: &panel,
             columns,
             x: &x,
+            largest: 1,
             x_stride: columns,
             n_vectors,
             sums: &mut sums,

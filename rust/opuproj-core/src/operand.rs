@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::kernel::{Kernel, SignedColumns};
+use crate::kernel::{Kernel, MAX_NONZEROS, SignedColumns};
 use crate::ternary::{TernaryBatch, WORD, expand_word};
 
 /// Nonzeros in a chunk of lists: 9 bytes each.
@@ -17,52 +17,130 @@ pub(crate) const ROWS_CAPACITY: usize = 16 << 20;
 /// Words that a chunk may span: their union is kept meanwhile.
 const SPAN: usize = 1 << 20;
 
-/// The vectors that are multiplied: those of a batch, or each as the two binary ones p and q that it is the difference of,
-/// the even ones all p.
+/// The vectors that are multiplied, one or several for each output.
 #[derive(Debug)]
 pub(crate) struct Vectors<'a> {
-    batch: &'a TernaryBatch,
-    /// A plane without any bit, which p and q have for their −1.
-    dark: Option<Vec<u64>>,
+    n_outputs: usize,
+    parts: Parts<'a>,
+}
+
+#[derive(Debug)]
+enum Parts<'a> {
+    /// Those of a batch.
+    Whole(&'a TernaryBatch),
+    /// The two binary ones p and q that each is the difference of, and a plane without any bit, which they have for
+    /// their −1.
+    Split(&'a TernaryBatch, Vec<u64>),
+    /// Sums of several batches' vectors, each batch with its weight.
+    Fused(Vec<Vec<(&'a TernaryBatch, i8)>>),
 }
 
 impl<'a> Vectors<'a> {
-    pub(crate) fn of(batch: &'a TernaryBatch, split: bool) -> Self {
-        Self { batch, dark: split.then(|| vec![0; batch.row_words()]) }
+    pub(crate) fn whole(batch: &'a TernaryBatch) -> Self {
+        Self { n_outputs: batch.n_rows(), parts: Parts::Whole(batch) }
+    }
+
+    /// Each vector as the two binary ones that it is the difference of.
+    pub(crate) fn split(batch: &'a TernaryBatch) -> Self {
+        Self { n_outputs: batch.n_rows(), parts: Parts::Split(batch, vec![0; batch.row_words()]) }
+    }
+
+    /// Digits, the highest one first, added up to as few vectors as may be: elements of `max_input` at most, and sums that
+    /// cannot overflow. Also gives the weight of each such vector.
+    pub(crate) fn fused(digits: &'a [TernaryBatch], base: u32, max_input: u8) -> (Self, Vec<f64>) {
+        let n_outputs = digits.first().map_or(0, TernaryBatch::n_rows);
+        let used = |row| {
+            let union = |word| digits.iter().fold(0, |union, digit| union | used(digit.row(row), word)).count_ones();
+            (0..digits[0].row_words()).map(|word| u64::from(union(word))).sum::<u64>()
+        };
+        let most_used = (0..n_outputs).map(used).max().unwrap_or(0).max(1);
+        let limit = u64::from(max_input).min(MAX_NONZEROS / most_used).max(1);
+        let (mut parts, mut weights) = (Vec::new(), Vec::new());
+        let (mut part, mut weight, mut total, mut place) = (Vec::new(), 1, 0, 1.0);
+        for (exponent, digit) in (0..).zip(digits.iter().rev()) {
+            if total + weight > limit {
+                parts.push(std::mem::take(&mut part));
+                weights.push(place);
+                (weight, total, place) = (1, 0, f64::from(base).powi(exponent));
+            }
+            part.push((digit, weight as i8));
+            total += weight;
+            weight *= u64::from(base);
+        }
+        parts.push(part);
+        weights.push(place);
+        (Self { n_outputs, parts: Parts::Fused(parts) }, weights)
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.batch.n_rows() * self.an_output()
+        self.n_outputs * self.an_output()
     }
 
     /// How many make one output.
     pub(crate) fn an_output(&self) -> usize {
-        if self.dark.is_some() { 2 } else { 1 }
+        match &self.parts {
+            Parts::Whole(_) => 1,
+            Parts::Split(..) => 2,
+            Parts::Fused(parts) => parts.len(),
+        }
     }
 
     /// Words of a vector in one plane.
     pub(crate) fn row_words(&self) -> usize {
-        self.batch.row_words()
+        match &self.parts {
+            Parts::Whole(batch) | Parts::Split(batch, _) => batch.row_words(),
+            Parts::Fused(parts) => parts[0][0].0.row_words(),
+        }
     }
 
-    /// A vector's plane of the +1 and that of the −1.
-    fn row(&self, vector: usize) -> (&[u64], &[u64]) {
-        match &self.dark {
-            None => self.batch.row(vector),
-            Some(dark) => {
-                let (p, q) = self.batch.row(vector / 2);
-                (if vector.is_multiple_of(2) { p } else { q }, dark)
+    /// The largest magnitude that an element may have.
+    pub(crate) fn largest(&self) -> u8 {
+        match &self.parts {
+            Parts::Whole(_) | Parts::Split(..) => 1,
+            Parts::Fused(parts) => {
+                let sum = |part: &Vec<(_, i8)>| part.iter().map(|(_, weight)| weight.unsigned_abs()).sum();
+                parts.iter().map(sum).max().unwrap_or(1)
             }
         }
     }
 
-    /// The +1 and the −1 of a vector.
-    pub(crate) fn counts(&self, vector: usize) -> (u64, u64) {
-        let ones = |plane: &[u64]| plane.iter().map(|word| u64::from(word.count_ones())).sum();
-        let (positive, negative) = self.row(vector);
-        (ones(positive), ones(negative))
+    /// A vector as a sum of ternary ones with weights: their planes of the +1 and of the −1.
+    fn terms(&self, vector: usize) -> impl Iterator<Item = ((&[u64], &[u64]), i8)> + Clone {
+        let (output, part) = (vector / self.an_output(), vector % self.an_output());
+        let (one, several) = match &self.parts {
+            Parts::Whole(batch) => (Some(batch.row(output)), None),
+            Parts::Split(batch, dark) => {
+                let (p, q) = batch.row(output);
+                (Some((if part == 0 { p } else { q }, &dark[..])), None)
+            }
+            Parts::Fused(parts) => (None, Some(&parts[part])),
+        };
+        let several = several.into_iter().flatten().map(move |&(batch, weight)| (batch.row(output), weight));
+        one.into_iter().map(|planes| (planes, 1)).chain(several)
     }
+
+    /// Where a vector is not 0, in one word.
+    fn used(&self, vector: usize, word: usize) -> u64 {
+        self.terms(vector).fold(0, |union, (planes, _)| union | used(planes, word))
+    }
+
+    /// The nonzeros of a vector.
+    pub(crate) fn nonzeros(&self, vector: usize) -> u64 {
+        (0..self.row_words()).map(|word| u64::from(self.used(vector, word).count_ones())).sum()
+    }
+
+    /// The sum of a vector's elements.
+    pub(crate) fn sum(&self, vector: usize) -> i64 {
+        let ones = |plane: &[u64]| plane.iter().map(|word| i64::from(word.count_ones())).sum::<i64>();
+        self.terms(vector)
+            .map(|((positive, negative), weight)| i64::from(weight) * (ones(positive) - ones(negative)))
+            .sum()
+    }
+}
+
+fn used((positive, negative): (&[u64], &[u64]), word: usize) -> u64 {
+    positive[word] | negative[word]
 }
 
 /// How the inputs of a group are multiplied.
@@ -102,6 +180,8 @@ pub(crate) enum Chunk {
     Rows {
         columns: Vec<u64>,
         inputs: Vec<i8>,
+        /// No input is larger.
+        largest: u8,
     },
 }
 
@@ -120,22 +200,31 @@ pub(crate) fn groups(batch: &Vectors<'_>, kernel: Kernel, most: usize) -> Vec<Gr
     let most = most.next_multiple_of(batch.an_output());
     for start in (0..batch.len()).step_by(most) {
         let vectors = start..batch.len().min(start + most);
-        let nonzeros: Vec<u64> = vectors
-            .clone()
-            .map(|row| {
-                let (positive, negative) = batch.counts(row);
-                positive + negative
-            })
-            .collect();
-        let total: u64 = nonzeros.iter().sum();
-        let n_vectors = vectors.len() as f64;
-        if n_vectors > 1.0 {
-            let union: u64 =
-                (0..batch.row_words()).map(|word| u64::from(union_of(batch, &vectors, word).count_ones())).sum();
-            // A panel's entry is written, read back and multiplied; a list's is generated and summed in registers.
-            let rows_cost = union as f64 * (1.2 + kernel.shape().multiply_cost * n_vectors);
-            if rows_cost < total as f64 {
-                groups.push(Group { vectors, form: Form::Rows, columns: union });
+        let union = |vectors: &Range<usize>| -> u64 {
+            (0..batch.row_words()).map(|word| u64::from(union_of(batch, vectors, word).count_ones())).sum()
+        };
+        // A panel's entry is written, read back and multiplied; a list's is generated and summed in registers.
+        let rows_cost =
+            |columns: u64, n_vectors: usize| columns as f64 * (1.2 + kernel.shape().multiply_cost * n_vectors as f64);
+        if let Parts::Fused(_) = batch.parts {
+            // Lists are of signs only: instead of them, each output has a group of its own.
+            let step = batch.an_output();
+            let outputs = vectors.clone().step_by(step).map(|first| first..first + step);
+            let alone: Vec<(Range<usize>, u64)> = outputs.map(|vectors| (vectors.clone(), union(&vectors))).collect();
+            let together = union(&vectors);
+            let alone_cost: f64 = alone.iter().map(|(_, columns)| rows_cost(*columns, step)).sum();
+            if rows_cost(together, vectors.len()) < alone_cost {
+                groups.push(Group { vectors, form: Form::Rows, columns: together });
+            } else {
+                groups.extend(alone.into_iter().map(|(vectors, columns)| Group { vectors, form: Form::Rows, columns }));
+            }
+            continue;
+        }
+        let nonzeros: Vec<u64> = vectors.clone().map(|vector| batch.nonzeros(vector)).collect();
+        if vectors.len() > 1 {
+            let columns = union(&vectors);
+            if rows_cost(columns, vectors.len()) < nonzeros.iter().sum::<u64>() as f64 {
+                groups.push(Group { vectors, form: Form::Rows, columns });
                 continue;
             }
         }
@@ -164,7 +253,7 @@ pub(crate) fn span(batch: &Vectors<'_>, group: &Group, start: usize) -> Range<us
     let mut end = start;
     while end < batch.row_words().min(start + SPAN) {
         columns += match group.form {
-            Form::Lists => group.vectors.clone().map(|row| used(batch, row, end).count_ones() as usize).sum(),
+            Form::Lists => group.vectors.clone().map(|row| batch.used(row, end).count_ones() as usize).sum(),
             Form::Rows => union_of(batch, &group.vectors, end).count_ones() as usize,
         };
         if columns > capacity && end > start {
@@ -182,8 +271,8 @@ pub(crate) fn lists(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> 
         index.reserve_exact(group.columns as usize);
         sign.reserve_exact(group.columns as usize);
     }
-    for row in group.vectors.clone() {
-        let (positive, negative) = batch.row(row);
+    for vector in group.vectors.clone() {
+        let Some(((positive, negative), _)) = batch.terms(vector).next() else { continue };
         for word in words.clone() {
             let mut left = positive[word] | negative[word];
             while left != 0 {
@@ -225,30 +314,79 @@ pub(crate) fn parts(inputs: &mut [i8], n_vectors: usize, panel_columns: usize) -
 }
 
 /// One vector's inputs over the columns of `union`, as int8; what is left of `out` stays as it is.
-pub(crate) fn gather(batch: &Vectors<'_>, row: usize, words: Range<usize>, union: &[u64], out: &mut [i8]) {
-    let (positive, negative) = batch.row(row);
+pub(crate) fn gather(batch: &Vectors<'_>, vector: usize, words: Range<usize>, union: &[u64], out: &mut [i8]) {
+    for (term, (planes, weight)) in batch.terms(vector).enumerate() {
+        gather_term(planes, words.clone(), union, |at, elements| {
+            if term == 0 && weight == 1 {
+                out[at..at + elements.len()].copy_from_slice(elements);
+            } else {
+                let first = term == 0;
+                for (out, element) in out[at..].iter_mut().zip(elements) {
+                    *out = if first { 0 } else { *out } + weight * element;
+                }
+            }
+        });
+    }
+}
+
+/// One ternary vector over the columns of `union`, some elements at a time with the place of their first.
+fn gather_term(
+    (positive, negative): (&[u64], &[u64]),
+    words: Range<usize>,
+    union: &[u64],
+    mut put: impl FnMut(usize, &[i8]),
+) {
     let mut at = 0;
     for (word, &used) in words.zip(union) {
+        let mut elements = [0; WORD];
+        let mut n = 0;
         if used == u64::MAX {
-            expand_word(positive[word], negative[word], out[at..].first_chunk_mut().expect("64 elements a word"));
-            at += WORD;
+            expand_word(positive[word], negative[word], &mut elements);
+            n = WORD;
         } else {
             let mut left = used;
             while left != 0 {
                 let bit = left.trailing_zeros();
-                out[at] = ((positive[word] >> bit) & 1) as i8 - ((negative[word] >> bit) & 1) as i8;
-                at += 1;
+                elements[n] = ((positive[word] >> bit) & 1) as i8 - ((negative[word] >> bit) & 1) as i8;
+                n += 1;
                 left &= left - 1;
             }
         }
+        put(at, &elements[..n]);
+        at += n;
     }
 }
 
-fn used(batch: &Vectors<'_>, row: usize, word: usize) -> u64 {
-    let (positive, negative) = batch.row(row);
-    positive[word] | negative[word]
+fn union_of(batch: &Vectors<'_>, vectors: &Range<usize>, word: usize) -> u64 {
+    vectors.clone().fold(0, |union, vector| union | batch.used(vector, word))
 }
 
-fn union_of(batch: &Vectors<'_>, vectors: &Range<usize>, word: usize) -> u64 {
-    vectors.clone().fold(0, |union, row| union | used(batch, row, word))
+#[cfg(test)]
+#[allow(clippy::float_cmp, reason = "whole numbers")]
+mod tests {
+    use super::*;
+    use crate::encoded::{Code, Encoded};
+
+    fn weights(n_inputs: usize, digits: u32, max_input: u8) -> Vec<f64> {
+        let code = Code::BalancedTernary(digits);
+        let batch = Encoded::encode(&vec![1.0; n_inputs], n_inputs, &[1.0], code).expect("memory");
+        let (vectors, weights) = Vectors::fused(batch.digits(), 3, max_input);
+        assert!(u64::from(vectors.largest()) * n_inputs as u64 <= MAX_NONZEROS, "sums fit");
+        assert!(vectors.largest() <= max_input);
+        let total: f64 = (0..vectors.len()).map(|part| vectors.sum(part) as f64 * weights[part]).sum();
+        assert!(total == n_inputs as f64 * f64::from(code.largest()));
+        weights
+    }
+
+    #[test]
+    fn digits_are_added_up_as_far_as_sums_fit() {
+        assert_eq!(weights(100, 5, 127), [1.0]);
+        assert_eq!(weights(100, 6, 127), [1.0, 243.0]);
+        assert_eq!(weights(100, 5, 13), [1.0, 27.0]);
+        assert_eq!(weights(100, 2, 1), [1.0, 3.0]);
+        // 177,477 × 121 × 100 < 2³¹ and no more.
+        assert_eq!(weights(177_477, 5, 127), [1.0]);
+        assert_eq!(weights(177_478, 5, 127), [1.0, 81.0]);
+        assert_eq!(weights(1_100_000, 5, 127), [1.0, 27.0]);
+    }
 }

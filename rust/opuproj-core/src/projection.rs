@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::encoded::Encoded;
 use crate::kernel::{Kernel, MAX_NONZEROS, Product, SignedColumns, TILE_BLOCKS};
 use crate::operand::{self, Chunk, Form, Group, Vectors};
 use crate::pool;
@@ -87,12 +88,6 @@ impl Projection {
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
-        let width = (self.rows.end - self.rows.start) as usize * self.mode.parts();
-        assert_eq!(outputs.len(), batch.n_rows(), "one output a vector");
-        assert!(outputs.iter().all(|output| output.len() == width), "one result a row");
-        if batch.n_rows() == 0 || width == 0 {
-            return Ok(());
-        }
         if batch.n_inputs() as u64 > MAX_NONZEROS {
             let too_many = |&vector: &usize| {
                 let (positive, negative) = batch.counts(vector);
@@ -104,7 +99,47 @@ impl Projection {
         }
         let sight = self.sight.as_ref().filter(|sight| sight.raw || !sight.detector.camera.is_ideal());
         // Only intensities of p and q apart give back what belongs to p − q.
-        let vectors = &Vectors::of(batch, sight.is_some() && self.mode != Mode::Intensity);
+        let split = sight.is_some() && self.mode != Mode::Intensity;
+        let vectors = if split { Vectors::split(batch) } else { Vectors::whole(batch) };
+        self.run_vectors(&vectors, sight.map_or(Reader::Exact, Reader::Camera), outputs, poll)
+    }
+
+    /// Projects a batch of encoded numbers, without a camera, which can only see one digit at a time.
+    ///
+    /// Otherwise as [`run`](Self::run), whose errors it has but for too many nonzeros: digits are added up to as few
+    /// vectors as their sums allow.
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one output of that size for each vector, or a camera.
+    pub fn run_encoded<T: Real>(
+        &self,
+        batch: &Encoded,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        assert!(self.sight.is_none(), "no camera");
+        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), self.kernel.shape().max_input);
+        self.run_vectors(&vectors, Reader::Sum { weights: &weights, scales: batch.scales() }, outputs, poll)
+    }
+
+    fn run_vectors<T: Real>(
+        &self,
+        vectors: &Vectors<'_>,
+        reader: Reader<'_>,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        let width = (self.rows.end - self.rows.start) as usize * self.mode.parts();
+        assert_eq!(outputs.len() * vectors.an_output(), vectors.len(), "one output a vector");
+        assert!(outputs.iter().all(|output| output.len() == width), "one result a row");
+        if outputs.is_empty() || width == 0 {
+            return Ok(());
+        }
         let groups = operand::groups(vectors, self.kernel, self.most_vectors());
         let n_blocks = self.blocks().end - self.blocks().start;
         let total = groups.iter().map(|group| self.work(group.form, group.vectors.len(), group.columns) * n_blocks);
@@ -113,7 +148,7 @@ impl Projection {
         for group in &groups {
             let layout = self.layout(group);
             let outputs = &mut outputs[group.outputs(vectors)];
-            self.run_group(vectors, sight, group, &layout, outputs, &mut lead);
+            self.run_group(vectors, reader, group, &layout, outputs, &mut lead);
             if watch.cancelled.load(Relaxed) {
                 return Err(Stopped::Cancelled);
             }
@@ -124,7 +159,7 @@ impl Projection {
     fn run_group<T: Real>(
         &self,
         batch: &Vectors<'_>,
-        sight: Option<&Sight>,
+        reader: Reader<'_>,
         group: &Group,
         layout: &Layout,
         outputs: &mut [&mut [T]],
@@ -132,7 +167,7 @@ impl Projection {
     ) {
         let watch = lead.watch;
         let starts = self.starts(batch, group);
-        let shots = sight.map(|sight| self.shots(batch, sight, group)).unwrap_or_default();
+        let shots = if let Reader::Camera(sight) = reader { self.shots(batch, sight, group) } else { Vec::new() };
         let first_words = operand::span(batch, group, 0);
         let whole = first_words.end == batch.row_words();
         let stripe_tiles = if whole { layout.n_tiles } else { (STRIPE_SUMS / (4 * layout.tile_sums)).max(1) };
@@ -155,7 +190,9 @@ impl Projection {
                     let mut worker = Worker {
                         projection: self,
                         starts: &starts,
+                        reader,
                         shots: &shots,
+                        first_output: group.outputs(batch).start,
                         first,
                         last,
                         keep_on,
@@ -184,25 +221,19 @@ impl Projection {
     fn starts(&self, batch: &Vectors<'_>, group: &Group) -> Vec<i32> {
         let start = |row| match group.form {
             Form::Lists => 0,
-            Form::Rows => {
-                let (positive, negative) = batch.counts(row);
-                (-i64::from(self.kernel.shape().bias) * (positive as i64 - negative as i64)) as i32
-            }
+            Form::Rows => (-i64::from(self.kernel.shape().bias) * batch.sum(row)) as i32,
         };
         group.vectors.clone().map(start).collect()
     }
 
     /// How the camera sees each output of a group; its rows are yet to be told.
     fn shots<'s>(&self, batch: &Vectors<'_>, sight: &'s Sight, group: &Group) -> Vec<Shot<'s>> {
-        let lit = |vector| {
-            let (positive, negative) = batch.counts(vector);
-            positive + negative
-        };
         let outputs = group.outputs(batch);
         outputs
             .map(|output| {
                 let vectors = output * batch.an_output()..(output + 1) * batch.an_output();
-                let brightest = vectors.map(lit).max().unwrap_or(0) + sight.anchor_pixels(self.mode);
+                let brightest =
+                    vectors.map(|vector| batch.nonzeros(vector)).max().unwrap_or(0) + sight.anchor_pixels(self.mode);
                 Shot { sight, mode: self.mode, vector: output as u64, first_row: 0, mean: sight.mean(brightest) }
             })
             .collect()
@@ -240,7 +271,7 @@ impl Projection {
             }
         };
         lead.share(layout.threads, work);
-        Chunk::Rows { columns, inputs }
+        Chunk::Rows { columns, inputs, largest: batch.largest() }
     }
 
     /// The row blocks that hold the rows.
@@ -323,6 +354,17 @@ const WORK_PER_ENTRY: u64 = 4;
 /// Work between two looks at the clock: some ten microseconds of a fast kernel, some milliseconds of the slowest.
 const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
 
+/// What becomes of the fields of the vectors that make an output.
+#[derive(Clone, Copy)]
+enum Reader<'a> {
+    /// The field of one is read as it is.
+    Exact,
+    /// They are photographed.
+    Camera(&'a Sight),
+    /// They are added up, each with its weight, and multiplied by the scale of their output.
+    Sum { weights: &'a [f64], scales: &'a [f64] },
+}
+
 /// How the rows are cut into tiles for one group.
 struct Layout {
     threads: usize,
@@ -355,6 +397,8 @@ struct Scratch {
     anchors: Vec<i32>,
     /// The first field of two that make an output.
     first: Vec<i32>,
+    /// Fields of several vectors, added up.
+    total: Vec<f64>,
     reference: Reference,
     unreported: u64,
 }
@@ -364,8 +408,11 @@ struct Worker<'a> {
     projection: &'a Projection,
     /// Where each vector's sums begin.
     starts: &'a [i32],
+    reader: Reader<'a>,
     /// How the camera sees each output; empty where there is none.
     shots: &'a [Shot<'a>],
+    /// The first output of the group, counted from that of the batch.
+    first_output: usize,
     /// Whether the chunk is the group's first one, where sums begin, and its last one, where they are read out.
     first: bool,
     last: bool,
@@ -395,7 +442,7 @@ impl Worker<'_> {
                 }
                 self.add_list(Chunk::list(index, sign, ends, v), &tile, sums) && self.read_out(&mut tile, v, sums)
             }),
-            Chunk::Rows { columns, inputs } => {
+            Chunk::Rows { columns, inputs, largest } => {
                 let n_vectors = self.starts.len();
                 let sums = match &mut kept {
                     Some(kept) => &mut kept[..n_vectors * n_sums],
@@ -406,7 +453,7 @@ impl Worker<'_> {
                         sums.fill(start);
                     }
                 }
-                self.add_rows(columns, inputs, &tile, sums)
+                self.add_rows(columns, inputs, *largest, &tile, sums)
                     && sums.chunks_exact(n_sums).enumerate().all(|(v, sums)| self.read_out(&mut tile, v, sums))
             }
         };
@@ -425,7 +472,14 @@ impl Worker<'_> {
     }
 
     /// Adds all vectors' fields over a chunk's columns, a panel at a time.
-    fn add_rows<T>(&mut self, columns: &[u64], inputs: &[i8], tile: &Tile<'_, '_, T>, sums: &mut [i32]) -> bool {
+    fn add_rows<T>(
+        &mut self,
+        columns: &[u64],
+        inputs: &[i8],
+        largest: u8,
+        tile: &Tile<'_, '_, T>,
+        sums: &mut [i32],
+    ) -> bool {
         let Projection { kernel, transmission, .. } = self.projection;
         let (n_sums, n_vectors) = (tile.n_sums(), self.starts.len());
         let panel_sums = kernel.shape().panel_blocks * BLOCK_COMPONENTS;
@@ -439,6 +493,7 @@ impl Worker<'_> {
                     panel,
                     columns: columns.len(),
                     x: inputs.split_off(..n_vectors * columns.len()).expect("inputs for every column"),
+                    largest,
                     x_stride: columns.len(),
                     n_vectors,
                     sums: &mut sums[first..],
@@ -474,16 +529,18 @@ impl Worker<'_> {
         if !self.last {
             return true;
         }
-        let Projection { kernel, mode, .. } = self.projection;
         let field = readout::parts_of(sums, tile.rows.clone());
-        if self.shots.is_empty() {
-            let output = &mut tile.outputs[v];
-            kernel.vectorize(
-                #[inline(always)]
-                || readout::read(*mode, field, &self.scratch.reference, output),
-            );
-        } else {
-            self.see(tile, v, field);
+        match self.reader {
+            Reader::Exact => {
+                let Projection { kernel, mode, .. } = self.projection;
+                let output = &mut tile.outputs[v];
+                kernel.vectorize(
+                    #[inline(always)]
+                    || readout::read(*mode, field, 1.0, &self.scratch.reference, output),
+                );
+            }
+            Reader::Camera(_) => self.see(tile, v, field),
+            Reader::Sum { weights, scales } => self.add_up(tile, v, field, weights, scales),
         }
         // Not counted as progress, but it takes time: the first touch of a page of memory above all.
         if v.is_multiple_of(VECTORS_PER_LOOK) { (self.keep_on)() } else { true }
@@ -513,6 +570,36 @@ impl Worker<'_> {
             kernel.vectorize(
                 #[inline(always)]
                 || shot.recover(first, field, anchors, output),
+            );
+        }
+    }
+
+    /// Adds one vector's field to its output's, and reads that out after the last one.
+    fn add_up<T: Real>(
+        &mut self,
+        tile: &mut Tile<'_, '_, T>,
+        v: usize,
+        field: &[i32],
+        weights: &[f64],
+        scales: &[f64],
+    ) {
+        let Projection { kernel, mode, .. } = self.projection;
+        let (output, part) = (v / weights.len(), v % weights.len());
+        let Scratch { total, reference, .. } = &mut self.scratch;
+        if part == 0 {
+            total.clear();
+            total.resize(field.len(), 0.0);
+        }
+        let weight = weights[part];
+        for (total, &sum) in total.iter_mut().zip(field) {
+            *total += weight * f64::from(sum);
+        }
+        if part + 1 == weights.len() {
+            let scale = scales[self.first_output + output];
+            let scale = if *mode == Mode::Intensity { scale * scale } else { scale };
+            kernel.vectorize(
+                #[inline(always)]
+                || readout::read(*mode, total, scale, reference, tile.outputs[output]),
             );
         }
     }

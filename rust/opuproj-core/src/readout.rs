@@ -106,28 +106,30 @@ impl Reference {
     }
 }
 
-/// Reads a field: parts in turn for "complex", one number a row else. `reference` counts for "linear" only.
+/// Reads a field and multiplies it: parts in turn for "complex", one number a row else. `reference` counts for "linear" only.
 #[inline]
-pub fn read<T: Real>(mode: Mode, field: &[i32], reference: &Reference, out: &mut [T]) {
+pub fn read<T: Real, F: Copy + Into<f64>>(mode: Mode, field: &[F], scale: f64, reference: &Reference, out: &mut [T]) {
     match mode {
         Mode::Complex => {
-            let scale = 1.0 / VARIANCE.sqrt();
+            let scale = scale * (1.0 / VARIANCE.sqrt());
             for (out, &part) in out.iter_mut().zip(field) {
-                *out = T::rounded(f64::from(part) * scale);
+                *out = T::rounded(part.into() * scale);
             }
         }
         Mode::Intensity => {
+            let scale = scale * (1.0 / VARIANCE);
             for (out, &[re, im]) in out.iter_mut().zip(field.as_chunks::<2>().0) {
-                let (re, im) = (f64::from(re), f64::from(im));
-                *out = T::rounded((re * re + im * im) * (1.0 / VARIANCE));
+                let (re, im) = (re.into(), im.into());
+                *out = T::rounded((re * re + im * im) * scale);
             }
         }
         Mode::Linear { .. } => {
             let reference = reference.re.iter().zip(&reference.im).zip(&reference.scale);
-            for ((out, &[re, im]), ((r_re, r_im), scale)) in out.iter_mut().zip(field.as_chunks::<2>().0).zip(reference)
+            for ((out, &[re, im]), ((r_re, r_im), row_scale)) in
+                out.iter_mut().zip(field.as_chunks::<2>().0).zip(reference)
             {
                 // Adding 0 turns the −0 of a dark vector into 0.
-                *out = T::rounded((f64::from(re) * r_re + f64::from(im) * r_im) * scale + 0.0);
+                *out = T::rounded((re.into() * r_re + im.into() * r_im) * (row_scale * scale) + 0.0);
             }
         }
     }
@@ -168,7 +170,7 @@ pub fn entries<T: Real>(
         let places: Vec<usize> = rows[done..].iter().map_while(|&row| in_tile(row).map(|at| at as usize)).collect();
         reference.set(&field(&anchor, row_block));
         for (j, column) in columns.iter().enumerate() {
-            read(mode, &field(std::slice::from_ref(column), row_block), &reference, &mut values);
+            read(mode, &field(std::slice::from_ref(column), row_block), 1.0, &reference, &mut values);
             for (output, at) in outputs[done..].iter_mut().zip(&places) {
                 output[j * parts..(j + 1) * parts].copy_from_slice(&values[at * parts..(at + 1) * parts]);
             }

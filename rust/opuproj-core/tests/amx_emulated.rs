@@ -51,6 +51,7 @@ fn a_panel_multiplies_to_the_definition() {
                 panel: &panel,
                 columns,
                 x: &x,
+                largest: 1,
                 x_stride,
                 n_vectors,
                 sums: &mut sums,

@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 
 mod arrays;
+mod encoded;
 mod packed;
 mod projection;
 
@@ -15,9 +16,13 @@ mod core_module {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::encoded::{Encoded, encode};
+    #[pymodule_export]
     use crate::packed::{Packed, Packer, row_max_abs};
     #[pymodule_export]
-    use crate::projection::{choose_isa, entries, instruction_sets, keystream_seconds, multiply_seconds, project};
+    use crate::projection::{
+        choose_isa, entries, instruction_sets, keystream_seconds, multiply_seconds, project, project_encoded,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -15,6 +15,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::arrays::{rows_mut, writable, wrong_type};
+use crate::encoded::Encoded;
 use crate::packed::Packed;
 
 /// Between two reports of progress.
@@ -103,16 +104,8 @@ pub(crate) fn project(
         }
         None => None,
     };
-    let call = Call {
-        transmission: Transmission::new(seed),
-        mode: mode_of(mode, n_anchor)?,
-        sight,
-        row_start,
-        kernel: kernel_of(isa)?,
-        threads: threads.max(1),
-        on_progress,
-    };
-    let batch = &batch.0;
+    let call = Call::new(seed, mode_of(mode, n_anchor)?, sight, row_start, kernel_of(isa)?, threads, on_progress);
+    let batch = Batch::Ternary(&batch.0);
     match call.mode {
         Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, batch, out),
         Mode::Intensity if call.sight.is_some_and(|sight| sight.detector.camera.bits.is_some()) => {
@@ -122,6 +115,46 @@ pub(crate) fn project(
             call.first_of::<f32, f32, f64, f64>(py, batch, out)
         }
         Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, batch, out),
+    }
+}
+
+/// Projects a batch of encoded numbers into `out`.
+#[pyfunction]
+#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, threads, isa, on_progress))]
+#[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
+pub(crate) fn project_encoded(
+    py: Python<'_>,
+    batch: PyRef<'_, Encoded>,
+    out: &Bound<'_, PyAny>,
+    seed: u64,
+    mode: &str,
+    row_start: u64,
+    n_anchor: u32,
+    threads: usize,
+    isa: Option<&str>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let call = Call::new(seed, mode_of(mode, n_anchor)?, None, row_start, kernel_of(isa)?, threads, on_progress);
+    let batch = Batch::Encoded(&batch.0);
+    match call.mode {
+        Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, batch, out),
+        Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, batch, out),
+    }
+}
+
+/// What is projected.
+#[derive(Clone, Copy)]
+enum Batch<'a> {
+    Ternary(&'a TernaryBatch),
+    Encoded(&'a opuproj_core::encoded::Encoded),
+}
+
+impl Batch<'_> {
+    fn n_rows(self) -> usize {
+        match self {
+            Self::Ternary(batch) => batch.n_rows(),
+            Self::Encoded(batch) => batch.scales().len(),
+        }
     }
 }
 
@@ -136,8 +169,21 @@ struct Call {
 }
 
 impl Call {
+    fn new(
+        seed: u64,
+        mode: Mode,
+        sight: Option<Sight>,
+        row_start: u64,
+        kernel: Kernel,
+        threads: usize,
+        on_progress: Option<Py<PyAny>>,
+    ) -> Self {
+        let transmission = Transmission::new(seed);
+        Self { transmission, mode, sight, row_start, kernel, threads: threads.max(1), on_progress }
+    }
+
     /// Writes the camera's own integers, if the output is of that type.
-    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: &TernaryBatch, out: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: Batch<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
         let sight = self.sight.map(|sight| Sight { raw: true, ..sight });
         self.run::<R>(py, batch, sight, rows_mut(&mut out, 1)?)?;
@@ -148,7 +194,7 @@ impl Call {
     fn first_of<A: Element, RA: Real, B: Element, RB: Real>(
         &self,
         py: Python<'_>,
-        batch: &TernaryBatch,
+        batch: Batch<'_>,
         out: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let parts = self.mode.parts();
@@ -164,7 +210,7 @@ impl Call {
     fn run<R: Real>(
         &self,
         py: Python<'_>,
-        batch: &TernaryBatch,
+        batch: Batch<'_>,
         sight: Option<Sight>,
         mut outputs: Vec<&mut [R]>,
     ) -> PyResult<()> {
@@ -199,7 +245,11 @@ impl Call {
                 .map_err(|error| raised = Some(error))
                 .is_ok()
             };
-            (projection.run(batch, &mut outputs, &mut poll), raised)
+            let done = match batch {
+                Batch::Ternary(batch) => projection.run(batch, &mut outputs, &mut poll),
+                Batch::Encoded(batch) => projection.run_encoded(batch, &mut outputs, &mut poll),
+            };
+            (done, raised)
         });
         match stopped {
             Ok(()) => self.on_progress.as_ref().map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),

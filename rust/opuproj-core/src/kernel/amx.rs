@@ -33,6 +33,7 @@ impl Amx {
         panel_blocks: PANEL_BLOCKS,
         // The inputs of 32 vectors then fill two thirds of a 48 KiB first-level cache.
         panel_columns: 1024,
+        max_input: 127,
         multiply_cost: 0.015,
     };
 
@@ -145,7 +146,7 @@ impl TileShapes {
 ///
 /// `Product::check` has passed, and tile instructions are carried out.
 unsafe fn multiply(product: Product<'_>) {
-    let Product { panel, columns, x, x_stride, n_vectors, sums, sums_stride } = product;
+    let Product { panel, columns, x, largest: _, x_stride, n_vectors, sums, sums_stride } = product;
     let mut first = 0;
     while first < n_vectors {
         let left = n_vectors - first;

@@ -17,8 +17,9 @@ const BIAS: u8 = 128;
 /// Vectors that the multiplication unrolls over: with the two halves of a block, 8 of the 16 registers are sums.
 const VECTORS: usize = 4;
 
-/// Groups whose int16 sums cannot overflow in `multiply`: a group adds at most 2 × 228, and 71 × 456 < 2¹⁵.
-const MULTIPLY_RUN: usize = 64;
+/// Groups whose int16 sums cannot overflow in `multiply`, for inputs up to 1: a group adds at most 2 × 228, and 71 × 456 <
+/// 2¹⁵. Larger inputs have as many times shorter runs.
+const MULTIPLY_RUN: usize = 65;
 
 /// Groups whose int16 sums cannot overflow in `field`: a lane's two columns add at most 200, and 163 × 200 < 2¹⁵.
 const FIELD_RUN: usize = 160;
@@ -34,6 +35,7 @@ impl Avx2 {
         panel_blocks: 1,
         // 16 × 1024 bytes a block: half of a first-level cache.
         panel_columns: 1024,
+        max_input: 13,
         multiply_cost: 0.05,
     };
 
@@ -239,7 +241,8 @@ fn panel_of(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8])
 /// `Product::check` has passed.
 #[target_feature(enable = "avx2")]
 unsafe fn multiply(product: Product<'_>) {
-    let Product { panel, columns, x, x_stride, n_vectors, sums, sums_stride } = product;
+    let Product { panel, columns, x, largest, x_stride, n_vectors, sums, sums_stride } = product;
+    let run = MULTIPLY_RUN / usize::from(largest);
     for (block, panel) in panel.chunks_exact(BLOCK_COMPONENTS * columns).enumerate() {
         for first in (0..n_vectors).step_by(VECTORS) {
             // SAFETY: vectors `first` to `first + count - 1` and their sums for this block lie within their slices.
@@ -247,10 +250,10 @@ unsafe fn multiply(product: Product<'_>) {
                 let x = x.as_ptr().add(first * x_stride);
                 let sums = sums.as_mut_ptr().add(first * sums_stride + block * BLOCK_COMPONENTS);
                 match n_vectors - first {
-                    1 => multiply_few::<1>(panel, x, x_stride, sums, sums_stride),
-                    2 => multiply_few::<2>(panel, x, x_stride, sums, sums_stride),
-                    3 => multiply_few::<3>(panel, x, x_stride, sums, sums_stride),
-                    _ => multiply_few::<VECTORS>(panel, x, x_stride, sums, sums_stride),
+                    1 => multiply_few::<1>(panel, x, x_stride, run, sums, sums_stride),
+                    2 => multiply_few::<2>(panel, x, x_stride, run, sums, sums_stride),
+                    3 => multiply_few::<3>(panel, x, x_stride, run, sums, sums_stride),
+                    _ => multiply_few::<VECTORS>(panel, x, x_stride, run, sums, sums_stride),
                 }
             }
         }
@@ -269,17 +272,18 @@ unsafe fn multiply_few<const N: usize>(
     panel: &[u8],
     x: *const i8,
     x_stride: usize,
+    run: usize,
     sums: *mut i32,
     sums_stride: usize,
 ) {
     let (groups, _) = panel.as_chunks::<64>();
-    for (run, groups) in groups.chunks(MULTIPLY_RUN).enumerate() {
+    for (start, groups) in groups.chunks(run).enumerate().map(|(i, groups)| (i * run, groups)) {
         let mut totals = [[_mm256_setzero_si256(); 2]; N];
         for (group, entries) in groups.iter().enumerate() {
             let (halves, _) = entries.as_chunks::<32>();
             let entries = [load_half(&halves[0]), load_half(&halves[1])];
             for (v, totals) in totals.iter_mut().enumerate() {
-                let at = v * x_stride + (run * MULTIPLY_RUN + group) * GROUP;
+                let at = v * x_stride + (start + group) * GROUP;
                 // SAFETY: the caller gives four bytes of each vector to every group.
                 let inputs = _mm256_set1_epi32(unsafe { x.add(at).cast::<i32>().read_unaligned() });
                 for (total, entries) in totals.iter_mut().zip(entries) {

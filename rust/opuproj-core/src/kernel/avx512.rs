@@ -40,6 +40,7 @@ impl Avx512 {
         panel_blocks: PANEL_BLOCKS,
         // 4 blocks × 16 × 512 bytes: two thirds of a 48 KiB first-level cache.
         panel_columns: 512,
+        max_input: 127,
         multiply_cost: 0.05,
     };
 
@@ -279,7 +280,7 @@ fn panel_of<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_block: u64,
 /// `Product::check` has passed.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn multiply(product: Product<'_>) {
-    let Product { panel, columns, x, x_stride, n_vectors, sums, sums_stride } = product;
+    let Product { panel, columns, x, largest: _, x_stride, n_vectors, sums, sums_stride } = product;
     for (pass, panel) in panel.chunks_exact(PANEL_BLOCKS * BLOCK_COMPONENTS * columns).enumerate() {
         for first in (0..n_vectors).step_by(VECTORS) {
             // SAFETY: vectors `first` to `first + count - 1` and their sums for this pass lie within their slices.

@@ -265,6 +265,8 @@ pub struct Shape {
     pub panel_blocks: usize,
     /// The columns that a panel had best have, so that it stays in cache while it is multiplied.
     pub panel_columns: usize,
+    /// The largest magnitude that an element of a vector may have.
+    pub max_input: u8,
     /// The time of one multiply-add in a panel over that of generating one entry: what decides between one vector at a
     /// time and panels.
     pub multiply_cost: f64,
@@ -279,6 +281,8 @@ pub struct Product<'a> {
     pub columns: usize,
     /// The vectors.
     pub x: &'a [i8],
+    /// No element of them is larger, and [`Shape::max_input`] is not smaller.
+    pub largest: u8,
     /// From one vector to the next.
     pub x_stride: usize,
     /// How many vectors.
@@ -301,6 +305,7 @@ impl Product<'_> {
             return;
         }
         assert!(self.columns.is_multiple_of(kernel.shape().column_multiple), "whole groups of columns");
+        assert!((1..=kernel.shape().max_input).contains(&self.largest), "elements as large as the kernel takes");
         assert_eq!(
             self.panel.len() % (kernel.shape().panel_blocks * BLOCK_COMPONENTS * self.columns),
             0,

@@ -5,7 +5,7 @@ use aes::hazmat::{self, Block8};
 use super::{Product, Shape, SignedColumns, TILE_BLOCKS};
 use crate::transmission::{BLOCK_COMPONENTS, Transmission, gaussian};
 
-/// Columns whose int16 sums cannot overflow: 327 × 100 < 2¹⁵.
+/// Columns whose int16 sums cannot overflow for inputs up to 1: 327 × 100 < 2¹⁵.
 const SHORT_RUN: usize = 320;
 
 /// Vectors multiplied at once, so that each byte of the panel is widened once for all of them.
@@ -27,8 +27,14 @@ static ENTRY: [i8; 256] = {
 pub(super) struct Portable;
 
 impl Portable {
-    pub(super) const SHAPE: Shape =
-        Shape { bias: 0, column_multiple: 1, panel_blocks: TILE_BLOCKS, panel_columns: SHORT_RUN, multiply_cost: 0.2 };
+    pub(super) const SHAPE: Shape = Shape {
+        bias: 0,
+        column_multiple: 1,
+        panel_blocks: TILE_BLOCKS,
+        panel_columns: SHORT_RUN,
+        max_input: 127,
+        multiply_cost: 0.2,
+    };
 
     pub(super) fn field(self, t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
         for (tile, sums) in (0..).zip(sums.chunks_exact_mut(TILE_BLOCKS * BLOCK_COMPONENTS)) {
@@ -59,7 +65,8 @@ impl Portable {
     }
 
     pub(super) fn multiply(self, product: Product<'_>) {
-        let Product { panel, columns, x, x_stride, n_vectors, sums, sums_stride } = product;
+        let Product { panel, columns, x, largest, x_stride, n_vectors, sums, sums_stride } = product;
+        let run = SHORT_RUN / usize::from(largest);
         for (block, panel) in panel.chunks_exact(BLOCK_COMPONENTS * columns).enumerate() {
             for first in (0..n_vectors).step_by(VECTORS) {
                 // Past the last vector the last one is multiplied again, and dropped.
@@ -67,8 +74,8 @@ impl Portable {
                     let start = (first + v).min(n_vectors - 1) * x_stride;
                     &x[start..start + columns]
                 });
-                for start in (0..columns).step_by(SHORT_RUN) {
-                    let end = columns.min(start + SHORT_RUN);
+                for start in (0..columns).step_by(run) {
+                    let end = columns.min(start + run);
                     let short = short_sums(
                         &panel[start * BLOCK_COMPONENTS..end * BLOCK_COMPONENTS],
                         vectors.map(|vector| &vector[start..end]),
@@ -120,7 +127,7 @@ fn lowest_bits(bytes: u64) -> u64 {
     ((bytes & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080)) >> 56
 }
 
-/// The sums of one row block over at most [`SHORT_RUN`] columns.
+/// The sums of one row block over so few columns that they fit.
 fn short_sums(panel: &[u8], vectors: [&[i8]; VECTORS]) -> [[i16; BLOCK_COMPONENTS]; VECTORS] {
     let mut sums = [[0; BLOCK_COMPONENTS]; VECTORS];
     for (k, entries) in panel.chunks_exact(BLOCK_COMPONENTS).enumerate() {

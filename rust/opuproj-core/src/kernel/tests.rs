@@ -48,7 +48,7 @@ fn field_agrees_with_the_definition() {
     }
 }
 
-fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize) {
+fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize, largest: u8) {
     let t = Transmission::new(77);
     let count = count.next_multiple_of(kernel.shape().column_multiple);
     let (row_block, n_blocks) = (3, kernel.shape().panel_blocks.max(TILE_BLOCKS));
@@ -56,7 +56,7 @@ fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize) {
     let (x_stride, sums_stride) = (count + 3, n_blocks * BLOCK_COMPONENTS + 5);
     let mut x = Vec::new();
     for v in 0..n_vectors {
-        x.extend(inputs(x_stride, v as u64));
+        x.extend(inputs(x_stride, v as u64).iter().map(|x| x * largest as i8));
     }
     let mut panel = vec![0; n_blocks * BLOCK_COMPONENTS * count];
     kernel.panel(&t, &columns, row_block, &mut panel);
@@ -70,6 +70,7 @@ fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize) {
         panel: &panel,
         columns: count,
         x: x_slice,
+        largest,
         x_stride,
         n_vectors,
         sums: sums_slice,
@@ -87,10 +88,21 @@ fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize) {
 fn panels_multiply_to_the_definition() {
     for kernel in Kernel::available() {
         for count in AWKWARD {
-            product_agrees(kernel, count, 5);
+            product_agrees(kernel, count, 5, 1);
         }
         for n_vectors in [0, 1, 2, 3, 4, 6, 7, 8, 12, 13, 15, 16, 17, 31, 32, 33, 49] {
-            product_agrees(kernel, 68, n_vectors);
+            product_agrees(kernel, 68, n_vectors, 1);
+        }
+    }
+}
+
+#[test]
+fn panels_multiply_larger_inputs() {
+    for kernel in Kernel::available() {
+        for largest in [2, 4, 13, 40, 121, 127].into_iter().filter(|&largest| largest <= kernel.shape().max_input) {
+            for (count, n_vectors) in [(68, 1), (700, 5), (2100, 33)] {
+                product_agrees(kernel, count, n_vectors, largest);
+            }
         }
     }
 }
@@ -103,10 +115,12 @@ fn the_largest_sums_fit() {
         let columns = kernel.shape().panel_columns.next_multiple_of(kernel.shape().column_multiple);
         let panel =
             vec![(MAX_MAGNITUDE + kernel.shape().bias) as u8; kernel.shape().panel_blocks * BLOCK_COMPONENTS * columns];
-        for x in [1i8, -1] {
+        let max_input = kernel.shape().max_input as i8;
+        for x in [1i8, -1, max_input, -max_input] {
             let mut sums = vec![0i32; kernel.shape().panel_blocks * BLOCK_COMPONENTS];
-            sums.fill((-i64::from(kernel.shape().bias) * i64::from(x) * MAX_NONZEROS as i64) as i32);
-            let mut left = MAX_NONZEROS as usize;
+            let most = MAX_NONZEROS / u64::from(x.unsigned_abs());
+            sums.fill((-i64::from(kernel.shape().bias) * i64::from(x) * most as i64) as i32);
+            let mut left = most as usize;
             while left > 0 {
                 let used = left.min(columns);
                 let mut inputs = vec![0; columns];
@@ -116,6 +130,7 @@ fn the_largest_sums_fit() {
                     panel: &panel,
                     columns,
                     x: &inputs,
+                    largest: x.unsigned_abs(),
                     x_stride: columns,
                     n_vectors: 1,
                     sums: &mut sums,
@@ -123,7 +138,7 @@ fn the_largest_sums_fit() {
                 });
                 left -= used;
             }
-            let largest = i32::from(x) * MAX_MAGNITUDE * MAX_NONZEROS as i32;
+            let largest = i32::from(x) * MAX_MAGNITUDE * most as i32;
             assert!(sums.iter().all(|&sum| sum == largest), "{}", kernel.isa());
         }
     }

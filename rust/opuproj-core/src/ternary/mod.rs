@@ -84,8 +84,8 @@ impl TernaryBatch {
         Ok(batch)
     }
 
-    /// A batch of zeros for `set` to fill, or nothing if there is no memory for it.
-    fn zeros(n_rows: usize, n_inputs: usize) -> Option<Self> {
+    /// A batch of zeros to fill, or nothing if there is no memory for it.
+    pub(crate) fn zeros(n_rows: usize, n_inputs: usize) -> Option<Self> {
         let words = plane_words(n_rows, n_inputs)?;
         let plane = || {
             let mut plane = Vec::new();
@@ -151,6 +151,12 @@ impl TernaryBatch {
     pub fn row(&self, row: usize) -> (&[u64], &[u64]) {
         let words = row * self.row_words()..(row + 1) * self.row_words();
         (&self.positive[words.clone()], &self.negative[words])
+    }
+
+    /// The same, to be written: no bit may be set in both, nor beyond the last element.
+    pub(crate) fn row_mut(&mut self, row: usize) -> (&mut [u64], &mut [u64]) {
+        let words = row * self.row_words()..(row + 1) * self.row_words();
+        (&mut self.positive[words.clone()], &mut self.negative[words])
     }
 
     /// The +1 and the −1 of a row.

@@ -170,6 +170,9 @@ pub trait Float: Copy + Send + Sync {
     /// 1 above the threshold, −1 below its negative, 2 for NaN, else 0.
     fn ternarized(self, threshold: Self) -> i8;
 
+    /// The number, as float64.
+    fn wide(self) -> f64;
+
     /// The magnitude, as float64.
     fn magnitude(self) -> f64;
 }
@@ -187,6 +190,11 @@ macro_rules! float {
                 let code = if self > threshold { 1 } else { 0 };
                 let code = if self < -threshold { -1 } else { code };
                 if self.is_nan() { REFUSED } else { code }
+            }
+
+            #[inline(always)]
+            fn wide(self) -> f64 {
+                f64::from(self)
             }
 
             #[inline]

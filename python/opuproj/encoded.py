@@ -1,0 +1,303 @@
+"""Real numbers as digits -1, 0 and 1, which an optical processing unit can show one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from . import _check, _core, _inputs, _memory
+from .ternary import TernaryBatch
+
+MAX_DIGITS = 10
+MAX_PLANES = 15
+
+
+def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> EncodedBatch:
+    r"""Encode real numbers in few ternary digits, or in bit planes with a sign, and pack them.
+
+    A vector becomes x ≈ s m, with integers m = Σ base\ :sup:`d-1-k` t_k of d digits t_k of -1, 0 and 1, the highest
+    first:
+
+    - `digits`: balanced ternary (base 3), m up to M = (3\ :sup:`d` - 1)/2;
+    - `planes`: bits of the magnitude, all with the number's sign (base 2), m up to M = 2\ :sup:`d` - 1, as LightOn's
+      separated bit planes.
+
+    s = max\|x\|/M is each vector's own, so that no element is off by more than max\|x\|/(2M).
+
+    Parameters
+    ----------
+    x : array_like of shape (..., n_inputs)
+        Real numbers, from the same libraries as in :func:`opuproj.pack`, sparse ones excepted.
+    digits : int, optional
+        d, from 1 to 10; 5 by default, which are off by max\|x\|/242 at most.
+    planes : int, optional
+        d, from 1 to 15. Give either `digits` or `planes`.
+
+    Returns
+    -------
+    EncodedBatch
+        Of the shape of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `x` holds NaN or an infinity (saying where), or `digits` or `planes` is out of range.
+    TypeError
+        If `x` does not hold real numbers, or both `digits` and `planes` are given.
+    MemoryError
+        If the batch cannot be allocated.
+
+    See Also
+    --------
+    project : takes `digits` as well, and encodes on the way.
+
+    Notes
+    -----
+    Without a camera, digits are added up to int8 before they are multiplied, up to 5 of base 3 and 7 of base 2 at a
+    time (fewer for more than 177,477 nonzeros a vector, whose sums might not fit 32 bits, and with AVX2): they cost one
+    projection, not d, and the result is that of the integers m, exactly. In front of a camera each digit is
+    photographed by itself, in d times as many frames, and the results are added up.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import opuproj
+    >>> x = np.random.default_rng(0).standard_normal((3, 1000))
+    >>> batch = opuproj.encode(x, digits=5)
+    >>> batch
+    EncodedBatch(shape=(3, 1000), 5 digits of base 3)
+    >>> bool((abs(batch.to_numpy() - x).max(axis=1) <= abs(x).max(axis=1) / 242).all())
+    True
+    """
+    source = _source("x", x, digits, planes)
+    return EncodedBatch._of(source.pack(), source.shape)
+
+
+class EncodedBatch:
+    """An immutable batch of real vectors of shape (..., n_inputs), in digits of 2 bits each.
+
+    :func:`opuproj.encode` makes one. :func:`opuproj.project` and a :class:`opuproj.Projector` take one in place of an
+    array.
+
+    Examples
+    --------
+    >>> import opuproj
+    >>> batch = opuproj.encode([4.0, -2.0, 1.0, 0.2], digits=2)
+    >>> [digit.to_numpy().tolist() for digit in batch.digits]
+    [[1, -1, 0, 0], [1, 1, 1, 0]]
+    >>> batch.to_numpy()
+    array([ 4., -2.,  1.,  0.])
+    """
+
+    __slots__ = ("_encoded", "_shape")
+
+    _encoded: _core.Encoded
+    _shape: tuple[int, ...]
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise TypeError("make an EncodedBatch with opuproj.encode")
+
+    @classmethod
+    def _of(cls, encoded: _core.Encoded, shape: tuple[int, ...]) -> EncodedBatch:
+        batch = object.__new__(cls)
+        object.__setattr__(batch, "_encoded", encoded)
+        object.__setattr__(batch, "_shape", tuple(shape))
+        return batch
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("an EncodedBatch is immutable")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape (..., n_inputs), as that of an array."""
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes, at least 1."""
+        return len(self._shape)
+
+    @property
+    def n_inputs(self) -> int:
+        """The length of each vector."""
+        return self._shape[-1]
+
+    @property
+    def base(self) -> int:
+        """What a digit is worth relative to the next one: 3 or 2."""
+        return self._encoded.base
+
+    @property
+    def n_digits(self) -> int:
+        """How many digits there are."""
+        return self._encoded.n_digits
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """What the integers of each vector are multiplied by: an array of the shape without its last axis."""
+        return self._encoded.scales().reshape(self._shape[:-1])
+
+    @property
+    def digits(self) -> tuple[TernaryBatch, ...]:
+        """Each digit of all vectors, the highest first."""
+        return tuple(TernaryBatch._of(self._encoded.digit(k), self._shape) for k in range(self.n_digits))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that the digits take."""
+        return self._encoded.nbytes
+
+    def to_numpy(self, dtype: DTypeLike = np.float64) -> NDArray[Any]:
+        """Return the numbers that the digits stand for.
+
+        Parameters
+        ----------
+        dtype : dtype, default float64
+            A floating-point dtype.
+
+        Returns
+        -------
+        ndarray of shape (..., n_inputs)
+
+        Raises
+        ------
+        TypeError
+            If the dtype is not one of floating point.
+        MemoryError
+            If the array cannot be allocated.
+        """
+        target = np.dtype(dtype)
+        if target.kind != "f":
+            raise TypeError(f"dtype is {target}, but must be a floating-point dtype")
+        out = _memory.allocate("a decoded batch", self._shape, np.dtype(np.float64), "encode fewer vectors at a time")
+        out[...] = 0
+        for digit in self.digits:
+            out *= self.base
+            out += digit.to_numpy()
+        out *= self.scale[..., None]
+        return out.astype(target, copy=False)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("an EncodedBatch is packed: making an array of it always copies")
+        return self.to_numpy(np.float64 if dtype is None else dtype)
+
+    def __repr__(self) -> str:
+        return f"EncodedBatch(shape={self._shape}, {self.n_digits} digits of base {self.base})"
+
+    def __len__(self) -> int:
+        if self.ndim == 1:
+            raise TypeError("an EncodedBatch of one axis is a single vector: it has no length; see n_inputs")
+        return self._shape[0]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EncodedBatch):
+            return NotImplemented
+        return self._shape == other._shape and self._encoded == other._encoded
+
+    __hash__ = None  # type: ignore[assignment]  # compared by content, as arrays are
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.base, self.digits, self._encoded.scales())
+
+    def __copy__(self) -> EncodedBatch:
+        return self
+
+    def __deepcopy__(self, memo: object) -> EncodedBatch:
+        return self
+
+
+class EncodingSource:
+    """Rows of real numbers that are encoded on their way to a projection, as `_inputs.Source` packs ternary ones."""
+
+    def __init__(self, source: _inputs.Source, base: int, n_digits: int) -> None:
+        self._source, self._base, self._n_digits = source, base, n_digits
+        self.name, self.shape = source.name, source.shape
+        self.n_inputs, self.n_rows = source.n_inputs, source.n_rows
+
+    def wrap(self, result: NDArray[Any]) -> Any:
+        """Return a result in the array's own library, on its own device."""
+        return self._source.wrap(result)
+
+    def block_rows(self) -> int:
+        """Return how many rows to encode at a time so that a projection stays within its working memory."""
+        return max(1, self._source.block_rows() // (2 * self._n_digits))
+
+    def pack(self) -> _core.Encoded:
+        """Encode all rows."""
+        return next(self.packed_blocks(max(1, self.n_rows)))
+
+    def packed_blocks(self, block_rows: int) -> Iterator[_core.Encoded]:
+        """Yield all rows encoded, at most `block_rows` at a time; no rows give one empty block."""
+        parts: list[_core.Encoded] = []
+        done, n_rows = 0, 0
+        for piece in self._source.real_pieces():
+            for start in range(0, len(piece), block_rows):
+                part = piece[start : start + block_rows]
+                largest = _inputs.largest(self._source, part, done, "encoding")
+                done += len(part)
+                if n_rows + len(part) > block_rows:
+                    yield _core.Encoded.concatenate(parts)
+                    parts, n_rows = [], 0
+                parts.append(_core.encode(part, largest, self._base, self._n_digits))
+                n_rows += len(part)
+        if not parts:
+            parts = [_core.encode(np.empty((0, self.n_inputs)), np.empty(0), self._base, self._n_digits)]
+        yield parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
+
+
+class EncodedSource:
+    """Rows that are encoded already."""
+
+    def __init__(self, name: str, batch: EncodedBatch) -> None:
+        self.name, self.shape, self._encoded = name, batch.shape, batch._encoded
+        self.n_inputs, self.n_rows = batch.n_inputs, math.prod(batch.shape[:-1])
+
+    def wrap(self, result: NDArray[Any]) -> Any:
+        """Return a result as it is: in NumPy."""
+        return result
+
+    def block_rows(self) -> int:
+        """Return the number of all rows: there is nothing left to encode."""
+        return max(1, self.n_rows)
+
+    def pack(self) -> _core.Encoded:
+        """Return the rows."""
+        return self._encoded
+
+    def packed_blocks(self, block_rows: int) -> Iterator[_core.Encoded]:
+        """Yield the rows in one block."""
+        yield self._encoded
+
+
+def source(name: str, x: Any, digits: int | None) -> EncodingSource | EncodedSource:
+    """Return real numbers as a source of encoded ones; `digits` is None for those that are encoded already."""
+    if isinstance(x, EncodedBatch):
+        if digits is not None:
+            raise ValueError(f"digits is {digits!r}, but {name} is encoded already")
+        return EncodedSource(name, x)
+    return _source(name, x, digits, None)
+
+
+def _source(name: str, x: Any, digits: int | None, planes: int | None) -> EncodingSource:
+    if digits is not None and planes is not None:
+        raise TypeError(f"encode takes either digits or planes, but got digits={digits!r} and planes={planes!r}")
+    if planes is not None:
+        base, n_digits = 2, _check.integer("planes", planes, 1, MAX_PLANES)
+    else:
+        base, n_digits = 3, _check.integer("digits", 5 if digits is None else digits, 1, MAX_DIGITS)
+    if isinstance(x, (TernaryBatch, EncodedBatch)):
+        raise TypeError(f"{name} is a {type(x).__name__}, but must hold real numbers")
+    array = _inputs.source(name, x)
+    if isinstance(array, _inputs.SparseSource):
+        raise TypeError(f"{name} is a sparse matrix, but must be dense to be encoded: pass {name}.toarray()")
+    return EncodingSource(array, base, n_digits)
+
+
+def _restore(base: int, digits: tuple[TernaryBatch, ...], scales: NDArray[np.float64]) -> EncodedBatch:
+    encoded = _core.Encoded(base, [digit._packed for digit in digits], scales)
+    return EncodedBatch._of(encoded, digits[0].shape)

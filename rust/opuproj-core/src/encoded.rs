@@ -1,0 +1,160 @@
+//! Real numbers as digits −1, 0 and 1: balanced ternary, or the bits of a magnitude with its sign.
+//!
+//! A vector is x ≈ scale · m, with integers m of d digits: m = Σ base^(d−1−k) tₖ. Its largest number has the largest m, so
+//! that |x − scale · m| ≤ scale / 2.
+
+use crate::kernel::Kernel;
+use crate::ternary::{Float, TernaryBatch, WORD};
+
+/// Elements that are encoded at a time, a whole number of words.
+const STRETCH: usize = 16 * WORD;
+
+/// How numbers become digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Digits −1, 0 and 1 to base 3, at most 10.
+    BalancedTernary(u32),
+    /// Bits of the magnitude, all with the number's sign, at most 15.
+    SignedBits(u32),
+}
+
+impl Code {
+    /// How many digits there are.
+    #[must_use]
+    pub fn digits(self) -> u32 {
+        match self {
+            Self::BalancedTernary(digits) | Self::SignedBits(digits) => digits,
+        }
+    }
+
+    /// What a digit is worth relative to the next one.
+    #[must_use]
+    pub fn base(self) -> u32 {
+        match self {
+            Self::BalancedTernary(_) => 3,
+            Self::SignedBits(_) => 2,
+        }
+    }
+
+    /// The largest integer.
+    #[must_use]
+    pub fn largest(self) -> u32 {
+        match self {
+            Self::BalancedTernary(digits) => (3u32.pow(digits) - 1) / 2,
+            Self::SignedBits(digits) => (1 << digits) - 1,
+        }
+    }
+}
+
+/// A batch of vectors of real numbers, in digits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded {
+    base: u32,
+    digits: Vec<TernaryBatch>,
+    scales: Vec<f64>,
+}
+
+impl Encoded {
+    /// A batch from its digits, the highest first, and the scale of each vector; nothing if they do not fit each other.
+    #[must_use]
+    pub fn new(base: u32, digits: Vec<TernaryBatch>, scales: Vec<f64>) -> Option<Self> {
+        let most = match base {
+            2 => 15,
+            3 => 10,
+            _ => return None,
+        };
+        let alike = digits.first().is_some_and(|first| {
+            digits.iter().all(|digit| digit.n_inputs() == first.n_inputs() && digit.n_rows() == scales.len())
+        });
+        let finite = scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0);
+        (alike && finite && digits.len() <= most).then_some(Self { base, digits, scales })
+    }
+
+    /// The vectors of `numbers`, `n_inputs` each, with the largest magnitude of each in `largest`.
+    ///
+    /// Nothing if there is no memory for them.
+    ///
+    /// # Panics
+    ///
+    /// If the numbers are not whole vectors, or not as many as there are magnitudes.
+    #[must_use]
+    pub fn encode<T: Float>(numbers: &[T], n_inputs: usize, largest: &[f64], code: Code) -> Option<Self> {
+        assert_eq!(numbers.len(), n_inputs * largest.len(), "whole vectors");
+        let planes = || TernaryBatch::zeros(largest.len(), n_inputs);
+        let mut digits = (0..code.digits()).map(|_| planes()).collect::<Option<Vec<_>>>()?;
+        let kernel = Kernel::best();
+        let scales = largest.iter().map(|largest| largest / f64::from(code.largest())).collect();
+        let mut integers = [0; STRETCH];
+        let mut codes = [[0; WORD]; STRETCH / WORD];
+        for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {
+            let factor = if largest > 0.0 { f64::from(code.largest()) / largest } else { 0.0 };
+            for (stretch, numbers) in numbers.chunks(STRETCH).enumerate() {
+                kernel.vectorize(
+                    #[inline(always)]
+                    || integers_of(numbers, factor, f64::from(code.largest()), &mut integers),
+                );
+                let words = stretch * (STRETCH / WORD)..stretch * (STRETCH / WORD) + numbers.len().div_ceil(WORD);
+                for digit in digits.iter_mut().rev() {
+                    kernel.vectorize(
+                        #[inline(always)]
+                        || next_digits(code, &mut integers, codes.as_flattened_mut()),
+                    );
+                    let (positive, negative) = digit.row_mut(row);
+                    kernel.planes(&codes[..words.len()], &mut positive[words.clone()], &mut negative[words.clone()]);
+                }
+            }
+        }
+        Some(Self { base: code.base(), digits, scales })
+    }
+
+    /// What a digit is worth relative to the next one.
+    #[must_use]
+    pub fn base(&self) -> u32 {
+        self.base
+    }
+
+    /// The digits, the highest first.
+    #[must_use]
+    pub fn digits(&self) -> &[TernaryBatch] {
+        &self.digits
+    }
+
+    /// What the integers of each vector are multiplied by.
+    #[must_use]
+    pub fn scales(&self) -> &[f64] {
+        &self.scales
+    }
+}
+
+/// The integer nearest to each number times `factor`, at most `largest`; 0 beyond the last number.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "compiled for the instruction set of the caller")]
+fn integers_of<T: Float>(numbers: &[T], factor: f64, largest: f64, integers: &mut [i32; STRETCH]) {
+    for (integer, &number) in integers.iter_mut().zip(numbers) {
+        *integer = (number.wide() * factor).round_ties_even().min(largest).max(-largest) as i32;
+    }
+    integers[numbers.len()..].fill(0);
+}
+
+/// Takes the lowest digit off each integer.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "compiled for the instruction set of the caller")]
+fn next_digits(code: Code, integers: &mut [i32; STRETCH], digits: &mut [i8]) {
+    match code {
+        Code::BalancedTernary(_) => {
+            for (integer, digit) in integers.iter_mut().zip(digits) {
+                // The multiple of 3 that is nearest: a third of a number below 2¹⁵ is never near a half.
+                let rest = (*integer as f32 * (1.0 / 3.0)).round_ties_even() as i32;
+                *digit = (*integer - 3 * rest) as i8;
+                *integer = rest;
+            }
+        }
+        Code::SignedBits(_) => {
+            for (integer, digit) in integers.iter_mut().zip(digits) {
+                let rest = *integer / 2;
+                *digit = (*integer - 2 * rest) as i8;
+                *integer = rest;
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Real numbers through T, digit by digit or added up: the same exact fields.
+
+use opuproj_core::encoded::{Code, Encoded};
+use opuproj_core::kernel::{Isa, Kernel};
+use opuproj_core::projection::Projection;
+use opuproj_core::readout::Mode;
+use opuproj_core::transmission::Transmission;
+
+const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 9 }];
+const CODES: [Code; 6] = [
+    Code::BalancedTernary(1),
+    Code::BalancedTernary(5),
+    Code::BalancedTernary(10),
+    Code::SignedBits(1),
+    Code::SignedBits(7),
+    Code::SignedBits(15),
+];
+
+/// Numbers of all sizes and signs, some of them 0.
+fn numbers(n: usize, part: f64) -> Vec<f64> {
+    let wave = |j: usize| (j as f64 * 0.7).sin() + 0.3 * (j as f64 * 1.9).cos();
+    (0..n).map(|j| if (j * 7919) % 1000 < (part * 1000.0) as usize { wave(j) } else { 0.0 }).collect()
+}
+
+fn encode(x: &[f64], n_inputs: usize, code: Code) -> Encoded {
+    let largest: Vec<f64> =
+        x.chunks(n_inputs).map(|row| row.iter().fold(0.0, |max: f64, x| max.max(x.abs()))).collect();
+    Encoded::encode(x, n_inputs, &largest, code).expect("memory")
+}
+
+/// The integers that a vector's digits stand for.
+fn integers(batch: &Encoded, row: usize) -> Vec<i64> {
+    let n_inputs = batch.digits()[0].n_inputs();
+    let mut integers = vec![0; n_inputs];
+    for digit in batch.digits() {
+        let mut elements = vec![0; n_inputs];
+        digit.unpack(row, &mut elements);
+        for (integer, element) in integers.iter_mut().zip(elements) {
+            *integer = *integer * i64::from(batch.base()) + i64::from(element);
+        }
+    }
+    integers
+}
+
+fn project(batch: &Encoded, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel, threads: usize) -> Vec<f64> {
+    let projection = Projection { transmission: Transmission::new(4), mode, sight: None, rows, kernel, threads };
+    let width = (projection.rows.end - projection.rows.start) as usize * mode.parts();
+    let mut out = vec![0.0; batch.scales().len() * width];
+    let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(width).collect();
+    projection.run_encoded(batch, &mut outputs, &mut |_| true).expect("not stopped");
+    out
+}
+
+#[test]
+fn digits_are_the_nearest_integers() {
+    for code in CODES {
+        for n_inputs in [1, 63, 64, 65, 1023, 1024, 1025, 2500] {
+            let x = numbers(3 * n_inputs, 0.9);
+            let batch = encode(&x, n_inputs, code);
+            assert_eq!(batch.digits().len(), code.digits() as usize);
+            for (row, x) in x.chunks(n_inputs).enumerate() {
+                let scale = batch.scales()[row];
+                for (integer, x) in integers(&batch, row).into_iter().zip(x) {
+                    assert!(integer.unsigned_abs() <= u64::from(code.largest()));
+                    assert!((integer as f64 * scale - x).abs() <= scale * (0.5 + 1e-9), "{code:?}: {integer} for {x}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kernel_gives_the_definitions_fields() {
+    let rows = 13..90;
+    for code in CODES {
+        for (n_rows, n_inputs, part) in [(3, 700, 1.0), (20, 130, 1.0), (9, 900, 0.03)] {
+            let x = numbers(n_rows * n_inputs, part);
+            let batch = encode(&x, n_inputs, code);
+            let t = Transmission::new(4);
+            let mut expected = Vec::new();
+            for row in 0..n_rows {
+                let integers = integers(&batch, row);
+                for i in rows.clone() {
+                    let field = (0..).zip(&integers).fold((0, 0), |(re, im), (j, m)| {
+                        let entry = t.entry(i, j);
+                        (re + i64::from(entry.0) * m, im + i64::from(entry.1) * m)
+                    });
+                    let scale = batch.scales()[row] * (1.0 / 2048f64.sqrt());
+                    expected.extend([field.0 as f64 * scale, field.1 as f64 * scale]);
+                }
+            }
+            for kernel in Kernel::available() {
+                for threads in [1, 3] {
+                    let found = project(&batch, Mode::Complex, rows.clone(), kernel, threads);
+                    assert_eq!(found, expected, "{} {code:?}", kernel.isa());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn modes_agree_among_kernels_and_with_the_field() {
+    let batch = encode(&numbers(12 * 400, 0.8), 400, Code::BalancedTernary(6));
+    let portable = Kernel::new(Isa::Portable).expect("everywhere");
+    let fields = project(&batch, Mode::Complex, 0..64, portable, 1);
+    for mode in MODES {
+        let first = project(&batch, mode, 0..64, portable, 1);
+        for kernel in Kernel::available() {
+            assert_eq!(project(&batch, mode, 0..64, kernel, 2), first, "{} {mode:?}", kernel.isa());
+        }
+        if mode == Mode::Intensity {
+            for (intensity, field) in first.iter().zip(fields.chunks(2)) {
+                let expected = field[0] * field[0] + field[1] * field[1];
+                assert!((intensity - expected).abs() <= 1e-12 * expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_of_many_large_numbers_are_exact() {
+    // 250,000 times 121 entries of up to 100 might not fit: fewer digits are added up then.
+    let n_inputs = 250_000;
+    let t = Transmission::new(4);
+    let x: Vec<f64> = (0..n_inputs as u64).map(|j| if t.entry(5, j).0 < 0 { -1.0 } else { 1.0 }).collect();
+    let batch = encode(&x, n_inputs, Code::BalancedTernary(5));
+    let sum: i64 = (0..n_inputs as u64).map(|j| i64::from(t.entry(5, j).0.abs()) * 121).sum();
+    for kernel in Kernel::available().filter(|kernel| kernel.isa() != Isa::Portable) {
+        let field = project(&batch, Mode::Complex, 5..6, kernel, 1)[0];
+        assert_eq!((field * 2048f64.sqrt() / batch.scales()[0]).round() as i64, sum, "{}", kernel.isa());
+    }
+}

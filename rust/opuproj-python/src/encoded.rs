@@ -1,0 +1,105 @@
+//! Encoded batches for Python.
+
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use opuproj_core::encoded::{self, Code};
+use opuproj_core::ternary::TernaryBatch;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arrays::{no_memory, readonly, wrong_type};
+use crate::packed::Packed;
+
+/// An immutable batch of real numbers as digits -1, 0 and 1.
+#[pyclass(frozen, eq, module = "opuproj._core")]
+#[derive(PartialEq)]
+pub(crate) struct Encoded(pub(crate) encoded::Encoded);
+
+#[pymethods]
+impl Encoded {
+    /// A batch from its digits, the highest first, and the scale of each row.
+    #[new]
+    #[pyo3(signature = (base, digits, scales, /))]
+    fn new(base: u32, digits: Vec<PyRef<'_, Packed>>, scales: PyReadonlyArray1<'_, f64>) -> PyResult<Self> {
+        let digits = digits.iter().map(|digit| digit.0.clone()).collect();
+        let scales = scales.as_array().iter().copied().collect();
+        let batch = encoded::Encoded::new(base, digits, scales);
+        batch.map(Self).ok_or_else(|| PyValueError::new_err("the digits and scales do not make a batch"))
+    }
+
+    #[getter]
+    fn n_rows(&self) -> usize {
+        self.0.scales().len()
+    }
+
+    #[getter]
+    fn base(&self) -> u32 {
+        self.0.base()
+    }
+
+    #[getter]
+    fn n_digits(&self) -> usize {
+        self.0.digits().len()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.0.digits().iter().map(TernaryBatch::n_bytes).sum()
+    }
+
+    fn scales<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        self.0.scales().to_vec().into_pyarray(py)
+    }
+
+    /// A copy of one digit of all rows, the highest being 0.
+    #[pyo3(signature = (k, /))]
+    fn digit(&self, k: usize) -> PyResult<Packed> {
+        let digit = self.0.digits().get(k);
+        digit.cloned().map(Packed).ok_or_else(|| PyValueError::new_err("no such digit"))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (parts, /))]
+    fn concatenate(parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+        let Some(first) = parts.first() else {
+            return Err(PyValueError::new_err("at least one batch is needed"));
+        };
+        if parts.iter().any(|part| part.0.base() != first.0.base() || part.n_digits() != first.n_digits()) {
+            return Err(PyValueError::new_err("the parts must be encoded alike"));
+        }
+        let digit =
+            |k: usize| TernaryBatch::concatenate(&parts.iter().map(|part| &part.0.digits()[k]).collect::<Vec<_>>());
+        let digits = (0..first.n_digits()).map(digit).collect::<Option<Vec<_>>>().ok_or_else(no_memory)?;
+        let scales = parts.iter().flat_map(|part| part.0.scales().iter().copied()).collect();
+        encoded::Encoded::new(first.0.base(), digits, scales).map(Self).ok_or_else(no_memory)
+    }
+}
+
+/// Encodes rows of numbers, with the largest magnitude of each in `largest`.
+#[pyfunction]
+#[pyo3(signature = (x, largest, base, n_digits, /))]
+pub(crate) fn encode(
+    x: &Bound<'_, PyAny>,
+    largest: PyReadonlyArray1<'_, f64>,
+    base: u32,
+    n_digits: u32,
+) -> PyResult<Encoded> {
+    let code = match (base, n_digits) {
+        (3, 1..=10) => Code::BalancedTernary(n_digits),
+        (2, 1..=15) => Code::SignedBits(n_digits),
+        _ => return Err(PyValueError::new_err("no such code")),
+    };
+    let largest: Vec<f64> = largest.as_array().iter().copied().collect();
+    macro_rules! try_types {
+        ($($type:ty),*) => {$(
+            if let Some(x) = readonly::<$type>(x)? {
+                if x.as_array().nrows() != largest.len() {
+                    return Err(PyValueError::new_err("a magnitude a row is needed"));
+                }
+                let batch = encoded::Encoded::encode(x.as_slice()?, x.as_array().ncols(), &largest, code);
+                return batch.map(Encoded).ok_or_else(no_memory);
+            }
+        )*};
+    }
+    try_types!(f32, f64);
+    Err(wrong_type("float32 or float64"))
+}
