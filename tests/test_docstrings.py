@@ -20,7 +20,14 @@ NEED = {
 }
 LIGHTONML = [f"opuproj.lightonml{part}" for part in ("", ".encoding", ".internal", ".projections")]
 PACKAGES = ("opuproj", "opuproj.torch", "opuproj.dfa", *LIGHTONML)
-PUBLIC = ("opuproj", "opuproj.torch", "opuproj.dfa", "opuproj.lightonml", "opuproj.lightonml.encoding.base")
+PUBLIC = (
+    "opuproj",
+    "opuproj.hardware",
+    "opuproj.torch",
+    "opuproj.dfa",
+    "opuproj.lightonml",
+    "opuproj.lightonml.encoding.base",
+)
 # Found by their files, so that torch need not be there.
 MODULES = [
     f"{package}.{module.name}"
@@ -29,6 +36,9 @@ MODULES = [
 ]
 EXAMPLES = (
     *(f"opuproj.{n}" for n in opuproj.__all__),
+    "opuproj.hardware.frames",
+    "opuproj.hardware.rate",
+    "opuproj.hardware.cost",
     "opuproj.torch.Projection",
     "opuproj.torch.Ternarize",
     "opuproj.lightonml.OPU",
@@ -52,7 +62,7 @@ def test_examples_run(name: str) -> None:
 def test_everything_public_is_explained(package: str) -> None:
     module = imported(package)
     for name in module.__all__:
-        if name not in ("__version__", "Method"):
+        if name not in ("__version__", "LIGHTON", "Method"):
             explained(name, getattr(module, name), f"{package}.{name}" in EXAMPLES)
 
 

@@ -9,6 +9,7 @@
 Arrays are of shape (..., n), vectors along the last axis: NumPy, torch and scipy.sparse.
 """
 
+from . import hardware
 from ._config import show_config
 from ._core import __version__
 from .camera import Camera
@@ -24,6 +25,7 @@ __all__ = [
     "TernaryBatch",
     "__version__",
     "encode",
+    "hardware",
     "pack",
     "project",
     "show_config",
