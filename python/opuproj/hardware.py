@@ -250,7 +250,7 @@ def rate(n_inputs: int, n_outputs: int, generation: Generation = LIGHTON) -> flo
     >>> hardware.rate(10_000, 10_000), hardware.rate(10_000, 200_000), hardware.rate(1_000_000, 5_000_000)
     (8000.0, 1900.0, 340.0)
     """
-    return _device(generation).setting(n_inputs, n_outputs)[0].rate
+    return checked_generation(generation).setting(n_inputs, n_outputs)[0].rate
 
 
 def cost(
@@ -301,7 +301,7 @@ def cost(
     >>> print(sum(training))
     512,000 frames at 8000 Hz: 64 s, 1.92 kJ
     """
-    generation = _device(generation)
+    generation = checked_generation(generation)
     shown = frames(mode, camera, planes, n_vectors)
     n_inputs, n_outputs = _check.size("n_inputs", n_inputs), _check.size("n_outputs", n_outputs)
     anchors = {"intensity": 0, "linear": 1, "complex": (camera or Camera()).anchors}[mode] * _check.n_anchor(n_anchor)
@@ -327,7 +327,8 @@ def readable(value: float, unit: str) -> str:
     return f"{value / size:.3g} {prefix}{unit}"
 
 
-def _device(generation: object) -> Generation:
+def checked_generation(generation: object) -> Generation:
+    """Return a device, or raise TypeError for anything else."""
     if not isinstance(generation, Generation):
         raise TypeError(f"generation is {generation!r}, but must be an opuproj.hardware.Generation")
     return generation

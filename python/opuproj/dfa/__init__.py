@@ -12,6 +12,7 @@ from ..torch import BatchMax, Dither, Fixed, RowMax, RowStd, Rule, Ternarize, To
 from .attach import attach
 from .diagnosis import Check
 from .feedback import Feedback, Method
+from .hardware_report import HardwareReport
 
 __all__ = [
     "BatchMax",
@@ -19,6 +20,7 @@ __all__ = [
     "Dither",
     "Feedback",
     "Fixed",
+    "HardwareReport",
     "Method",
     "RowMax",
     "RowStd",

@@ -157,9 +157,10 @@ def _run(feedback: Feedback, closure: Closure, method: Method) -> tuple[torch.Te
 @contextmanager
 def _undone(feedback: Feedback) -> Iterator[None]:
     """Leave the feedback and the model's buffers as they were."""
-    names = ("method", "camera", "_passes", "_deliveries", "statistics", "_recording")
+    names = ("method", "camera", "_passes", "_deliveries", "statistics", "_projected", "_recording")
     before = {name: getattr(feedback, name) for name in names}
     feedback.statistics = type(feedback.statistics)()
+    feedback._projected = type(feedback._projected)()
     buffers = [(buffer, buffer.clone()) for buffer in feedback.model.buffers()]
     try:
         yield

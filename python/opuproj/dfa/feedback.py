@@ -13,12 +13,14 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from ..camera import Camera, checked
+from ..hardware import LIGHTON, Generation
 from ..projector import Projector
 from ..torch import Ternarize
 from . import _optimizers, _projection, _tensors
 from ._layout import Layout
 from ._pass import Deliver, Pass
 from .diagnosis import Check, alignment, check
+from .hardware_report import HardwareReport, Projected, report
 
 Method = Literal["odfa", "dfa", "bp", "shallow"]
 METHODS: tuple[Method, ...] = ("odfa", "dfa", "bp", "shallow")
@@ -107,6 +109,7 @@ class Feedback:
         self.seed = seed
         self.gains = gains
         self.statistics = Statistics()
+        self._projected = Projected()
         self._batch_axes = batch_axes
         self._layout: Layout | None = None
         self._n_anchor, self._threads, self._scaler = n_anchor, threads, scaler
@@ -268,6 +271,32 @@ class Feedback:
         """
         return check(self, closure, self._feeding(None))
 
+    def hardware_report(self, generation: Generation = LIGHTON) -> HardwareReport:
+        """Return what the projections since the feedback was attached would have cost on an optical processing unit.
+
+        Every ternary error (method ``"odfa"``) takes the four frames of a linear projection to the rows of all blocks,
+        times the `frames` of the :attr:`camera` that there was. Errors of floats (``"dfa"``) are not what the hardware
+        takes: they are left out, and counted. So is everything else of a training step, which a host does either way.
+
+        Parameters
+        ----------
+        generation : Generation, default opuproj.hardware.LIGHTON
+            The device.
+
+        Returns
+        -------
+        HardwareReport
+            Frames, seconds and joules there, and seconds here, to be printed.
+
+        Raises
+        ------
+        RuntimeError
+            If no error has been projected yet.
+        ValueError
+            If an error has more elements than the device can show at once.
+        """
+        return report(self._projected, self._n_anchor, generation)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training must have in common with this one: plain numbers and names."""
         layout = self._layout
@@ -406,9 +435,10 @@ class Feedback:
         started = perf_counter()
         e, scale = self._vectors(error)
         operator = self.operator(e.shape[1], "float64" if e.dtype == torch.float64 else "float32")
+        camera = self.camera
         a: torch.Tensor | float = 1.0
         if current.method == "odfa":
-            projected, a, nonzeros = _projection.ternary(e, operator, self.ternarize, self.camera)
+            projected, a, nonzeros = _projection.ternary(e, operator, self.ternarize, camera)
             self.statistics.nonzeros += nonzeros
         else:
             projected = self._dense(e, operator)
@@ -421,7 +451,13 @@ class Feedback:
         self.statistics.projections += 1
         self.statistics.vectors += len(e)
         self.statistics.elements += e.numel()
-        self.statistics.seconds += perf_counter() - started
+        seconds = perf_counter() - started
+        self.statistics.seconds += seconds
+        if current.method == "odfa":
+            self._projected.ternary[e.shape[1], operator.n_outputs, camera] += len(e)
+            self._projected.seconds += seconds
+        else:
+            self._projected.floats += len(e)
         return fed
 
     def _vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
