@@ -6,6 +6,9 @@ Widths are 100 to 3080 and layers 1 to 96, as in figure 4 of arXiv:2409.12965. R
 split into forward pass, backward pass (the projection's share in it) and optimizer, the ratio to BP, and the memory
 that two steps need, measured in a process of its own for each method.
 
+--hardware adds what the same steps would take if LightOn's device did the projections of ODFA, from its published frame
+rates (opuproj.hardware): the paper's comparison, with this machine as the host.
+
 Two more questions have options of their own. --cost: the ratio for two networks that other examples train. --large: how
 long the feedback takes for a million hidden units, and what a stored matrix would need for it.
 """
@@ -21,7 +24,7 @@ from typing import Any
 import numpy as np
 import opuproj
 import torch
-from common import runs, scaling_figures
+from common import optical_time, runs, scaling_figures
 from common.memory import available, readable
 from common.step_timing import (
     PARTS,
@@ -106,6 +109,37 @@ def report(arguments: Namespace) -> None:
     print("\nThe projection is a part of the backward pass; memory is beyond that of an idle process.")
     runs.write_json(arguments.out / f"{arguments.network}.json", {"results": results})
     scaling_figures.draw(arguments.out, arguments.network, results)
+    if arguments.hardware:
+        hardware(arguments, results)
+
+
+def hardware(arguments: Namespace, results: list[dict[str, Any]]) -> None:
+    """Print, keep and draw what steps would take with the projection on LightOn's device."""
+    found = [optical_time.with_optics(r) for r in results if {"bp", "odfa"} <= set(r["methods"])]
+    if not found:
+        raise SystemExit("--hardware compares BP and ODFA: measure both, with --methods bp,odfa among others")
+    columns = ("BP", "ODFA", "projection", "on the device", "ODFA with it")
+    print(
+        "\nMilliseconds per example:\n"
+        + f"{'layers':>6}{'width':>7}"
+        + "".join(f"{c:>14}" for c in columns)
+        + f"{'/ BP':>8}"
+    )
+    faster = {"bp": 0, "odfa": 0}
+    for r in found:
+        bp, odfa, optical = (r["methods"][m] for m in ("bp", "odfa", optical_time.OPTICAL))
+        times = [bp["step"], odfa["step"], odfa["projection"], optical["projection"], optical["step"]]
+        print(f"{r['layers']:>6}{r['width']:>7}" + "".join(f"{1e3 * t / r['batch']:>14.3f}" for t in times), end="")
+        print(f"{optical['step'] / bp['step']:>8.2f}")
+        for method in faster:
+            faster[method] += optical["step"] < r["methods"][method]["step"]
+    print(f"\nWith the device, ODFA is faster than BP in {faster['bp']} of these {len(found)} sizes, and faster than")
+    print(
+        f"ODFA here in {faster['odfa']}. The device takes four frames an error, at its published rates; moving data to"
+    )
+    print("it and back is not counted.")
+    runs.write_json(arguments.out / f"{arguments.network}-hardware.json", {"results": found})
+    scaling_figures.draw_optics(arguments.out, arguments.network, found)
 
 
 def cost(arguments: Namespace) -> None:
@@ -196,6 +230,9 @@ def parser() -> ArgumentParser:
     made.add_argument("--batch", type=int, metavar="N", help="examples (for gpt: windows of 24 tokens) a step")
     made.add_argument("--cost", action="store_true", help="the ratio to BP of two networks that other examples train")
     made.add_argument("--large", action="store_true", help="a million hidden units, against a stored matrix")
+    made.add_argument(
+        "--hardware", action="store_true", help="add the time of ODFA with its projections on LightOn's device"
+    )
     made.add_argument("--figures-only", action="store_true", help="table and figures of what --out holds")
     return made
 
@@ -209,6 +246,7 @@ EXAMPLES = """examples:
   python examples/scaling.py --quick            two widths, two depths
   python examples/scaling.py                    all widths and depths that fit in memory
   python examples/scaling.py --network gpt      the same of Transformers
+  python examples/scaling.py --hardware         with the time that LightOn's device would take for the projections
   python examples/scaling.py --cost             step time of DFA and ODFA relative to BP
   python examples/scaling.py --large            a million hidden units (5 GB of memory)
 """

@@ -38,33 +38,55 @@ def draw(folder: Path, family: str, results: Sequence[Result]) -> None:
     parts(folder / f"{family}-parts.png", title, unit, results)
 
 
+def draw_optics(folder: Path, family: str, results: Sequence[Result]) -> None:
+    """Draw the time of a step with the optical one beside it, over width and over layers."""
+    figures.style()
+    title, unit = NETWORKS[family], UNITS[family]
+    for over in ("width", "layers"):
+        panels(
+            folder / f"{family}-hardware-{over}.png",
+            results,
+            lambda r, method: 1e3 * r["methods"][method]["step"] / r["batch"],
+            f"ms per {unit}",
+            f"{title}: time of a training step per {unit}, batch {results[0]['batch']};\noptically: the projection's "
+            "time here replaced by four frames an error on LightOn's device",
+            over,
+        )
+
+
 def panels(
-    path: Path, results: Sequence[Result], value: Callable[[Result, str], float], label: str, title: str
+    path: Path,
+    results: Sequence[Result],
+    value: Callable[[Result, str], float],
+    label: str,
+    title: str,
+    over: str = "width",
 ) -> None:
-    """Draw a quantity against the width, one panel each number of layers."""
+    """Draw a quantity against the width, one panel each number of layers, or the other way round."""
     from matplotlib import pyplot as plt
 
-    depths = sorted({r["layers"] for r in results})
-    fig, axes = plt.subplots(1, len(depths), figsize=(3 * len(depths) + 1, 3.8), squeeze=False, sharey=True)
-    for axis, depth in zip(axes[0], depths, strict=True):
+    per = "layers" if over == "width" else "width"
+    found = sorted({r[per] for r in results})
+    fig, axes = plt.subplots(1, len(found), figsize=(3 * len(found) + 1, 3.8), squeeze=False, sharey=True)
+    for axis, one in zip(axes[0], found, strict=True):
         for method in results[0]["methods"]:
-            points = [(r["width"], value(r, method)) for r in results if r["layers"] == depth]
+            points = sorted((r[over], value(r, method)) for r in results if r[per] == one)
             name, colour, line = figures.METHOD_STYLE[method]
             axis.loglog(*zip(*points, strict=True), line, marker="o", color=colour, label=name)
-        axis.set_title(f"{depth} layer" + ("s" if depth > 1 else ""))
-        show_widths(axis, results)
+        axis.set_title(f"hidden width {one}" if per == "width" else f"{one} layer" + ("s" if one > 1 else ""))
+        show_sizes(axis, results, over)
     axes[0, 0].set_ylabel(label)
     axes[0, 0].legend()
     fig.suptitle(title)
     figures.save(fig, path)
 
 
-def show_widths(axis: Any, results: Sequence[Result]) -> None:
-    """Mark the widths that were measured."""
-    widths = sorted({r["width"] for r in results})
-    axis.set_xticks(widths, [str(width) for width in widths], rotation=60, fontsize=9)
+def show_sizes(axis: Any, results: Sequence[Result], over: str = "width") -> None:
+    """Mark the widths, or numbers of layers, that were measured."""
+    sizes = sorted({r[over] for r in results})
+    axis.set_xticks(sizes, [str(size) for size in sizes], rotation=60 if over == "width" else 0, fontsize=9)
     axis.set_xticks([], minor=True)
-    axis.set_xlabel("hidden width")
+    axis.set_xlabel("hidden width" if over == "width" else "hidden layers")
 
 
 def ratios(path: Path, title: str, results: Sequence[Result]) -> None:
@@ -85,7 +107,7 @@ def ratios(path: Path, title: str, results: Sequence[Result]) -> None:
             )
         axis.axhline(1, color="black", linewidth=1)
         axis.set_title(figures.METHOD_STYLE[method][0])
-        show_widths(axis, results)
+        show_sizes(axis, results)
     axes[0, 0].set_ylabel("time of a step / BP's")
     axes[0, 0].legend()
     fig.suptitle(f"{title}: time of a step relative to backpropagation.\nBelow the line, DFA is faster.")

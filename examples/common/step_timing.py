@@ -59,6 +59,13 @@ class Size:
         return Shape(width=self.width, n_layers=self.layers, n_heads=max(1, self.width // 32))
 
     @property
+    def projection(self) -> tuple[int, int, int]:
+        """What a step projects: how many errors, of how many elements, to how many rows."""
+        if self.family == "gpt":
+            return self.batch * self.gpt.context, self.width, max(1, self.layers - 1) * self.width
+        return self.batch, self.n_outputs, self.layers * self.width
+
+    @property
     def parameters(self) -> int:
         """How many parameters it has, biases and norms left out."""
         if self.family == "gpt":
