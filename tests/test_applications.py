@@ -179,3 +179,62 @@ def test_a_failed_check_ends_the_program(capsys: pytest.CaptureFixture[str]) -> 
         checks.finish()
     assert ended.value.code == 1
     assert "FAILED: not a number" in capsys.readouterr().out
+
+
+def test_shot_noise_of_a_projection_is_the_closed_form() -> None:
+    photons = module("photons")
+    # With integrals done apart: the mean of 1/u over an exponential u above the floor.
+    floor = photons.DARK_FLOOR
+    mean = integrate.quad(lambda u: math.exp(floor - u) / u, floor, math.inf)[0]
+    for per_pixel in (7.0, 300.0):
+        # The camera loses the light on a part 1 − exp(−floor) of the pixels, in frames of d/2, d/2, d and d inputs.
+        budget = 3 * per_pixel * math.exp(floor)
+        assert photons.error(budget) == pytest.approx(math.sqrt((1 + 2 * mean) / per_pixel), rel=1e-9)
+    assert photons.error(photons.needed(0.07)) == pytest.approx(0.07)
+    x = photons.vectors(5, 64)
+    assert (x.sum(1) == 0).all()
+    assert (abs(x) == 1).all()
+    assert len(np.unique(x, axis=0)) == 5
+    budgets = [60.0, 6000.0]
+    for seen, budget in zip(photons.measured_errors(64, budgets, 8, 8000), budgets, strict=True):
+        assert seen == pytest.approx(photons.error(budget), rel=0.03)
+
+
+def test_light_and_device_energies_by_hand() -> None:
+    photons = module("photons")
+    # A photon of 532 nm has 3.734e-19 J; half of them detected, two must arrive for each.
+    assert photons.light_energy(1000, 532e-9, 0.5) == pytest.approx(7.468e-16, rel=1e-3)
+    # Four frames of 30 W / 340 Hz for 500,000 × 2048 × 1088 multiply-accumulates.
+    assert photons.device_energy(500_000) == pytest.approx(4 * 30 / 340 / (500_000 * 2048 * 1088))
+
+
+@pytest.mark.parametrize(
+    ("family", "width", "layers", "projection"),
+    [("mlp", 24, 3, (8, 1000, 72)), ("gpt", 64, 1, (8 * 24, 64, 64)), ("gpt", 64, 3, (8 * 24, 64, 128))],
+)
+def test_the_optical_time_of_a_step_is_that_of_its_own_report(
+    family: str, width: int, layers: int, projection: tuple[int, int, int]
+) -> None:
+    step_timing, optical_time = module("step_timing"), module("optical_time")
+    size = step_timing.Size(family, width, layers, 8)
+    assert size.projection == projection
+    trainee = step_timing.Trainee(size)
+    trainee.step("odfa")
+    assert trainee.feedback.hardware_report().cost == optical_time.cost(size)
+
+
+def test_a_step_with_optics_is_the_measured_one_with_the_projection_exchanged() -> None:
+    optical_time = module("optical_time")
+    odfa = {"forward": 1.0, "backward": 5.0, "projection": 3.0, "optimizer": 2.0, "step": 8.0, "ratio": 0.9}
+    result = {"family": "mlp", "width": 3080, "layers": 96, "batch": 64, "methods": {"bp": {"step": 9.0}, "odfa": odfa}}
+    optical = 64 * 4 / 1900  # 96 × 3080 outputs are beyond 163,000
+    found = optical_time.with_optics(result)["methods"]
+    assert found["bp"] == {"step": 9.0}
+    assert found["odfa"] == odfa
+    assert found[optical_time.OPTICAL] == {
+        "forward": 1.0,
+        "backward": 2.0 + optical,
+        "projection": optical,
+        "optimizer": 2.0,
+        "step": 5.0 + optical,
+    }

@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training"]
+APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training", "photon_budget"]
 PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", *APPLICATIONS]
 
 
@@ -98,3 +98,27 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
     assert curves(tmp_path / "killed") == whole
     assert not list((tmp_path / "killed").rglob("[!.]*.pt"))
     assert list((tmp_path / "killed").glob("*.png"))
+
+
+def test_optical_times_are_drawn_from_what_was_measured(tmp_path: Path) -> None:
+    parts = {"forward": 0.01, "backward": 0.03, "projection": 0.02, "optimizer": 0.01, "step": 0.05, "rounds": 5}
+    for width, layers in ((100, 1), (2048, 96)):
+        size = {"family": "mlp", "width": width, "layers": layers, "batch": 64, "parameters": 1000, "memory": {}}
+        methods = {"bp": {**parts, "projection": 0.0, "ratio": 1.0}, "odfa": {**parts, "ratio": 1.1}}
+        (tmp_path / f"mlp-width{width}-layers{layers}-batch64.json").write_text(
+            json.dumps({**size, "methods": methods})
+        )
+    text = run("scaling", "--figures-only", "--hardware", "--out", tmp_path)
+    # 64 errors, four frames each, at 8 kHz and 1.9 kHz: 32 and 134.7 ms in place of 20, of 50 ms.
+    rows = [line.split() for line in text.splitlines() if line.split()[:2] in (["1", "100"], ["96", "2048"])]
+    assert rows[-2:] == [
+        ["1", "100", "0.781", "0.781", "0.312", "0.500", "0.969", "1.24"],
+        ["96", "2048", "0.781", "0.781", "0.312", "2.105", "2.574", "3.29"],
+    ]
+    assert "faster than BP in 0 of these 2 sizes" in text
+    results = json.loads((tmp_path / "mlp-hardware.json").read_text())["results"]
+    assert results[1]["methods"]["odfa, optical"]["step"] == pytest.approx(0.03 + 256 / 1900)
+    assert {path.name for path in tmp_path.glob("mlp-hardware-*.png")} == {
+        "mlp-hardware-width.png",
+        "mlp-hardware-layers.png",
+    }
