@@ -116,6 +116,30 @@ def stored_matrix(at: Setting, batch: int) -> Result:
     )
 
 
+def camera(at: Setting, mode: Mode) -> Result:
+    """10⁴ → 10⁵, batch 32: in front of LightOn's camera, noise and all, against exact results."""
+    x = inputs.dense(32, 10_000)
+    exact = Call(at, x, 100_000, mode)
+    seen = Call(at, x, 100_000, mode, whole=True, camera=opuproj.Camera.lighton())
+    return _times_as_long(seen, exact, "exact", required=1.5)
+
+
+def noise(at: Setting) -> Result:
+    """10⁴ → 10⁵ "linear", batch 32: the noise of four frames a vector, against the same frames without noise."""
+    x = inputs.dense(32, 10_000)
+    quiet = Call(at, x, 100_000, "linear", whole=True, camera=opuproj.Camera())
+    noisy = Call(at, x, 100_000, "linear", whole=True, camera=opuproj.Camera.lighton())
+    return _times_as_long(noisy, quiet, "without noise", required=1.5)
+
+
+def five_digits(at: Setting) -> Result:
+    """10⁴ → 2·10⁴ "linear", batch 32: real numbers in five digits, encoded on the way, against ternary ones."""
+    ternary = Call(at, inputs.dense(32, 10_000), 20_000, "linear")
+    x = np.random.default_rng(0).standard_normal((32, 10_000), dtype=np.float32)
+    digits = Call(at, x, 20_000, "linear", whole=True, digits=5)
+    return _times_as_long(digits, ternary, "ternary", required=1.3)
+
+
 CASES: dict[str, Callable[[Setting], Result]] = {
     "one vector": one_vector,
     "batch 1024": large_batch,
@@ -127,6 +151,10 @@ CASES: dict[str, Callable[[Setting], Result]] = {
     "stored, batch 1": partial(stored_matrix, batch=1),
     "stored, batch 32": partial(stored_matrix, batch=32),
     "stored, batch 256": partial(stored_matrix, batch=256),
+    "camera, intensity": partial(camera, mode="intensity"),
+    "camera, linear": partial(camera, mode="linear"),
+    "noise, linear": noise,
+    "five digits": five_digits,
 }
 
 
@@ -137,8 +165,19 @@ class Call:
     proportional to them. `scale` is the factor that was left out, `note` says so.
     """
 
-    def __init__(self, at: Setting, x: NDArray[np.int8], n_outputs: int, mode: Mode, *, whole: bool = False):
+    def __init__(
+        self,
+        at: Setting,
+        x: NDArray[np.int8] | NDArray[np.float32],
+        n_outputs: int,
+        mode: Mode,
+        *,
+        whole: bool = False,
+        camera: opuproj.Camera | None = None,
+        digits: int | None = None,
+    ):
         self.at = at
+        self.camera, self.digits = camera, digits
         self.x = x
         self.mode = mode
         self.n_outputs = n_outputs
@@ -162,7 +201,15 @@ class Call:
 
         def run() -> None:
             with machine.forced(self.at.isa):
-                opuproj.project(self.x, n_outputs, mode=self.mode, out=out, threads=threads)
+                opuproj.project(
+                    self.x,
+                    n_outputs,
+                    mode=self.mode,
+                    digits=self.digits,
+                    camera=self.camera,
+                    out=out,
+                    threads=threads,
+                )
 
         return run
 
@@ -171,6 +218,17 @@ class Call:
         took = seconds(self._work(trial, self.at.threads))
         affordable = int(trial * self.at.call_seconds / took)
         return n_outputs if affordable >= n_outputs else max(trial, affordable // 1000 * 1000)
+
+
+def _times_as_long(call: Call, other: Call, name: str, *, required: float) -> Result:
+    rounds = alternate({"call": call.run, "other": other.run})
+    return Result(
+        figure=duration(rounds.median("call")),
+        against=f"{duration(rounds.median('other') * other.scale)} {name}",
+        ratio=rounds.ratio("call", "other") / other.scale,
+        required=required,
+        at_most=True,
+    )
 
 
 def rate(per_second: float, unit: str) -> str:
