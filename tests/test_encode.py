@@ -14,7 +14,7 @@ from helpers import MODES, assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from opuproj import Camera, EncodedBatch, Projector
+from opuproj import Camera, EncodedBatch, Projector, _core
 
 CODES = ({"digits": 1}, {"digits": 5}, {"digits": 10}, {"planes": 1}, {"planes": 7}, {"planes": 15})
 
@@ -62,6 +62,14 @@ def test_no_element_is_off_by_more_than_promised(x: np.ndarray, digits: int) -> 
     decoded = opuproj.encode(x, digits=digits).to_numpy()
     bound = np.abs(x).max(axis=1, initial=0) / (3**digits - 1)
     assert (np.abs(decoded - x) <= bound[:, None] * (1 + 1e-9) + 5e-324 * 3**digits).all()
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("size", [1e-310, 1e-305, 1e-290, 1e-240, 1e300, 1.7976931348623157e308])
+def test_sizes_at_the_ends_of_float64(code: dict[str, int], size: float) -> None:
+    x = np.array([1.0, 0.0, -0.5, 1e-3, -1.0]) * size
+    decoded = opuproj.encode(x, **code).to_numpy()
+    assert (np.abs(decoded - x) <= size / largest_integer(**code) * 0.51 + 1e-318).all()
 
 
 def test_bit_planes_are_those_of_magnitude_and_sign() -> None:
@@ -155,10 +163,22 @@ def test_tensors_come_back_as_tensors() -> None:
     assert_same_bits(y.numpy(), opuproj.project(x.float().numpy(), 30, mode="linear", digits=6))
 
 
+def test_a_batch_that_fits_is_projected_in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = []
+    project = _core.project_encoded
+    monkeypatch.setattr(
+        _core,
+        "project_encoded",
+        lambda batch, *rest, **options: blocks.append(batch.n_rows) or project(batch, *rest, **options),
+    )
+    opuproj.project(numbers(64, 4000), 5, digits=5)
+    assert blocks == [64]
+
+
 # In front of a camera
 
 
-def test_digits_are_photographed_one_by_one() -> None:
+def test_digits_are_photographed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = opuproj.encode(numbers(6, 200), digits=3)
     camera = Camera(bits=10, full_scale=4.0)
     op = Projector(200, 400, camera=camera, n_anchor=50, dtype=float)
@@ -170,6 +190,10 @@ def test_digits_are_photographed_one_by_one() -> None:
     noisy = op.seen_by(Camera(photons=50))
     assert_same_bits(noisy(batch, noise_seed=1), noisy(batch, noise_seed=1))
     assert (noisy(batch, noise_seed=1) != noisy(batch, noise_seed=2)).mean() > 0.5
+    # In several windows of outputs, so that the working memory is bounded.
+    whole = noisy(batch, noise_seed=1)
+    monkeypatch.setattr("opuproj.projector._PHOTOGRAPH_BYTES", 6 * 8 * 70)
+    assert_same_bits(noisy(batch, noise_seed=1), whole)
     with pytest.raises(ValueError, match="a camera sees the digits of x one after the other"):
         Projector(200, 9, mode="intensity", camera=camera)(batch)
 

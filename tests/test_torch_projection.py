@@ -684,7 +684,11 @@ def test_noise_comes_from_torchs_generator() -> None:
     assert torch.equal(layer(x), first)
     exact = Projection(100, 60, seed=3)(x)
     assert 0.5 < torch.corrcoef(torch.stack([first.flatten(), exact.flatten()]))[0, 1] < 0.999
+    state = torch.get_rng_state()
     assert torch.equal(Projection(100, 60, seed=3, camera=Camera.ideal())(x), exact)
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ValueError, match="dtype is uint8, but a Projection gives floating-point numbers"):
+        Projection(100, 60, mode="intensity", camera=CAMERA, dtype=torch.uint8)
 
 
 def test_a_camera_is_traced_copied_and_shown() -> None:

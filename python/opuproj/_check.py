@@ -38,15 +38,29 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     return number
 
 
-def real(name: str, value: object, *, above: float | None = None, infinite: bool = False) -> float:
-    """Return `value` as a float of at least 0, or above a bound, and finite unless infinity is allowed."""
+def real(
+    name: str,
+    value: object,
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    above: float | None = None,
+    infinite: bool = False,
+) -> float:
+    """Return `value` as a float from `low` to `high`, or above a bound; finite unless infinity is allowed."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} is {value!r}, but must be a number")
-    number = float(value)
-    fits = number > above if above is not None else number >= 0  # False for nan
-    if not fits or (math.isinf(number) and not infinite):
-        bound = f"above {above:g}" if above is not None else "at least 0"
-        raise ValueError(f"{name} is {number}, but must be {bound}{'' if infinite else ' and finite'}")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf if value > 0 else -math.inf
+    if infinite and number == math.inf:
+        return number
+    fits = low <= number <= high if above is None else above < number  # False for nan
+    if not fits or math.isinf(number):
+        bound = f"from {low:g} to {high:g}" if above is None and high < math.inf else "at least 0 and finite"
+        bound = f"above {above:g} and finite" if above is not None else bound
+        raise ValueError(f"{name} is {number}, but must be {bound}{', or inf' if infinite else ''}")
     return number
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from . import _check
 
 MAX_BITS = 16
-MAX_FRAMES = 2**20
+MAX_FRAMES = 2**12
+# Beyond these, arithmetic in float64 has no room left.
+LOW, HIGH = 1e-12, 1e15
 MAX_ANCHORS = 64
 
 
@@ -23,7 +25,7 @@ class Camera:
 
     1. shot noise: a Poisson number of mean ``photons`` · I, over ``photons``;
     2. read noise: plus a Gaussian number of standard deviation ``read_noise``;
-    3. saturation: cut off below 0 and above ``full_scale``;
+    3. saturation: cut off above ``full_scale``, and below 0;
     4. quantization: rounded to the nearest of 2\ :sup:`bits` levels from 0 to ``full_scale``;
     5. the mean over ``frames`` such readings, back in the units of \|Tx\|².
 
@@ -51,10 +53,13 @@ class Camera:
         Standard deviation of the electronics' noise, relative to what the exposure is set for: a sensor's read noise in
         electrons over ``photons``.
     frames : int, default 1
-        Readings that are averaged, each with noise of its own; they cost as many times the frames.
+        Readings that are averaged, each with noise of its own, at most 4096; they cost as many times the frames.
     dark_floor : float, default 0.0
         Where the anchor's intensity is below this part of its mean, recovery returns 0: it divides by the anchor's
-        field, and the noise of dark pixels dominates otherwise. A part 1 - exp(-dark_floor) of the pixels is lost.
+        field, and the noise of dark pixels dominates otherwise. In mode ``"linear"`` a part 1 - exp(-dark_floor) of the
+        pixels is lost. In mode ``"complex"`` it is the weaker of the two directions that the anchors together light
+        that counts, relative to its mean: with a floor of 0.03, 30 % of the pixels are lost with 2 anchors, 9 % with
+        3, 0.7 % with 5 and none with 10.
     anchors : int, default 3
         Anchors of mode ``"complex"``, from 2 to 64; each lights as many inputs as the operator's ``n_anchor``.
 
@@ -104,12 +109,12 @@ class Camera:
     def __post_init__(self) -> None:
         checked = {
             "bits": None if self.bits is None else _check.integer("bits", self.bits, 1, MAX_BITS),
-            "full_scale": _check.real("full_scale", self.full_scale, above=0.0, infinite=True),
-            "exposure": None if self.exposure is None else _check.real("exposure", self.exposure, above=0.0),
-            "photons": _check.real("photons", self.photons, above=0.0, infinite=True),
-            "read_noise": _check.real("read_noise", self.read_noise),
+            "full_scale": _check.real("full_scale", self.full_scale, low=LOW, high=HIGH, infinite=True),
+            "exposure": None if self.exposure is None else _check.real("exposure", self.exposure, low=LOW, high=HIGH),
+            "photons": _check.real("photons", self.photons, low=LOW, high=HIGH, infinite=True),
+            "read_noise": _check.real("read_noise", self.read_noise, high=HIGH),
             "frames": _check.integer("frames", self.frames, 1, MAX_FRAMES),
-            "dark_floor": _check.real("dark_floor", self.dark_floor),
+            "dark_floor": _check.real("dark_floor", self.dark_floor, high=HIGH),
             "anchors": _check.integer("anchors", self.anchors, 2, MAX_ANCHORS),
         }
         if self.bits is not None and math.isinf(self.full_scale):
@@ -129,7 +134,7 @@ class Camera:
         8 bits are what the device returned. Its sensor is not published; the CMV2000 has that format and frame rate,
         and its data sheet (v2.13, 2014) gives a full well of 13,500 electrons and a read noise of 13. With the full
         scale at five times the mean intensity, that is 2,700 detected photons and a read noise of 0.0048 at the mean.
-        3 % of the pixels count as too dark for recovery.
+        3 % of the pixels count as too dark for linear recovery; give ``anchors`` of 5 or more for complex.
 
         Parameters
         ----------
@@ -152,7 +157,7 @@ class Camera:
         return {"intensity": 1, "linear": 4, "complex": 2 * (1 + self.anchors)}[_check.mode(mode)]
 
 
-def checked(camera: Any) -> Camera | None:
+def checked_camera(camera: Any) -> Camera | None:
     """Return a camera or None, or raise TypeError for anything else."""
     if camera is not None and not isinstance(camera, Camera):
         raise TypeError(f"camera is {camera!r}, but must be an opuproj.Camera, or None")

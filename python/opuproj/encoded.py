@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from . import _check, _core, _inputs, _memory
 from .ternary import TernaryBatch
 
+_ADVICE = "encode fewer vectors at a time"
 MAX_DIGITS = 10
 MAX_PLANES = 15
 
@@ -59,8 +60,8 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     -----
     Without a camera, digits are added up to int8 before they are multiplied, up to 5 of base 3 and 7 of base 2 at a
     time (fewer for more than 177,477 nonzeros a vector, whose sums might not fit 32 bits, and with AVX2): they cost one
-    projection, not d, and the result is that of the integers m, exactly. In front of a camera each digit is
-    photographed by itself, in d times as many frames, and the results are added up.
+    projection, not d, of exactly the integers m, whose sums are exact before they are scaled. In front of a camera each
+    digit is photographed by itself, in d times as many frames, and the results are added up.
 
     Examples
     --------
@@ -173,7 +174,7 @@ class EncodedBatch:
         target = np.dtype(dtype)
         if target.kind != "f":
             raise TypeError(f"dtype is {target}, but must be a floating-point dtype")
-        out = _memory.allocate("a decoded batch", self._shape, np.dtype(np.float64), "encode fewer vectors at a time")
+        out = _memory.allocate("a decoded batch", self._shape, np.dtype(np.float64), _ADVICE)
         out[...] = 0
         for digit in self.digits:
             out *= self.base
@@ -225,7 +226,8 @@ class EncodingSource:
 
     def block_rows(self) -> int:
         """Return how many rows to encode at a time so that a projection stays within its working memory."""
-        return max(1, self._source.block_rows() // (2 * self._n_digits))
+        # Twice: parts are put together.
+        return self._source._share(2 * self._n_digits * _inputs.packed_bytes(self.n_rows, self.n_inputs))
 
     def pack(self) -> _core.Encoded:
         """Encode all rows."""
@@ -235,6 +237,8 @@ class EncodingSource:
         """Yield all rows encoded, at most `block_rows` at a time; no rows give one empty block."""
         parts: list[_core.Encoded] = []
         done, n_rows = 0, 0
+        size = 2 * self._n_digits * _inputs.packed_bytes(min(block_rows, self.n_rows), self.n_inputs)
+        _memory.reserve(f"{self.name}, encoded,", (min(block_rows, self.n_rows), self.n_inputs), size, _ADVICE)
         for piece in self._source.real_pieces():
             for start in range(0, len(piece), block_rows):
                 part = piece[start : start + block_rows]

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from . import _check
 from ._check import Mode
-from .camera import Camera, checked
+from .camera import Camera, checked_camera
 
 __all__ = ["LIGHTON", "Cost", "Generation", "Setting", "cost", "frames", "rate"]
 
@@ -94,7 +94,7 @@ class Generation:
         return max(row.max_inputs for row in self.rows)
 
     def setting(self, n_inputs: int, n_outputs: int) -> tuple[Setting, int]:
-        """Return the fastest setting for so many inputs and outputs, and how many passes it takes.
+        """Return the setting of the fewest passes, the fastest of several, and how many passes it takes.
 
         More outputs than any setting reads take several passes, each with the same inputs and, as nearly as possible,
         the same number of outputs: another part of the speckle each. How the camera gets there is not counted.
@@ -217,7 +217,7 @@ def frames(mode: Mode, camera: Camera | None = None, planes: int = 1, n_vectors:
     >>> hardware.frames("linear", Camera(frames=3), planes=6, n_vectors=100)
     7200
     """
-    mode, camera = _check.mode(mode), checked(camera) or Camera()
+    mode, camera = _check.mode(mode), checked_camera(camera) or Camera()
     planes = _check.integer("planes", planes, 1, MAX_PLANES)
     n_vectors = _check.integer("n_vectors", n_vectors, 0, _check.MAX_SIZE)
     return camera.exposures(mode) * camera.frames * planes * n_vectors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from . import _check, _config, _core, _inputs, _memory, _outputs, _progress, encoded
 from ._check import Mode
-from .camera import Camera, checked
+from .camera import Camera, checked_camera
 from .ternary import TernaryBatch
 
 _WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
 _TILE = (64, 4096)
+# Of results of one digit in front of a camera.
+_PHOTOGRAPH_BYTES = 1 << 23
 
 Source: TypeAlias = _inputs.Source | encoded.EncodingSource | encoded.EncodedSource
 Block: TypeAlias = _core.Packed | _core.Encoded
@@ -72,7 +74,8 @@ def project(
         Read the intensities through this camera, with its noise and quantization, and recover ``"linear"`` and
         ``"complex"`` from its frames. Without one, and with ``Camera.ideal()``, results are exact.
     noise_seed : int, optional
-        Which noise the camera makes, from 0 to 2**64 - 1; by default, noise that no other call has.
+        Which noise the camera makes, from 0 to 2**64 - 1; by default, noise that no other call has. The same seed gives
+        the vector at the same place of another call the same noise: chunks of one batch need different ones.
     out : ndarray or CPU tensor of shape (..., n_outputs), optional
         Filled with the result and returned. It needs the result's dtype, and its last axis contiguous: a slice of
         columns of a larger array will do, and so will a :class:`numpy.memmap` for results larger than memory.
@@ -246,7 +249,7 @@ class Projector:
             seed=_check.seed(seed),
             mode=mode,
             n_anchor=_check.n_anchor(n_anchor),
-            camera=checked(camera),
+            camera=checked_camera(camera),
             dtype=_check.dtype(dtype, mode, camera),
             threads=_check.threads(threads),
             row_start=0,
@@ -305,7 +308,7 @@ class Projector:
         digits : int, optional
             Take x as real numbers, in so many digits, as in :func:`project`.
         noise_seed : int, optional
-            Which noise the operator's camera makes; by default, noise that no other call has.
+            Which noise the operator's camera makes, as in :func:`project`; by default, noise that no other call has.
         out : ndarray or CPU tensor of shape (..., n_outputs), optional
             Filled with the result and returned, as in :func:`project`.
         progress : bool, default False
@@ -331,7 +334,7 @@ class Projector:
             raise ValueError(self._wrong_length(source.shape))
         if noise_seed is not None and self.camera is None:
             raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
-        if self.mode == "intensity" and self._photographs(source):
+        if self.mode == "intensity" and self._sees_digits(source):
             raise ValueError(
                 f"mode is 'intensity', but a camera sees the digits of {source.name} one after the other, and no "
                 "intensity of their sum: use mode 'linear' or 'complex', or no camera"
@@ -415,7 +418,7 @@ class Projector:
             on_progress=on_progress,
         )
 
-    def _photographs(self, source: Source) -> bool:
+    def _sees_digits(self, source: Source) -> bool:
         """Whether a camera sees the digits of a source one by one."""
         seen = self.camera is not None and not self.camera.is_ideal
         return seen and isinstance(source, (encoded.EncodingSource, encoded.EncodedSource))
@@ -431,17 +434,23 @@ class Projector:
         advance: Callable[[float], None] | None,
     ) -> None:
         """Add up what the camera gives of each digit."""
-        one = np.empty_like(out)
-        for k in range(block.n_digits):
-            on_progress = advance and _part_of(advance, k / block.n_digits, 1 / block.n_digits)
-            # Frames that no other digit has.
-            self._project(block.digit(k), one, noise_seed, first_vector + (k << 40), isa, threads, on_progress)
-            if k == 0:
-                out[...] = one
-            else:
-                out *= block.base
-                out += one
-        out *= block.scales()[:, None]
+        digits = list(_digits(block))
+        width = max(1, _PHOTOGRAPH_BYTES // (len(out) * out.itemsize or 1))
+        for start in range(0, out.shape[1], width):
+            part = out[:, start : start + width]
+            window = self._window(start, start + part.shape[1])
+            one = np.empty_like(part, order="C")
+            for k, digit in enumerate(digits):
+                done = start / out.shape[1] + part.shape[1] / out.shape[1] * k / len(digits)
+                on_progress = advance and _part_of(advance, done, part.shape[1] / out.shape[1] / len(digits))
+                # Frames that no other digit has.
+                window._project(digit, one, noise_seed, first_vector + (k << 40), isa, threads, on_progress)
+                if k == 0:
+                    part[...] = one
+                else:
+                    part *= block.base
+                    part += one
+            part *= block.scales()[:, None]
 
     def _wrong_length(self, shape: tuple[int, ...]) -> str:
         message = (
@@ -455,8 +464,7 @@ class Projector:
         """Go through all blocks, whose making checks every value, and refuse a vector of too many nonzeros."""
         for block in blocks:
             if self.n_inputs > _core.MAX_NONZEROS:
-                digits = [block] if isinstance(block, _core.Packed) else [block.digit(k) for k in range(block.n_digits)]
-                most = max(int(digit.row_nnz().max(initial=0)) for digit in digits)
+                most = max(int(digit.row_nnz().max(initial=0)) for digit in _digits(block))
                 if most > _core.MAX_NONZEROS:
                     raise ValueError(
                         f"{source.name} has a vector of {most} nonzeros, but may have {_core.MAX_NONZEROS} at most: "
@@ -501,7 +509,7 @@ class Projector:
         ValueError, TypeError
             If `camera` is no camera, or the operator's dtype is one that only its own camera gives.
         """
-        return self._changed(camera=checked(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
+        return self._changed(camera=checked_camera(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
 
     def __getitem__(self, index: slice) -> Projector:
         """Return the operator of a slice of outputs, cut off at the ends as Python does."""
@@ -576,6 +584,13 @@ class Projector:
                     isa=isa,
                 )
         return out
+
+
+def _digits(block: Block) -> Iterator[_core.Packed]:
+    if isinstance(block, _core.Packed):
+        yield block
+    else:
+        yield from map(block.digit, range(block.n_digits))
 
 
 def _source(x: Any, digits: int | None) -> Source:

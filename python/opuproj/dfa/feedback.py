@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from ..camera import Camera, checked
+from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
 from ..projector import Projector
 from ..torch import Ternarize
@@ -157,7 +157,7 @@ class Feedback:
 
     @camera.setter
     def camera(self, value: Camera | None) -> None:
-        self._camera = checked(value)
+        self._camera = checked_camera(value)
 
     @property
     def blocks(self) -> tuple[str, ...]:

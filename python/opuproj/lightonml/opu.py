@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import _check
 from .._core import __version__
-from ..camera import Camera, checked
+from ..camera import Camera, checked_camera
 from . import _input
 from ._verbosity import get_verbose_level, set_verbose_level, tell
 from .context import Context, ContextArray
@@ -158,7 +158,7 @@ class OPU:
         if seed is not None:
             self.device.seed = _check.seed(seed)
         if camera is not None:
-            self.device.camera = checked(camera)
+            self.device.camera = checked_camera(camera)
         self._base_times = self.device.frametime_us, self.device.exposure_us
         self._config_file = config_file
         self._config_override = config_override

@@ -44,7 +44,9 @@ def camera_of(text: str) -> Camera | None:
 
 def noise_for(camera: Camera | None) -> torch.Tensor | None:
     """Draw a seed for a camera's noise from torch's generator, as dropout does: it can be set, saved and resumed."""
-    return None if camera is None else torch.randint(2**63 - 1, (), dtype=torch.int64)
+    if camera is None or camera.is_ideal:
+        return None
+    return torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")
 
 
 def seed_of(noise: torch.Tensor | None) -> int | None:

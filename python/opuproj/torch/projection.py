@@ -99,6 +99,8 @@ class Projection(torch.nn.Module):
             dtype=dtype,
             threads=threads,
         )
+        if operator.dtype.name not in _RESULT:
+            raise ValueError(f"dtype is {operator.dtype.name}, but a Projection gives floating-point numbers")
         start, stop = (0, operator.n_outputs) if rows is None else _check.row_range(rows, operator.n_outputs)
         self.n_inputs, self.n_outputs = operator.n_inputs, operator.n_outputs
         self.rows = (start, stop)

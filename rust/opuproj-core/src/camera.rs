@@ -44,6 +44,11 @@ impl Camera {
         Self { exposure: None, frames: 1, anchors: 3, ..*self } == Self::IDEAL
     }
 
+    /// Whether one frame differs from the next.
+    pub(crate) fn is_noisy(&self) -> bool {
+        self.photons.is_finite() || self.read_noise > 0.0
+    }
+
     fn levels(&self) -> Option<f64> {
         self.bits.map(|bits| f64::from((1u32 << bits) - 1))
     }
@@ -72,7 +77,7 @@ impl Detector {
     /// Replaces intensities by what the camera reads of them, in the same units.
     #[inline(always)]
     pub(crate) fn read(&self, at: Exposure, values: &mut Lanes<f64>) {
-        self.levels_of(at, values);
+        self.raw(at, values);
         let Camera { full_scale, .. } = self.camera;
         let unit = match self.camera.levels() {
             Some(levels) => at.mean * full_scale / levels,
@@ -85,14 +90,14 @@ impl Detector {
 
     /// Replaces intensities by the camera's own numbers: levels if it quantizes, else relative intensities.
     #[inline(always)]
-    pub(crate) fn levels_of(&self, at: Exposure, values: &mut Lanes<f64>) {
+    pub(crate) fn raw(&self, at: Exposure, values: &mut Lanes<f64>) {
         let Camera { frames, .. } = self.camera;
         let relative = if at.mean > 0.0 { 1.0 / at.mean } else { 0.0 };
         for value in values.iter_mut() {
             *value *= relative;
         }
-        if frames == 1 {
-            self.frame(at.index, at.first_row, values);
+        if frames == 1 || !self.camera.is_noisy() {
+            self.frame(at.index * u64::from(frames), at.first_row, values);
             return;
         }
         let mut sums = [0.0; LANES];
@@ -110,7 +115,7 @@ impl Detector {
     #[inline(always)]
     fn frame(&self, frame: u64, first_row: u64, values: &mut Lanes<f64>) {
         let Camera { full_scale, photons, read_noise, .. } = self.camera;
-        if photons.is_finite() || read_noise > 0.0 {
+        if self.camera.is_noisy() {
             let (mut shot, mut read) = ([0; LANES], [0; LANES]);
             noise::words(self.noise_seed, frame, first_row, &mut shot, &mut read);
             if photons.is_finite() {
@@ -129,7 +134,7 @@ impl Detector {
                 }
             }
         }
-        if full_scale.is_finite() {
+        if full_scale.is_finite() || read_noise > 0.0 {
             for value in values.iter_mut() {
                 // Not clamp: what it checks first would keep the loop from being vectorised.
                 *value = value.max(0.0).min(full_scale);

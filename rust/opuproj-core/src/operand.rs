@@ -272,7 +272,7 @@ pub(crate) fn lists(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> 
         sign.reserve_exact(group.columns as usize);
     }
     for vector in group.vectors.clone() {
-        let Some(((positive, negative), _)) = batch.terms(vector).next() else { continue };
+        let ((positive, negative), _) = batch.terms(vector).next().expect("a vector has a term");
         for word in words.clone() {
             let mut left = positive[word] | negative[word];
             while left != 0 {
@@ -317,12 +317,12 @@ pub(crate) fn parts(inputs: &mut [i8], n_vectors: usize, panel_columns: usize) -
 pub(crate) fn gather(batch: &Vectors<'_>, vector: usize, words: Range<usize>, union: &[u64], out: &mut [i8]) {
     for (term, (planes, weight)) in batch.terms(vector).enumerate() {
         gather_term(planes, words.clone(), union, |at, elements| {
-            if term == 0 && weight == 1 {
+            // The first term's weight is 1.
+            if term == 0 {
                 out[at..at + elements.len()].copy_from_slice(elements);
             } else {
-                let first = term == 0;
                 for (out, element) in out[at..].iter_mut().zip(elements) {
-                    *out = if first { 0 } else { *out } + weight * element;
+                    *out += weight * element;
                 }
             }
         });

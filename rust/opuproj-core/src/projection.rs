@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::encoded::Encoded;
 use crate::kernel::{Kernel, MAX_NONZEROS, Product, SignedColumns, TILE_BLOCKS};
+use crate::noise::LANES;
 use crate::operand::{self, Chunk, Form, Group, Vectors};
 use crate::pool;
 use crate::readout::{self, Mode, Real, Reference};
@@ -88,15 +89,7 @@ impl Projection {
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
-        if batch.n_inputs() as u64 > MAX_NONZEROS {
-            let too_many = |&vector: &usize| {
-                let (positive, negative) = batch.counts(vector);
-                positive + negative > MAX_NONZEROS
-            };
-            if let Some(vector) = (0..batch.n_rows()).find(too_many) {
-                return Err(Stopped::TooManyNonzeros(vector));
-            }
-        }
+        refuse_too_many(batch)?;
         let sight = self.sight.as_ref().filter(|sight| sight.raw || !sight.detector.camera.is_ideal());
         // Only intensities of p and q apart give back what belongs to p − q.
         let split = sight.is_some() && self.mode != Mode::Intensity;
@@ -106,12 +99,11 @@ impl Projection {
 
     /// Projects a batch of encoded numbers, without a camera, which can only see one digit at a time.
     ///
-    /// Otherwise as [`run`](Self::run), whose errors it has but for too many nonzeros: digits are added up to as few
-    /// vectors as their sums allow.
+    /// Otherwise as [`run`](Self::run). Digits are added up to as few vectors as their sums allow.
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it.
+    /// If `poll` stopped it, or a vector has too many nonzeros in one digit.
     ///
     /// # Panics
     ///
@@ -123,6 +115,9 @@ impl Projection {
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
         assert!(self.sight.is_none(), "no camera");
+        for digit in batch.digits() {
+            refuse_too_many(digit)?;
+        }
         let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), self.kernel.shape().max_input);
         self.run_vectors(&vectors, Reader::Sum { weights: &weights, scales: batch.scales() }, outputs, poll)
     }
@@ -142,12 +137,16 @@ impl Projection {
         }
         let groups = operand::groups(vectors, self.kernel, self.most_vectors());
         let n_blocks = self.blocks().end - self.blocks().start;
-        let total = groups.iter().map(|group| self.work(group.form, group.vectors.len(), group.columns) * n_blocks);
+        let work = |group: &Group| {
+            let seen = reader.work(self.mode) * group.outputs(vectors).len() as u64;
+            (self.work(group.form, group.vectors.len(), group.columns) + seen) * n_blocks
+        };
+        let total = groups.iter().map(work);
         let watch = Watch { total: total.sum(), done: AtomicU64::new(0), cancelled: AtomicBool::new(false) };
         let mut lead = Lead { watch: &watch, poll, last: Instant::now() };
         for group in &groups {
-            let layout = self.layout(group);
             let outputs = &mut outputs[group.outputs(vectors)];
+            let layout = self.layout(group, reader.work(self.mode) * outputs.len() as u64);
             self.run_group(vectors, reader, group, &layout, outputs, &mut lead);
             if watch.cancelled.load(Relaxed) {
                 return Err(Stopped::Cancelled);
@@ -290,11 +289,13 @@ impl Projection {
         fitting.clamp(32, MOST_VECTORS)
     }
 
-    fn layout(&self, group: &Group) -> Layout {
+    /// `seen` is the camera's work for a row block.
+    fn layout(&self, group: &Group, seen: u64) -> Layout {
         let n_blocks = (self.blocks().end - self.blocks().start) as usize;
         let n_vectors = group.vectors.len();
         let unit = self.unit();
-        let entries = self.work(group.form, n_vectors, group.columns).saturating_mul(n_blocks as u64) / WORK_PER_ENTRY;
+        let work = self.work(group.form, n_vectors, group.columns).saturating_add(seen);
+        let entries = work.saturating_mul(n_blocks as u64) / WORK_PER_ENTRY;
         let threads = self.threads.min((entries / ENTRIES_PER_THREAD) as usize + 1);
         let at_once = if group.form == Form::Lists { 1 } else { n_vectors };
         let fitting = TILE_SUMS / (at_once * BLOCK_COMPONENTS * 4);
@@ -345,11 +346,27 @@ impl Projection {
     }
 }
 
+/// Refuses a batch with a vector whose sums might not fit.
+fn refuse_too_many(batch: &TernaryBatch) -> Result<(), Stopped> {
+    let too_many = |&vector: &usize| {
+        let (positive, negative) = batch.counts(vector);
+        positive + negative > MAX_NONZEROS
+    };
+    let possible = batch.n_inputs() as u64 > MAX_NONZEROS;
+    match (0..batch.n_rows()).filter(|_| possible).find(too_many) {
+        Some(vector) => Err(Stopped::TooManyNonzeros(vector)),
+        None => Ok(()),
+    }
+}
+
 /// Vectors that are read out between two looks at the clock.
 const VECTORS_PER_LOOK: usize = 8;
 
 /// Units that the work of one entry is counted in.
 const WORK_PER_ENTRY: u64 = 4;
+
+/// The work of one pixel's reading in one frame: some ten nanoseconds.
+const WORK_PER_READING: u64 = WORK_PER_ENTRY * 100;
 
 /// Work between two looks at the clock: some ten microseconds of a fast kernel, some milliseconds of the slowest.
 const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
@@ -363,6 +380,16 @@ enum Reader<'a> {
     Camera(&'a Sight),
     /// They are added up, each with its weight, and multiplied by the scale of their output.
     Sum { weights: &'a [f64], scales: &'a [f64] },
+}
+
+impl Reader<'_> {
+    /// The camera's work for one output's row block.
+    fn work(self, mode: Mode) -> u64 {
+        match self {
+            Self::Exact | Self::Sum { .. } => 0,
+            Self::Camera(sight) => sight.readings(mode) * BLOCK_ROWS as u64 * WORK_PER_READING,
+        }
+    }
 }
 
 /// How the rows are cut into tiles for one group.
@@ -424,8 +451,8 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Sums a tile over the chunk; `false` if it was stopped.
     fn work_off<T: Real>(&mut self, chunk: &Chunk, mut tile: Tile<'_, '_, T>) -> bool {
-        if self.last {
-            self.set_reference(&tile);
+        if self.last && !self.set_reference(&tile) {
+            return false;
         }
         let mut own = std::mem::take(&mut self.scratch.sums);
         let mut kept = tile.sums.take();
@@ -506,7 +533,7 @@ impl Worker<'_> {
     }
 
     /// The anchors' fields at the rows of a tile, and for "linear" what to make of them without a camera.
-    fn set_reference<T>(&mut self, tile: &Tile<'_, '_, T>) {
+    fn set_reference<T>(&mut self, tile: &Tile<'_, '_, T>) -> bool {
         let Projection { kernel, transmission, mode, .. } = self.projection;
         let anchors = match self.shots.first() {
             Some(shot) => shot.sight.anchor_columns(*mode),
@@ -518,10 +545,14 @@ impl Worker<'_> {
         for (index, field) in anchors.iter().zip(fields.chunks_exact_mut(n_sums)) {
             let sign = vec![0; index.len()];
             kernel.field(transmission, SignedColumns { index, sign: &sign }, tile.blocks.start, field);
+            if !(self.keep_on)() {
+                return false;
+            }
         }
         if let (Mode::Linear { .. }, true) = (mode, self.shots.is_empty()) {
             self.scratch.reference.set(readout::parts_of(fields, tile.rows.clone()));
         }
+        true
     }
 
     /// Reads one vector's field out into its part of the output, if this is the last chunk.
@@ -539,7 +570,11 @@ impl Worker<'_> {
                     || readout::read(*mode, field, 1.0, &self.scratch.reference, output),
                 );
             }
-            Reader::Camera(_) => self.see(tile, v, field),
+            Reader::Camera(_) => {
+                if !self.see(tile, v, field) {
+                    return false;
+                }
+            }
             Reader::Sum { weights, scales } => self.add_up(tile, v, field, weights, scales),
         }
         // Not counted as progress, but it takes time: the first touch of a page of memory above all.
@@ -547,31 +582,43 @@ impl Worker<'_> {
     }
 
     /// Reads one vector's field, or the second one of a pair, through the camera.
-    fn see<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, field: &[i32]) {
-        let kernel = self.projection.kernel;
+    fn see<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, field: &[i32]) -> bool {
+        let Projection { kernel, mode, .. } = self.projection;
         let first_row = tile.blocks.start * BLOCK_ROWS as u64 + tile.rows.start as u64;
         let an_output = self.starts.len() / self.shots.len();
-        let shot = Shot { first_row, ..self.shots[v / an_output] };
-        let n_sums = tile.n_sums();
-        let output = &mut tile.outputs[v / an_output];
-        if an_output == 1 {
-            kernel.vectorize(
-                #[inline(always)]
-                || shot.intensity(field, output),
-            );
-        } else if v.is_multiple_of(2) {
+        let shot = self.shots[v / an_output];
+        if an_output == 2 && v.is_multiple_of(2) {
             self.scratch.first.clear();
             self.scratch.first.extend_from_slice(field);
-        } else {
-            let Scratch { anchors, first, .. } = &self.scratch;
-            let fields = anchors.chunks_exact(n_sums);
-            let anchors: Vec<&[i32]> = fields.map(|field| readout::parts_of(field, tile.rows.clone())).collect();
-            let anchors = &anchors[..shot.anchors()];
-            kernel.vectorize(
-                #[inline(always)]
-                || shot.recover(first, field, anchors, output),
-            );
+            return true;
         }
+        let (anchors, first) = (std::mem::take(&mut self.scratch.anchors), std::mem::take(&mut self.scratch.first));
+        let n_sums = tile.n_sums();
+        let outputs = tile.outputs[v / an_output].chunks_mut(LANES * mode.parts());
+        let work = shot.readings() * LANES as u64 * WORK_PER_READING;
+        let done = outputs.enumerate().all(|(i, output)| {
+            let rows = i * LANES..(i * LANES + output.len() / mode.parts());
+            let shot = Shot { first_row: first_row + rows.start as u64, ..shot };
+            let field = readout::parts_of(field, rows.clone());
+            if an_output == 1 {
+                kernel.vectorize(
+                    #[inline(always)]
+                    || shot.intensity(field, output),
+                );
+            } else {
+                let first = readout::parts_of(&first, rows.clone());
+                let anchors = anchors.chunks_exact(n_sums).take(shot.anchors());
+                let rows = tile.rows.start + rows.start..tile.rows.start + rows.end;
+                let anchors: Vec<&[i32]> = anchors.map(|anchor| readout::parts_of(anchor, rows.clone())).collect();
+                kernel.vectorize(
+                    #[inline(always)]
+                    || shot.recover(first, field, &anchors, output),
+                );
+            }
+            self.pause(work)
+        });
+        (self.scratch.anchors, self.scratch.first) = (anchors, first);
+        done
     }
 
     /// Adds one vector's field to its output's, and reads that out after the last one.
@@ -596,7 +643,6 @@ impl Worker<'_> {
         }
         if part + 1 == weights.len() {
             let scale = scales[self.first_output + output];
-            let scale = if *mode == Mode::Intensity { scale * scale } else { scale };
             kernel.vectorize(
                 #[inline(always)]
                 || readout::read(*mode, total, scale, reference, tile.outputs[output]),

@@ -9,7 +9,7 @@ use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 
 /// T's entries are integers over this: twice the variance 1024 of a part.
-const VARIANCE: f64 = 2048.0;
+pub(crate) const VARIANCE: f64 = 2048.0;
 
 /// The most pixels that an anchor may have. Up to here the products of anchor and data fields are exact in float64.
 pub const MAX_ANCHOR: u32 = 4096;
@@ -117,10 +117,10 @@ pub fn read<T: Real, F: Copy + Into<f64>>(mode: Mode, field: &[F], scale: f64, r
             }
         }
         Mode::Intensity => {
-            let scale = scale * (1.0 / VARIANCE);
             for (out, &[re, im]) in out.iter_mut().zip(field.as_chunks::<2>().0) {
-                let (re, im) = (re.into(), im.into());
-                *out = T::rounded((re * re + im * im) * scale);
+                // Scaled before it is squared, so that a large scale cannot make 0 · ∞.
+                let (re, im) = (re.into() * scale, im.into() * scale);
+                *out = T::rounded((re * re + im * im) * (1.0 / VARIANCE));
             }
         }
         Mode::Linear { .. } => {

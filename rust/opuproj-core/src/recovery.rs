@@ -11,12 +11,12 @@
 #![allow(clippy::inline_always, reason = "callers compile these loops for their instruction set")]
 #![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays")]
 
-use crate::camera::{Detector, Exposure};
+use crate::camera::{Camera, Detector, Exposure};
 use crate::noise::{LANES, Lanes};
-use crate::readout::{Mode, Real};
+use crate::readout::{Mode, Real, VARIANCE};
 
-/// T's entries are integers over √2048.
-const UNIT: f64 = 1.0 / 2048.0;
+/// T's entries are integers over the root of 1/this.
+const UNIT: f64 = 1.0 / VARIANCE;
 
 /// How a projection is seen by a camera.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,12 @@ impl Sight {
         }
     }
 
+    /// How many frames of each pixel are worked out for a vector.
+    pub(crate) fn readings(&self, mode: Mode) -> u64 {
+        let Camera { frames, .. } = self.detector.camera;
+        self.exposures(mode) * if self.detector.camera.is_noisy() { u64::from(frames) } else { 1 }
+    }
+
     /// The intensity that counts as 1 for frames of so many lit pixels.
     pub(crate) fn mean(&self, lit: u64) -> f64 {
         self.detector.camera.exposure.unwrap_or(lit as f64)
@@ -85,70 +91,60 @@ pub(crate) struct Shot<'a> {
 }
 
 impl Shot<'_> {
+    /// How many frames of each pixel are worked out.
+    pub(crate) fn readings(&self) -> u64 {
+        self.sight.readings(self.mode)
+    }
+
     /// How many anchors it takes.
     pub(crate) fn anchors(&self) -> usize {
         self.sight.anchors(self.mode) as usize
     }
 
-    fn exposure(&self, k: u64, row: usize) -> Exposure {
+    fn exposure(&self, k: u64) -> Exposure {
         Exposure {
             index: (self.sight.first_vector + self.vector) * self.sight.exposures(self.mode) + k,
-            first_row: self.first_row + row as u64,
+            first_row: self.first_row,
             mean: self.mean,
         }
     }
 
-    /// What the camera reads of |Tx|².
+    /// What the camera reads of |Tx|² at no more than [`LANES`] rows.
     #[inline(always)]
     pub(crate) fn intensity<T: Real>(&self, field: &[i32], out: &mut [T]) {
-        for (i, out) in out.chunks_mut(LANES).enumerate() {
-            let row = i * LANES;
-            let mut values = [0.0; LANES];
-            intensities(rows_from(field, row), &[], &mut values);
-            if self.sight.raw {
-                self.sight.detector.levels_of(self.exposure(0, row), &mut values);
-            } else {
-                self.sight.detector.read(self.exposure(0, row), &mut values);
-            }
-            for (out, value) in out.iter_mut().zip(values) {
-                *out = T::rounded(value);
-            }
+        let mut values = [0.0; LANES];
+        intensities(field, &[], &mut values);
+        if self.sight.raw {
+            self.sight.detector.raw(self.exposure(0), &mut values);
+        } else {
+            self.sight.detector.read(self.exposure(0), &mut values);
+        }
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = T::rounded(value);
         }
     }
 
-    /// What is recovered of T(p − q) from its frames: R(p − q), or the parts of the field in turn.
+    /// What is recovered of T(p − q) from its frames, at no more than [`LANES`] rows: R(p − q), or the parts of the field
+    /// in turn.
     #[inline(always)]
     pub(crate) fn recover<T: Real>(&self, p: &[i32], q: &[i32], anchors: &[&[i32]], out: &mut [T]) {
-        for (i, out) in out.chunks_mut(LANES * self.mode.parts()).enumerate() {
-            let row = i * LANES;
-            let fields = [rows_from(p, row), rows_from(q, row)];
-            let plain = [self.frame(0, row, fields[0], &[]), self.frame(1, row, fields[1], &[])];
-            if self.mode == Mode::Complex {
-                let mut equations = Equations::default();
-                for (k, anchor) in anchors.iter().enumerate() {
-                    let anchor = rows_from(anchor, row);
-                    equations.add(anchor, &self.products(k, row, fields, &plain, anchor));
-                }
-                equations.solve(self.floor() * anchors.len() as f64 / 2.0, out);
-            } else {
-                let anchor = rows_from(anchors[0], row);
-                self.along(anchor, &self.products(0, row, fields, &plain, anchor), out);
+        let plain = [self.frame(0, p, &[]), self.frame(1, q, &[])];
+        if self.mode == Mode::Complex {
+            let mut equations = Equations::default();
+            for (k, anchor) in anchors.iter().enumerate() {
+                equations.add(anchor, &self.products(k, [p, q], &plain, anchor));
             }
+            equations.solve(self.floor() * anchors.len() as f64 / 2.0, out);
+        } else {
+            self.along(anchors[0], &self.products(0, [p, q], &plain, anchors[0]), out);
         }
     }
 
     /// Re(conj(r)·y) for the field r of the k-th anchor, from what it adds to the two frames without it.
     #[inline(always)]
-    fn products(
-        &self,
-        k: usize,
-        row: usize,
-        fields: [&[i32]; 2],
-        plain: &[Lanes<f64>; 2],
-        anchor: &[i32],
-    ) -> Lanes<f64> {
+    fn products(&self, k: usize, fields: [&[i32]; 2], plain: &[Lanes<f64>; 2], anchor: &[i32]) -> Lanes<f64> {
         let k = 2 + 2 * k as u64;
-        let with = [self.frame(k, row, fields[0], anchor), self.frame(k + 1, row, fields[1], anchor)];
+        let with = [self.frame(k, fields[0], anchor), self.frame(k + 1, fields[1], anchor)];
         let mut products = [0.0; LANES];
         for j in 0..LANES {
             products[j] = 0.5 * (with[0][j] - plain[0][j] - (with[1][j] - plain[1][j]));
@@ -158,10 +154,10 @@ impl Shot<'_> {
 
     /// One exposure of some rows.
     #[inline(always)]
-    fn frame(&self, k: u64, row: usize, field: &[i32], anchor: &[i32]) -> Lanes<f64> {
+    fn frame(&self, k: u64, field: &[i32], anchor: &[i32]) -> Lanes<f64> {
         let mut values = [0.0; LANES];
         intensities(field, anchor, &mut values);
-        self.sight.detector.read(self.exposure(k, row), &mut values);
+        self.sight.detector.read(self.exposure(k), &mut values);
         values
     }
 
@@ -243,9 +239,4 @@ fn intensities(field: &[i32], anchor: &[i32], out: &mut Lanes<f64>) {
             *out = squared(f64::from(re) + f64::from(a_re), f64::from(im) + f64::from(a_im));
         }
     }
-}
-
-/// The parts of a field from a row on, at most [`LANES`] rows.
-fn rows_from(field: &[i32], row: usize) -> &[i32] {
-    &field[2 * row..field.len().min(2 * (row + LANES))]
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ... import _check, _config
 from ..._check import Mode
 from ..._core import __version__
-from ...camera import Camera, checked
+from ...camera import Camera, checked_camera
 from ...packing import pack
 from ...projector import Projector
 from ...ternary import TernaryBatch
@@ -59,7 +59,7 @@ class SimulatedOpuDevice:
         self.exposure_us = int(exposure_us)
         self.output_roi = (0, 0), (2040, 1088)
         self.seed = _check.seed(seed)
-        self.camera = checked(camera)
+        self.camera = checked_camera(camera)
         self._verbose = verbose
         self._linear = linear
         self._shape: tuple[int | None, int] | None = None

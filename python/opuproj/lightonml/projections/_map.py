@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...camera import Camera, checked
+from ...camera import Camera, checked_camera
 from .._verbosity import set_verbose_level
 from ..opu import OPU
 
@@ -31,7 +31,7 @@ def opu_of(
     if seed is not None:
         opu.device.seed = seed
     if camera is not None:
-        opu.device.camera = checked(camera)
+        opu.device.camera = checked_camera(camera)
     return opu
 
 
