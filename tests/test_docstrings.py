@@ -14,17 +14,19 @@ import pytest
 NEED = {
     "opuproj.torch": "torch",
     "opuproj.dfa": "torch",
+    "opuproj.sklearn": "sklearn",
     "opuproj.lightonml.projections.torch": "torch",
     "opuproj.lightonml.encoding.models": "torch",
     "opuproj.lightonml.projections.sklearn": "sklearn",
 }
 LIGHTONML = [f"opuproj.lightonml{part}" for part in ("", ".encoding", ".internal", ".projections")]
-PACKAGES = ("opuproj", "opuproj.torch", "opuproj.dfa", *LIGHTONML)
+PACKAGES = ("opuproj", "opuproj.torch", "opuproj.dfa", "opuproj.sklearn", *LIGHTONML)
 PUBLIC = (
     "opuproj",
     "opuproj.hardware",
     "opuproj.torch",
     "opuproj.dfa",
+    "opuproj.sklearn",
     "opuproj.lightonml",
     "opuproj.lightonml.encoding.base",
 )
@@ -41,6 +43,8 @@ EXAMPLES = (
     "opuproj.hardware.cost",
     "opuproj.torch.Projection",
     "opuproj.torch.Ternarize",
+    "opuproj.sklearn.OpticalRandomFeatures",
+    "opuproj.sklearn.OpticalRandomProjection",
     "opuproj.lightonml.OPU",
 )
 

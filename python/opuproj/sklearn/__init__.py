@@ -1,0 +1,14 @@
+"""Random projections and optical random features as transformers of scikit-learn.
+
+    features = OpticalRandomFeatures(4096, random_state=0).fit_transform(X)        # |Tx|²: a kernel of degree 2
+    smaller = OpticalRandomProjection("auto", eps=0.2).fit_transform(X)            # Rx/√n: distances are kept
+
+X is dense or scipy.sparse, of any real numbers; vectors of -1, 0 and 1 are taken as they are, others in ternary digits.
+"""
+
+from sklearn.random_projection import johnson_lindenstrauss_min_dim
+
+from .features import OpticalRandomFeatures
+from .projection import OpticalRandomProjection
+
+__all__ = ["OpticalRandomFeatures", "OpticalRandomProjection", "johnson_lindenstrauss_min_dim"]

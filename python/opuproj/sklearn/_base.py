@@ -1,0 +1,158 @@
+"""What both transformers share: checks, the seed, and what scikit-learn asks of a transformer."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .. import _check
+from .._check import Mode
+from ..camera import Camera, checked
+from ..encoded import MAX_DIGITS
+from ..projector import Projector
+from . import _rows
+
+
+class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of the transformers: a projector, made by `fit` from the shape of X alone."""
+
+    _mode: ClassVar[Mode]
+
+    n_features_in_: int
+    n_components_: int
+    seed_: int
+    projector_: Projector
+
+    # Arguments, which the classes document.
+    digits: int | None
+    random_state: Any
+    camera: Any
+    noise_seed: int | None
+    threads: int | None
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Choose the medium; of X only the shape matters.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Vectors of finite real numbers.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The transformer itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument of the class is out of range or of the wrong type, which the message names, or X is no matrix
+            of finite real numbers.
+        """
+        self._check_arguments()
+        X = self._validated(X, reset=True)
+        self.n_components_ = self._n_components(X.shape[0])
+        self.seed_ = _seed(self.random_state)
+        # In double precision; `transform` asks for that of its X.
+        self.projector_ = Projector(
+            X.shape[1],
+            self.n_components_,
+            seed=self.seed_,
+            mode=self._mode,
+            n_anchor=getattr(self, "n_anchor", 64),
+            camera=self.camera,
+            dtype=np.float64,
+            threads=self.threads,
+        )
+        return self
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Project vectors. The result of each depends on no other vector of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Vectors of finite real numbers.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            float32 for X of float32, float16, bool and integers of 8 and 16 bits, float64 for others; or what
+            ``set_output`` chose.
+
+        Raises
+        ------
+        ValueError
+            If X has another number of features than in `fit`, or values that cannot be taken: the message says which.
+        MemoryError
+            If the result cannot be allocated.
+        """
+        check_is_fitted(self)
+        X = self._validated(X, reset=False)
+        digits = None if self.digits is None else _check.integer("digits", self.digits, 1, MAX_DIGITS)
+        single = np.result_type(X.dtype, np.float32) == np.float32
+        operator = self.projector_._changed(dtype=np.dtype(np.float32 if single else np.float64))
+        result = _rows.project(operator, X, digits, self.noise_seed)
+        scale = self._scale()
+        if scale != 1:
+            result *= scale
+        return result
+
+    def _scale(self) -> float:
+        """Return what the projector's results are multiplied by."""
+        raise NotImplementedError
+
+    def _n_components(self, n_samples: int) -> int:
+        """Return how many components there shall be."""
+        raise NotImplementedError
+
+    def _check_arguments(self) -> None:
+        if self.digits is not None:
+            _check.integer("digits", self.digits, 1, MAX_DIGITS)
+        camera = checked(self.camera)
+        _check.threads(self.threads)
+        if self.noise_seed is not None:
+            _check.noise_seed(self.noise_seed)
+            if camera is None:
+                raise ValueError(f"noise_seed is {self.noise_seed!r}, but there is no camera that makes noise")
+
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        return validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=reset)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        # Even noise of a given seed depends on a vector's place in X.
+        tags.non_deterministic = isinstance(self.camera, Camera) and _has_noise(self.camera)
+        return tags
+
+
+def _has_noise(camera: Camera) -> bool:
+    return math.isfinite(camera.photons) or camera.read_noise > 0
+
+
+def _seed(random_state: Any) -> int:
+    """Return the seed of T: an integer is one already, a generator draws one."""
+    if isinstance(random_state, Integral):
+        return _check.integer("random_state", random_state, 0, _check.MAX_SEED)
+    try:
+        generator = check_random_state(random_state)
+    except ValueError:
+        raise TypeError(
+            f"random_state is {random_state!r}, but must be an integer, a numpy.random.RandomState or None"
+        ) from None
+    return int(generator.randint(2**64, dtype=np.uint64))

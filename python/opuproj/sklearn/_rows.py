@@ -1,0 +1,129 @@
+"""The rows of a matrix through an operator: ternary ones as they are, others as digits, a bounded block at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core, _inputs, _outputs
+from ..encoded import EncodedBatch, encode
+from ..projector import Projector
+
+# Fewer rows than these at a time, and T would be generated too often.
+_FEWEST_ROWS = 16
+
+
+def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | None) -> NDArray[Any]:
+    """Return the projections of all rows; each depends on its own row only, as does the form in which that is taken.
+
+    Parameters
+    ----------
+    operator
+        What they go through.
+    X
+        ndarray or scipy.sparse CSR matrix of finite real numbers, of shape (n_rows, n_inputs), with at least one row.
+    digits
+        How many digits rows have that are not ternary; None if there may be none.
+    noise_seed
+        Decides the noise of the operator's camera; None for noise that no other call has.
+    """
+    if not isinstance(X, np.ndarray):
+        X = _canonical(X)
+    ternary = _ternary_rows(X)
+    if digits is None and not ternary.all():
+        raise ValueError(f"{_first_other(X, ternary)}, but must be -1, 0 or 1: digits is None, which takes no others")
+    if operator.mode == "intensity" and _seen(operator) and not ternary.all():
+        raise ValueError(
+            f"{_first_other(X, ternary)}, but must be -1, 0 or 1 in front of a camera: it sees the digits of other "
+            "numbers one after the other, and no intensity of their sum; make X binary, or use no camera"
+        )
+    out = _outputs.new((X.shape[0], operator.n_outputs), operator.dtype)
+    for numbers in (np.flatnonzero(ternary), np.flatnonzero(~ternary)):
+        encoded = None if len(numbers) and ternary[numbers[0]] else digits
+        step = _rows_at_once(operator, X, encoded, whole=len(numbers) == X.shape[0])
+        for start in range(0, len(numbers), step):
+            chosen = _as_slice(numbers[start : start + step])
+            rows = X if len(numbers) == X.shape[0] <= step else X[chosen]  # SciPy copies whatever is picked
+            part = rows if encoded is None else _encoded(rows, encoded)
+            noise = _noise(operator, noise_seed, int(numbers[start]))
+            if isinstance(chosen, slice):
+                operator(part, noise_seed=noise, out=out[chosen])
+            else:
+                out[chosen] = operator(part, noise_seed=noise)
+    return out
+
+
+def _canonical(X: Any) -> Any:
+    """Return a CSR matrix without duplicates, whose sum must not wrap around in a narrow dtype; X stays as it is."""
+    if X.has_canonical_format:
+        return X
+    X = X.astype(np.result_type(X.dtype, np.int64)) if X.dtype.kind in "biu" else X.copy()
+    X.sum_duplicates()
+    return X
+
+
+def _ternary_rows(X: Any) -> NDArray[np.bool_]:
+    """Return which rows hold nothing but -1, 0 and 1."""
+    ternary = np.ones(X.shape[0], dtype=np.bool_)
+    if isinstance(X, np.ndarray):
+        step = max(1, _inputs.PIECE_BYTES // (X.shape[1] * X.itemsize))
+        for start in range(0, len(X), step):
+            ternary[start : start + step] = ~_other(X[start : start + step]).any(axis=1)
+    else:
+        entries = np.flatnonzero(_other(X.data))
+        ternary[np.searchsorted(X.indptr, entries, side="right") - 1] = False
+    return ternary
+
+
+def _other(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where values are not -1, 0 or 1."""
+    return np.asarray((values != 0) & (values != 1) & (values != -1))
+
+
+def _first_other(X: Any, ternary: NDArray[np.bool_]) -> str:
+    """Return `X[3, 17] is 0.5` for the first value that is not ternary."""
+    row = int(np.argmin(ternary))
+    values = X[row] if isinstance(X, np.ndarray) else X[[row]].toarray()[0]
+    column = int(np.argmax(_other(values)))
+    return f"X[{row}, {column}] is {values[column].item()}"
+
+
+def _seen(operator: Projector) -> bool:
+    return operator.camera is not None and not operator.camera.is_ideal
+
+
+def _noise(operator: Projector, noise_seed: int | None, first_row: int) -> int | None:
+    """Return the seed of the noise of the rows from one on: what is projected apart must not have the same noise."""
+    if operator.camera is None or noise_seed is None:
+        return None
+    return int(np.random.SeedSequence((noise_seed, first_row)).generate_state(1, np.uint64)[0])
+
+
+def _rows_at_once(operator: Projector, X: Any, digits: int | None, *, whole: bool) -> int:
+    """Return how many rows to take at a time so that what is made of them beyond the result stays bounded."""
+    if whole and digits is None:
+        return max(1, int(X.shape[0]))  # the operator sees to it
+    n_bytes: int = (digits or 1) * _inputs.packed_bytes(1, X.shape[1])
+    if not whole:  # picked rows are copied, and so are their results
+        n_bytes += operator.n_outputs * operator.dtype.itemsize
+        n_bytes += X.shape[1] * X.itemsize if isinstance(X, np.ndarray) else 0
+    return max(_FEWEST_ROWS, _inputs.BLOCK_BYTES // n_bytes)
+
+
+def _as_slice(numbers: NDArray[np.int64]) -> Any:
+    """Return ascending numbers as a slice where they have no gap: then nothing is copied."""
+    first, last = int(numbers[0]), int(numbers[-1])
+    return slice(first, last + 1) if last - first + 1 == len(numbers) else numbers
+
+
+def _encoded(X: Any, digits: int) -> EncodedBatch:
+    """Encode rows; of sparse ones, no more than a piece is dense at a time."""
+    if isinstance(X, np.ndarray):
+        batch: EncodedBatch = encode(X, digits=digits)
+        return batch
+    step = max(1, _inputs.PIECE_BYTES // (X.shape[1] * X.dtype.itemsize))
+    pieces = (X[start : start + step].toarray() for start in range(0, X.shape[0], step))
+    parts = [encode(piece, digits=digits)._encoded for piece in pieces]
+    return EncodedBatch._of(_core.Encoded.concatenate(parts), X.shape)

@@ -1,0 +1,132 @@
+"""Optical random features: intensities behind a scattering medium, whose inner products are a kernel."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from .. import _check
+from .._check import Mode
+from ..camera import Camera
+from ._base import OpticalTransformer
+
+Scale = Literal["kernel", "intensity"]
+
+
+class OpticalRandomFeatures(OpticalTransformer):
+    r"""Approximate a kernel of degree 2 by the intensities \|Tx\|² of light behind a scattering medium.
+
+    T is a complex random matrix of independent entries, which is never stored. On average over T, the inner products of
+    features are the kernel [1]_ [2]_
+
+    .. math:: k(x, y) = \|x\|^2 \|y\|^2 + (x \cdot y)^2,
+
+    from which those of n features deviate by √((3 + 14ρ + 3ρ²)/n) ‖x‖²‖y‖², with ρ = (x·y)²/(‖x‖²‖y‖²).
+
+    Parameters
+    ----------
+    n_components : int, default 1000
+        The number of features. More of them keep those that were there, but for the scale.
+    scale : {"kernel", "intensity"}, default "kernel"
+        ``"kernel"`` gives \|Tx\|²/√n_components, whose inner products estimate the kernel; ``"intensity"`` gives
+        \|Tx\|² itself, of mean ‖x‖².
+    digits : int or None, default 5
+        A vector of -1, 0 and 1 is taken as it is, exactly. Any other is taken in so many ternary digits, from 1 to 10,
+        as by :func:`opuproj.encode`: 5 are right to 0.4 % of the vector's largest element. None refuses such vectors.
+    random_state : int, RandomState instance or None, default None
+        Chooses T at each call of `fit`: an integer, from 0 to 2**64 - 1, is the seed of T itself; a generator, or
+        NumPy's own for None, draws one.
+    camera : opuproj.Camera, optional
+        Read the intensities through this camera. X must then be ternary: a camera sees digits one after the other, and
+        no intensity of their sum.
+    noise_seed : int, optional
+        Decides the camera's noise, together with a vector's place in X; by default, noise is fresh at each call.
+    threads : int, optional
+        By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use. It changes no
+        result. With the ``n_jobs`` of others, 1 is best.
+
+    Attributes
+    ----------
+    n_components_ : int
+        The number of features.
+    seed_ : int
+        The seed of T.
+    projector_ : opuproj.Projector
+        The operator; ``projector_.matrix(rows, columns)`` gives entries of T.
+    n_features_in_ : int
+        The number of features of the X of `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of these features, where X has such.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By `fit` and `transform`, if an argument is out of range or of the wrong type, which the message names.
+
+    See Also
+    --------
+    OpticalRandomProjection : linear projections, which keep distances.
+    sklearn.kernel_approximation.PolynomialCountSketch : polynomial kernels, by sketches.
+
+    Notes
+    -----
+    The kernel is homogeneous: to compare directions alone, bring vectors to norm 1 first
+    (:class:`sklearn.preprocessing.Normalizer`).
+
+    The features of a vector are the same, bit for bit, whatever others there are in X, and on every machine. Sparse X
+    that is not ternary is made dense a few rows at a time: beyond X and the result, some 200 MB are used, or 16 vectors
+    and their features where these take more.
+
+    References
+    ----------
+    .. [1] A. Saade, F. Caltagirone, I. Carron, L. Daudet, A. Drémeau, S. Gigan and F. Krzakala, "Random projections
+       through multiple optical scattering: approximating kernels at the speed of light", ICASSP 2016.
+    .. [2] R. Ohana, J. Wacker, J. Dong, S. Marmin, F. Krzakala, M. Filippone and L. Daudet, "Kernel computations from
+       large-scale random features obtained by optical processing units", ICASSP 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from opuproj.sklearn import OpticalRandomFeatures
+    >>> X = np.array([[1.0, 0.0, 1.0], [0.5, 0.5, -1.0]])
+    >>> Z = OpticalRandomFeatures(100_000, random_state=0).fit_transform(X)
+    >>> kernel = np.outer((X**2).sum(1), (X**2).sum(1)) + (X @ X.T) ** 2
+    >>> bool(np.allclose(Z @ Z.T, kernel, rtol=0.05))
+    True
+    """
+
+    _mode: ClassVar[Mode] = "intensity"
+
+    def __init__(
+        self,
+        n_components: int = 1000,
+        *,
+        scale: Scale = "kernel",
+        digits: int | None = 5,
+        random_state: Any = None,
+        camera: Camera | None = None,
+        noise_seed: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.scale = scale
+        self.digits = digits
+        self.random_state = random_state
+        self.camera = camera
+        self.noise_seed = noise_seed
+        self.threads = threads
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        _check.size("n_components", self.n_components)
+        self._scale_of(1)
+
+    def _n_components(self, n_samples: int) -> int:
+        return _check.size("n_components", self.n_components)
+
+    def _scale(self) -> float:
+        return self._scale_of(self.n_components_)
+
+    def _scale_of(self, n_components: int) -> float:
+        if not isinstance(self.scale, str) or self.scale not in ("kernel", "intensity"):
+            raise ValueError(f"scale is {self.scale!r}, but must be 'kernel' or 'intensity'")
+        return float(n_components**-0.5) if self.scale == "kernel" else 1.0

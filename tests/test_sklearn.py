@@ -1,0 +1,368 @@
+"""The transformers do what scikit-learn expects of such, and give what the operator gives."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import opuproj
+import pytest
+from helpers import assert_same_bits, ternary
+from opuproj import Camera
+
+pytest.importorskip("sklearn", minversion="1.6")
+sparse = pytest.importorskip("scipy.sparse")
+
+from opuproj.sklearn import (  # noqa: E402
+    OpticalRandomFeatures,
+    OpticalRandomProjection,
+    _rows,
+    johnson_lindenstrauss_min_dim,
+)
+from sklearn.base import clone  # noqa: E402
+from sklearn.exceptions import DataDimensionalityWarning, NotFittedError  # noqa: E402
+from sklearn.linear_model import RidgeClassifier  # noqa: E402
+from sklearn.model_selection import GridSearchCV  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+
+BOTH = pytest.mark.parametrize("make", [OpticalRandomFeatures, OpticalRandomProjection])
+NOISY = Camera(photons=100, read_noise=0.01)
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def mixed(n_rows: int = 12, n_inputs: int = 300) -> np.ndarray:
+    """Ternary rows among others, with zeros enough to be worth a sparse matrix."""
+    X = ternary(n_rows, n_inputs, density=0.1).astype(np.float64)
+    X[1::3] *= numbers(*X[1::3].shape)
+    return X
+
+
+def expected(X: np.ndarray, make: Any, n: int, seed: int, digits: int = 5, dtype: Any = np.float64) -> np.ndarray:
+    """Row by row, from the package's own functions."""
+    mode = "intensity" if make is OpticalRandomFeatures else "linear"
+    rows = []
+    for x in X:
+        code = None if np.isin(x, (-1, 0, 1)).all() else digits
+        rows.append(opuproj.project(x, n, seed=seed, mode=mode, digits=code, dtype=dtype))
+    result = np.array(rows)
+    result *= n**-0.5
+    return result
+
+
+# What scikit-learn asks
+
+
+@pytest.fixture
+def no_advice() -> Iterator[None]:
+    """Let pass that scikit-learn's checks have fewer features than the lemma asks for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataDimensionalityWarning)
+        yield
+
+
+@pytest.mark.usefixtures("no_advice")
+@parametrize_with_checks(
+    [
+        OpticalRandomFeatures(),
+        OpticalRandomFeatures(20, scale="intensity", digits=10),
+        OpticalRandomProjection(),
+        OpticalRandomProjection(2, camera=Camera(bits=10)),
+        OpticalRandomProjection(2, camera=NOISY, noise_seed=1),
+    ]
+)
+def test_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@BOTH
+def test_clones_copies_and_pickles_give_the_same(make: Any) -> None:
+    X = mixed()
+    transformer = make(7, random_state=5, camera=Camera.ideal()).fit(X)
+    y = transformer.transform(X)
+    for again in (copy.deepcopy(transformer), pickle.loads(pickle.dumps(transformer)), clone(transformer).fit(X)):
+        assert_same_bits(again.transform(X), y)
+        assert again.get_params() == transformer.get_params()
+    with pytest.raises(NotFittedError):
+        clone(transformer).transform(X)
+
+
+@BOTH
+def test_outputs_have_names(make: Any) -> None:
+    transformer = make(3).fit(mixed())
+    name = make.__name__.lower()
+    assert transformer.get_feature_names_out().tolist() == [f"{name}{i}" for i in range(3)]
+    assert type(transformer.set_output(transform="default").transform(mixed())) is np.ndarray
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_outputs_are_data_frames_where_asked_for(library: str) -> None:
+    pytest.importorskip(library)
+    X = mixed()
+    transformer = OpticalRandomProjection(3, random_state=0).fit(X)
+    y = transformer.transform(X)
+    frame = transformer.set_output(transform=library).transform(X)
+    assert list(frame.columns) == list(transformer.get_feature_names_out())
+    assert_same_bits(frame.to_numpy(), y)
+
+
+def test_a_search_in_two_processes_chooses_the_number_of_components() -> None:
+    X = ternary(200, 50)
+    y = (X @ numbers(50) > 0).astype(int)
+    pipe = make_pipeline(OpticalRandomProjection(random_state=0, threads=1), RidgeClassifier())
+    grid = {"opticalrandomprojection__n_components": [1, 40], "opticalrandomprojection__digits": [5, None]}
+    search = GridSearchCV(pipe, grid, cv=2, n_jobs=2).fit(X, y)
+    assert search.best_params_["opticalrandomprojection__n_components"] == 40
+    assert search.score(X, y) > 0.8
+    scores = search.cv_results_["mean_test_score"]
+    assert_same_bits(scores[:2], scores[2:])  # ternary vectors have no digits
+
+
+def test_tags() -> None:
+    from sklearn.utils import get_tags
+
+    quiet = Camera(bits=4, full_scale=3.0)
+    for camera, noisy in ((None, False), (Camera.ideal(), False), (quiet, False), (NOISY, True)):
+        tags = get_tags(OpticalRandomProjection(camera=camera))
+        assert tags.input_tags.sparse
+        assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
+        assert tags.non_deterministic is noisy
+
+
+# What comes out
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_results_are_those_of_the_operator_row_by_row(make: Any, dtype: Any) -> None:
+    X = mixed().astype(dtype)
+    for x in (X, X[::3], X[1::3]):  # both kinds of rows, ternary ones, others
+        assert_same_bits(make(40, random_state=3).fit_transform(x), expected(x, make, 40, 3, dtype=dtype))
+
+
+@BOTH
+@pytest.mark.parametrize("form", ["csr_array", "csc_matrix", "coo_array", "lil_matrix"])
+def test_sparse_input_gives_the_bits_of_dense_input(make: Any, form: str) -> None:
+    X = mixed()
+    transformer = make(40, random_state=3).fit(X)
+    for x in (X, X[::3], X[1::3]):
+        assert_same_bits(transformer.transform(getattr(sparse, form)(x)), transformer.transform(x))
+
+
+@BOTH
+def test_a_result_depends_on_its_own_row_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = mixed(70)
+    transformer = make(40, random_state=3).fit(X)
+    whole = transformer.transform(X)
+    order = np.random.default_rng(0).permutation(70)
+    assert_same_bits(transformer.transform(X[order]), whole[order])
+    for i in range(4):
+        assert_same_bits(transformer.transform(X[i : i + 1]), whole[i : i + 1])
+    # Nor does it on where blocks of rows end.
+    monkeypatch.setattr(_rows._inputs, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(_rows._inputs, "PIECE_BYTES", 1)
+    for x in (X, np.asfortranarray(X), sparse.csr_array(X)):
+        assert_same_bits(transformer.transform(x), whole)
+
+
+def test_little_of_a_sparse_matrix_is_dense_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = sparse.random_array((100, 100_000), density=1e-4, format="csr", rng=0)
+    pieces = []
+
+    def encode(x: Any, *, digits: int) -> Any:
+        pieces.append(x.nbytes)
+        return opuproj.encode(x, digits=digits)
+
+    monkeypatch.setattr(_rows, "encode", encode)
+    y = OpticalRandomProjection(4, random_state=0).fit_transform(X)
+    assert max(pieces) <= 1 << 22
+    assert sum(pieces) == 8 * 100 * 100_000
+    assert_same_bits(y[50], expected(X[[50]].toarray(), OpticalRandomProjection, 4, 0)[0])
+
+
+def test_a_ternary_sparse_matrix_is_never_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 10**6
+    X = sparse.csr_array((np.array([1.0, -1.0]), (np.array([0, 1]), np.array([5, n - 1]))), shape=(2, n))
+    monkeypatch.setattr(sparse.csr_array, "toarray", None)
+    y = OpticalRandomFeatures(8, random_state=0).fit_transform(X)
+    field = opuproj.Projector(n, 8, mode="complex", dtype=np.float64).matrix(columns=[5, n - 1])
+    np.testing.assert_allclose(y, np.abs(field.T) ** 2 / np.sqrt(8), rtol=1e-12)
+
+
+def test_duplicates_of_a_sparse_matrix_are_added_up() -> None:
+    # 200 + 100 in uint8 would be 44, and 2 - 1 is ternary although its parts are not.
+    X = sparse.csr_array((np.array([200, 100], np.uint8), np.array([1, 1]), np.array([0, 2])), shape=(1, 3))
+    Y = sparse.csr_array((np.array([2.0, -1.0]), np.array([1, 1]), np.array([0, 2])), shape=(1, 3))
+    transformer = OpticalRandomFeatures(9, random_state=0, digits=None).fit(Y)
+    assert_same_bits(transformer.transform(Y), transformer.transform([[0.0, 1.0, 0.0]]))
+    transformer.set_params(digits=5)
+    assert_same_bits(transformer.transform(X), transformer.transform(np.array([[0, 300, 0]], np.int16)))
+    assert X.nnz == Y.nnz == 2
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "i4", "i8", "f2", "f4", "f8"])
+def test_precision_follows_that_of_the_input(make: Any, dtype: str) -> None:
+    X = np.abs(ternary(5, 20)).astype(dtype)
+    y = make(6, random_state=1).fit_transform(X)
+    wide = np.float64 if dtype in ("i4", "i8", "f8") else np.float32
+    assert_same_bits(y, expected(X, make, 6, 1, dtype=wide))
+
+
+def test_features_estimate_the_kernel() -> None:
+    X = numbers(6, 30)
+    n = 200_000
+    Z = OpticalRandomFeatures(n, digits=10, random_state=0).fit_transform(X)
+    squares = (X**2).sum(1)
+    norms = np.outer(squares, squares)
+    rho = (X @ X.T) ** 2 / norms
+    error = (Z @ Z.T - norms * (1 + rho)) / norms / np.sqrt((3 + 14 * rho + 3 * rho**2) / n)
+    assert np.abs(error).max() < 4.5  # standard deviations, of 21 different ones
+    assert error[np.triu_indices(6)].std() > 0.3
+    raw = OpticalRandomFeatures(n, scale="intensity", digits=10, random_state=0).fit_transform(X)
+    assert_same_bits(raw, opuproj.project(X, n, digits=10, dtype=np.float64))
+
+
+def test_projections_keep_distances_as_the_lemma_says() -> None:
+    X = numbers(60, 5000)
+    eps = 0.25
+    projection = OpticalRandomProjection(eps=eps, random_state=0).fit(X)
+    assert projection.n_components_ == johnson_lindenstrauss_min_dim(60, eps=eps) == 628
+    y = projection.transform(X)
+    pairs = np.triu_indices(60, 1)
+    ratio = ((y[pairs[0]] - y[pairs[1]]) ** 2).sum(1) / ((X[pairs[0]] - X[pairs[1]]) ** 2).sum(1)
+    assert np.abs(ratio - 1).max() < eps
+    assert (ratio - 1).std() == pytest.approx(np.sqrt(2 / 628), rel=0.2)
+
+
+def test_the_operator_is_there_to_look_at() -> None:
+    X = ternary(5, 20).astype(float)
+    projection = OpticalRandomProjection(6, n_anchor=100, random_state=1).fit(X)
+    assert projection.projector_ == opuproj.Projector(20, 6, seed=1, n_anchor=100, dtype=np.float64)
+    R = projection.projector_.matrix()
+    np.testing.assert_allclose(projection.transform(X), X @ R.T / np.sqrt(6), rtol=1e-12)
+
+
+# Chance
+
+
+@BOTH
+def test_an_integer_is_the_seed_itself(make: Any) -> None:
+    X = ternary(3, 20)
+    for seed in (0, 2**64 - 1, np.int64(7)):
+        transformer = make(6, random_state=seed).fit(X)
+        assert transformer.seed_ == seed
+        assert_same_bits(transformer.transform(X), expected(X, make, 6, int(seed), dtype=np.float32))
+
+
+@BOTH
+def test_a_generator_draws_a_seed_at_each_fit(make: Any) -> None:
+    X = ternary(3, 20)
+    transformer = make(6, random_state=np.random.RandomState(0))
+    seeds = [transformer.fit(X).seed_ for _ in range(3)]
+    again = make(6, random_state=np.random.RandomState(0))
+    assert [again.fit(X).seed_ for _ in range(3)] == seeds
+    assert len(set(seeds)) == 3
+    fresh = make(6)
+    first = fresh.fit(X).seed_
+    y = fresh.transform(X)
+    assert_same_bits(fresh.transform(X), y)
+    assert fresh.fit(X).seed_ != first
+    assert_same_bits(make(6, random_state=first).fit_transform(X), y)
+
+
+# The camera
+
+
+def test_a_camera_sees_ternary_vectors_as_the_operator_does() -> None:
+    X = ternary(8, 40)
+    camera = Camera(bits=8, full_scale=4.0)  # without noise
+    y = OpticalRandomFeatures(30, scale="intensity", camera=camera, random_state=2).fit_transform(X)
+    assert_same_bits(y, opuproj.project(X, 30, seed=2, camera=camera))
+    assert not np.array_equal(y, opuproj.project(X, 30, seed=2))
+    Y = mixed()
+    projection = OpticalRandomProjection(30, camera=camera, random_state=2).fit(Y)
+    rows = [projection.projector_(y, digits=None if np.isin(y, (-1, 0, 1)).all() else 5) for y in Y]
+    assert_same_bits(projection.transform(Y), np.array(rows) * 30**-0.5)
+
+
+def test_noise_is_fresh_unless_it_has_a_seed() -> None:
+    X = mixed()
+    projection = OpticalRandomProjection(30, camera=NOISY, random_state=2).fit(X)
+    assert not np.array_equal(projection.transform(X), projection.transform(X))
+    projection.set_params(noise_seed=4)
+    y = projection.transform(X)
+    assert_same_bits(projection.transform(X), y)
+    assert not np.array_equal(projection.set_params(noise_seed=5).transform(X), y)
+    # The same vector has other noise at every place, whatever block it is in.
+    same = np.repeat(X[1:2], 40, axis=0)
+    same[::2] = X[0]
+    seen = projection.transform(same)
+    assert len(np.unique(seen[::2], axis=0)) == len(np.unique(seen[1::2], axis=0)) == 20
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n_components": 0}, ValueError, "n_components is 0, but must be from 1 to"),
+        ({"n_components": 2.5}, TypeError, "n_components is 2.5, but must be an integer"),
+        ({"digits": 0}, ValueError, "digits is 0, but must be from 1 to 10"),
+        ({"digits": "auto"}, TypeError, "digits is 'auto', but must be an integer"),
+        ({"random_state": -1}, ValueError, "random_state is -1, but must be from 0 to"),
+        ({"random_state": "a"}, TypeError, "random_state is 'a', but must be an integer, a numpy.random.RandomState"),
+        ({"camera": 8}, TypeError, "camera is 8, but must be an opuproj.Camera"),
+        ({"noise_seed": 3}, ValueError, "noise_seed is 3, but there is no camera that makes noise"),
+        ({"noise_seed": -3, "camera": NOISY}, ValueError, "noise_seed is -3, but must be from 0"),
+        ({"threads": 0}, ValueError, "threads is 0, but must be from 1"),
+    ],
+)
+@BOTH
+def test_bad_arguments_are_named(make: Any, arguments: dict[str, Any], error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        make(**arguments).fit(ternary(3, 20))
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "message"),
+    [
+        (OpticalRandomFeatures, {"scale": "variance"}, "scale is 'variance', but must be 'kernel' or 'intensity'"),
+        (OpticalRandomFeatures, {"scale": None}, "scale is None, but must be"),
+        (OpticalRandomProjection, {"n_components": "all"}, "n_components is 'all', but must be an integer or 'auto'"),
+        (OpticalRandomProjection, {"eps": 1.0}, "eps is 1.0, but must be less than 1"),
+        (OpticalRandomProjection, {"eps": 0}, "eps is 0.0, but must be above 0"),
+        (OpticalRandomProjection, {"n_anchor": 0}, "n_anchor is 0, but must be from 1 to 4096"),
+    ],
+)
+def test_bad_arguments_of_one_are_named(make: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**arguments).fit(ternary(3, 20))
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_values_that_cannot_be_taken_are_named(form: Any) -> None:
+    X = ternary(5, 20).astype(float)
+    X[3, 17] = 0.5
+    with pytest.raises(ValueError, match=r"X\[3, 17\] is 0.5, but must be -1, 0 or 1: digits is None"):
+        OpticalRandomProjection(6, digits=None).fit_transform(form(X))
+    with pytest.raises(ValueError, match=r"X\[3, 17\] is 0.5, but must be -1, 0 or 1 in front of a camera"):
+        OpticalRandomFeatures(6, camera=NOISY).fit_transform(form(X))
+
+
+def test_more_components_than_features_are_advised_against() -> None:
+    X = ternary(50, 20)
+    with pytest.warns(DataDimensionalityWarning, match=r"'auto' with eps=0.1 gives 3353 components, more than the 20"):
+        assert OpticalRandomProjection().fit(X).n_components_ == 3353
+    with pytest.warns(DataDimensionalityWarning, match=r"there are 21 components, more than the 20 features of X"):
+        OpticalRandomProjection(21).fit(X)
+    OpticalRandomProjection(20).fit(X)
+    assert OpticalRandomProjection().fit(X[:1]).n_components_ == 1
