@@ -238,3 +238,16 @@ def test_a_step_with_optics_is_the_measured_one_with_the_projection_exchanged() 
         "optimizer": 2.0,
         "step": 5.0 + optical,
     }
+
+
+def test_passages_are_of_equal_length_without_the_names_of_speakers() -> None:
+    pytest.importorskip("tokenizers")
+    plays, passages = module("plays"), module("passages")
+    long = "".join(f"ANNE: a{i} b{i}\nBEN: c{i}\n" for i in range(14))
+    data = passages.load(4, [plays.Work("long", long, False), plays.Work("short", "ANNE: x: y z\n" * 3, False)])
+    assert data.titles == ["long", "short"]
+    assert data.train_x[:2] == ["a0 b0 c0 a1", "b1 c1 a2 b2"]
+    assert data.test_x == ["b5 c5 a6 b6", "a12 b12 c12 a13"]
+    assert data.train_x[-2:] == ["x: y z x:", "y z x: y"]
+    assert data.train_y.tolist() == [0] * 8 + [1] * 2
+    assert data.test_y.tolist() == [0, 0]

@@ -230,6 +230,13 @@ def test_features_estimate_the_kernel() -> None:
     assert_same_bits(raw, opuproj.project(X, n, digits=10, dtype=np.float64))
 
 
+@BOTH
+def test_more_components_keep_those_that_were_there(make: Any) -> None:
+    X = mixed()
+    few, many = (make(n, random_state=1).fit_transform(X) * np.sqrt(n) for n in (16, 64))
+    np.testing.assert_allclose(many[:, :16], few, rtol=1e-14)
+
+
 def test_projections_keep_distances_as_the_lemma_says() -> None:
     X = numbers(60, 5000)
     eps = 0.25
@@ -301,11 +308,14 @@ def test_noise_is_fresh_unless_it_has_a_seed() -> None:
     y = projection.transform(X)
     assert_same_bits(projection.transform(X), y)
     assert not np.array_equal(projection.set_params(noise_seed=5).transform(X), y)
-    # The same vector has other noise at every place, whatever block it is in.
-    same = np.repeat(X[1:2], 40, axis=0)
-    same[::2] = X[0]
-    seen = projection.transform(same)
-    assert len(np.unique(seen[::2], axis=0)) == len(np.unique(seen[1::2], axis=0)) == 20
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 25, 1])
+def test_no_two_places_have_the_same_noise(block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rows._inputs, "BLOCK_BYTES", block_bytes)
+    X = mixed(2)[np.tile([0, 1], 40)]
+    y = OpticalRandomProjection(30, camera=NOISY, noise_seed=3, random_state=2).fit_transform(X)
+    assert len(np.unique(y[::2], axis=0)) == len(np.unique(y[1::2], axis=0)) == 40
 
 
 # Mistakes
