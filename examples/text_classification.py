@@ -171,9 +171,11 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figures.plain_log_ticks(left.yaxis)
     for name, style, colour, label in (
         ("projection", "o-", "#d55e00", "ridge on Rx/√n"),
-        ("features", "s--", "#0072b2", "ridge on |Tx|²"),
+        ("features", "s--", "#0072b2", "ridge on |Tx|²/√n"),
     ):
         right.semilogx(counts, [100 * row[name] for row in results["sizes"]], style, color=colour, label=label)
+    stored = 100 * results["gaussian"]
+    right.plot(STORED, stored, "kx", markersize=8, label=f"ridge, stored Gaussian matrix ({stored:.1f} %)")
     for name, style, label in (
         ("exact", "-", "ridge on tf-idf"),
         ("exact_kernel", "--", "ridge on the kernel of |Tx|²"),
@@ -181,6 +183,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     ):
         accuracy = 100 * results[name]
         right.axhline(accuracy, color="black", linestyle=style, linewidth=1.3, label=f"{label} ({accuracy:.1f} %)")
+    right.set_ylim(0, 105 * max(results["exact"], results["exact_kernel"]))
     right.set(
         xlabel="number of components n",
         ylabel="test accuracy (%)",
