@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import _check
 from .._check import Mode
-from ..camera import Camera, checked
+from ..camera import Camera, checked_camera
 from ..encoded import MAX_DIGITS
 from ..projector import Projector
 from . import _rows
@@ -118,7 +118,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _check_arguments(self) -> None:
         if self.digits is not None:
             _check.integer("digits", self.digits, 1, MAX_DIGITS)
-        camera = checked(self.camera)
+        camera = checked_camera(self.camera)
         _check.threads(self.threads)
         if self.noise_seed is not None:
             _check.noise_seed(self.noise_seed)
