@@ -23,8 +23,8 @@ from opuproj import dfa
 from tqdm import tqdm
 
 # Found by --tune: AdamW's peak learning rate, and that of what feedback trains as a part of it.
-RATES = {"bp": 2e-3, "dfa": 2e-3, "odfa": 2e-3, "shallow": 4e-3}
-BLOCK_RATES = {"bp": 1.0, "dfa": 0.3, "odfa": 0.3, "shallow": 1.0}
+RATES = {"bp": 4e-3, "dfa": 4e-3, "odfa": 6e-3, "shallow": 6e-3}
+BLOCK_RATES = {"bp": 1.0, "dfa": 0.5, "odfa": 0.3, "shallow": 1.0}
 TUNE_FACTORS = (0.25, 0.5, 1.0, 2.0)
 # A short search on so many plays tells the same order as the whole text.
 TUNE_PLAYS = 8
@@ -38,6 +38,8 @@ EXAMPLES = """examples:
   python examples/gpt_dialogue.py --threads 1 --only 1        last one to finish draws the figures
   python examples/gpt_dialogue.py --figures-only              draw again, from finished runs
   python examples/gpt_dialogue.py --tune --methods dfa        losses at several learning rates
+  python examples/gpt_dialogue.py --photons 3 10 100 1000     ODFA through a camera with so many photons a pixel
+  python examples/gpt_dialogue.py --unturned --plays 8        what a random start does to feedback
   python examples/gpt_dialogue.py --data cornell              movie_lines.txt and movie_conversations.txt are there
   python examples/gpt_dialogue.py --size 1b --steps 3         the paper's 1.07 billion parameters: memory and time
 
@@ -49,7 +51,9 @@ def main() -> None:
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     base = settings(arguments)
-    n_works = arguments.plays or (QUICK_PLAYS if arguments.quick else TUNE_PLAYS if arguments.tune else None)
+    n_works = arguments.plays or (
+        QUICK_PLAYS if arguments.quick else TUNE_PLAYS if arguments.tune or arguments.photons else None
+    )
     corpus = plays.load(arguments.data, n_works, base.shape.vocabulary, arguments.out / "text")
     print(f"{corpus.description}\n")
     if arguments.size == "1b":
@@ -63,6 +67,8 @@ def main() -> None:
             not arguments.no_progress,
         )
         gpt_at_size.measure_all(plan, arguments.methods, corpus, arguments.steps, arguments.out / "1b")
+    elif arguments.photons:
+        compare_photons(arguments, base, corpus)
     elif arguments.tune:
         tune(arguments, base, corpus)
     else:
@@ -74,8 +80,8 @@ def settings(arguments: argparse.Namespace) -> Settings:
     shape = gpt_at_size.PAPER if arguments.size == "1b" else QUICK if arguments.quick else Shape()
     sizes = {"width": arguments.width, "n_layers": arguments.layers, "n_heads": arguments.heads}
     base = Settings("bp", seed=0, rate=0.0, shape=replace(shape, **_given(sizes)))
-    names = ("error", "rule", "norm", "gain", "batch", "epochs")
-    return replace(base, **_given({name: getattr(arguments, name) for name in names}))
+    names = ("error", "rule", "norm", "gain", "batch", "epochs", "block_layers")
+    return replace(base, turned=not arguments.unturned, **_given({name: getattr(arguments, name) for name in names}))
 
 
 def of(base: Settings, method: dfa.Method, seed: int, arguments: argparse.Namespace) -> Settings:
@@ -180,12 +186,47 @@ def tune(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) ->
         print()
 
 
+def compare_photons(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
+    """Train ODFA with fewer and fewer photons, and what it compares with; print a table and draw it."""
+    seed = arguments.only or 0
+
+    def loss(some: Settings, folder: str) -> float:
+        run = Run(some, corpus, arguments.out / "photons" / folder, arguments.save_seconds)
+        result = run.finished()
+        if result is None:
+            with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:
+                result = run.train(bar)
+        return float(result["validation_loss"])
+
+    others: tuple[dfa.Method, ...] = ("shallow", "odfa", "bp")
+    lines: dict[str, float] = {method: loss(of(base, method, seed, arguments), "none") for method in others}
+    odfa = of(base, "odfa", seed, arguments)
+    rows = [
+        {"photons": photons, "validation_loss": loss(replace(odfa, photons=photons), f"{photons:g}")}
+        for photons in sorted(arguments.photons)
+    ]
+    print("Validation loss of ODFA, its feedback recovered from a camera of 8 bits, one seed\n\nphotons     loss")
+    for row in rows:
+        print(f"{row['photons']:>7g}{row['validation_loss']:>9.4f}")
+    print("\nwithout a camera: " + ", ".join(f"{gpt_figures.label(m)} {value:.4f}" for m, value in lines.items()))
+    runs.write_json(arguments.out / "photons.json", {"corpus": corpus.description, "lines": lines, "rows": rows})
+    print(gpt_figures.photons(rows, lines, arguments.out / "photons.png"))
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES)
     made.add_argument("--only", type=int, metavar="SEED", help="train this seed alone")
     made.add_argument("--figures-only", action="store_true", help="sum up and draw what is finished")
     made.add_argument("--tune", action="store_true", help=f"try learning rates, on {TUNE_PLAYS} plays or --plays")
+    made.add_argument(
+        "--photons",
+        type=runs.positive_number,
+        nargs="+",
+        metavar="N",
+        help="compare cameras, on as many plays as --tune",
+    )
+    made.add_argument("--unturned", action="store_true", help="do not let the last layer start facing the feedback")
     made.add_argument("--data", type=Path, metavar="DIR", help="Cornell Movie-Dialogs instead of the plays")
     made.add_argument("--plays", type=int, metavar="N", help="train on N plays (or films) instead of all")
     made.add_argument("--error", choices=list(ERRORS), help="where it is taken: after the last layer norm, or logits")
@@ -194,6 +235,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--gain", type=float, metavar="X", help="of the feedback")
     made.add_argument("--rate", type=float, metavar="X", help="learning rate, instead of each method's own")
     made.add_argument("--block-rate", type=float, metavar="X", help="learning rate of the fed blocks, as a part of it")
+    made.add_argument("--block-layers", type=int, metavar="N", help="layers that make a block")
     made.add_argument("--batch", type=int, metavar="N", help="windows a step")
     made.add_argument("--epochs", type=int, metavar="N", help="passes over the text")
     made.add_argument("--size", choices=["small", "1b"], default="small", help="1b: the paper's, for a few steps")

@@ -31,6 +31,10 @@ class Shape:
     end_norm
         Whether each layer ends with a layer norm. Feedback pushes a layer's output without ever seeing that it has gone
         far enough; the norm keeps the output's size, and with it the layer above working.
+    embedding_deviation
+        Of the embeddings' first values. GPT-2's 0.02 is soon drowned by what untrained layers add to it.
+    turn
+        Whether the last layer begins with a linear map. It lets the last layer meet the feedback: see `facing`.
     """
 
     width: int = 128
@@ -40,10 +44,14 @@ class Shape:
     context: int = 24
     expansion: int = 4
     end_norm: bool = True
+    embedding_deviation: float = 0.3
+    turn: bool = True
 
 
 class GPT(nn.Module):
     """Logits of the next token at every position: embedding, decoder layers, layer norm, projection to the vocabulary.
+
+    Before the last layer there may be a linear map, the turn.
 
     Built without memory of its own; `initialise` gives it that, once.
 
@@ -59,19 +67,25 @@ class GPT(nn.Module):
         with torch.device("meta"):
             self.embedding = Embedding(shape)
             self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.n_layers))
+            self.turn = nn.Linear(shape.width, shape.width, bias=False) if shape.turn else nn.Identity()
             self.norm = nn.LayerNorm(shape.width)
-            self.head = nn.Linear(shape.width, shape.vocabulary, bias=False)
+            self.head = nn.Linear(shape.width, shape.vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens of shape (batch, positions) to logits of shape (batch, positions, vocabulary)."""
         hidden = self.embedding(tokens)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             hidden = layer(hidden)
+        hidden = self.layers[-1](self.turn(hidden))
         logits: Tensor = self.head(self.norm(hidden))
         return logits
 
-    def initialise(self, generator: torch.Generator) -> GPT:
-        """Allocate the parameters and draw them as GPT-2 does: deviation 0.02, less where they add to the stream."""
+    def initialise(self, generator: torch.Generator, text: Tensor | None = None) -> GPT:
+        """Allocate the parameters and draw them as GPT-2 does: deviation 0.02, less where they add to the stream.
+
+        Given a text, the logits start at how often each token stands in it. From zero, the first errors would say that
+        and nothing else, and feedback hands the same error to all tokens.
+        """
         self.to_empty(device="cpu")
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
@@ -81,7 +95,13 @@ class GPT(nn.Module):
             else:
                 added = name.endswith(("attention.output.weight", "perceptron.output.weight"))
                 deviation = 0.02 / math.sqrt(2 * self.shape.n_layers) if added else 0.02
+                deviation = self.shape.embedding_deviation if name.startswith("embedding") else deviation
+                deviation = 1 / math.sqrt(self.shape.width) if name.startswith("turn") else deviation
                 nn.init.normal_(parameter, std=deviation, generator=generator)
+        if text is not None:
+            counts = torch.bincount(text, minlength=self.shape.vocabulary) + 1.0
+            with torch.no_grad():
+                self.head.bias.copy_(torch.log(counts / counts.sum()))
         return self
 
     def count(self) -> int:

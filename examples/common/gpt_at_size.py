@@ -25,7 +25,7 @@ from common.gpt_training import Settings, attach, loss_of
 from common.memory import peak_resident
 
 # A layer of the paper's count: 16 width² parameters, of which 4 are attention's and 12 the perceptron's.
-PAPER = Shape(width=2040, n_layers=16, n_heads=20, vocabulary=1016, context=24, expansion=6)
+PAPER = Shape(width=2040, n_layers=16, n_heads=20, vocabulary=1016, context=24, expansion=6, turn=False)
 # Adafactor keeps a row and a column for every matrix, Adam two matrices.
 OPTIMIZERS = {
     "adafactor": partial(torch.optim.Adafactor, foreach=False),
@@ -89,7 +89,8 @@ def measure(variant: Variant, plan: Plan, batches: list[tuple[Tensor, Tensor]]) 
     runs.use_threads(plan.threads)
     before = peak_resident()
     model = GPT(plan.shape).initialise(torch.Generator().manual_seed(0))
-    attach(model, Settings(variant.method, seed=0, rate=plan.rate, shape=plan.shape, error=plan.error))
+    settings = Settings(variant.method, seed=0, rate=plan.rate, shape=plan.shape, error=plan.error, block_layers=1)
+    attach(model, settings)
     make = partial(OPTIMIZERS[plan.optimizer], lr=plan.rate)
     optimizer = None if variant.in_backward else make(list(model.parameters()))
     if variant.in_backward:

@@ -44,7 +44,7 @@ def losses(results: list[dict[str, Any]], path: Path) -> Path:
         axes.set_xlabel("passes over the text (epochs)")
     panels[0].set_ylabel("cross-entropy of the next token (nats)")
     # The first points, high and common to all, would flatten the rest.
-    lowest = min(point["validation_loss"] for r in results for point in r["curve"])
+    lowest = min(point[quantity] for r in results for point in r["curve"][1:] for quantity in titles)
     start = max(r["curve"][len(r["curve"]) // 10]["validation_loss"] for r in results)
     panels[0].set_ylim(lowest - 0.1, start + 0.1)
     panels[1].legend(title=_seeds(results))
@@ -61,7 +61,10 @@ def alignment(results: list[dict[str, Any]], path: Path) -> Path:
     from matplotlib import pyplot as plt
 
     blocks = list(results[0]["curve"][0]["alignment"])
-    figure, panels = plt.subplots(1, len(blocks), figsize=(3.6 * len(blocks) + 1, 4.4), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(blocks), figsize=(3.6 * len(blocks) + 2, 4.4), sharey=True, squeeze=False)
+    # A block is called after its last layer, and begins after the one before.
+    lasts = [int(block.rpartition(".")[2]) for block in blocks]
+    firsts = [0, *(last + 1 for last in lasts[:-1])]
     for i, (block, axes) in enumerate(zip(blocks, panels[0], strict=True)):
         for method in ("dfa", "odfa"):
             curves = [r["curve"] for r in results if r["settings"]["method"] == method]
@@ -71,11 +74,33 @@ def alignment(results: list[dict[str, Any]], path: Path) -> Path:
                 epochs = [point["epoch"] for point in curves[0]]
                 axes.plot(epochs, values.mean(axis=0), color=colour, linestyle=line, label=name)
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_title(f"decoder layer {i + 1}" + (" and embedding" if i == 0 else ""))
+        first, last = firsts[i] + 1, lasts[i] + 1
+        layers = f"decoder layer {last}" if first == last else f"decoder layers {first} to {last}"
+        axes.set_title(layers + (" and embedding" if i == 0 else ""))
         axes.set_xlabel("passes over the text (epochs)")
     panels[0, 0].set_ylabel("cosine with backpropagation's gradient")
     panels[0, -1].legend(title=_seeds(results))
-    figure.suptitle("How far the gradient that feedback gives a layer points where backpropagation's does (1: same)")
+    figure.suptitle("Does feedback's gradient point\nwhere backpropagation's does? (1: yes)")
+    figures.save(figure, path)
+    return path
+
+
+def photons(rows: list[dict[str, Any]], lines: dict[str, float], path: Path) -> Path:
+    """Draw ODFA's loss against the photons a pixel of its camera detects, and others' losses as lines."""
+    from matplotlib import pyplot as plt
+
+    figures.style()
+    figure, axes = plt.subplots(figsize=(7.5, 4.8))
+    name, colour, _ = figures.METHOD_STYLE["odfa"]
+    seen = [(row["photons"], row["validation_loss"]) for row in rows]
+    axes.semilogx(*zip(*seen, strict=True), color=colour, marker="o", label=f"{name} through a camera of 8 bits")
+    for method, loss in lines.items():
+        text, colour, line = figures.METHOD_STYLE[method]
+        axes.axhline(loss, color=colour, linestyle=line, label=f"{text}, no camera")
+    axes.set_xlabel("photons detected per pixel and frame at the mean intensity")
+    axes.set_ylabel("cross-entropy of the next token\non held-out works (nats)")
+    axes.set_title("Feedback recovered from fewer and fewer photons")
+    axes.legend()
     figures.save(figure, path)
     return path
 

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 import torch
-from opuproj import dfa
+from opuproj import Camera, Projector, dfa
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -52,6 +52,12 @@ class Settings:
     block_rate
         The learning rate of what feedback trains, relative to `rate`. AdamW does not see the feedback's size, so this,
         not a gain, decides how fast the blocks learn beside the top.
+    block_layers
+        How many of the layers below the last make a block, ended by feedback and trained by backpropagation inside.
+    turned, turn_rate
+        Whether the model's turn starts facing the feedback, in all methods, and its learning rate relative to `rate`.
+    photons
+        That a camera of 8 bits detects per pixel at the mean intensity, for ODFA; none for exact projections.
     warm_up
         The part of the training in which the rate rises; then it falls like a cosine to a tenth.
     batch, epochs
@@ -62,11 +68,15 @@ class Settings:
     seed: int
     rate: float
     block_rate: float = 1.0
+    block_layers: int = 3
+    turned: bool = True
+    turn_rate: float = 0.3
     shape: Shape = field(default_factory=Shape)
     error: str = "hidden"
-    rule: str = "dither:3"
+    rule: str = "dither:2"
     norm: Literal["row", "batch", "none"] = "batch"
     gain: float = 1.0
+    photons: float | None = None
     beta2: float = 0.98
     decay: float = 0.01
     warm_up: float = 0.05
@@ -80,18 +90,31 @@ class Settings:
 
 
 def attach(model: GPT, settings: Settings) -> dfa.Feedback:
-    """Feed all decoder layers but the last, which belongs to the top; the embedding is trained with the first."""
+    """Feed all decoder layers but the last, which belongs to the top; the embedding is trained with the first block."""
     name, number = settings.rule.split(":")
     rule = RULES[name](json.loads(number))
     return dfa.attach(
         model,
-        blocks=[f"layers.{i}" for i in range(settings.shape.n_layers - 1)],
+        blocks=[f"layers.{i}" for i in reversed(range(settings.shape.n_layers - 2, -1, -settings.block_layers))],
         output=ERRORS[settings.error],
         method=settings.method,
         ternarize=dfa.Ternarize(rule, norm=settings.norm),
         seed=settings.seed,
         gain=settings.gain,
+        camera=None if settings.photons is None else Camera(photons=settings.photons, dark_floor=0.03),
     )
+
+
+def face(model: GPT, settings: Settings, n_blocks: int) -> None:
+    """Start the turn at the transpose of the blocks' random matrices, summed and scaled so that it keeps norms.
+
+    The residual stream carries the error from the last layer norm back to the turn almost as it is. Behind a turn that
+    is Rᵗ, the true gradient then begins as the feedback R e: a network need not learn the matrix that is known.
+    """
+    width = settings.shape.width
+    r = torch.from_numpy(Projector(width, n_blocks * width, seed=settings.seed, mode="linear").matrix())
+    with torch.no_grad():
+        model.turn.weight.copy_(r.view(n_blocks, width, width).sum(0).T / math.sqrt(n_blocks * width))
 
 
 def loss_of(model: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -121,12 +144,18 @@ class Run:
         self.inputs, self.targets = plays.windows(corpus.training, settings.shape.context)
         self.steps_an_epoch = len(self.inputs) // settings.batch
         self.n_steps = settings.epochs * self.steps_an_epoch
-        self.model = GPT(settings.shape).initialise(torch.Generator().manual_seed(settings.seed))
+        self.model = GPT(settings.shape).initialise(torch.Generator().manual_seed(settings.seed), corpus.training)
         self.feedback = attach(self.model, settings)
+        if settings.shape.turn and settings.turned:
+            face(self.model, settings, len(self.feedback.blocks))
         blocks = [*self.model.embedding.parameters(), *self.model.layers[:-1].parameters()]
         top = [*self.model.layers[-1].parameters(), *self.model.norm.parameters(), *self.model.head.parameters()]
         self.optimizer = torch.optim.AdamW(
-            [{"params": top, "part": 1.0}, {"params": blocks, "part": settings.block_rate}],
+            [
+                {"params": top, "part": 1.0},
+                {"params": list(self.model.turn.parameters()), "part": settings.turn_rate, "weight_decay": 0.0},
+                {"params": blocks, "part": settings.block_rate},
+            ],
             betas=(0.9, settings.beta2),
             weight_decay=settings.decay,
             fused=True,
