@@ -67,7 +67,7 @@ def alignment(results: Results, network: str, path: Path) -> None:
         axes.set(xlabel="epochs of training", title=f"hidden layer {layer + 1}")
     panels[0, 0].set_ylabel("cosine with backpropagation's gradient")
     panels[0, 0].legend(loc="best", title=_seeds(results, "band:"))
-    figure.suptitle(f"Fashion-MNIST, {network}: random feedback comes to point where backpropagation's gradient points")
+    figure.suptitle(f"Fashion-MNIST, {network}: does feedback point where backpropagation does? (1: yes)")
     figures.save(figure, path)
 
 
