@@ -28,11 +28,11 @@ BLOCK_RATES = {"bp": 1.0, "dfa": 0.5, "odfa": 0.3, "shallow": 1.0}
 TUNE_FACTORS = (0.25, 0.5, 1.0, 2.0)
 # A short search on so many plays tells the same order as the whole text.
 TUNE_PLAYS = 8
-QUICK_PLAYS = 3
+QUICK_PLAYS = 2
 QUICK = Shape(width=64, n_layers=3, n_heads=2)
 
 EXAMPLES = """examples:
-  python examples/gpt_dialogue.py --quick                     all methods on three plays, a minute or two
+  python examples/gpt_dialogue.py --quick                     all methods on two plays, once, in a minute or two
   python examples/gpt_dialogue.py --threads 1                 all plays, four methods, three seeds: 90 core-minutes
   python examples/gpt_dialogue.py --threads 1 --only 0 &      one seed a process, for as many cores as there are; the
   python examples/gpt_dialogue.py --threads 1 --only 1        last one to finish draws the figures
@@ -79,7 +79,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
     """Return what all runs have in common."""
     shape = gpt_at_size.PAPER if arguments.size == "1b" else QUICK if arguments.quick else Shape()
     sizes = {"width": arguments.width, "n_layers": arguments.layers, "n_heads": arguments.heads}
-    base = Settings("bp", seed=0, rate=0.0, shape=replace(shape, **_given(sizes)))
+    base = Settings("bp", seed=0, rate=0.0, shape=replace(shape, **_given(sizes)), epochs=1 if arguments.quick else 2)
     names = ("error", "rule", "norm", "gain", "batch", "epochs", "block_layers")
     return replace(base, turned=not arguments.unturned, **_given({name: getattr(arguments, name) for name in names}))
 
