@@ -98,10 +98,7 @@ def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -
     if not arguments.figures_only:
         for seed in seeds:
             for method in arguments.methods:
-                run = Run(of(base, method, seed, arguments), corpus, folder, arguments.save_seconds)
-                if run.finished() is None:
-                    with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:
-                        run.train(bar)
+                trained(of(base, method, seed, arguments), corpus, folder, arguments)
     results = finished(folder)
     summary = summarise(results)
     print_summary(summary)
@@ -109,6 +106,16 @@ def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -
     write_texts(arguments.out / "texts.txt", results)
     for path in gpt_figures.draw(results, arguments.out):
         print(path)
+
+
+def trained(some: Settings, corpus: plays.Corpus, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the result of a run, trained unless that was done before."""
+    run = Run(some, corpus, folder, arguments.save_seconds)
+    result = run.finished()
+    if result is None:
+        with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:
+            result = run.train(bar)
+    return result
 
 
 def finished(folder: Path) -> list[dict[str, Any]]:
@@ -177,11 +184,7 @@ def tune(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) ->
             some = of(base, method, 0, arguments)
             rate = some.rate * factor
             folder = arguments.out / "tune" / f"{rate:.3g}"
-            run = Run(replace(some, rate=rate), corpus, folder, arguments.save_seconds)
-            result = run.finished()
-            if result is None:
-                with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:
-                    result = run.train(bar)
+            result = trained(replace(some, rate=rate), corpus, folder, arguments)
             print(f"{result['validation_loss']:>9.4f}{f'({rate:.2g})':>9}", end="", flush=True)
         print()
 
@@ -191,12 +194,7 @@ def compare_photons(arguments: argparse.Namespace, base: Settings, corpus: plays
     seed = arguments.only or 0
 
     def loss(some: Settings, folder: str) -> float:
-        run = Run(some, corpus, arguments.out / "photons" / folder, arguments.save_seconds)
-        result = run.finished()
-        if result is None:
-            with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:
-                result = run.train(bar)
-        return float(result["validation_loss"])
+        return float(trained(some, corpus, arguments.out / "photons" / folder, arguments)["validation_loss"])
 
     others: tuple[dfa.Method, ...] = ("shallow", "odfa", "bp")
     lines: dict[str, float] = {method: loss(of(base, method, seed, arguments), "none") for method in others}

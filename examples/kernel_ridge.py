@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from common import fashion, figures, optical_kernel, runs
-from common.checks import Checks
+from common.checks import Checks, conclude
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from tqdm import tqdm
@@ -46,13 +46,8 @@ def main() -> None:
 
     checks = Checks()
     check(checks, distances, classified, len(x) - n_train)
-    results = {"images": n_train, "distances": distances, **classified, "checks": checks.plain()}
-    name = "quick" if arguments.quick else "results"
-    runs.write_json(arguments.out / f"{name}.json", results)
-    draw(results, arguments.out / f"{name}.png")
-    report(distances, classified)
-    print(f"\nResults and figure: {arguments.out}/{name}.*")
-    checks.finish()
+    results = {"images": n_train, "distances": distances, **classified}
+    conclude(arguments, results, checks, draw, report)
 
 
 def load(folder: Path, n_train: int, n_test: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -145,16 +140,16 @@ def check(checks: Checks, distances: list[dict[str, float]], classified: dict[st
     checks.within(claim, 100 * (most["accuracy"] - exact), -2 * noise, 2 * noise)
 
 
-def report(distances: list[dict[str, float]], classified: dict[str, Any]) -> None:
+def report(results: dict[str, Any]) -> None:
     """Print a line a number of features."""
-    by_count = {row["features"]: row for row in distances}
+    by_count = {row["features"]: row for row in results["distances"]}
     print(f"{'features':>10}{'distance from the kernel':>26}{'theory':>10}{'test accuracy (%)':>20}")
-    for row in classified["optical"]:
+    for row in results["optical"]:
         known = by_count.get(row["features"])
         distance = f"{known['rms']:>26.4f}{known['theory']:>10.4f}" if known else " " * 36
         print(f"{row['features']:>10,}{distance}{100 * row['accuracy']:>20.2f}")
-    print(f"{'exact kernel':<46}{100 * classified['exact']['accuracy']:>20.2f}")
-    print(f"{'pixels, linear':<46}{100 * classified['pixels']['accuracy']:>20.2f}")
+    print(f"{'exact kernel':<46}{100 * results['exact']['accuracy']:>20.2f}")
+    print(f"{'pixels, linear':<46}{100 * results['pixels']['accuracy']:>20.2f}")
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

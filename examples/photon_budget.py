@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from common import figures, photons, runs
-from common.checks import Checks
+from common.checks import Checks, conclude
 from opuproj import hardware
 from tqdm import tqdm
 
@@ -48,13 +48,7 @@ def main() -> None:
     }
     checks = Checks()
     results |= check(checks, results)
-    results["checks"] = checks.plain()
-    name = "quick" if arguments.quick else "results"
-    runs.write_json(arguments.out / f"{name}.json", results)
-    draw(results, arguments.out / f"{name}.png")
-    report(results)
-    print(f"\nResults and figure: {arguments.out}/{name}.*")
-    checks.finish()
+    conclude(arguments, results, checks, draw, report)
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:

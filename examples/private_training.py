@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import fashion, figures, privacy, private_checks, runs
-from common.checks import Checks
+from common.checks import Checks, conclude
 from common.private_network import PrivateNetwork
 from opuproj import dfa
 from tqdm import tqdm
@@ -61,13 +61,8 @@ def main() -> None:
     private_checks.contributions(checks, WIDTHS, data, arguments.snr)
     private_checks.noise(checks, arguments.snr)
     found = {"images": len(data.train_x), "delta": DELTA, "rate": rate, "steps": steps, "snr": arguments.snr}
-    found = {**found, "results": results, "checks": checks.plain()}
-    name = "quick" if arguments.quick else "results"
-    runs.write_json(arguments.out / f"{name}.json", found)
-    draw(found, arguments.out / f"{name}.png")
-    report(found)
-    print(f"\nResults and figure: {arguments.out}/{name}.*")
-    checks.finish()
+    found = {**found, "results": results}
+    conclude(arguments, found, checks, draw, report)
 
 
 def load(folder: Path) -> fashion.Split:

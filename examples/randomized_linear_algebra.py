@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import opuproj
 from common import figures, runs
-from common.checks import Checks
+from common.checks import Checks, conclude
 from common.graphs import Array, geometric_graph, hutchinson_deviation, rangefinder_bound
 from tqdm import tqdm
 
@@ -56,14 +56,8 @@ def main() -> None:
         "traces": traces,
         "svd": svds,
         "singular_values": exact["singular_values"],
-        "checks": checks.plain(),
     }
-    name = "quick" if arguments.quick else "results"
-    runs.write_json(arguments.out / f"{name}.json", results)
-    draw(results, arguments.out / f"{name}.png")
-    report(results)
-    print(f"\nResults and figure: {arguments.out}/{name}.*")
-    checks.finish()
+    conclude(arguments, results, checks, draw, report)
 
 
 def dense(adjacency: Array) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import figures, runs
-from common.checks import Checks
+from common.checks import Checks, conclude
 from common.reservoirs import OpticalReservoir, mackey_glass
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
@@ -96,14 +97,8 @@ def main() -> None:
         "nodes": nodes,
         "horizons": [STEP * (h + 1) for h in range(HORIZONS)],
         "errors": errors,
-        "checks": checks.plain(),
     }
-    name = "quick" if arguments.quick else "results"
-    runs.write_json(arguments.out / f"{name}.json", results)
-    draw(results, predicted, truth, arguments.out / f"{name}.png")
-    report(results)
-    print(f"\nResults and figure: {arguments.out}/{name}.*")
-    checks.finish()
+    conclude(arguments, results, checks, partial(draw, predicted, truth), report)
 
 
 def make_task(n_train: int) -> Task:
@@ -166,7 +161,7 @@ def report(results: dict[str, Any]) -> None:
         print(f"{horizon:>12}" + "".join(f"{results['errors'][name][h]:>32.3f}" for name in STYLE))
 
 
-def draw(results: dict[str, Any], predicted: dict[str, Array], truth: Array, path: Path) -> None:
+def draw(predicted: dict[str, Array], truth: Array, results: dict[str, Any], path: Path) -> None:
     """Draw truth, prediction and error over some of the test, and errors over horizons."""
     figures.style()
     from matplotlib import pyplot as plt

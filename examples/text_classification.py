@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from common import figures, passages, plays, runs
-from common.checks import Checks
+from common.checks import Checks, conclude
 from numpy.typing import NDArray
 from opuproj.sklearn import OpticalRandomFeatures, OpticalRandomProjection
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -81,13 +81,7 @@ def main() -> None:
     }
     checks = Checks()
     check(checks, results)
-    results["checks"] = checks.plain()
-    name = "quick" if arguments.quick else "results"
-    runs.write_json(arguments.out / f"{name}.json", results)
-    draw(results, arguments.out / f"{name}.png")
-    report(results)
-    print(f"\nResults and figure: {arguments.out}/{name}.*")
-    checks.finish()
+    conclude(arguments, results, checks, draw, report)
 
 
 def squared_distances(x: Any) -> NDArray[np.float64]:

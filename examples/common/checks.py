@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from common import runs
 
 
 @dataclass(frozen=True)
@@ -50,3 +55,20 @@ class Checks:
             print(check)
         if not all(check.passed for check in self.made):
             sys.exit(1)
+
+
+def conclude(
+    arguments: argparse.Namespace,
+    results: dict[str, Any],
+    checks: Checks,
+    draw: Callable[[dict[str, Any], Path], None],
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Keep the results with the checks, draw and report them, and let the checks decide the exit code."""
+    results = {**results, "checks": checks.plain()}
+    name = "quick" if arguments.quick else "results"
+    runs.write_json(arguments.out / f"{name}.json", results)
+    draw(results, arguments.out / f"{name}.png")
+    report(results)
+    print(f"\nResults and figure: {arguments.out}/{name}.*")
+    checks.finish()
