@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _check, _core, _inputs, _memory
+from ._batch import Batch
 from .ternary import TernaryBatch
 
 _ADVICE = "encode fewer vectors at a time"
@@ -78,7 +79,7 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     return EncodedBatch._of(source.pack(), source.shape)
 
 
-class EncodedBatch:
+class EncodedBatch(Batch):
     """An immutable batch of real vectors of shape (..., n_inputs), in digits of 2 bits each.
 
     :func:`opuproj.encode` makes one. :func:`opuproj.project` and a :class:`opuproj.Projector` take one in place of an
@@ -94,63 +95,36 @@ class EncodedBatch:
     array([ 4., -2.,  1.,  0.])
     """
 
-    __slots__ = ("_encoded", "_shape")
+    __slots__ = ()
 
-    _encoded: _core.Encoded
-    _shape: tuple[int, ...]
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        raise TypeError("make an EncodedBatch with opuproj.encode")
-
-    @classmethod
-    def _of(cls, encoded: _core.Encoded, shape: tuple[int, ...]) -> EncodedBatch:
-        batch = object.__new__(cls)
-        object.__setattr__(batch, "_encoded", encoded)
-        object.__setattr__(batch, "_shape", tuple(shape))
-        return batch
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("an EncodedBatch is immutable")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape (..., n_inputs), as that of an array."""
-        return self._shape
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes, at least 1."""
-        return len(self._shape)
-
-    @property
-    def n_inputs(self) -> int:
-        """The length of each vector."""
-        return self._shape[-1]
+    _packed: _core.Encoded
+    _name = "an EncodedBatch"
+    _made_by = "opuproj.encode"
 
     @property
     def base(self) -> int:
         """What a digit is worth relative to the next one: 3 or 2."""
-        return self._encoded.base
+        return self._packed.base
 
     @property
     def n_digits(self) -> int:
         """How many digits there are."""
-        return self._encoded.n_digits
+        return self._packed.n_digits
 
     @property
     def scale(self) -> NDArray[np.float64]:
         """What the integers of each vector are multiplied by: an array of the shape without its last axis."""
-        return self._encoded.scales().reshape(self._shape[:-1])
+        return self._packed.scales().reshape(self._shape[:-1])
 
     @property
     def digits(self) -> tuple[TernaryBatch, ...]:
         """Each digit of all vectors, the highest first."""
-        return tuple(TernaryBatch._of(self._encoded.digit(k), self._shape) for k in range(self.n_digits))
+        return tuple(TernaryBatch._of(self._packed.digit(k), self._shape) for k in range(self.n_digits))
 
     @property
     def nbytes(self) -> int:
         """The bytes of memory that the digits take."""
-        return self._encoded.nbytes
+        return self._packed.nbytes
 
     def to_numpy(self, dtype: DTypeLike = np.float64) -> NDArray[Any]:
         """Return the numbers that the digits stand for.
@@ -190,26 +164,8 @@ class EncodedBatch:
     def __repr__(self) -> str:
         return f"EncodedBatch(shape={self._shape}, {self.n_digits} digits of base {self.base})"
 
-    def __len__(self) -> int:
-        if self.ndim == 1:
-            raise TypeError("an EncodedBatch of one axis is a single vector: it has no length; see n_inputs")
-        return self._shape[0]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EncodedBatch):
-            return NotImplemented
-        return self._shape == other._shape and self._encoded == other._encoded
-
-    __hash__ = None  # type: ignore[assignment]  # compared by content, as arrays are
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.base, self.digits, self._encoded.scales())
-
-    def __copy__(self) -> EncodedBatch:
-        return self
-
-    def __deepcopy__(self, memo: object) -> EncodedBatch:
-        return self
+        return _restore, (self.base, self.digits, self._packed.scales())
 
 
 class EncodingSource:
@@ -258,7 +214,7 @@ class EncodedSource:
     """Rows that are encoded already."""
 
     def __init__(self, name: str, batch: EncodedBatch) -> None:
-        self.name, self.shape, self._encoded = name, batch.shape, batch._encoded
+        self.name, self.shape, self._encoded = name, batch.shape, batch._packed
         self.n_inputs, self.n_rows = batch.n_inputs, math.prod(batch.shape[:-1])
 
     def wrap(self, result: NDArray[Any]) -> Any:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _check, _core, _inputs, _memory
+from ._batch import Batch
 
 BitOrder = Literal["big", "little"]
 
 _ADVICE = "unpack fewer rows at a time"
 
 
-class TernaryBatch:
+class TernaryBatch(Batch):
     """An immutable batch of vectors of -1, 0 and 1, of shape (..., n_inputs), in 2 bits an element.
 
     :func:`opuproj.pack` and :func:`opuproj.ternarize` make one from an array, :meth:`from_planes` from packed bits, and
@@ -37,40 +38,13 @@ class TernaryBatch:
     array([ 1,  0, -1], dtype=int8)
     """
 
-    __slots__ = ("_packed", "_shape")
+    __slots__ = ()
 
     _packed: _core.Packed
-    _shape: tuple[int, ...]
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        raise TypeError("make a TernaryBatch with opuproj.pack, opuproj.ternarize, from_planes or load")
-
-    @classmethod
-    def _of(cls, packed: _core.Packed, shape: tuple[int, ...]) -> TernaryBatch:
-        batch = object.__new__(cls)
-        object.__setattr__(batch, "_packed", packed)
-        object.__setattr__(batch, "_shape", shape)
-        return batch
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a TernaryBatch is immutable")
+    _name = "a TernaryBatch"
+    _made_by = "opuproj.pack, opuproj.ternarize, from_planes or load"
 
     # What it is
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape (..., n_inputs), as that of an array."""
-        return self._shape
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes, at least 1."""
-        return len(self._shape)
-
-    @property
-    def n_inputs(self) -> int:
-        """The length of each vector."""
-        return self._shape[-1]
 
     @property
     def nbytes(self) -> int:
@@ -89,18 +63,6 @@ class TernaryBatch:
 
     def __repr__(self) -> str:
         return f"TernaryBatch(shape={self._shape}, nnz={self.nnz})"
-
-    def __len__(self) -> int:
-        if self.ndim == 1:
-            raise TypeError("a TernaryBatch of one axis is a single vector: it has no length; see n_inputs")
-        return self._shape[0]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TernaryBatch):
-            return NotImplemented
-        return self._shape == other._shape and self._packed == other._packed
-
-    __hash__ = None  # type: ignore[assignment]  # compared by content, as arrays are
 
     # To arrays and back
 
@@ -352,12 +314,6 @@ class TernaryBatch:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._packed.to_bytes(), self._shape)
-
-    def __copy__(self) -> TernaryBatch:
-        return self
-
-    def __deepcopy__(self, memo: object) -> TernaryBatch:
-        return self
 
 
 def _restore(data: bytes, shape: tuple[int, ...]) -> TernaryBatch:

@@ -125,5 +125,5 @@ def _encoded(X: Any, digits: int) -> EncodedBatch:
         return batch
     step = max(1, _inputs.PIECE_BYTES // (X.shape[1] * X.dtype.itemsize))
     pieces = (X[start : start + step].toarray() for start in range(0, X.shape[0], step))
-    parts = [encode(piece, digits=digits)._encoded for piece in pieces]
+    parts = [encode(piece, digits=digits)._packed for piece in pieces]
     return EncodedBatch._of(_core.Encoded.concatenate(parts), X.shape)
