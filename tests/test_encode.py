@@ -165,10 +165,10 @@ def test_tensors_come_back_as_tensors() -> None:
 
 def test_a_batch_that_fits_is_projected_in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = []
-    project = _core.project_encoded
+    project = _core.project
     monkeypatch.setattr(
         _core,
-        "project_encoded",
+        "project",
         lambda batch, *rest, **options: blocks.append(batch.n_rows) or project(batch, *rest, **options),
     )
     opuproj.project(numbers(64, 4000), 5, digits=5)

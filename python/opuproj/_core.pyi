@@ -20,7 +20,6 @@ __all__ = [
     "keystream_seconds",
     "multiply_seconds",
     "project",
-    "project_encoded",
     "row_max_abs",
 ]
 
@@ -88,7 +87,7 @@ class Packer:
 
 def row_max_abs(e: NDArray[Any], /) -> NDArray[np.float64]: ...
 def project(
-    batch: Packed,
+    batch: Packed | Encoded,
     out: NDArray[Any],
     *,
     seed: int,
@@ -103,18 +102,6 @@ def project(
     on_progress: Callable[[float], object] | None,
 ) -> None: ...
 def encode(x: NDArray[Any], largest: NDArray[np.float64], base: int, n_digits: int, /) -> Encoded: ...
-def project_encoded(
-    batch: Encoded,
-    out: NDArray[Any],
-    *,
-    seed: int,
-    mode: str,
-    row_start: int,
-    n_anchor: int,
-    threads: int,
-    isa: str | None,
-    on_progress: Callable[[float], object] | None,
-) -> None: ...
 def entries(
     rows: NDArray[np.uint64],
     columns: NDArray[np.uint64],

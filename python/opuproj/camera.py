@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +146,8 @@ class Camera:
     @property
     def is_ideal(self) -> bool:
         """Whether its readings are the intensities themselves."""
-        return dataclasses.replace(self, exposure=None, frames=1, anchors=3) == Camera.ideal()
+        unlimited = self.bits is None and self.full_scale == math.inf
+        return unlimited and self.photons == math.inf and self.read_noise == 0 and self.dark_floor == 0
 
     def exposures(self, mode: _check.Mode) -> int:
         """Return how many exposures a vector takes in a mode, each of them of ``frames`` frames.
@@ -155,6 +155,11 @@ class Camera:
         They are 1 for ``"intensity"``, 4 for ``"linear"``, and 2 (1 + anchors) for ``"complex"``.
         """
         return {"intensity": 1, "linear": 4, "complex": 2 * (1 + self.anchors)}[_check.mode(mode)]
+
+
+def imperfect(camera: Camera | None) -> bool:
+    """Whether results differ from exact ones: there is a camera, and it is not ideal."""
+    return camera is not None and not camera.is_ideal
 
 
 def checked_camera(camera: Any) -> Camera | None:

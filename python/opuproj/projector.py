@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import _check, _config, _core, _inputs, _memory, _outputs, _progress, encoded
 from ._check import Mode
-from .camera import Camera, checked_camera
+from .camera import Camera, checked_camera, imperfect
 from .ternary import TernaryBatch
 
 _WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
@@ -334,12 +334,14 @@ class Projector:
             raise ValueError(self._wrong_length(source.shape))
         if noise_seed is not None and self.camera is None:
             raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
-        if self.mode == "intensity" and self._sees_digits(source):
+        digits = isinstance(source, (encoded.EncodingSource, encoded.EncodedSource))
+        if digits and self.mode == "intensity" and imperfect(self.camera):
             raise ValueError(
                 f"mode is 'intensity', but a camera sees the digits of {source.name} one after the other, and no "
                 "intensity of their sum: use mode 'linear' or 'complex', or no camera"
             )
-        noise = _check.noise_seed(noise_seed)
+        unused = noise_seed is None and not imperfect(self.camera)
+        noise = 0 if unused else _check.noise_seed(noise_seed)
         shape = (*source.shape[:-1], self.n_outputs)
         result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype)
         rows = _outputs.rows_of(result)
@@ -374,20 +376,8 @@ class Projector:
         for block in blocks:
             part = rows[done : done + block.n_rows]
             on_progress = advance and _part_of(advance, done / len(rows), len(part) / len(rows))
-            if isinstance(block, _core.Packed):
+            if isinstance(block, _core.Packed) or not imperfect(self.camera):
                 self._project(block, part, noise_seed, done, isa, threads, on_progress)
-            elif self.camera is None or self.camera.is_ideal:
-                _core.project_encoded(
-                    block,
-                    part,
-                    seed=self.seed,
-                    mode=self.mode,
-                    row_start=self.row_start,
-                    n_anchor=self.n_anchor,
-                    threads=threads,
-                    isa=isa,
-                    on_progress=on_progress,
-                )
             else:
                 self._photograph(block, part, noise_seed, done, isa, threads, on_progress)
             done += len(part)
@@ -395,7 +385,7 @@ class Projector:
 
     def _project(
         self,
-        packed: _core.Packed,
+        block: Block,
         out: NDArray[Any],
         noise_seed: int,
         first_vector: int,
@@ -404,7 +394,7 @@ class Projector:
         on_progress: Callable[[float], None] | None,
     ) -> None:
         _core.project(
-            packed,
+            block,
             out,
             seed=self.seed,
             mode=self.mode,
@@ -417,11 +407,6 @@ class Projector:
             isa=isa,
             on_progress=on_progress,
         )
-
-    def _sees_digits(self, source: Source) -> bool:
-        """Whether a camera sees the digits of a source one by one."""
-        seen = self.camera is not None and not self.camera.is_ideal
-        return seen and isinstance(source, (encoded.EncodingSource, encoded.EncodedSource))
 
     def _photograph(
         self,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core, _inputs, _outputs
+from ..camera import imperfect
 from ..encoded import EncodedBatch, encode
 from ..projector import Projector
 
@@ -34,7 +35,7 @@ def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | N
     ternary = _ternary_rows(X)
     if digits is None and not ternary.all():
         raise ValueError(f"{_first_other(X, ternary)}, but must be -1, 0 or 1: digits is None, which takes no others")
-    if operator.mode == "intensity" and _seen(operator) and not ternary.all():
+    if operator.mode == "intensity" and imperfect(operator.camera) and not ternary.all():
         raise ValueError(
             f"{_first_other(X, ternary)}, but must be -1, 0 or 1 in front of a camera: it sees the digits of other "
             "numbers one after the other, and no intensity of their sum; make X binary, or use no camera"
@@ -88,10 +89,6 @@ def _first_other(X: Any, ternary: NDArray[np.bool_]) -> str:
     values = X[row] if isinstance(X, np.ndarray) else X[[row]].toarray()[0]
     column = int(np.argmax(_other(values)))
     return f"X[{row}, {column}] is {values[column].item()}"
-
-
-def _seen(operator: Projector) -> bool:
-    return operator.camera is not None and not operator.camera.is_ideal
 
 
 def _noise(operator: Projector, noise_seed: int | None, first_row: int) -> int | None:

@@ -10,7 +10,7 @@ import torch
 
 from .. import _core, _inputs
 from .._check import Mode
-from ..camera import Camera
+from ..camera import Camera, imperfect
 from ..projector import Projector
 from ..ternary import TernaryBatch
 
@@ -44,7 +44,7 @@ def camera_of(text: str) -> Camera | None:
 
 def noise_for(camera: Camera | None) -> torch.Tensor | None:
     """Draw a seed for a camera's noise from torch's generator, as dropout does: it can be set, saved and resumed."""
-    if camera is None or camera.is_ideal:
+    if not imperfect(camera):
         return None
     return torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")
 

@@ -77,9 +77,14 @@ impl Mode {
     pub fn anchor(self) -> Vec<u64> {
         match self {
             Self::Complex | Self::Intensity => Vec::new(),
-            Self::Linear { n_anchor } => (0..u64::from(n_anchor)).map(|k| u64::MAX - k).collect(),
+            Self::Linear { n_anchor } => anchor_columns(0, u64::from(n_anchor)),
         }
     }
+}
+
+/// The columns that anchor `which` lights, of `pixels` each: from the last column down, one anchor after the other.
+pub(crate) fn anchor_columns(which: u64, pixels: u64) -> Vec<u64> {
+    (which * pixels..(which + 1) * pixels).map(|k| u64::MAX - k).collect()
 }
 
 /// The anchor's field r at some rows, and what turns a product with it into R's units.

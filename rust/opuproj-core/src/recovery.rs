@@ -13,7 +13,7 @@
 
 use crate::camera::{Camera, Detector, Exposure};
 use crate::noise::{LANES, Lanes};
-use crate::readout::{Mode, Real, VARIANCE};
+use crate::readout::{self, Mode, Real, VARIANCE};
 
 /// T's entries are integers over the root of 1/this.
 const UNIT: f64 = 1.0 / VARIANCE;
@@ -53,8 +53,7 @@ impl Sight {
     /// The columns of T that each anchor lights: the last ones there are, those of "linear" being the first anchor's.
     pub(crate) fn anchor_columns(&self, mode: Mode) -> Vec<Vec<u64>> {
         let pixels = self.anchor_pixels(mode);
-        let columns = |anchor| (0..pixels).map(|k| u64::MAX - (anchor * pixels + k)).collect();
-        (0..u64::from(self.anchors(mode))).map(columns).collect()
+        (0..u64::from(self.anchors(mode))).map(|which| readout::anchor_columns(which, pixels)).collect()
     }
 
     /// How many exposures a vector takes.

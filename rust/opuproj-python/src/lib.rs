@@ -20,9 +20,7 @@ mod core_module {
     #[pymodule_export]
     use crate::packed::{Packed, Packer, row_max_abs};
     #[pymodule_export]
-    use crate::projection::{
-        choose_isa, entries, instruction_sets, keystream_seconds, multiply_seconds, project, project_encoded,
-    };
+    use crate::projection::{choose_isa, entries, instruction_sets, keystream_seconds, multiply_seconds, project};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

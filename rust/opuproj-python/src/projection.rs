@@ -78,13 +78,13 @@ impl CameraFields {
     }
 }
 
-/// Projects a packed batch into `out`.
+/// Projects a batch into `out`. Encoded numbers have no camera but an ideal one, which sees one digit at a time.
 #[pyfunction]
 #[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, camera, noise_seed, first_vector, threads, isa, on_progress))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn project(
     py: Python<'_>,
-    batch: PyRef<'_, Packed>,
+    batch: Batch<'_>,
     out: &Bound<'_, PyAny>,
     seed: u64,
     mode: &str,
@@ -104,8 +104,22 @@ pub(crate) fn project(
         }
         None => None,
     };
-    let call = Call::new(seed, mode_of(mode, n_anchor)?, sight, row_start, kernel_of(isa)?, threads, on_progress);
-    let batch = Batch::Ternary(&batch.0);
+    let (batch, sight) = match &batch {
+        Batch::Ternary(batch) => (Held::Ternary(&batch.0), sight),
+        Batch::Encoded(_) if sight.is_some_and(|sight| !sight.detector.camera.is_ideal()) => {
+            return Err(PyValueError::new_err("a camera sees one digit at a time"));
+        }
+        Batch::Encoded(batch) => (Held::Encoded(&batch.0), None),
+    };
+    let call = Call {
+        transmission: Transmission::new(seed),
+        mode: mode_of(mode, n_anchor)?,
+        sight,
+        row_start,
+        kernel: kernel_of(isa)?,
+        threads: threads.max(1),
+        on_progress,
+    };
     match call.mode {
         Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, batch, out),
         Mode::Intensity if call.sight.is_some_and(|sight| sight.detector.camera.bits.is_some()) => {
@@ -118,38 +132,21 @@ pub(crate) fn project(
     }
 }
 
-/// Projects a batch of encoded numbers into `out`.
-#[pyfunction]
-#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, threads, isa, on_progress))]
-#[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
-pub(crate) fn project_encoded(
-    py: Python<'_>,
-    batch: PyRef<'_, Encoded>,
-    out: &Bound<'_, PyAny>,
-    seed: u64,
-    mode: &str,
-    row_start: u64,
-    n_anchor: u32,
-    threads: usize,
-    isa: Option<&str>,
-    on_progress: Option<Py<PyAny>>,
-) -> PyResult<()> {
-    let call = Call::new(seed, mode_of(mode, n_anchor)?, None, row_start, kernel_of(isa)?, threads, on_progress);
-    let batch = Batch::Encoded(&batch.0);
-    match call.mode {
-        Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, batch, out),
-        Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, batch, out),
-    }
+/// What is projected.
+#[derive(FromPyObject)]
+pub(crate) enum Batch<'py> {
+    Ternary(PyRef<'py, Packed>),
+    Encoded(PyRef<'py, Encoded>),
 }
 
-/// What is projected.
+/// The same without the Python object around it, for when other threads run.
 #[derive(Clone, Copy)]
-enum Batch<'a> {
+enum Held<'a> {
     Ternary(&'a TernaryBatch),
     Encoded(&'a opuproj_core::encoded::Encoded),
 }
 
-impl Batch<'_> {
+impl Held<'_> {
     fn n_rows(self) -> usize {
         match self {
             Self::Ternary(batch) => batch.n_rows(),
@@ -169,21 +166,8 @@ struct Call {
 }
 
 impl Call {
-    fn new(
-        seed: u64,
-        mode: Mode,
-        sight: Option<Sight>,
-        row_start: u64,
-        kernel: Kernel,
-        threads: usize,
-        on_progress: Option<Py<PyAny>>,
-    ) -> Self {
-        let transmission = Transmission::new(seed);
-        Self { transmission, mode, sight, row_start, kernel, threads: threads.max(1), on_progress }
-    }
-
     /// Writes the camera's own integers, if the output is of that type.
-    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: Batch<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
         let sight = self.sight.map(|sight| Sight { raw: true, ..sight });
         self.run::<R>(py, batch, sight, rows_mut(&mut out, 1)?)?;
@@ -194,7 +178,7 @@ impl Call {
     fn first_of<A: Element, RA: Real, B: Element, RB: Real>(
         &self,
         py: Python<'_>,
-        batch: Batch<'_>,
+        batch: Held<'_>,
         out: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let parts = self.mode.parts();
@@ -210,7 +194,7 @@ impl Call {
     fn run<R: Real>(
         &self,
         py: Python<'_>,
-        batch: Batch<'_>,
+        batch: Held<'_>,
         sight: Option<Sight>,
         mut outputs: Vec<&mut [R]>,
     ) -> PyResult<()> {
@@ -246,8 +230,8 @@ impl Call {
                 .is_ok()
             };
             let done = match batch {
-                Batch::Ternary(batch) => projection.run(batch, &mut outputs, &mut poll),
-                Batch::Encoded(batch) => projection.run_encoded(batch, &mut outputs, &mut poll),
+                Held::Ternary(batch) => projection.run(batch, &mut outputs, &mut poll),
+                Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, &mut poll),
             };
             (done, raised)
         });
