@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from ..projector import Projector
 from . import _rows
 
 
-class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of the transformers: a projector, made by `fit` from the shape of X alone."""
 
     _mode: ClassVar[Mode]
@@ -60,8 +61,8 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         self._check_arguments()
         X = self._validated(X, reset=True)
-        self.n_components_ = self._n_components(X.shape[0])
         self.seed_ = _seed(self.random_state)
+        self.n_components_ = self._n_components(*X.shape)
         # In double precision; `transform` asks for that of its X.
         self.projector_ = Projector(
             X.shape[1],
@@ -107,13 +108,13 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             result *= scale
         return result
 
+    @abstractmethod
     def _scale(self) -> float:
         """Return what the projector's results are multiplied by."""
-        raise NotImplementedError
 
-    def _n_components(self, n_samples: int) -> int:
-        """Return how many components there shall be."""
-        raise NotImplementedError
+    @abstractmethod
+    def _n_components(self, n_samples: int, n_features: int) -> int:
+        """Return how many components there shall be for X of this shape."""
 
     def _check_arguments(self) -> None:
         if self.digits is not None:

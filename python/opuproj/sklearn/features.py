@@ -120,7 +120,7 @@ class OpticalRandomFeatures(OpticalTransformer):
         _check.size("n_components", self.n_components)
         self._scale_of(1)
 
-    def _n_components(self, n_samples: int) -> int:
+    def _n_components(self, n_samples: int, n_features: int) -> int:
         return _check.size("n_components", self.n_components)
 
     def _scale(self) -> float:

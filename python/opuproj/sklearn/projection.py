@@ -118,34 +118,6 @@ class OpticalRandomProjection(OpticalTransformer):
         self.noise_seed = noise_seed
         self.threads = threads
 
-    def fit(self, X: Any, y: Any = None) -> OpticalRandomProjection:
-        """Choose the medium; of X only the shape matters.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Vectors of finite real numbers.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The transformer itself.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument of the class is out of range or of the wrong type, which the message names, or X is no matrix
-            of finite real numbers.
-        """
-        super().fit(X)
-        if self.n_components_ > self.n_features_in_:
-            chosen = f"n_components='auto' with eps={self.eps} gives" if self.n_components == "auto" else "there are"
-            message = f"{chosen} {self.n_components_} components, more than the {self.n_features_in_} features of X"
-            warnings.warn(f"{message}: nothing is reduced", DataDimensionalityWarning, stacklevel=2)
-        return self
-
     def _check_arguments(self) -> None:
         super()._check_arguments()
         _check.n_anchor(self.n_anchor)
@@ -157,11 +129,19 @@ class OpticalRandomProjection(OpticalTransformer):
         else:
             _check.size("n_components", self.n_components)
 
-    def _n_components(self, n_samples: int) -> int:
+    def _n_components(self, n_samples: int, n_features: int) -> int:
         if isinstance(self.n_components, str):
             # A single vector has no distances to keep, and the lemma demands nothing of it.
-            return max(1, int(johnson_lindenstrauss_min_dim(n_samples, eps=self.eps)))
-        return _check.size("n_components", self.n_components)
+            n_components = max(1, int(johnson_lindenstrauss_min_dim(n_samples, eps=self.eps)))
+            chosen = f"n_components='auto' with eps={self.eps} gives"
+        else:
+            n_components = _check.size("n_components", self.n_components)
+            chosen = "there are"
+        if n_components > n_features:
+            message = f"{chosen} {n_components} components, more than the {n_features} features of X"
+            # Of the line that calls fit.
+            warnings.warn(f"{message}: nothing is reduced", DataDimensionalityWarning, stacklevel=3)
+        return n_components
 
     def _scale(self) -> float:
         return float(self.n_components_**-0.5)

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from ...camera import Camera, checked_camera
 from .._verbosity import set_verbose_level
 from ..opu import OPU
+
+M = TypeVar("M", bound="HasOPU")
+
+
+class HasOPU:
+    """What holds an OPU, and opens and closes it."""
+
+    opu: OPU
+
+    @property
+    def n_components(self) -> int:
+        """How many features are made; may be set."""
+        return self.opu.n_components
+
+    @n_components.setter
+    def n_components(self, value: int) -> None:
+        self.opu.n_components = value
+
+    def open(self) -> None:
+        """Open the OPU."""
+        self.opu.open()
+
+    def close(self) -> None:
+        """Close the OPU."""
+        self.opu.close()
+
+    def __enter__(self: M) -> M:
+        self.open()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
 
 
 def opu_of(

@@ -14,7 +14,7 @@ from ..opu import OPU
 from . import _map
 
 
-class OPUMap(TransformerMixin, BaseEstimator):
+class OPUMap(_map.HasOPU, TransformerMixin, BaseEstimator):
     r"""Random features \|Rx\|², for pipelines and searches of scikit-learn.
 
     Parameters
@@ -88,15 +88,6 @@ class OPUMap(TransformerMixin, BaseEstimator):
         self.camera = camera
         self.fitted = False
 
-    @property
-    def n_components(self) -> int:
-        """How many features are made; may be set."""
-        return self.opu.n_components
-
-    @n_components.setter
-    def n_components(self, value: int) -> None:
-        self.opu.n_components = value
-
     def fit(
         self, X: Any = None, y: Any = None, n_features: Any = None, packed: bool = False, online: bool = False
     ) -> OPUMap:
@@ -129,21 +120,6 @@ class OPUMap(TransformerMixin, BaseEstimator):
             print("OPUMap was not fit to data. Performing fit on the input with default parameters...")
             self.fit(X)
         return np.asarray(self.opu.transform(X))
-
-    def open(self) -> None:
-        """Open the OPU."""
-        self.opu.open()
-
-    def close(self) -> None:
-        """Close the OPU."""
-        self.opu.close()
-
-    def __enter__(self) -> OPUMap:
-        self.open()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.close()
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.fitted

@@ -12,7 +12,7 @@ from ..opu import OPU
 from . import _map
 
 
-class OPUMap(torch.nn.Module):
+class OPUMap(_map.HasOPU, torch.nn.Module):
     r"""Random features \|Rx\|², as a layer without parameters. No gradient flows through.
 
     Parameters
@@ -92,15 +92,6 @@ class OPUMap(torch.nn.Module):
         self.online = False
         tell("OPU output is detached from the computational graph.")
 
-    @property
-    def n_components(self) -> int:
-        """How many features are made; may be set."""
-        return self.opu.n_components
-
-    @n_components.setter
-    def n_components(self, value: int) -> None:
-        self.opu.n_components = value
-
     def forward(self, input: torch.Tensor) -> Any:  # noqa: A002
         """Return the features of a tensor, of shape (..., n_components), as float32 on the CPU."""
         if not self.fitted:
@@ -139,18 +130,3 @@ class OPUMap(torch.nn.Module):
         return (
             f"out_features={self.n_components}, n_dims={self.ndims}, packed={self.packed}, simulated={self.simulated}"
         )
-
-    def open(self) -> None:
-        """Open the OPU."""
-        self.opu.open()
-
-    def close(self) -> None:
-        """Close the OPU."""
-        self.opu.close()
-
-    def __enter__(self) -> OPUMap:
-        self.open()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.close()
