@@ -49,7 +49,8 @@ A run that was killed goes on where it was, with the same result, when the same 
 def main() -> None:
     """Do what the command line says."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    # So small a model only waits for a second thread.
+    runs.use_threads(arguments.threads or (1 if arguments.quick else None))
     base = settings(arguments)
     n_works = arguments.plays or (
         QUICK_PLAYS if arguments.quick else TUNE_PLAYS if arguments.tune or arguments.photons else None
