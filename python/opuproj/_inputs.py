@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from . import _core, _memory
 
 PIECE_BYTES = 1 << 22
-# Packed rows that a projection holds at a time: part of the 64 MiB that it may use beyond inputs and outputs.
-BLOCK_BYTES = 1 << 25
+# Packed rows that a projection holds at a time, a quarter of the 64 MiB it may use beyond inputs and outputs:
+# malloc may keep the space of the block before, and the sums of a stripe take as much again.
+BLOCK_BYTES = 1 << 24
 
 _PACKABLE = frozenset(np.dtype(code) for code in "?bBhHiIlLqQfd")
 _TO_MATRIX = "projecting fewer vectors at a time needs less"
