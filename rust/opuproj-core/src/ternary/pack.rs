@@ -93,7 +93,7 @@ impl Packer {
     ///
     /// If the numbers are not whole rows, or more than are missing.
     pub fn push<T: Value>(&mut self, numbers: &[T]) -> Result<(), Refused> {
-        self.fill(numbers, |_, number| number.code())
+        self.fill(numbers, |_| T::code)
     }
 
     /// Packs rows of any numbers: 1 above the row's threshold, −1 below its negative, 0 else (at it, too).
@@ -108,7 +108,10 @@ impl Packer {
     pub fn push_ternarized<T: Float>(&mut self, numbers: &[T], thresholds: &[f64]) -> Result<(), Refused> {
         assert_eq!(numbers.len(), thresholds.len() * self.n_inputs(), "a threshold a row");
         let thresholds: Vec<T> = thresholds.iter().map(|&threshold| T::floor_of(threshold)).collect();
-        self.fill(numbers, |row, number| number.ternarized(thresholds[row]))
+        self.fill(numbers, |row| {
+            let threshold = thresholds[row];
+            move |number: T| number.ternarized(threshold)
+        })
     }
 
     /// The batch.
@@ -124,7 +127,7 @@ impl Packer {
     }
 
     #[inline]
-    fn fill<T: Copy>(&mut self, numbers: &[T], code: impl Fn(usize, T) -> i8) -> Result<(), Refused> {
+    fn fill<T: Copy, C: Fn(T) -> i8>(&mut self, numbers: &[T], code_of: impl Fn(usize) -> C) -> Result<(), Refused> {
         let (n_inputs, width) = (self.batch.n_inputs, self.batch.row_words());
         if n_inputs == 0 {
             return Ok(());
@@ -134,6 +137,7 @@ impl Packer {
         let kernel = Kernel::best();
         let mut codes = [[0; WORD]; STRETCH];
         for (row, numbers) in numbers.chunks_exact(n_inputs).enumerate() {
+            let code = code_of(row);
             let words = self.filled * width..(self.filled + 1) * width;
             self.batch.positive.resize(words.end, 0);
             self.batch.negative.resize(words.end, 0);
@@ -144,7 +148,7 @@ impl Packer {
                     #[inline(always)]
                     || {
                         for (to, &number) in codes.as_flattened_mut().iter_mut().zip(numbers) {
-                            *to = code(row, number);
+                            *to = code(number);
                         }
                     },
                 );
@@ -173,8 +177,8 @@ pub trait Float: Copy + Send + Sync {
     /// The number, as float64.
     fn wide(self) -> f64;
 
-    /// The magnitude, as float64.
-    fn magnitude(self) -> f64;
+    /// The largest magnitude, as float64; NaN where there is one.
+    fn largest_magnitude(numbers: &[Self]) -> f64;
 }
 
 macro_rules! float {
@@ -187,9 +191,8 @@ macro_rules! float {
 
             #[inline(always)]
             fn ternarized(self, threshold: Self) -> i8 {
-                let code = if self > threshold { 1 } else { 0 };
-                let code = if self < -threshold { -1 } else { code };
-                if self.is_nan() { REFUSED } else { code }
+                // Without branches, which compilers do not always turn into vectors.
+                i8::from(self > threshold) - i8::from(self < -threshold) + REFUSED * i8::from(self.is_nan())
             }
 
             #[inline(always)]
@@ -197,9 +200,11 @@ macro_rules! float {
                 f64::from(self)
             }
 
-            #[inline]
-            fn magnitude(self) -> f64 {
-                f64::from(self.abs())
+            #[inline(always)]
+            fn largest_magnitude(numbers: &[Self]) -> f64 {
+                // Magnitudes are in the order of their bits, NaNs above all.
+                let bits = numbers.iter().map(|number| number.abs().to_bits()).fold(0, Ord::max);
+                f64::from(<$type>::from_bits(bits))
             }
         }
     };
@@ -217,11 +222,12 @@ float!(f64, |threshold| threshold);
 /// If `n_inputs` is 0.
 #[must_use]
 pub fn max_abs<T: Float>(numbers: &[T], n_inputs: usize) -> Vec<f64> {
+    let kernel = Kernel::best();
     let row_max = |row: &[T]| {
-        row.iter().fold(0.0, |largest: f64, number| {
-            let magnitude = number.magnitude();
-            if magnitude > largest || magnitude.is_nan() { magnitude } else { largest }
-        })
+        kernel.vectorize(
+            #[inline(always)]
+            || T::largest_magnitude(row),
+        )
     };
     numbers.chunks_exact(n_inputs).map(row_max).collect()
 }
