@@ -124,7 +124,7 @@ class Source:
         """
         done, size, filled = 0, min(block_rows, self.n_rows), 0
         packer = new_packer(self.name, size, self.n_inputs)
-        for piece in _pieces(self.array):
+        for piece in self._pieces():
             rest = piece
             while len(rest):
                 part, rest = rest[: size - filled], rest[size - filled :]
@@ -135,6 +135,10 @@ class Source:
                     done, size, filled = done + size, min(block_rows, self.n_rows - done - size), 0
                     packer = new_packer(self.name, size, self.n_inputs)
         yield packer.finish()
+
+    def _pieces(self) -> Iterator[Any]:
+        """Yield all rows in order, as 2-D arrays of the source's library."""
+        return _pieces(self.array)
 
     def _push(self, packer: _core.Packer, piece: Any, row: int) -> None:
         """Pack a piece that begins at this row of the source."""
@@ -154,7 +158,7 @@ class Source:
 
     def real_pieces(self) -> Iterator[NDArray[Any]]:
         """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53."""
-        for piece in _pieces(self.array):
+        for piece in self._pieces():
             array = self.to_numpy(piece)
             narrow = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
             yield array.astype(np.float32 if narrow else np.float64, copy=False)

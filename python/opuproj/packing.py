@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _inputs
+from . import _core, _inputs
 from .ternary import TernaryBatch
 
 
@@ -112,34 +112,43 @@ def ternarize(
     array([[ 1, -1,  0],
            [ 1, -1,  1]], dtype=int8)
     """
-    fixed = _threshold(threshold, relative, scale)
+    fixed = fixed_threshold(threshold, relative, scale)
     if isinstance(e, TernaryBatch):
         raise TypeError("e is a TernaryBatch, but must hold real numbers")
     source = _inputs.source("e", e)
     if isinstance(source, _inputs.SparseSource):
         raise TypeError("e is a sparse matrix, but must be dense: pass e.toarray(), or ternarize e.data")
-    packer = _inputs.new_packer("e", source.n_rows, source.n_inputs)
-    if fixed is None and scale == "global":
-        fixed = _largest(source)
+    largest = largest_of(source) if fixed is None and scale == "global" else None
+    return TernaryBatch._of(ternarized(source, fixed, relative, largest), source.shape)
+
+
+def ternarized(source: _inputs.Source, fixed: float | None, relative: Any, largest: float | None) -> _core.Packed:
+    """Pack the rows of a source against a fixed threshold, or one relative to `largest` or to each row's own.
+
+    Raises ValueError at the first value that has no place on either side of it.
+    """
+    if fixed is None:
+        fixed = largest
+    packer = _inputs.new_packer(source.name, source.n_rows, source.n_inputs)
     done = 0
     for piece in source.real_pieces():
-        largest = (
+        levels = (
             _inputs.largest(source, piece, done, "a relative threshold")
             if fixed is None
             else np.full(len(piece), fixed)
         )
         if relative is None:
-            thresholds = source.in_precision(largest)
+            thresholds = source.in_precision(levels)
         else:  # one rounding of the factor and one of the product: what the library of e would compute
-            thresholds = source.in_precision(source.in_precision(np.array([float(relative)])) * largest)
+            thresholds = source.in_precision(source.in_precision(np.array([float(relative)])) * levels)
         bad = packer.push_ternarized(piece, thresholds)
         if bad is not None:
             raise ValueError(f"{source.position(done + bad[0], bad[1])} is NaN, but must be a number")
         done += len(piece)
-    return TernaryBatch._of(packer.finish(), source.shape)
+    return packer.finish()
 
 
-def _threshold(threshold: Any, relative: Any, scale: str) -> float | None:
+def fixed_threshold(threshold: Any, relative: Any, scale: str) -> float | None:
     """Check how the threshold is given; return it where it is a fixed number."""
     if (threshold is None) == (relative is None):
         given = "neither" if threshold is None else "both"
@@ -160,7 +169,7 @@ def _threshold(threshold: Any, relative: Any, scale: str) -> float | None:
     return number
 
 
-def _largest(source: _inputs.Source) -> float:
+def largest_of(source: _inputs.Source) -> float:
     """Return the largest |e| of all."""
     largest, done = 0.0, 0
     for piece in source.real_pieces():

@@ -329,7 +329,15 @@ class Projector:
         """Project vectors: ``op @ x`` is ``op(x)``, so x has shape (..., n_inputs)."""
         return self._apply(_source(x, None), None, None, False)
 
-    def _apply(self, source: Source, noise_seed: int | None, out: Any, progress: bool) -> Any:
+    def _apply(
+        self,
+        source: Source,
+        noise_seed: int | None,
+        out: Any,
+        progress: bool | Callable[[float], None],
+        first_vector: int = 0,
+    ) -> Any:
+        """Project vectors whose place among those of one noise seed begins at `first_vector`."""
         if source.n_inputs != self.n_inputs:
             raise ValueError(self._wrong_length(source.shape))
         if noise_seed is not None and self.camera is None:
@@ -356,11 +364,13 @@ class Projector:
             blocks = source.packed_blocks(step)
         if rows.size == 0:
             pass
+        elif callable(progress):
+            self._run(blocks, noise, rows, isa, threads, progress, first_vector)
         elif progress:
             with _progress.bar(rows.size) as advance:
-                self._run(blocks, noise, rows, isa, threads, advance)
+                self._run(blocks, noise, rows, isa, threads, advance, first_vector)
         else:
-            self._run(blocks, noise, rows, isa, threads, None)
+            self._run(blocks, noise, rows, isa, threads, None, first_vector)
         return source.wrap(result) if out is None else out
 
     def _run(
@@ -371,15 +381,16 @@ class Projector:
         isa: str | None,
         threads: int,
         advance: Callable[[float], None] | None,
+        first_vector: int,
     ) -> None:
         done = 0
         for block in blocks:
             part = rows[done : done + block.n_rows]
             on_progress = advance and _part_of(advance, done / len(rows), len(part) / len(rows))
             if isinstance(block, _core.Packed) or not imperfect(self.camera):
-                self._project(block, part, noise_seed, done, isa, threads, on_progress)
+                self._project(block, part, noise_seed, first_vector + done, isa, threads, on_progress)
             else:
-                self._photograph(block, part, noise_seed, done, isa, threads, on_progress)
+                self._photograph(block, part, noise_seed, first_vector + done, isa, threads, on_progress)
             done += len(part)
             del block  # before the next one is made
 
