@@ -1,0 +1,74 @@
+"""Files that are whole or not there, whenever the machine stops: on disk before what counts on them, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+
+class Replacement:
+    """A file that takes its name, in place of what had it, when all of it is on disk; else nothing of it stays."""
+
+    def __init__(self, path: Path) -> None:
+        refuse_folder(path)
+        self._path = path
+        # In the same folder, under a name that nobody else uses.
+        self._partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        self._file: BinaryIO
+
+    def __enter__(self) -> BinaryIO:
+        self._file = self._partial.open("xb")
+        return self._file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._file as file:
+                if kind is None:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if kind is None:
+                os.replace(self._partial, self._path)
+                sync_folder(self._path.parent)
+        finally:
+            with suppress(OSError):
+                self._partial.unlink()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a small file at once, and be sure that it is on disk."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("wb") as file:
+        file.write(json.dumps(content, indent=1).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make sure that names in a folder are on disk."""
+    if os.name == "posix":
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Make sure that a file's content is on disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse to write a file where a folder is."""
+    if path.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(path))

@@ -1,0 +1,98 @@
+"""In which order a large result is computed: blocks of vectors, and for each of them tiles of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .. import _inputs
+
+# T costs the same to generate for one vector as for many: far beyond this number, more no longer pay.
+_MOST_ROWS = 4096
+_GRAIN = 256
+TILE_BYTES = 1 << 25
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Outputs left to right - 1 of vectors top to bottom - 1."""
+
+    number: int
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tiles of a result of shape (n_rows, n_outputs), each of `rows` by `columns` or less at the edges."""
+
+    n_rows: int
+    n_outputs: int
+    rows: int
+    columns: int
+
+    @property
+    def n_tiles(self) -> int:
+        """How many there are."""
+        return -(-self.n_rows // self.rows) * -(-self.n_outputs // self.columns)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of chunks that fill a block exactly."""
+        return _GRAIN if self.rows % _GRAIN == 0 else self.rows
+
+    def blocks(self, first_tile: int) -> Iterator[tuple[int, int, list[Tile]]]:
+        """Yield (start, stop) of each block of vectors, with the tiles of it from `first_tile` on."""
+        across = -(-self.n_outputs // self.columns)
+        for number in range(first_tile // across if across else 0, -(-self.n_rows // self.rows) if across else 0):
+            top, bottom = number * self.rows, min((number + 1) * self.rows, self.n_rows)
+            tiles = [
+                Tile(k, top, bottom, left, min(left + self.columns, self.n_outputs))
+                for k, left in enumerate(range(0, self.n_outputs, self.columns), number * across)
+                if k >= first_tile
+            ]
+            yield top, bottom, tiles
+
+    def computed(self, n_tiles: int) -> int:
+        """Return how many numbers of the result the first tiles are."""
+        across = -(-self.n_outputs // self.columns)
+        if not across:
+            return 0
+        blocks, rest = divmod(n_tiles, across)
+        done = min(blocks * self.rows, self.n_rows)
+        height = min(self.rows, self.n_rows - done)
+        return done * self.n_outputs + height * min(rest * self.columns, self.n_outputs)
+
+
+def plan(n_rows: int, n_outputs: int, itemsize: int, *, row_bytes: int, batch_rows: int | None, in_order: bool) -> Plan:
+    """Choose a plan that holds as much in memory as a projection does: one block of inputs, one tile of results.
+
+    Parameters
+    ----------
+    n_rows, n_outputs : int
+        The shape of the result.
+    itemsize : int
+        Bytes of an element of it.
+    row_bytes : int
+        Bytes that a vector takes, packed or encoded.
+    batch_rows : int, optional
+        Vectors in a block.
+    in_order : bool
+        Whether the result must come in the order of its bytes, that is, whole vectors at a time.
+    """
+    if batch_rows is not None:
+        rows = min(batch_rows, max(1, n_rows))
+    else:
+        most = max(1, min(_MOST_ROWS, _inputs.BLOCK_BYTES // row_bytes))
+        rows = max(1, -(-n_rows // max(1, -(-n_rows // most))))
+        if rows > _GRAIN:  # whole chunks of rows: rounding up stays below `most`, or down from it
+            rows = min(-(-rows // _GRAIN), most // _GRAIN) * _GRAIN
+    if in_order:
+        if batch_rows is None:
+            rows = max(1, min(rows, TILE_BYTES // max(1, n_outputs * itemsize)))
+        columns = n_outputs if rows > 1 else TILE_BYTES // itemsize
+    else:
+        columns = max(64, TILE_BYTES // (rows * itemsize) // 64 * 64)
+    return Plan(n_rows, n_outputs, rows, max(1, min(columns, n_outputs)))

@@ -1,0 +1,143 @@
+"""Where tiles of a result go: into a .npy file in any order, or down a pipe in order."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._plan import Tile
+
+
+class Writer(Protocol):
+    """A file that a result is written to, tile by tile."""
+
+    def create(self) -> None:
+        """Begin it."""
+
+    def reopen(self) -> None:
+        """Go on with what an earlier run has begun."""
+
+    def write(self, tile: Tile, values: NDArray[Any]) -> None:
+        """Write a tile."""
+
+    def sync(self) -> None:
+        """Return when all that was written is on disk."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class NpyWriter:
+    """A .npy file of its final size, whose tiles are filled in. It is the file that `numpy.save` would write."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._path, self._shape, self._dtype = path, shape, dtype
+        self._file: Any = None
+        self._offset = 0
+
+    def create(self) -> None:
+        """Write the header, and reserve space for all the rest where the file system can: better refused now."""
+        self._file = self._path.open("wb+", buffering=0)
+        self._offset = write_header(self._file, self._shape, self._dtype)
+        size = self._size()
+        try:
+            os.posix_fallocate(self._file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+                raise OSError(
+                    error.errno, f"{os.strerror(error.errno or 0)}: it takes {size:,} bytes", str(self._path)
+                ) from error
+            self._file.truncate(size)
+
+    def reopen(self) -> None:
+        """Open the file that is there, having looked whether it is the same."""
+        self._file = self._path.open("rb+", buffering=0)
+        with open(os.devnull, "wb") as nowhere:
+            self._offset = write_header(nowhere, self._shape, self._dtype)
+        if os.fstat(self._file.fileno()).st_size != self._size():
+            raise ValueError(f"{self._path} has another size than was begun: --restart throws it away")
+
+    def _size(self) -> int:
+        return self._offset + math.prod(self._shape) * self._dtype.itemsize
+
+    def write(self, tile: Tile, values: NDArray[Any]) -> None:
+        """Write a tile. Not through a memory map: that kills the process where the disk is full."""
+        n_outputs, itemsize = self._shape[-1], self._dtype.itemsize
+        if values.shape[1] == n_outputs:
+            self._put(tile.top * n_outputs * itemsize, values)
+            return
+        for row, part in enumerate(values, tile.top):
+            self._put((row * n_outputs + tile.left) * itemsize, part)
+
+    def _put(self, place: int, values: NDArray[Any]) -> None:
+        self._file.seek(self._offset + place)
+        write_all(self._file, values)
+
+    def sync(self) -> None:
+        """Return when all that was written is on disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class PipeWriter:
+    """A .npy file that goes down a pipe."""
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._file, self._shape, self._dtype = file, shape, dtype
+
+    def create(self) -> None:
+        """Send the header."""
+        write_header(self._file, self._shape, self._dtype)
+
+    def reopen(self) -> None:
+        """Fail: what went down a pipe is gone."""
+        raise ValueError("a pipe cannot be continued")
+
+    def write(self, tile: Tile, values: NDArray[Any]) -> None:
+        """Send a tile, which comes after the one before."""
+        write_all(self._file, values)
+
+    def sync(self) -> None:
+        """Send what is left."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Leave the pipe to whom it belongs."""
+
+
+def write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Write the header that `numpy.save` writes; return its length."""
+    description = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    counted = _Counted(file)
+    np.lib.format.write_array_header_1_0(counted, header)
+    return counted.n_bytes
+
+
+class _Counted:
+    """A file that counts what it is given."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.n_bytes = file, 0
+
+    def write(self, data: bytes) -> int:
+        write_all(self._file, data)
+        self.n_bytes += len(data)
+        return len(data)
+
+
+def write_all(file: Any, data: Any) -> None:
+    """Write bytes, however many the system takes at a time."""
+    left = memoryview(data).cast("B")
+    while len(left):
+        left = left[file.write(left) :]

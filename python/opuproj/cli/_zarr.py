@@ -1,0 +1,156 @@
+"""Zarr arrays on disk, read and written whole chunks at a time."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _inputs, _memory
+from ._files import sync_file, sync_folder
+from ._plan import Plan, Tile
+from ._readers import Reader
+
+# Rows that are read together, so that no chunk is decoded twice.
+_BAND_BYTES = 1 << 26
+
+
+def library(path: str) -> Any:
+    """Return the zarr package, or say how to get it."""
+    try:
+        return importlib.import_module("zarr")
+    except ImportError as error:
+        raise ValueError(f"{path} is a Zarr array, which needs the zarr package: pip install 'opuproj[cli]'") from error
+
+
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Name the array in whatever goes wrong inside zarr and its codecs, which raise exceptions of many kinds."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}") from error
+
+
+class ZarrReader(Reader):
+    """A Zarr array of one or two axes in a folder."""
+
+    kind = "a Zarr array"
+
+    def __init__(self, path: str) -> None:
+        metadata = [Path(path, name) for name in ("zarr.json", ".zarray", ".zgroup")]
+        there = [file for file in metadata if file.exists()]
+        if not there:
+            raise ValueError(f"{path} is a folder, but no Zarr array")
+        zarr = library(path)
+        try:
+            with named(path):
+                array = zarr.open_array(path, mode="r")
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(f"{path} is no Zarr array: name an array inside it; {error}") from error
+        super().__init__(path, tuple(array.shape), np.dtype(array.dtype))
+        if len(self.shape) > 2:
+            raise ValueError(f"{path} has {len(self.shape)} axes, but a Zarr array may have one or two here")
+        self.chunks: tuple[int, ...] = tuple(array.chunks)
+        self._array, self._path = array, path
+        self._changed = there[0].stat().st_mtime_ns
+        _memory.reserve(
+            f"a chunk of {path}", self.chunks, int(np.prod(self.chunks)) * self.dtype.itemsize, "rechunk it"
+        )
+
+    def step(self) -> int:
+        """Return as many rows as there are in a band of chunks, or in a part of it if that is large."""
+        high = 1 if len(self.shape) == 1 else self.chunks[0]
+        fitting = max(1, _BAND_BYTES // self.row_bytes)
+        if high > fitting:
+            return fitting
+        return high * max(1, (_inputs.PIECE_BYTES // self.row_bytes) // high)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        with named(self._path):
+            rows = self._array[:] if len(self.shape) == 1 else self._array[start:stop]
+        return np.ascontiguousarray(rows).reshape(stop - start, self.n_inputs)
+
+    def identity(self) -> dict[str, Any]:
+        # Not of its chunks: there may be millions.
+        return {
+            "path": os.path.realpath(self._path),
+            "shape": list(self.shape),
+            "chunks": list(self.chunks),
+            "mtime_ns": self._changed,
+        }
+
+
+class ZarrWriter:
+    """Results as a Zarr array in a folder. Tiles are whole chunks, so that none is ever written twice."""
+
+    def __init__(self, folder: Path, plan: Plan, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        if len(shape) > 2:
+            raise ValueError(f"the result has shape {shape}, but a Zarr array may have one or two axes here: use .npy")
+        self._folder, self._plan, self._shape, self._dtype = folder, plan, shape, dtype
+        self._zarr = library(str(folder))
+        self._array: Any = None
+        self._unsafe: list[Tile] = []
+
+    def create(self) -> None:
+        """Make an empty array."""
+        chunks = (self._plan.chunk_rows, self._plan.columns)[-len(self._shape) :]
+        self._array = self._zarr.create_array(
+            self._folder,
+            shape=self._shape,
+            chunks=tuple(max(1, min(size, chunk)) for size, chunk in zip(self._shape, chunks, strict=True)),
+            dtype=self._dtype,
+            compressors=None,  # speckle is noise: it does not get smaller
+            fill_value=0,
+        )
+        for path in sorted(self._folder.rglob("*")):
+            if path.is_file():
+                sync_file(path)
+        sync_folder(self._folder)
+
+    def reopen(self) -> None:
+        """Go on with the array that is there."""
+        self._array = self._zarr.open_array(self._folder, mode="r+")
+        if (tuple(self._array.shape), self._array.dtype) != (self._shape, self._dtype):
+            raise ValueError(f"{self._folder} holds another array than was begun: --restart throws it away")
+
+    def write(self, tile: Tile, values: NDArray[Any]) -> None:
+        """Write a tile, and remember that it is not safe yet."""
+        self._unsafe.append(tile)
+        if len(self._shape) == 1:
+            self._array[tile.left : tile.right] = values[0]
+        else:
+            self._array[tile.top : tile.bottom, tile.left : tile.right] = values
+
+    def sync(self) -> None:
+        """Make sure that all that was written is on disk: its chunks, then their names."""
+        folders = {self._folder}
+        for tile in self._unsafe:
+            for path in self._chunk_files(tile):
+                if path.exists():  # a chunk of zeros is none
+                    sync_file(path)
+                    folders.update(parent for parent in path.parents if self._folder in parent.parents)
+        for folder in sorted(folders, reverse=True):
+            sync_folder(folder)
+        self._unsafe.clear()
+
+    def _chunk_files(self, tile: Tile) -> Iterator[Path]:
+        chunks = self._array.chunks
+        for j in range(tile.left // chunks[-1], -(-tile.right // chunks[-1])):
+            if len(chunks) == 1:
+                yield self._folder / self._array.metadata.encode_chunk_key((j,))
+                continue
+            for i in range(tile.top // chunks[0], -(-tile.bottom // chunks[0])):
+                yield self._folder / self._array.metadata.encode_chunk_key((i, j))
+
+    def close(self) -> None:
+        """Let go of the array."""
+        self._array = None

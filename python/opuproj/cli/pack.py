@@ -1,0 +1,73 @@
+"""`opuproj pack`: a file of numbers to a packed file, two bits an element, a block at a time."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from .. import _core, _inputs, packing
+from . import _arguments
+from ._packed import PackedReader, write_packed
+from ._readers import Reader, open_input
+from ._source import file_source
+
+_EXAMPLES = """\
+  opuproj pack x.npy x.ternary                           # values of -1, 0 and 1
+  opuproj pack errors.npy errors.ternary --threshold 0.25
+  opuproj pack errors.npz errors.ternary --member validation --relative 0.1 --scale global
+
+The result is what opuproj.TernaryBatch.save writes; it appears under its name when it is complete."""
+
+
+def add_parser(commands: Any) -> None:
+    """Describe the command line."""
+    parser = _arguments.add_command(commands, "pack", "pack a file of numbers to ternary, 2 bits an element", _EXAMPLES)
+    parser.add_argument(
+        "input", metavar="IN", help="a .npy, .npz or packed file, a Zarr array, or - for standard input"
+    )
+    parser.add_argument("output", metavar="OUT", help="the packed file")
+    rule = parser.add_mutually_exclusive_group()
+    rule.add_argument("--threshold", type=float, metavar="T", help="numbers to 1 above T, to -1 below -T, to 0 between")
+    rule.add_argument("--relative", type=float, metavar="R", help="the same with T = R times the largest magnitude")
+    parser.add_argument("--scale", choices=("row", "global"), help="of each vector (the default), or of the whole file")
+    _arguments.add_member(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Pack."""
+    if arguments.output == "-":
+        raise ValueError("OUT is -, but a packed file is not written in order, and cannot go down a pipe")
+    if arguments.scale is not None and arguments.relative is None:
+        raise ValueError(f"scale is {arguments.scale!r}, but means something with --relative only")
+    out = Path(arguments.output)
+    with closing(open_input(arguments.input, arguments.member)) as reader:
+        if arguments.input != "-" and out.exists() and out.samefile(arguments.input):
+            raise ValueError(f"OUT is {out}, which is IN: give another name")
+        write_packed(out, reader.shape, _blocks(reader, arguments.threshold, arguments.relative, arguments.scale))
+
+
+def _blocks(
+    reader: Reader, threshold: float | None, relative: float | None, scale: str | None
+) -> Iterator[_core.Packed]:
+    """Yield the vectors packed, some at a time."""
+    step = max(1, _inputs.BLOCK_BYTES // _inputs.packed_bytes(1, reader.n_inputs))
+    starts = range(0, reader.n_rows, step)
+    parts = ((start, min(start + step, reader.n_rows)) for start in starts)
+    if threshold is None and relative is None:
+        for start, stop in parts:
+            yield file_source(reader, start, stop, "use --threshold or --relative for other values").pack()
+        return
+    if isinstance(reader, PackedReader):
+        raise ValueError(f"{reader.name} is a packed file, and ternary already")
+    fixed = packing.fixed_threshold(threshold, relative, scale or "row")
+    largest = None
+    if scale == "global":
+        if not reader.rewinds:
+            raise ValueError(f"scale is 'global', which needs all of {reader.name} twice: write it to a file first")
+        largest = packing.largest_of(file_source(reader, 0, reader.n_rows, ""))
+    for start, stop in parts:
+        yield packing.ternarized(file_source(reader, start, stop, ""), fixed, relative, largest)

@@ -1,0 +1,290 @@
+"""Hostile files and bad arguments are refused in one line, before any work, and leave nothing behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import opuproj
+import pytest
+from cli_runs import ASKED, COMMAND, REAL, SMALL, Crash, X, names, project, saved, stop_at, zarr_library
+from helpers import ternary
+from opuproj.cli import _files, _readers, _writers
+
+pytestmark = pytest.mark.usefixtures("in_a_folder")
+
+
+def header(shape: object, descr: str = "'<f4'", order: str = "False") -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}"
+    text += " " * (-(len(text) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+HOSTILE = [
+    (b"", "x.npy is no .npy, .npz or packed file, and no Zarr array: it is empty"),
+    (b"hello, world", "it begins with b'hello, w'"),
+    (b"\x93NUMPY", "is no .npy file that can be read"),
+    (b"\x93NUMPY\x01\x00", "is no .npy file that can be read"),
+    (b"\x93NUMPY\x09\x00" + bytes(100), "is a .npy file of version 9.0"),
+    (b"\x93NUMPY\x03\x00" + header((1, 2))[8:], "of version 3.0"),
+    (header((2, 3))[:30], "is no .npy file that can be read"),
+    (header((2, 3)) + bytes(23), "ends too early: its header promises 24 bytes of data, and there are 23"),
+    (header((2**40, 2**20)), f"promises {2**62:,} bytes of data, and there are 0"),
+    (header((2**62, 2**62)), "makes no sense"),
+    (header((0, 2**70)), "makes no sense"),
+    (header((-1, 4)) + bytes(16), "makes no sense"),
+    (header((1,) * 40) + bytes(4), "has 40 axes"),
+    (header(()) + bytes(4), "is a single number"),
+    (header((4, 0)), "needs at least one input"),
+    (header((2,), "'|O'") + b"\x80\x04K\x01.", "holds Python objects, which would have to be unpickled"),
+    (header((2,), "[('a', '|O')]") + bytes(16), "holds Python objects"),
+    (header((2,), "'<c8'") + bytes(16), "has dtype complex64, but must hold integers"),
+    (header((2,), "'<U2'") + bytes(16), "has dtype <U2"),
+    (header((2,), "'<M8[s]'") + bytes(16), "has dtype datetime64"),
+    (header((2,), "'no such'") + bytes(16), "is no .npy file that can be read"),
+    (header("__import__('os').system('touch owned')") + bytes(16), "is no .npy file that can be read"),
+    (header("(" * 400) + bytes(16), "is no .npy file that can be read"),
+    (header("-" * 9000 + "1") + bytes(16), "is no .npy file that can be read"),
+    (header("(2," * 30 + ")" * 30) + bytes(16), "is no .npy file that can be read"),
+    (header((1, 3), "'<f4'") + np.array([0, 1, 2], "f4").tobytes(), "x.npy[0, 2] is 2.0, but must be -1, 0 or 1"),
+    (header((1, 3), "'<f4'") + np.array([0, 1, np.nan], "f4").tobytes(), "x.npy[0, 2] is NaN"),
+    (b"PK\x03\x04" + bytes(60), "x.npy cannot be read"),
+    (b"PK\x05\x06" + bytes(18), "has 0 arrays (none)"),
+    (b"OPUTERN1", "is no packed ternary batch"),
+    (b"OPUTERN1" + np.array([2, 2**40], "<u8").tobytes(), "it ends too early"),
+    (b"OPUTERN1" + np.array([2, 2**40, 64], "<u8").tobytes(), "is a damaged ternary batch: its shape asks for"),
+    (b"OPUTERN1" + np.array([2**60], "<u8").tobytes(), "its shape makes no sense"),
+    (b"OPUTERN1" + np.array([1, 0], "<u8").tobytes(), "needs at least one input"),
+    (b"OPUTERN1" + np.array([1, 3, 1, 1], "<u8").tobytes(), "positive and negative are both set at vector 0, input 0"),
+    (b"OPUTERN1" + np.array([1, 3, 8, 0], "<u8").tobytes(), "has bits set beyond its 3 inputs"),
+    (b"OPUTERN1" + np.array([1, 3, 256, 0], "<u8").tobytes(), "bits are set beyond the 3 inputs"),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.filterwarnings("error")
+def test_hostile_files(content: bytes, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("x.npy").write_bytes(content)
+    assert project("x.npy", "y.npy", "--outputs", 10) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("opuproj: error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert names() == {"x.npy"}
+
+
+@pytest.mark.parametrize("content", [c for c, _ in HOSTILE[4:25] if c[:6] == b"\x93NUMPY"])
+def test_hostile_pipes(content: bytes) -> None:
+    def read() -> None:
+        reader = _readers.PipeReader("standard input", io.BytesIO(content))
+        reader.read(0, min(reader.n_rows, 100))
+
+    with pytest.raises((ValueError, TypeError, MemoryError)):
+        read()
+
+
+def test_any_bytes_in_place_of_a_header(capsys: pytest.CaptureFixture[str]) -> None:
+    """Never anything but a refusal, or a result."""
+    random = np.random.default_rng(0)
+    good = {".npy": saved(X), ".ternary": b"", ".npz": b""}
+    opuproj.pack(X).save("x.ternary")
+    np.savez_compressed("x.npz", X)
+    for name in (".ternary", ".npz"):
+        good[name] = Path(f"x{name}").read_bytes()
+    for name, content in good.items():
+        for _ in range(150):
+            damaged = bytearray(content)
+            for place in random.integers(0, min(len(damaged), 200), 3):
+                damaged[place] = random.integers(256)
+            cut = random.integers(len(damaged)) if random.random() < 0.2 else len(damaged)
+            Path(f"x{name}").write_bytes(damaged[:cut])
+            assert project(f"x{name}", "y.npy", "--outputs", 5) in (0, 1)
+            assert names() <= {"x.npy", "x.ternary", "x.npz", "y.npy"}
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_damaged_archives(capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("x.npz", ternary(200, 1000))
+    content = bytearray(Path("x.npz").read_bytes())
+    content[-400] ^= 1  # in the data: 0 becomes 1, which only the checksum can tell
+    Path("x.npz").write_bytes(content)
+    assert project("x.npz", "y.npy", "--outputs", 10) == 1
+    assert "x.npz[arr_0] cannot be read: Bad CRC-32" in capsys.readouterr().err
+    np.savez("x.npz", a=np.asfortranarray(X), b=np.array([{}], object))
+    assert project("x.npz", "y.npy", "--outputs", 10) == 1
+    assert "x.npz has 2 arrays (a, b): choose one with --member" in capsys.readouterr().err
+    assert project("x.npz", "y.npy", "--outputs", 10, "--member", "a") == 1
+    assert "x.npz[a] is in Fortran order" in capsys.readouterr().err
+    assert project("x.npz", "y.npy", "--outputs", 10, "--member", "b") == 1
+    assert "x.npz[b] holds Python objects" in capsys.readouterr().err
+    assert project("x.npz", "y.npy", "--outputs", 10, "--member", "c") == 1
+    assert "member is 'c', but x.npz has a, b" in capsys.readouterr().err
+    assert names() == {"x.npz"}
+
+
+def test_zarr_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    zarr = zarr_library()
+    zarr.create_array("x.zarr/a", shape=(2, 3, 4), chunks=(1, 1, 1), dtype="i1")
+    zarr.create_array("x.zarr/b", shape=(2**30, 2**20), chunks=(2**20, 2**20), dtype="f4")
+    Path("x.zarr/zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
+    Path("empty").mkdir()
+    Path("bad.zarr").mkdir()
+    Path("bad.zarr/zarr.json").write_text("{")
+    for name, said in (
+        ("x.zarr", "is no Zarr array: name an array inside it"),
+        ("x.zarr/a", "has 3 axes, but a Zarr array may have one or two here"),
+        ("x.zarr/b", "a chunk of x.zarr/b"),
+        ("empty", "empty is a folder, but no Zarr array"),
+        ("bad.zarr", "is no Zarr array"),
+    ):
+        assert project(name, "y.npy", "--outputs", 10) == 1
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+    np.save("x.npy", ternary(2, 3, 4))
+    assert project("x.npy", "y.zarr", "--outputs", 10) == 1
+    assert "the result has shape (2, 3, 10), but a Zarr array may have one or two axes here" in capsys.readouterr().err
+    assert "y.zarr.partial" not in names()
+
+
+def test_zarr_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    np.save("x.npy", X)
+    assert project("x.npy", "y.zarr", "--outputs", 10) == 1
+    assert "needs the zarr package: pip install 'opuproj[cli]'" in capsys.readouterr().err
+    assert names() == {"x.npy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.npy", "y.npy"], "none.npy: No such file or directory"),
+        (["x.npy", "y.txt"], "OUT is y.txt, but must end in .npy or .zarr, or be -"),
+        (["x.npy", "no/y.npy"], "OUT is no/y.npy, but there is no folder no"),
+        (["x.npy", "x.npy"], "OUT is x.npy, which is IN: give another name"),
+        (["x.npy", "folder.npy"], "folder.npy: Is a directory"),
+        (["x.npy", "folder.zarr"], "OUT is folder.zarr, a folder that is no Zarr array, and is not replaced"),
+        (["x.npy", "file.zarr"], "OUT is file.zarr, a file that is no Zarr array, and is not replaced"),
+        (["x.npy", "y.npy", "--member", "a"], "member is 'a', but x.npy is no .npz file"),
+        (["x.npy", "y.npy", "--outputs", "0"], "n_outputs is 0, but must be from 1"),
+        (["x.npy", "y.npy", "--seed", "-1"], "seed is -1, but must be from 0"),
+        (["x.npy", "y.npy", "--n-anchor", "0"], "n_anchor is 0"),
+        (["x.npy", "y.npy", "--threads", "0"], "threads is 0"),
+        (["x.npy", "y.npy", "--rows", "5:200"], "rows is 5 to 200"),
+        (["x.npy", "y.npy", "--digits", "0"], "digits is 0"),
+        (["x.npy", "y.npy", "--dtype", "complex64"], "dtype is complex64"),
+        (["x.npy", "y.npy", "--dtype", "uint8"], "only a camera of some bits gives integers"),
+        (["x.npy", "y.npy", "--noise-seed", "1"], "noise_seed is 1, but there is no camera"),
+        (["x.npy", "y.npy", "--digits", "2", "--camera", "lighton"], "a camera sees the digits of x.npy one after"),
+        (["x.ternary", "y.npy", "--digits", "2"], "digits is 2, but x.ternary is a packed file"),
+        (["x.npy", "y.npy", "--batch-rows", "37", "--outputs", "9999999999999"], "takes"),
+    ],
+)
+def test_refusals(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", X)
+    opuproj.pack(X).save("x.ternary")
+    Path("folder.npy").mkdir()
+    Path("folder.zarr").mkdir()
+    Path("folder.zarr/precious").touch()
+    Path("file.zarr").touch()
+    before = names()
+    assert project("--outputs", 10, *arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("opuproj: error: ")
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+    assert captured.out == ""
+    assert names() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "required: IN, OUT, --outputs"),
+        (["x", "y"], "required: --outputs"),
+        (["x", "y", "--outputs", "many"], "invalid int value: 'many'"),
+        (["x", "y", "--outputs", "1", "--mode", "phase"], "invalid choice: 'phase'"),
+        (["x", "y", "--outputs", "1", "--rows", "5"], "rows is '5', but must be A:B"),
+        (["x", "y", "--outputs", "1", "--rows", "a:b"], "rows is 'a:b', but must be A:B of two integers"),
+        (["x", "y", "--outputs", "1", "--camera", "kodak"], "'kodak' is neither lighton, ideal nor FIELD=VALUE"),
+        (["x", "y", "--outputs", "1", "--camera", "bits=99"], "bits is 99, but must be from 1 to 16"),
+        (["x", "y", "--outputs", "1", "--camera", "bits=x"], "bits is 'x', but must be a number, inf or none"),
+        (["x", "y", "--outputs", "1", "--camera", "ideal,bits=3"], "an ideal camera takes no fields"),
+        (["x", "y", "--outputs", "1", "--batch-rows", "0"], "'0' is no integer from 1 up"),
+        (["x", "y", "--outputs", "1", "--checkpoint", "nan"], "'nan' is no number of seconds from 0 up"),
+    ],
+)
+def test_what_is_not_understood(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert project(*arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("usage: opuproj project")
+    assert said in err
+
+
+def test_a_bad_value_at_the_end_is_found_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_tiles: None
+) -> None:
+    x = X.astype(float).reshape(1, 37, 70)
+    x[0, 36, 69] = 0.5
+    np.save("x.npy", x)
+    calls = stop_at(monkeypatch, 0, _writers.NpyWriter, "write", Crash())
+    assert project("x.npy", "y.npy", "--outputs", 10, *SMALL) == 1
+    said = "opuproj: error: x.npy[0, 36, 69] is 0.5, but must be -1, 0 or 1; use --digits, or opuproj pack --threshold"
+    assert capsys.readouterr().err.startswith(said)
+    assert calls == [0]
+    assert names() == {"x.npy"}
+
+
+def test_a_file_that_shrinks_while_it_is_read(monkeypatch: pytest.MonkeyPatch, capsys: Any, small_tiles: None) -> None:
+    for order in ("C", "F"):
+        np.save("x.npy", np.asarray(X, order=order))  # type: ignore[call-overload]
+        original = _writers.NpyWriter.write
+
+        def shrinking(self: Any, tile: Any, values: Any, original: Any = original) -> None:
+            original(self, tile, values)
+            os.truncate("x.npy", 1000)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(_writers.NpyWriter, "write", shrinking)
+            assert project(*ASKED, "--restart") == 1
+        assert "x.npy became shorter while it was read" in capsys.readouterr().err
+        assert "y.npy" not in names()
+
+
+def test_a_pipe_that_ends_too_early() -> None:
+    for content, said in (
+        (saved(X)[:1000], "standard input ends too early"),
+        (b"", "standard input is no .npy file that can be read"),
+        (saved(np.asfortranarray(X)), "standard input is in Fortran order"),
+        (saved(REAL), "standard input[0, 0] is "),
+        (header((2**20, 2**40)), "standard input, packed, of shape (1, 1099511627776) takes"),
+    ):
+        done = subprocess.run(
+            [*COMMAND, "project", "-", "y.npy", "--outputs", "9"], input=content, capture_output=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.decode().startswith(f"opuproj: error: {said}")
+        assert names() == set()
+
+
+def test_files_are_replaced_whole() -> None:
+    Path("y.npy").write_bytes(b"before")
+    np.save("x.npy", X)
+    assert project("x.npy", "y.npy", "--outputs", 10) == 0
+    assert Path("y.npy").read_bytes() == saved(opuproj.project(X, 10))
+
+    def half() -> None:
+        with _files.Replacement(Path("y.npy")) as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+    assert Path("y.npy").read_bytes() == saved(opuproj.project(X, 10))
+    assert names() == {"x.npy", "y.npy"}
