@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,27 @@ def test_noise_that_is_drawn_is_told(capsys: pytest.CaptureFixture[str]) -> None
     assert_same_bits(np.load("y.npy"), opuproj.project(X, 99, camera=opuproj.Camera.lighton(), noise_seed=seed))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
+def test_progress_is_shown_on_a_terminal() -> None:
+    import fcntl
+    import struct
+    import termios
+
+    np.save("x.npy", X)
+    terminal, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [*COMMAND, "project", "x.npy", "y.npy", "--outputs", "3000"]
+    subprocess.run(command, stderr=end, check=True, timeout=60)
+    os.close(end)
+    shown = b""
+    with suppress(OSError):  # its end
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.close(terminal)
+    assert b"100%" in shown
+    assert b"y.npy: (37, 3000) float32, 444 kB" in shown
+
+
 # Memory
 
 
@@ -217,7 +239,7 @@ def test_memory_holds_a_block_and_a_tile() -> None:
 @pytest.mark.parametrize("in_order", [False, True])
 @pytest.mark.parametrize("batch_rows", [None, 1, 300])
 def test_tiles_cover_the_result_once(n_rows: int, n_outputs: int, in_order: bool, batch_rows: int | None) -> None:
-    made = _plan.plan(n_rows, n_outputs, 4, row_bytes=2500, batch_rows=batch_rows, in_order=in_order)
+    made = _plan.plan(n_rows, n_outputs, 4, n_inputs=10_000, row_bytes=2500, batch_rows=batch_rows, in_order=in_order)
     if made.n_tiles > 10_000:
         return
     tiles = [
@@ -237,3 +259,11 @@ def test_tiles_cover_the_result_once(n_rows: int, n_outputs: int, in_order: bool
     if batch_rows is None:
         assert made.rows * made.columns * 4 <= max(_plan.TILE_BYTES, 64 * made.rows * 4)
         assert made.rows * 2500 <= 1 << 24
+
+
+@pytest.mark.parametrize("n_inputs", [1, 10**4, 10**6, 10**10])
+@pytest.mark.parametrize("n_rows", [1, 64, 4096])
+def test_a_tile_is_seconds_of_work(n_inputs: int, n_rows: int) -> None:
+    row_bytes = n_inputs // 4 + 1
+    made = _plan.plan(n_rows, 10**9, 4, n_inputs=n_inputs, row_bytes=row_bytes, batch_rows=None, in_order=False)
+    assert made.columns == 64 or max(16, made.rows) * made.columns * n_inputs <= 1 << 39

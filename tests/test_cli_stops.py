@@ -90,6 +90,23 @@ def test_what_is_done_before_a_stop_is_not_done_again(
     assert Path("y.npy").read_bytes() == EXPECTED
 
 
+def test_what_a_disk_refuses_to_make_safe_is_not_counted(
+    small_tiles: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("x.npy", X)
+    with monkeypatch.context() as patched:
+        calls = stop_at(patched, 11, _writers.NpyWriter, "sync", OSError(errno.EIO, "Input/output error"))
+        assert project(*ASKED) == 1
+        assert calls == [11]  # a second try might succeed, and mean nothing
+    said = (
+        "opuproj: error: y.npy.partial: Input/output error; 42% is kept in y.npy.partial: the same command continues\n"
+    )
+    assert capsys.readouterr().err == said
+    assert json.loads(Path("y.npy.partial.json").read_bytes())["tiles"] == 10
+    assert project(*ASKED) == 0
+    assert Path("y.npy").read_bytes() == EXPECTED
+
+
 def test_zarr_continues(small_tiles: None, monkeypatch: pytest.MonkeyPatch) -> None:
     zarr = zarr_library()
     from opuproj.cli import _zarr

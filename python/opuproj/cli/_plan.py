@@ -11,6 +11,10 @@ from .. import _inputs
 _MOST_ROWS = 4096
 _GRAIN = 256
 TILE_BYTES = 1 << 25
+# Multiply-adds of a tile, seconds of work: what is under way when it is stopped is lost. Below 16 vectors the generator
+# sets the time.
+_TILE_WORK = 1 << 39
+_LEAST_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class Plan:
         return done * self.n_outputs + height * min(rest * self.columns, self.n_outputs)
 
 
-def plan(n_rows: int, n_outputs: int, itemsize: int, *, row_bytes: int, batch_rows: int | None, in_order: bool) -> Plan:
+def plan(
+    n_rows: int, n_outputs: int, itemsize: int, *, n_inputs: int, row_bytes: int, batch_rows: int | None, in_order: bool
+) -> Plan:
     """Choose a plan that holds as much in memory as a projection does: one block of inputs, one tile of results.
 
     Parameters
@@ -75,6 +81,8 @@ def plan(n_rows: int, n_outputs: int, itemsize: int, *, row_bytes: int, batch_ro
         The shape of the result.
     itemsize : int
         Bytes of an element of it.
+    n_inputs : int
+        The length of a vector.
     row_bytes : int
         Bytes that a vector takes, packed or encoded.
     batch_rows : int, optional
@@ -89,10 +97,8 @@ def plan(n_rows: int, n_outputs: int, itemsize: int, *, row_bytes: int, batch_ro
         rows = max(1, -(-n_rows // max(1, -(-n_rows // most))))
         if rows > _GRAIN:  # whole chunks of rows: rounding up stays below `most`, or down from it
             rows = min(-(-rows // _GRAIN), most // _GRAIN) * _GRAIN
-    if in_order:
-        if batch_rows is None:
-            rows = max(1, min(rows, TILE_BYTES // max(1, n_outputs * itemsize)))
-        columns = n_outputs if rows > 1 else TILE_BYTES // itemsize
-    else:
-        columns = max(64, TILE_BYTES // (rows * itemsize) // 64 * 64)
+    if in_order and batch_rows is None:
+        rows = max(1, min(rows, TILE_BYTES // max(1, n_outputs * itemsize)))
+    columns = min(TILE_BYTES // (rows * itemsize), _TILE_WORK // (max(rows, _LEAST_ROWS) * n_inputs))
+    columns = n_outputs if in_order and rows > 1 else max(64, columns // 64 * 64)
     return Plan(n_rows, n_outputs, rows, max(1, min(columns, n_outputs)))

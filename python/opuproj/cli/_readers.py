@@ -10,6 +10,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -204,20 +205,14 @@ class PipeReader(Reader):
         self._file.close()
 
 
-class damage_named:  # noqa: N801 - used as a function
+@contextmanager
+def damage_named(name: str) -> Iterator[None]:
     """Turn what is raised over a damaged archive into a ValueError that names it."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # RuntimeError: it is encrypted; NotImplementedError: by a method that Python does not know.
-        damage = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OverflowError, KeyError)
-        if isinstance(error, damage):
-            raise ValueError(f"{self._name} cannot be read: {error}") from error
+    try:
+        yield
+    # RuntimeError: it is encrypted; NotImplementedError: compressed by a method that Python does not know.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OverflowError) as error:
+        raise ValueError(f"{name} cannot be read: {error}") from error
 
 
 def checked_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -157,6 +157,7 @@ class _Job:
             self._reader.n_rows,
             self._operator.n_outputs,
             self._operator.dtype.itemsize,
+            n_inputs=n_inputs,
             row_bytes=_inputs.packed_bytes(1, n_inputs) * (1 if self._digits is None else 2 * self._digits),
             batch_rows=self._batch_rows,
             in_order=in_order,
@@ -244,6 +245,7 @@ class _Job:
 
     def _fill(self, partial: Partial, writer: Writer, sizes: Plan, first: int, request: dict[str, Any]) -> None:
         safe = done = first
+        sound = True  # what a disk has refused once to make safe, it may say next time to have
         try:
             across = max(1, -(-sizes.n_outputs // sizes.columns))
             self._check(min(first // across * sizes.rows, sizes.n_rows))
@@ -259,9 +261,12 @@ class _Job:
                 last = monotonic()
                 for done in self._computed(sizes, first, writer):
                     if self._reader.rewinds and monotonic() - last >= self._checkpoint:
+                        sound = False
                         writer.sync()
+                        sound = True
                         partial.count(done)
                         safe, last = done, monotonic()
+                sound = False
                 writer.sync()
         except (Exception, KeyboardInterrupt, Terminated) as error:
             if not self._reader.rewinds or done == 0:
@@ -269,7 +274,7 @@ class _Job:
                 partial.remove()
                 raise
             with suppress(OSError):
-                if done > safe:
+                if done > safe and sound:
                     writer.sync()
                     partial.count(done)
                     safe = done
