@@ -153,6 +153,16 @@ def test_zarr_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "y.zarr.partial" not in names()
 
 
+def test_a_group_is_not_replaced_by_an_array(capsys: pytest.CaptureFixture[str]) -> None:
+    zarr_library().create_array("y.zarr/precious", shape=(2,), chunks=(1,), dtype="i1")
+    for metadata in ({"zarr_format": 3, "node_type": "group"}, []):
+        Path("y.zarr/zarr.json").write_text(json.dumps(metadata))
+        np.save("x.npy", X)
+        assert project("x.npy", "y.zarr", "--outputs", 10) == 1
+        assert "OUT is y.zarr, a folder that is no Zarr array, and is not replaced" in capsys.readouterr().err
+    assert Path("y.zarr/precious/zarr.json").exists()
+
+
 def test_zarr_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "zarr", None)
     np.save("x.npy", X)
@@ -255,6 +265,25 @@ def test_a_file_that_shrinks_while_it_is_read(monkeypatch: pytest.MonkeyPatch, c
             assert project(*ASKED, "--restart") == 1
         assert "x.npy became shorter while it was read" in capsys.readouterr().err
         assert "y.npy" not in names()
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.ternary"])
+def test_a_file_that_changes_while_it_is_read(
+    name: str, small_tiles: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("x.npy", X)
+    np.savez("x.npz", X)
+    opuproj.pack(X).save("x.ternary")
+    original = _writers.NpyWriter.write
+
+    def changing(self: Any, tile: Any, values: Any) -> None:
+        original(self, tile, values)
+        os.utime(name, (1, 1))
+
+    monkeypatch.setattr(_writers.NpyWriter, "write", changing)
+    assert project(name, *ASKED[1:]) == 1
+    assert "changed while it was read, so the result is of neither: nothing is kept" in capsys.readouterr().err
+    assert names() == {"x.npy", "x.npz", "x.ternary"}
 
 
 def test_a_pipe_that_ends_too_early() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,19 +13,18 @@ from numpy.typing import NDArray
 from .. import _core
 from ..ternary import TernaryBatch
 from ._files import Replacement
-from ._readers import MAX_AXES, Reader, file_identity
+from ._readers import MAX_AXES, FileReader
 
 MAGIC = b"OPUTERN1"
 
 
-class PackedReader(Reader):
+class PackedReader(FileReader):
     """A file of ternary vectors in two bits an element."""
 
     kind = "a packed file"
 
     def __init__(self, path: str, file: BinaryIO) -> None:
-        self._path, self._file = path, file
-        self._status = os.fstat(file.fileno())
+        self._hold(path, file)
         shape = _shape(path, file)
         super().__init__(path, shape, np.dtype(np.int8))
         self._words = -(-self.n_inputs // 64)
@@ -64,12 +62,6 @@ class PackedReader(Reader):
         out = np.empty((stop - start, self.n_inputs), np.int8)
         self.packed(start, stop).unpack_into(out)
         return out
-
-    def identity(self) -> dict[str, Any]:
-        return file_identity(self._path, self._status)
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _shape(path: str, file: BinaryIO) -> tuple[int, ...]:

@@ -69,11 +69,35 @@ class Reader:
         """Return what tells whether another run reads the same."""
         raise NotImplementedError
 
+    def refuse_change(self) -> None:
+        """Raise ValueError if the file is no longer what it was when it was opened."""
+
     def close(self) -> None:
         """Let go of the file."""
 
 
-class NpyReader(Reader):
+class FileReader(Reader):
+    """An array in a regular file, which is open while it is read."""
+
+    _path: str
+    _file: BinaryIO
+    _status: os.stat_result
+
+    def _hold(self, path: str, file: BinaryIO) -> None:
+        self._path, self._file, self._status = path, file, os.fstat(file.fileno())
+
+    def identity(self) -> dict[str, Any]:
+        return _identity(self._path, self._status)
+
+    def refuse_change(self) -> None:
+        if _identity(self._path, os.fstat(self._file.fileno())) != _identity(self._path, self._status):
+            raise ValueError(f"{self.name} changed while it was read, so the result is of neither: nothing is kept")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class NpyReader(FileReader):
     """A .npy file."""
 
     kind = "a .npy file"
@@ -81,8 +105,8 @@ class NpyReader(Reader):
     def __init__(self, path: str, file: BinaryIO) -> None:
         shape, fortran, dtype = npy_header(path, file)
         super().__init__(path, shape, dtype)
-        self._path, self._file, self._offset = path, file, file.tell()
-        self._status = os.fstat(file.fileno())
+        self._hold(path, file)
+        self._offset = file.tell()
         self._needed = self._offset + self.n_rows * self.row_bytes
         if self._needed > self._status.st_size:
             raise ValueError(
@@ -103,22 +127,18 @@ class NpyReader(Reader):
         self._file.seek(self._offset + start * self.row_bytes)
         return rows_from(self.name, self._file, stop - start, self.n_inputs, self.dtype)
 
-    def identity(self) -> dict[str, Any]:
-        return file_identity(self._path, self._status)
-
     def close(self) -> None:
         self._scattered = None
-        self._file.close()
+        super().close()
 
 
-class NpzReader(Reader):
+class NpzReader(FileReader):
     """A member of a .npz file, compressed or not: it is read from its beginning to its end."""
 
     kind = "a .npz file's member"
 
     def __init__(self, path: str, file: BinaryIO, member: str | None) -> None:
-        self._path, self._file = path, file
-        self._status = os.fstat(file.fileno())
+        self._hold(path, file)
         with damage_named(path):
             self._zip = zipfile.ZipFile(file)
             self.members = [name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy")]
@@ -172,12 +192,12 @@ class NpzReader(Reader):
         return rows
 
     def identity(self) -> dict[str, Any]:
-        return {**file_identity(self._path, self._status), "member": self.member}
+        return {**super().identity(), "member": self.member}
 
     def close(self) -> None:
         self._stream.close()
         self._zip.close()
-        self._file.close()
+        super().close()
 
 
 class PipeReader(Reader):
@@ -269,7 +289,7 @@ def refuse_fortran(name: str, fortran: bool, shape: tuple[int, ...]) -> None:
         )
 
 
-def file_identity(path: str, status: os.stat_result) -> dict[str, Any]:
+def _identity(path: str, status: os.stat_result) -> dict[str, Any]:
     """Return what changes when a file does."""
     return {"path": os.path.realpath(path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 

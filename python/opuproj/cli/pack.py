@@ -60,6 +60,7 @@ def _blocks(
     if threshold is None and relative is None:
         for start, stop in parts:
             yield file_source(reader, start, stop, "use --threshold or --relative for other values").pack()
+        reader.refuse_change()
         return
     if isinstance(reader, PackedReader):
         raise ValueError(f"{reader.name} is a packed file, and ternary already")
@@ -71,3 +72,4 @@ def _blocks(
         largest = packing.largest_of(file_source(reader, 0, reader.n_rows, ""))
     for start, stop in parts:
         yield packing.ternarized(file_source(reader, start, stop, ""), fixed, relative, largest)
+    reader.refuse_change()

@@ -106,7 +106,7 @@ def _refuse_output(given: str, out: str) -> None:
     if path.suffix == ".npy":
         refuse_folder(path)
     elif path.is_dir():
-        if any(path.iterdir()) and not (path / "zarr.json").exists():
+        if any(path.iterdir()) and not _is_zarr_array(path):
             raise ValueError(f"OUT is {out}, a folder that is no Zarr array, and is not replaced")
     elif path.exists():
         raise ValueError(f"OUT is {out}, a file that is no Zarr array, and is not replaced")
@@ -114,6 +114,14 @@ def _refuse_output(given: str, out: str) -> None:
         raise ValueError(f"OUT is {out}, which is IN: give another name")
     if not path.parent.is_dir():
         raise ValueError(f"OUT is {out}, but there is no folder {path.parent}")
+
+
+def _is_zarr_array(folder: Path) -> bool:
+    """Whether a folder is an array, and not a group with other arrays in it."""
+    try:
+        return bool(json.loads((folder / "zarr.json").read_bytes())["node_type"] == "array")
+    except (OSError, ValueError, KeyError, TypeError):
+        return (folder / ".zarray").exists()
 
 
 class _Job:
@@ -201,6 +209,7 @@ class _Job:
         for _ in self._computed(self._plan(in_order=True), 0, writer):
             pass
         writer.sync()
+        self._reader.refuse_change()
 
     # To a file
 
@@ -231,6 +240,11 @@ class _Job:
                 writer = NpyWriter(partial.path, self._shape, self._operator.dtype)
             with closing(writer):
                 self._fill(partial, writer, sizes, first, request)
+            try:
+                self._reader.refuse_change()
+            except ValueError:
+                partial.remove()
+                raise
             with _named(out):
                 partial.finish(sizes.n_tiles)
         self._say(out)
@@ -295,7 +309,6 @@ class _Job:
             unit=" outputs",
             unit_scale=True,
             desc="opuproj",
-            mininterval=0,
             disable=n_bytes == 0 or sys.stderr is None or not sys.stderr.isatty(),
         ) as bar:
             for top, bottom, tiles in sizes.blocks(first):
