@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -132,19 +132,27 @@ def _numpy(threads: int) -> tuple[AbstractContextManager[Any], Product]:
 
 
 def _torch(threads: int) -> tuple[AbstractContextManager[Any], Product]:
-    """Set PyTorch's threads; return what makes a matrix and returns its product."""
+    """Return what limits PyTorch's threads, and what makes a matrix and returns its product."""
     try:
         import torch
     except ImportError as error:
         raise ValueError("against is 'torch', which is not installed: use --against numpy") from error
-    torch.set_num_threads(threads)
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def make(shape: tuple[int, int], x: NDArray[np.int8]) -> Callable[[], object]:
         matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)).t()
         batch, out = torch.from_numpy(x).float(), torch.empty(len(x), shape[0])
         return lambda: torch.mm(batch, matrix, out=out)
 
-    return nullcontext(), make
+    return limited(), make
 
 
 _STORED = {"numpy": _numpy, "torch": _torch}
