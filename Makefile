@@ -29,7 +29,7 @@ endif
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: build $(VENV)/.with-demo ## Digits as optical features, then a projection to 2,000,000 outputs (under two minutes)
@@ -70,6 +70,10 @@ build: $(BUILT) ## Build the package in release mode into the virtual environmen
 .PHONY: bench
 bench: build $(VENV)/.with-bench ## Measure the speed table, each figure against its limit (under five minutes)
 	$(BIN)/python -m benches.table
+
+.PHONY: bench-check
+bench-check: build ## Fail where a kernel is slower than benches/expected.json says, as a ratio measured in one run
+	$(BIN)/python -m benches.check
 
 .PHONY: figures
 figures: build $(VENV)/.with-bench ## Measure and draw the README's picture again (takes a while)

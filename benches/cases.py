@@ -2,62 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from importlib.util import find_spec
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
 
 import numpy as np
 import opuproj
 from numpy.typing import NDArray
+from opuproj import _core
 
-from benches import inputs, limits, machine, peers
-from benches.timing import Rounds, Work, alternate, seconds
+from benches import inputs, limits, machine
+from benches.call import Call
+from benches.peers.threads import use as use_threads
+from benches.peers.torch_stored import TorchBfloat16, TorchFloat32, TorchStored
+from benches.result import Result, duration, rate
+from benches.setting import Mode, Setting, UnavailableError
+from benches.timing import alternate
 
-Mode = Literal["intensity", "linear", "complex"]
-
-
-class UnavailableError(Exception):
-    """This machine or environment lacks what a case needs."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How the cases run: on which instruction set, on how many threads, and how long one call may last."""
-
-    isa: str
-    threads: int
-    call_seconds: float = 10.0
+CALL_SECONDS = 15e-6  # that a call from Python may take where there is next to nothing to compute
 
 
-@dataclass(frozen=True)
-class Result:
-    """One measured ratio and what it must be."""
-
-    figure: str  # what opuproj reached, in the field's units
-    against: str  # what it is compared with
-    ratio: float
-    required: float
-    aim: float | None = None
-    at_most: bool = False  # the ratio must not exceed `required`, instead of reaching it
-
-    @property
-    def reached(self) -> bool:
-        """Whether the requirement is met."""
-        return self.ratio <= self.required if self.at_most else self.ratio >= self.required
+def run(name: str, at: Setting) -> Result:
+    """Measure a case; raises UnavailableError where it cannot run."""
+    with machine.forced(at.isa):
+        return CASES[name](at)
 
 
 def one_vector(at: Setting) -> Result:
     """10⁵ → 10⁵ "complex", batch 1: T's components generated and used, against the bare keystream."""
     call = Call(at, inputs.dense(1, 100_000), 100_000, "complex")
-    return _against_limit(call, limits.keystream(at.isa, at.threads), "components/s", required=0.60, aim=0.80)
+    return _against_limit(call, limits.keystream(at.isa, at.threads), "components/s", required=0.75, aim=0.85)
+
+
+def medium_batch(at: Setting) -> Result:
+    """10⁴ → 2·10⁴ "complex", batch 128: against the slower of generating T once and multiplying it."""
+    call = Call(at, inputs.dense(128, 10_000), 20_000, "complex")
+    generate, multiply = limits.keystream(at.isa, at.threads), limits.multiply(at.isa, at.threads)
+    rounds = alternate({"generate": generate.work, "multiply": multiply.work, "call": call.run}, budget=at.budget)
+
+    def limit(took: Mapping[str, float]) -> float:
+        return max(
+            took["generate"] * call.components / generate.amount,
+            took["multiply"] * call.multiply_adds / multiply.amount,
+        )
+
+    return Result(
+        figure=duration(rounds.median("call")) + call.note,
+        against=f"{duration(rounds.median_of(limit))}, the slower limit",
+        ratio=rounds.median_of(lambda took: limit(took) / took["call"]),
+        required=0.70,
+    )
 
 
 def large_batch(at: Setting) -> Result:
     """10⁴ → 2·10⁴ "complex", batch 1024: multiply-adds, against the bare multiply."""
     call = Call(at, inputs.dense(1024, 10_000), 20_000, "complex")
-    return _against_limit(call, limits.multiply(at.isa, at.threads), "MAC/s", required=0.75, aim=0.90)
+    return _against_limit(call, limits.multiply(at.isa, at.threads), "MAC/s", required=0.90)
+
+
+def forced_batch(at: Setting, isa: str) -> Result:
+    """10⁴ → 2·10⁴ "complex", batch 256, on an instruction set that is forced: against its own bare multiply."""
+    if not dict(_core.instruction_sets())[isa]:
+        raise UnavailableError(f"this CPU lacks {isa}")
+    with machine.forced(isa):
+        call = Call(replace(at, isa=isa), inputs.dense(256, 10_000), 20_000, "complex")
+        return _against_limit(call, limits.multiply(isa, at.threads), "MAC/s", required=0.75)
+
+
+def overhead(at: Setting) -> Result:
+    """16 → 16 "linear", batch 1: seconds of `project` and of an operator's call, in units of 15 µs."""
+    x = inputs.dense(1, 16)[0]
+    operator = opuproj.Projector(16, 16)
+    rounds = alternate(
+        {"project": lambda: opuproj.project(x, 16, mode="linear"), "operator": lambda: operator(x)}, budget=at.budget
+    )
+    project, operate = rounds.median("project"), rounds.median("operator")
+    return Result(
+        figure=f"{duration(project)} project, {duration(operate)} operator",
+        against=duration(CALL_SECONDS),
+        ratio=max(project, operate) / CALL_SECONDS,
+        required=1,
+        at_most=True,
+    )
+
+
+def packing(at: Setting) -> Result:
+    """384 MiB of int8 to two bits an element, on its one thread: bytes moved, against NumPy's on one thread."""
+    x = inputs.dense(384, 1 << 20)
+    memory = limits.bandwidth(x)
+    packed = opuproj.pack(x).nbytes
+    rounds = alternate(
+        {name: limit.work for name, limit in memory.items()} | {"pack": lambda: opuproj.pack(x)}, budget=at.budget
+    )
+    fastest = max(memory, key=lambda name: memory[name].amount / rounds.median(name))
+    moved = x.nbytes + packed
+    return Result(
+        figure=rate(moved / rounds.median("pack"), "B/s"),
+        against=f"{rate(memory[fastest].amount / rounds.median(fastest), 'B/s')}, NumPy's {fastest}",
+        ratio=rounds.ratio(fastest, "pack") * moved / memory[fastest].amount,
+        required=0.5,
+    )
 
 
 def threads_one_vector(at: Setting) -> Result:
@@ -88,7 +132,7 @@ def errors_against_fill(at: Setting) -> Result:
     """Token errors, 3 nonzeros in 50,257, batch 256, 10⁵ outputs "linear": against NumPy filling such a result."""
     errors = Call(at, inputs.token_errors(256, 50_257), 100_000, "linear", whole=True)
     filled = np.empty((256, 100_000), dtype=np.float32)
-    rounds = alternate({"fill": partial(filled.fill, 1.0), "errors": errors.run})
+    rounds = alternate({"fill": partial(filled.fill, 1.0), "errors": errors.run}, budget=at.budget)
     return Result(
         figure=duration(rounds.median("errors")),
         against=f"{duration(rounds.median('fill'))} to fill",
@@ -100,19 +144,33 @@ def errors_against_fill(at: Setting) -> Result:
 
 def stored_matrix(at: Setting, batch: int) -> Result:
     """10⁴ → 2·10⁴ "linear": against PyTorch with a stored real matrix, the faster of float32 and bfloat16."""
-    if find_spec("torch") is None:
-        raise UnavailableError("PyTorch is not installed")
-    peers.use_threads(at.threads)
     x = inputs.dense(batch, 10_000)
     call = Call(at, x, 20_000, "linear")
-    stored = peers.stored_pair(20_000, 10_000)
-    rounds = alternate({"opuproj": call.run} | {dtype: matrix.multiply(x) for dtype, matrix in stored.items()})
-    fastest = min(stored, key=rounds.median)
+    peers = {peer.dtype: _built(peer, 10_000, 20_000, at.threads) for peer in (TorchFloat32, TorchBfloat16)}
+    rounds = alternate(
+        {"opuproj": call.run} | {dtype: peer.multiply(x) for dtype, peer in peers.items()}, budget=at.budget
+    )
+    fastest = min(peers, key=rounds.median)
     return Result(
         figure=duration(rounds.median("opuproj") * call.scale) + call.note,
         against=f"{duration(rounds.median(fastest))} torch {fastest}",
         ratio=rounds.ratio(fastest, "opuproj") / call.scale,
         required=1,
+    )
+
+
+def small_matrix(at: Setting) -> Result:
+    """10³ → 10³ "linear", batch 1: against PyTorch's product with a stored float32 matrix."""
+    x = inputs.dense(1, 1000)
+    call = Call(at, x, 1000, "linear")
+    stored = _built(TorchFloat32, 1000, 1000, at.threads).multiply(x)
+    rounds = alternate({"opuproj": call.run, "stored": stored}, budget=at.budget)
+    return Result(
+        figure=duration(rounds.median("opuproj")),
+        against=f"{duration(rounds.median('stored'))} torch float32",
+        ratio=rounds.ratio("opuproj", "stored"),
+        required=2,
+        at_most=True,
     )
 
 
@@ -122,7 +180,7 @@ def noise(at: Setting, mode: Mode) -> Result:
     exact = Call(at, x, 100_000, mode)
     frames = Call(at, x, 100_000, mode, whole=True, camera=opuproj.Camera(bits=8))
     noisy = Call(at, x, 100_000, mode, whole=True, camera=opuproj.Camera.lighton())
-    rounds = alternate({"exact": exact.run, "frames": frames.run, "noisy": noisy.run})
+    rounds = alternate({"exact": exact.run, "frames": frames.run, "noisy": noisy.run}, budget=at.budget)
     return Result(
         figure=f"{duration(rounds.median('noisy'))}; {duration(rounds.median('frames'))} without noise",
         against=f"{duration(rounds.median('exact') * exact.scale)} exact",
@@ -142,85 +200,37 @@ def five_digits(at: Setting) -> Result:
 
 CASES: dict[str, Callable[[Setting], Result]] = {
     "one vector": one_vector,
+    "batch 128": medium_batch,
     "batch 1024": large_batch,
+    "avx512, batch 256": partial(forced_batch, isa="avx512"),
+    "avx2, batch 256": partial(forced_batch, isa="avx2"),
     "2 threads, one vector": threads_one_vector,
     "2 threads, batch 1024": threads_large_batch,
     "1 % nonzeros": sparse_vector,
     "token errors, dense": errors_against_dense,
     "token errors, fill": errors_against_fill,
+    "small, batch 1": small_matrix,
     "stored, batch 1": partial(stored_matrix, batch=1),
     "stored, batch 32": partial(stored_matrix, batch=32),
     "stored, batch 256": partial(stored_matrix, batch=256),
     "noise, intensity": partial(noise, mode="intensity"),
     "noise, linear": partial(noise, mode="linear"),
     "five digits": five_digits,
+    "overhead": overhead,
+    "packing": packing,
 }
 
 
-class Call:
-    """One call of `opuproj.project` with a result that already exists, packing of x included.
-
-    Where the call would last longer than the setting allows, fewer outputs are computed: with dense input the time is
-    proportional to them. `scale` is the factor that was left out, `note` says so.
-    """
-
-    def __init__(
-        self,
-        at: Setting,
-        x: NDArray[np.int8] | NDArray[np.float32],
-        n_outputs: int,
-        mode: Mode,
-        *,
-        whole: bool = False,
-        camera: opuproj.Camera | None = None,
-        digits: int | None = None,
-    ):
-        self.at = at
-        self.camera, self.digits = camera, digits
-        self.x = x
-        self.mode = mode
-        self.n_outputs = n_outputs
-        if not whole:
-            self.n_outputs = self._affordable(n_outputs)
-        self.scale = n_outputs / self.n_outputs
-        self.note = "" if self.scale == 1 else f" (from {self.n_outputs:,} of the outputs)"
-        self.run = self.with_threads(at.threads)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Real multiply-adds of one call, two for an entry of T."""
-        return 2 * self.x.size * self.n_outputs
-
-    def with_threads(self, threads: int) -> Work:
-        """The call on this many threads."""
-        return self._work(self.n_outputs, threads)
-
-    def _work(self, n_outputs: int, threads: int) -> Work:
-        out = np.zeros((len(self.x), n_outputs), dtype=np.complex64 if self.mode == "complex" else np.float32)
-
-        def run() -> None:
-            with machine.forced(self.at.isa):
-                opuproj.project(
-                    self.x,
-                    n_outputs,
-                    mode=self.mode,
-                    digits=self.digits,
-                    camera=self.camera,
-                    out=out,
-                    threads=threads,
-                )
-
-        return run
-
-    def _affordable(self, n_outputs: int) -> int:
-        trial = max(1024, n_outputs // 64)
-        took = seconds(self._work(trial, self.at.threads))
-        affordable = int(trial * self.at.call_seconds / took)
-        return n_outputs if affordable >= n_outputs else max(trial, affordable // 1000 * 1000)
+@lru_cache(maxsize=2)
+def _built(peer: type[TorchStored], n_inputs: int, n_outputs: int, threads: int) -> TorchStored:
+    """A stored matrix, kept since it takes seconds to build."""
+    peer.check(n_inputs, n_outputs)
+    use_threads(threads)
+    return peer.build(n_inputs, n_outputs)
 
 
 def _times_as_long(call: Call, other: Call, name: str, *, required: float) -> Result:
-    rounds = alternate({"call": call.run, "other": other.run})
+    rounds = alternate({"call": call.run, "other": other.run}, budget=call.at.budget)
     return Result(
         figure=duration(rounds.median("call")),
         against=f"{duration(rounds.median('other') * other.scale)} {name}",
@@ -230,22 +240,8 @@ def _times_as_long(call: Call, other: Call, name: str, *, required: float) -> Re
     )
 
 
-def rate(per_second: float, unit: str) -> str:
-    """A rate in thousands of millions, the scale of everything measured here: 21.3 G components/s."""
-    return f"{per_second / 1e9:.3g} G {unit}"
-
-
-def duration(of_seconds: float) -> str:
-    """A time in the unit that reads best."""
-    if of_seconds >= 1:
-        return f"{of_seconds:.2f} s"
-    if of_seconds >= 1e-3:
-        return f"{of_seconds * 1e3:.3g} ms"
-    return f"{of_seconds * 1e6:.3g} µs"
-
-
-def _against_limit(call: Call, limit: limits.Limit, unit: str, *, required: float, aim: float) -> Result:
-    rounds = alternate({"limit": limit.work, "call": call.run})
+def _against_limit(call: Call, limit: limits.Limit, unit: str, *, required: float, aim: float | None = None) -> Result:
+    rounds = alternate({"limit": limit.work, "call": call.run}, budget=call.at.budget)
     limit_rate = limit.amount / rounds.median("limit")
     return Result(
         figure=rate(call.multiply_adds / rounds.median("call"), unit) + call.note,
@@ -257,7 +253,7 @@ def _against_limit(call: Call, limit: limits.Limit, unit: str, *, required: floa
 
 
 def _against_dense(sparse: Call, dense: Call, *, required: float) -> Result:
-    rounds = alternate({"dense": dense.run, "sparse": sparse.run})
+    rounds = alternate({"dense": dense.run, "sparse": sparse.run}, budget=dense.at.budget)
     return Result(
         figure=duration(rounds.median("sparse")),
         against=f"{duration(rounds.median('dense') * dense.scale)} dense{dense.note}",
@@ -270,7 +266,7 @@ def _two_threads(at: Setting, x: NDArray[np.int8], n_outputs: int) -> Result:
     if machine.cores() < 2:
         raise UnavailableError("this process may use one core only")
     call = Call(at, x, n_outputs, "complex")
-    rounds: Rounds = alternate({"one": call.with_threads(1), "two": call.with_threads(2)})
+    rounds = alternate({"one": call.with_threads(1), "two": call.with_threads(2)}, budget=at.budget)
     return Result(
         figure=duration(rounds.median("two")) + call.note,
         against=f"{duration(rounds.median('one'))} on one",

@@ -18,7 +18,9 @@ import numpy as np
 import opuproj
 from tqdm import tqdm
 
-from benches import inputs, machine, peers
+from benches import inputs, machine
+from benches.peers import threads as threads_of_peers
+from benches.peers.torch_stored import TorchFloat32
 from benches.timing import Work, alternate, timed
 
 if TYPE_CHECKING:
@@ -46,12 +48,12 @@ class Point:
 def measure(longest: float) -> Iterator[Point]:
     """Every size and batch for which one call stays below `longest` seconds."""
     threads = machine.cores()
-    peers.use_threads(threads)
+    threads_of_peers.use(threads)
     # The largest matrix that leaves room for everything else is a size of its own: the last point of the stored curve.
     storable = int(math.sqrt(0.6 * machine.memory_bytes() / ENTRY_BYTES)) // 1000 * 1000
     rate = dict.fromkeys(BATCHES, 1e9)  # entries times vectors a second, as the last size had it
     for n in tqdm(sorted({*SIZES, storable}), unit="size"):
-        stored, build = timed(partial(peers.Stored.build, n, n)) if n <= storable else (None, None)
+        stored, build = timed(partial(TorchFloat32.build, n, n)) if n <= storable else (None, None)
         for batch in BATCHES:
             expected = n * n * batch / rate[batch]
             if expected > longest:

@@ -1,11 +1,14 @@
-"""The two bare limits of a projection on this CPU: generating T's bytes, and multiplying int8 without generating."""
+"""What bounds opuproj on this CPU: generating T's bytes, multiplying int8 without generating, and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
 from opuproj import _core
 
 from benches.timing import Work
@@ -15,7 +18,7 @@ Bare = Callable[[str | None, int], float]
 
 @dataclass(frozen=True)
 class Limit:
-    """A bare loop run on every thread at once: `amount` bytes or multiply-adds in a call of `work`."""
+    """A bare loop: `amount` bytes or multiply-adds in a call of `work`."""
 
     amount: int
     work: Work
@@ -44,3 +47,15 @@ def _on_threads(bare: Bare, isa: str, threads: int, duration: float = 0.1) -> Li
             pass
 
     return Limit(each * threads, run)
+
+
+def bandwidth(x: NDArray[np.int8]) -> dict[str, Limit]:
+    """What one thread of NumPy does to x at the speed of memory: reading it, and copying it, by the bytes that move.
+
+    x must be larger than the caches.
+    """
+    words, copy = x.reshape(-1).view(np.int64), np.zeros_like(x)
+    return {
+        "read": Limit(x.nbytes, words.max),
+        "copy": Limit(2 * x.nbytes, partial(np.copyto, copy, x)),
+    }

@@ -16,13 +16,17 @@ from opuproj import _core
 
 def cpu_name() -> str:
     """The processor's own name, where the system tells it."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux tells of the first processor."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def cores() -> int:
@@ -37,16 +41,35 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def available_bytes() -> int:
+    """Memory that this machine can still give; all of it where the system does not tell."""
+    try:
+        told = Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2]
+    except OSError:
+        told = ""
+    return 1024 * int(told.split()[0]) if told else memory_bytes()
+
+
 def instruction_set() -> str:
     """The instruction set that opuproj uses here, `OPUPROJ_ISA` taken into account."""
     return _core.choose_isa(os.environ.get("OPUPROJ_ISA") or None)
+
+
+def kind() -> str:
+    """Which processors are taken to be alike: those of one model that give this process the same instruction sets."""
+    best = _core.choose_isa(None)
+    told = _cpuinfo()
+    if "vendor_id" in told:
+        return f"{told['vendor_id']} family {told.get('cpu family')} model {told.get('model')}, {best}"
+    return f"{cpu_name()}, {best}"
 
 
 @contextmanager
 def forced(isa: str | None) -> Iterator[None]:
     """Make opuproj use one instruction set; None leaves the choice as it is."""
     before = os.environ.get("OPUPROJ_ISA")
-    if isa is not None:
+    # A variable that changes nothing would cost every small call a look at it.
+    if isa is not None and isa != instruction_set():
         os.environ["OPUPROJ_ISA"] = isa
     try:
         yield

@@ -1,6 +1,6 @@
-"""The speed table: every case of `benches.cases` once, each as a ratio of times measured alternately in this run.
+"""The speed table: every case of `benches.cases` and every peer once, as ratios of times measured in turn in this run.
 
-It reports and never fails: what a machine reaches depends on the machine.
+It reports and never fails: what a machine reaches depends on the machine. `benches.check` is what fails.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,40 +16,64 @@ import opuproj
 from opuproj import _core
 from tqdm import tqdm
 
-from benches import machine
-from benches.cases import CASES, Result, Setting, UnavailableError
+from benches import cases, comparison, machine
+from benches.comparison import Standing
+from benches.peers import PEERS
+from benches.result import Result
+from benches.setting import Setting, UnavailableError
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and save if asked to."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_args(argv)
     isa = _core.choose_isa(arguments.isa or os.environ.get("OPUPROJ_ISA") or None)
-    setting = Setting(isa, arguments.threads, arguments.call_seconds)
-    print(f"{machine.cpu_name()}, {isa}, {setting.threads} threads, opuproj {opuproj.__version__}\n")
+    setting = Setting(isa, arguments.threads, arguments.call_seconds, arguments.budget)
+    print(f"{machine.cpu_name()}, {isa}, {setting.threads} threads, opuproj {opuproj.__version__}")
 
     results: dict[str, Result] = {}
-    chosen = [name for name in CASES if arguments.only in name]
-    with tqdm(chosen, unit="case", leave=False) as names:
-        for name in names:
-            names.set_postfix_str(name)
+    standings: list[Standing] = []
+    left_out: dict[str, str] = {}
+    chosen = [name for name in cases.CASES if arguments.only in name]
+    peers = [peer for peer in PEERS if arguments.only in peer.name and not arguments.no_peers]
+    with tqdm(total=len(chosen) + len(peers), unit="case", leave=False) as bar:
+        for name in chosen:
+            bar.set_postfix_str(name)
             try:
-                results[name] = CASES[name](setting)
+                results[name] = cases.run(name, setting)
             except UnavailableError as reason:
-                tqdm.write(f"{name}: left out, {reason}")
-    _show(results)
+                left_out[name] = str(reason)
+            bar.update()
+        for peer in peers:
+            bar.set_postfix_str(peer.name)
+            try:
+                standings += comparison.against(peer, setting)
+            except UnavailableError as reason:
+                left_out[peer.name] = str(reason)
+            bar.update()
+    if results:
+        head = ("case", "opuproj", "against", "ratio", "must be", "reached")
+        _show([head, *((name, *_cells(result)) for name, result in results.items())])
+    if standings:
+        print(f"\nPeers: {comparison.N_INPUTS:,} inputs, {comparison.N_OUTPUTS:,} outputs, every x dense.", end="")
+        _show([comparison.HEAD, *(standing.cells() for standing in standings)])
+    if left_out:
+        print("\nLeft out:")
+        for name, why in left_out.items():
+            print(f"  {name}: {why}")
     if arguments.json:
         document = {
             "machine": machine.describe() | {"isa": isa, "threads": setting.threads},
             "cases": {name: asdict(result) | {"reached": result.reached} for name, result in results.items()},
+            "peers": [asdict(standing) for standing in standings],
+            "left out": left_out,
         }
         arguments.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"\nSaved to {arguments.json}.")
 
 
-def _show(results: dict[str, Result]) -> None:
-    head = ("case", "opuproj", "against", "ratio", "must be", "reached")
-    rows = [head, *((name, *_cells(result)) for name, result in results.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+def _show(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print()
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -65,9 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     names = [name for name, _ in _core.instruction_sets()]
     parser.add_argument("--isa", choices=names, help="instruction set to force (default: the best this CPU has)")
     parser.add_argument("--threads", type=int, default=min(2, machine.cores()), help="threads (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains TEXT")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only cases and peers whose name contains TEXT")
+    parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
     parser.add_argument(
-        "--call-seconds", type=float, default=10.0, help="longest call; slower ones compute fewer outputs"
+        "--call-seconds",
+        type=float,
+        default=Setting.call_seconds,
+        help="longest call; slower ones compute fewer outputs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=Setting.budget,
+        help="seconds for the rounds of a comparison, of which there are at least three (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures and the machine")
     return parser

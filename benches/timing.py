@@ -39,8 +39,12 @@ class Rounds:
 
     def ratio(self, above: str, below: str) -> float:
         """Median over the rounds of one work's seconds over another's."""
-        pairs = zip(self.seconds[above], self.seconds[below], strict=True)
-        return median(a / b for a, b in pairs)
+        return self.median_of(lambda took: took[above] / took[below])
+
+    def median_of(self, figure: Callable[[Mapping[str, float]], float]) -> float:
+        """Median over the rounds of a figure that is made of one round's seconds."""
+        rounds = zip(*self.seconds.values(), strict=True)
+        return median(figure(dict(zip(self.seconds, took, strict=True))) for took in rounds)
 
 
 def alternate(

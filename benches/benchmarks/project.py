@@ -7,7 +7,7 @@ import opuproj
 from opuproj import _core
 
 from benches import inputs, machine
-from benches.cases import Mode as Readout
+from benches.setting import Mode as Readout
 
 # Beyond this many entries times vectors a call takes long enough to say nothing new.
 MOST_WORK = 2e11

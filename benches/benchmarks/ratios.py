@@ -2,19 +2,19 @@
 
 from opuproj import _core
 
-from benches import machine
-from benches.cases import CASES, Setting, UnavailableError
+from benches import cases, machine
+from benches.setting import Setting, UnavailableError
 
 
 class Ratio:
     """One number a case; `benches.cases` says what each of them compares."""
 
-    params = tuple(CASES)
+    params = tuple(cases.CASES)
     param_names = ("case",)
 
     def track_ratio(self, case: str) -> float:
         setting = Setting(_core.choose_isa(None), min(2, machine.cores()))
         try:
-            return CASES[case](setting).ratio
+            return cases.run(case, setting).ratio
         except UnavailableError:
             return float("nan")

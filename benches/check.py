@@ -1,0 +1,146 @@
+"""Whether the kernels still are as fast as they were: their ratios to their own limits, against benches/expected.json.
+
+A ratio is of two times measured in turn in one run, so it hardly depends on the machine's mood. What it depends on is
+the processor, so expectations are kept for each kind of it. Exit code 0: as fast as expected; 1: a kernel became
+slower; 2: nothing is known about this kind of processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import opuproj
+from opuproj import _core
+from tqdm import tqdm
+
+from benches import inputs, limits, machine
+from benches.call import Call
+from benches.limits import Limit
+from benches.setting import Setting
+from benches.timing import alternate
+
+EXPECTED = Path(__file__).with_name("expected.json")
+TOLERANCE = 0.15  # of the expected ratio, in a file that has none yet
+FORMS = ("one vector", "batch 256", "few nonzeros")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A kernel's measured ratio beside the expected one."""
+
+    kernel: str
+    measured: float
+    expected: float
+    tolerance: float
+
+    @property
+    def verdict(self) -> str:
+        """What to make of it."""
+        if self.measured < self.expected * (1 - self.tolerance):
+            return "slower"
+        if self.measured > self.expected * (1 + self.tolerance):
+            return "faster: record it"
+        return "as expected"
+
+
+def kernels() -> list[str]:
+    """Every instruction set that this CPU has, in every form that its inner loops take."""
+    return [f"{isa}, {form}" for isa, found in _core.instruction_sets() if found for form in FORMS]
+
+
+def measure(kernel: str, budget: float = 2.0) -> float:
+    """The rate of a call on one thread, over that of the kernel's own bare keystream or bare multiply."""
+    isa, _, form = kernel.partition(", ")
+    at = Setting(isa, threads=1, call_seconds=0.3, budget=budget)
+    with machine.forced(isa):
+        if form == "one vector":
+            call = Call(at, inputs.dense(1, 20_000), 200_000, "complex")
+            return _ratio(call, limits.keystream(isa, 1), call.components)
+        if form == "batch 256":
+            call = Call(at, inputs.dense(256, 4_000), 20_000, "complex")
+            return _ratio(call, limits.multiply(isa, 1), call.multiply_adds)
+        # 100 of 100,000: every vector has its own columns of T generated for it, a byte of keystream a component.
+        x = inputs.sparse(32, 100_000, 1e-3)
+        call = Call(at, x, 20_000, "complex")
+        return _ratio(call, limits.keystream(isa, 1), 2 * int((x != 0).sum()) * call.n_outputs)
+
+
+def _ratio(call: Call, limit: Limit, amount: int) -> float:
+    rounds = alternate({"limit": limit.work, "call": call.run}, budget=call.at.budget)
+    return rounds.ratio("limit", "call") * amount / limit.amount
+
+
+def compare(measured: Mapping[str, float], expected: Mapping[str, float], tolerance: float) -> list[Comparison]:
+    """Put beside each other what both have."""
+    return [Comparison(name, measured[name], expected[name], tolerance) for name in measured if name in expected]
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read the expectations; a file that does not exist yet has none."""
+    if not path.exists():
+        return {"tolerance": TOLERANCE, "machines": {}}
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def record(path: Path, ratios: Mapping[str, float]) -> None:
+    """Write the ratios as what this kind of processor is expected to reach; others keep theirs."""
+    document = load(path)
+    document["machines"][machine.kind()] = {
+        "cpu": machine.cpu_name(),
+        "opuproj": opuproj.__version__,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
+    }
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and compare, or record."""
+    arguments = _parser().parse_args(argv)
+    document, kind = load(arguments.file), machine.kind()
+    known = document["machines"].get(kind)
+    if known is None and not arguments.record:
+        print(
+            f"{arguments.file} tells nothing about this processor ({kind}). On a commit whose speed you trust, and "
+            "while the machine is idle, run\n    python -m benches.check --record\n"
+            "and commit the file; then check other commits against it."
+        )
+        return 2
+    ratios = {name: measure(name, arguments.budget) for name in tqdm(kernels(), unit="kernel", leave=False)}
+    if arguments.record:
+        record(arguments.file, ratios)
+        for name, ratio in ratios.items():
+            print(f"{name:24}  {ratio:.3f}")
+        print(f"Recorded in {arguments.file} for {kind}.")
+        return 0
+    expected, tolerance = known["ratios"], float(document["tolerance"])
+    for slow in compare(ratios, expected, tolerance):
+        if slow.verdict == "slower":  # once more: a machine may have hiccuped
+            ratios[slow.kernel] = max(slow.measured, measure(slow.kernel, 2 * arguments.budget))
+    compared = compare(ratios, expected, tolerance)
+    print(f"{kind}, recorded {known['date']}, tolerance {tolerance:.0%}\n")
+    for one in compared:
+        print(f"{one.kernel:24}  {one.measured:.3f}  expected {one.expected:.3f}  {one.verdict}")
+    for name in ratios.keys() - expected.keys():
+        print(f"{name:24}  {ratios[name]:.3f}  not recorded yet: use --record")
+    return 1 if any(one.verdict == "slower" for one in compared) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benches.check", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--record", action="store_true", help="make what is measured now the expectation")
+    parser.add_argument("--file", type=Path, default=EXPECTED, help="the expectations (default: benches/expected.json)")
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds for a kernel (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""What one would use instead of opuproj, one file each; `benches.comparison` measures them.
+
+RandBLAS is not among them: neither Debian nor PyPI has it, so nobody could rerun it by one command.
+"""
+
+from benches.peers.base import Peer
+from benches.peers.cuda_generated import CudaGenerated
+from benches.peers.cuda_stored import CudaStored
+from benches.peers.lightonml_simulated import LightonmlSimulated
+from benches.peers.numpy_generated import NumpyGenerated
+from benches.peers.sklearn_gaussian import SklearnGaussian
+from benches.peers.sklearn_sparse import SklearnSparse
+from benches.peers.torch_complex import TorchComplex64
+from benches.peers.torch_generated import TorchGenerated
+from benches.peers.torch_int8 import TorchInt8
+from benches.peers.torch_stored import TorchBfloat16, TorchFloat32
+
+PEERS: tuple[type[Peer], ...] = (
+    TorchFloat32,
+    TorchBfloat16,
+    TorchInt8,
+    TorchComplex64,
+    TorchGenerated,
+    NumpyGenerated,
+    SklearnGaussian,
+    SklearnSparse,
+    LightonmlSimulated,
+    CudaStored,
+    CudaGenerated,
+)
