@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from helpers import ISAS, run
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benches import cases, check, comparison, inputs, machine, table  # noqa: E402
+from benches import cases, check, comparison, growth, inputs, large, machine, saved, table  # noqa: E402
 from benches.call import Call  # noqa: E402
 from benches.peers import PEERS  # noqa: E402
 from benches.peers.base import Peer  # noqa: E402
@@ -215,3 +216,65 @@ def test_expectations_of_other_processors_stay(tmp_path: Path, monkeypatch: pyte
     machines = check.load(file)["machines"]
     assert machines["one"]["ratios"] == {"portable, one vector": 0.612}
     assert set(machines) == {"one", "other"}
+
+
+def test_figures_come_back_with_their_machine(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "figures.json"
+    figures = {"seconds": [0.1, 1 / 3], "name": "10⁶"}
+    saved.write(file, figures)
+    assert saved.read(file) == {"machine": machine.describe(), **figures}
+    assert [each.name for each in file.parent.iterdir()] == ["figures.json"]
+
+
+def test_an_exponent_is_that_of_the_power() -> None:
+    assert growth.exponent({n: 3e-9 * n**1.5 for n in growth.SIZES}) == pytest.approx(1.5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_is_seen_without_that_of_files(tmp_path: Path) -> None:
+    peak = large.PeakMemory(every=0.001)
+    with peak.watched():
+        mapped = np.memmap(tmp_path / "file", dtype=np.uint8, mode="w+", shape=64 << 20)
+        mapped[:] = 1
+        held = np.ones(32 << 20, dtype=np.uint8)
+        time.sleep(0.1)
+        del held
+    assert 32 <= peak.bytes / 2**20 < 48
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_large_projections_go_on_where_they_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "large.json"
+    sizes = "--inputs 5000 --outputs 300000 --threads 1 --call-seconds 0.01 --no-progress --growth-seconds 0"
+    common = [*sizes.split(), *["--growth-sizes", "1000", "3000", "--batches", "2"], "--out", str(out)]
+    large.main([*common, "--densities", "1"])
+    (one,) = (large.Measured(**measured) for measured in saved.read(out)["cases"].values())
+    assert 0 < one.part < 1
+    assert 0 < one.peak_bytes <= large.MOST_BYTES
+    assert one.output_bytes == 4 * 2 * 300_000
+    before = saved.read(out)
+    asked = []
+
+    def measure(case: large.Case, *_: object) -> large.Measured:
+        asked.append(case.density)
+        return one
+
+    monkeypatch.setattr(large, "measure_in_a_process", measure)
+    large.main([*common, "--densities", "1", "0.5"])
+    assert asked == [0.5]
+    after = saved.read(out)
+    assert after["growth"] == before["growth"]
+    assert before["cases"].items() <= after["cases"].items()
+    assert "of the outputs" in capfd.readouterr().out
+    monkeypatch.setattr(machine, "cpu_name", lambda: "another")
+    with pytest.raises(SystemExit, match="was measured elsewhere"):
+        large.main([*common, "--densities", "1"])
+
+
+@pytest.mark.parametrize("argument", ["--densities 0", "--densities 1.5", "--inputs 0", "--batches -1"])
+def test_large_projections_refuse_bad_sizes(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        large.main(argument.split())
+    assert argument.split()[0] in capsys.readouterr().err
