@@ -76,8 +76,8 @@ bench-check: build ## Fail where a kernel is slower than benches/expected.json s
 	$(BIN)/python -m benches.check
 
 .PHONY: figures
-figures: build $(VENV)/.with-bench ## Measure and draw the README's picture again (takes a while)
-	$(BIN)/python -m benches.figure
+figures: build $(VENV)/.with-bench ## Measure and draw the pictures of speed again (takes a while; ARGS=--draw-only draws only)
+	$(BIN)/python -m benches.figures $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz packing and loading, FUZZ_SECONDS=60 a target (needs nightly Rust)

@@ -120,8 +120,8 @@ def measure(case: Case, call_seconds: float, folder: Path, progress: bool) -> Me
         return perf_counter() - start
 
     with machine.forced(case.isa), peak.watched():
-        trial = max(1, case.n_outputs // 100)
-        project(min(trial, 1024), False)  # threads and tables
+        trial = min(case.n_outputs, max(1024, case.n_outputs // 1000))
+        project(min(trial, 64), False)  # threads and tables
         took = project(trial, False)
         rows = case.n_outputs
         if took * rows / trial > call_seconds:

@@ -18,5 +18,5 @@ class Setting:
 
     isa: str
     threads: int
-    call_seconds: float = 2.0
-    budget: float = 5.0
+    call_seconds: float = 1.5
+    budget: float = 4.0

@@ -18,6 +18,10 @@ sys.path.insert(0, str(ROOT))
 
 from benches import cases, check, comparison, growth, inputs, large, machine, saved, table  # noqa: E402
 from benches.call import Call  # noqa: E402
+from benches.figures import density, roofline, size, threads  # noqa: E402
+from benches.figures.__main__ import FIGURES  # noqa: E402
+from benches.figures.__main__ import main as figures  # noqa: E402
+from benches.figures.effort import QUICK as LITTLE  # noqa: E402
 from benches.peers import PEERS  # noqa: E402
 from benches.peers.base import Peer  # noqa: E402
 from benches.result import Result  # noqa: E402
@@ -278,3 +282,45 @@ def test_large_projections_refuse_bad_sizes(argument: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         large.main(argument.split())
     assert argument.split()[0] in capsys.readouterr().err
+
+
+def points_of(name: str) -> list[dict[str, Any]]:
+    """Figures as a picture gets them, made up."""
+    if name == size.NAME:
+        both = [{"n": n, "batch": b, "opuproj": n * 1e-6} for n in (10**3, 10**6) for b in size.BATCHES]
+        return [point | ({"torch": 1e-3, "torch_build": 0.1} if point["n"] == 10**3 else {}) for point in both]
+    if name == roofline.NAME:
+        limits = {"keystream": 1e10, "multiply": 1e11}
+        return [{"isa": "avx2", "batch": b, "multiply_adds": min(b, 10) * 8e9, **limits} for b in (1, 16, 1024)]
+    if name == density.NAME:
+        return [{"shape": s, "density": d, "seconds": d, "of_dense": d} for s in density.SHAPES for d in (1e-5, 1.0)]
+    return [
+        {"batch": b, "threads": n, "speedup": 0.9 * n, "limit_speedup": n} for b in threads.BOUNDS for n in (1, 2, 4)
+    ]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_picture_is_drawn_from_saved_figures(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    folders = ["--data", str(tmp_path), "--images", str(tmp_path / "images"), "--only", name, "--draw-only"]
+    figures(folders)
+    assert "nothing was measured yet" in capsys.readouterr().out
+    saved.write(tmp_path / f"{name}.json", {"points": points_of(name)})
+    figures(folders)
+    image = tmp_path / "images" / f"{name}.png"
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_saved_figures_of_the_repository_can_be_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figures(["--draw-only", "--images", str(tmp_path)])
+    drawn = {path.stem for path in tmp_path.iterdir()}
+    assert drawn == {name for name in FIGURES if (saved.DATA / f"{name}.json").exists()}
+
+
+def test_threads_are_measured_for_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 1)
+    points = threads.measure(LITTLE)["points"]
+    assert [(point["batch"], point["threads"], point["speedup"]) for point in points] == [(1, 1, 1.0), (256, 1, 1.0)]
+    assert threads.counts(6) == [1, 2, 4, 6]
+    assert LITTLE.of((1, 2, 3, 4, 5, 6)) == (1, 4, 6)
