@@ -30,7 +30,7 @@ def keystream(isa: str, threads: int) -> Limit:
 
 
 def multiply(isa: str, threads: int) -> Limit:
-    """The int8 multiply from the L1 cache."""
+    """The int8 multiply of a panel with vectors that are in cache."""
     return _on_threads(_core.multiply_seconds, isa, threads)
 
 

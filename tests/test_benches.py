@@ -324,3 +324,26 @@ def test_threads_are_measured_for_a_picture(monkeypatch: pytest.MonkeyPatch) -> 
     assert [(point["batch"], point["threads"], point["speedup"]) for point in points] == [(1, 1, 1.0), (256, 1, 1.0)]
     assert threads.counts(6) == [1, 2, 4, 6]
     assert LITTLE.of((1, 2, 3, 4, 5, 6)) == (1, 4, 6)
+
+
+def test_the_history_skips_what_is_too_large_or_missing() -> None:
+    from benches.benchmarks import project, ratios
+
+    for suite, most in ((project.Size(), 100_000), (project.Inputs(), 1_000_000), (project.Outputs(), 1_000_000)):
+        suite.setup(1_000, 1)
+        suite.time_project(1_000, 1)
+        with pytest.raises(NotImplementedError):
+            suite.setup(most, 1024)
+    with pytest.raises(NotImplementedError):
+        project.Threads().setup(machine.cores() + 1, 1)
+    isa = project.InstructionSet()
+    for name in project.InstructionSet.params[0]:
+        if name in ISAS:
+            isa.setup(name, 1)
+            isa.time_project(name, 1)
+            ratios.Kernel().setup(name, "one vector")
+        else:
+            with pytest.raises(NotImplementedError):
+                isa.setup(name, 1)
+            with pytest.raises(NotImplementedError):
+                ratios.Kernel().setup(name, "one vector")

@@ -1,7 +1,5 @@
 """Seconds of one `opuproj.project` call, packing and a fresh result included, along one argument at a time."""
 
-import os
-
 import numpy as np
 import opuproj
 from opuproj import _core
@@ -10,7 +8,9 @@ from benches import inputs, machine
 from benches.setting import Mode as Readout
 
 # Beyond this many entries times vectors a call takes long enough to say nothing new.
-MOST_WORK = 2e11
+MOST_WORK = 1e11
+# An asv history needs no more than one process and some ten calls a combination.
+ROUNDS, REPEAT = 1, (1, 10, 5.0)
 
 
 class Size:
@@ -18,6 +18,7 @@ class Size:
 
     params = ([1_000, 10_000, 100_000], [1, 32, 256, 1024])
     param_names = ("n", "batch")
+    rounds, repeat = ROUNDS, REPEAT
 
     def setup(self, n: int, batch: int) -> None:
         if n * n * batch > MOST_WORK:
@@ -28,11 +29,44 @@ class Size:
         opuproj.project(self.x, n, mode="linear")
 
 
+class Inputs:
+    """Up to 10⁶ inputs, a thousand outputs."""
+
+    params = ([1_000, 10_000, 100_000, 1_000_000], [1, 32, 256, 1024])
+    param_names = ("n_inputs", "batch")
+    rounds, repeat = ROUNDS, REPEAT
+
+    def setup(self, n_inputs: int, batch: int) -> None:
+        if 1_000 * n_inputs * batch > MOST_WORK:
+            raise NotImplementedError  # asv then skips the combination
+        self.x = inputs.dense(batch, n_inputs)
+
+    def time_project(self, n_inputs: int, batch: int) -> None:
+        opuproj.project(self.x, 1_000, mode="linear")
+
+
+class Outputs:
+    """Up to 10⁶ outputs, a thousand inputs."""
+
+    params = ([1_000, 10_000, 100_000, 1_000_000], [1, 32, 256, 1024])
+    param_names = ("n_outputs", "batch")
+    rounds, repeat = ROUNDS, REPEAT
+
+    def setup(self, n_outputs: int, batch: int) -> None:
+        if 1_000 * n_outputs * batch > MOST_WORK:
+            raise NotImplementedError  # asv then skips the combination
+        self.x = inputs.dense(batch, 1_000)
+
+    def time_project(self, n_outputs: int, batch: int) -> None:
+        opuproj.project(self.x, n_outputs, mode="linear")
+
+
 class Mode:
     """What is read out of the field."""
 
     params = (["intensity", "linear", "complex"], [1, 256])
     param_names = ("mode", "batch")
+    rounds, repeat = ROUNDS, REPEAT
 
     def setup(self, mode: str, batch: int) -> None:
         self.x = inputs.dense(batch, 10_000)
@@ -46,6 +80,7 @@ class Density:
 
     params = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     param_names = ("density",)
+    rounds, repeat = ROUNDS, REPEAT
 
     def setup(self, density: float) -> None:
         self.vector = inputs.sparse(1, 1_000_000, density)
@@ -63,6 +98,7 @@ class Threads:
 
     params = ([1, 2, 4, 8, 16, 32], [1, 256])
     param_names = ("threads", "batch")
+    rounds, repeat = ROUNDS, REPEAT
 
     def setup(self, threads: int, batch: int) -> None:
         if threads > machine.cores():
@@ -74,39 +110,41 @@ class Threads:
 
 
 class InstructionSet:
-    """The same call on every kernel that this CPU can run."""
+    """The same call on every kernel that this CPU can run; the portable one gets a hundredth of the outputs."""
 
     params = (["amx", "avx512", "avx2", "portable"], [1, 256])
     param_names = ("isa", "batch")
+    rounds, repeat = ROUNDS, REPEAT
 
     def setup(self, isa: str, batch: int) -> None:
         if not dict(_core.instruction_sets()).get(isa, False):
             raise NotImplementedError  # asv then skips the combination
         self.x = inputs.dense(batch, 5_000)
-        os.environ["OPUPROJ_ISA"] = isa
+        self.n_outputs = 100 if isa == "portable" else 10_000
 
     def time_project(self, isa: str, batch: int) -> None:
-        opuproj.project(self.x, 10_000)
-
-    def teardown(self, isa: str, batch: int) -> None:
-        os.environ.pop("OPUPROJ_ISA", None)
+        with machine.forced(isa):
+            opuproj.project(self.x, self.n_outputs)
 
 
-class Memory:
-    """Peak resident memory, which is to be that of Python, the vector and the result."""
+class Overhead:
+    """The smallest calls, in which there is next to nothing to compute."""
 
-    params = (100_000, 1_000_000, 10_000_000)
-    param_names = ("n_outputs",)
+    def setup(self) -> None:
+        self.x = inputs.dense(1, 16)[0]
+        self.operator = opuproj.Projector(16, 16)
 
-    def setup(self, n_outputs: int) -> None:
-        self.x = inputs.sparse(1, 1_000_000, 1e-3)
+    def time_project(self) -> None:
+        opuproj.project(self.x, 16)
 
-    def peakmem_project(self, n_outputs: int) -> None:
-        opuproj.project(self.x, n_outputs)
+    def time_operator(self) -> None:
+        self.operator(self.x)
 
 
 class Packing:
     """From arrays to two bits an element: 64 MiB of int8, 256 MiB of float32."""
+
+    rounds, repeat = ROUNDS, REPEAT
 
     def setup(self) -> None:
         self.ternary = inputs.dense(64, 1 << 20)

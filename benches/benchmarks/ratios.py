@@ -1,20 +1,35 @@
-"""The ratios of the speed table, each from times measured alternately in one run."""
+"""Ratios of times that were measured in turn in one run: those of the speed table, and those of the kernels."""
 
 from opuproj import _core
 
-from benches import cases, machine
+from benches import cases, check, machine
 from benches.setting import Setting, UnavailableError
 
 
-class Ratio:
+class Case:
     """One number a case; `benches.cases` says what each of them compares."""
 
     params = tuple(cases.CASES)
     param_names = ("case",)
+    unit = "ratio"
 
     def track_ratio(self, case: str) -> float:
-        setting = Setting(_core.choose_isa(None), min(2, machine.cores()))
         try:
-            return cases.run(case, setting).ratio
+            return cases.run(case, Setting(_core.choose_isa(None), min(2, machine.cores()))).ratio
         except UnavailableError:
             return float("nan")
+
+
+class Kernel:
+    """Each kernel against its own limits, on one thread, as `make bench-check` has it."""
+
+    params = (["amx", "avx512", "avx2", "portable"], check.FORMS)
+    param_names = ("isa", "form")
+    unit = "ratio"
+
+    def setup(self, isa: str, form: str) -> None:
+        if f"{isa}, {form}" not in check.kernels():
+            raise NotImplementedError  # asv then skips the combination
+
+    def track_ratio(self, isa: str, form: str) -> float:
+        return check.measure(f"{isa}, {form}")
