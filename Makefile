@@ -94,7 +94,7 @@ miri: ## Look for undefined behaviour with Miri (needs nightly Rust)
 
 .PHONY: clean
 clean: ## Remove the virtual environment, build products and caches
-	rm -rf $(VENV) target rust/fuzz/target dist .asv python/opuproj/_core*.so
+	rm -rf $(VENV) target rust/fuzz/target dist benches/.asv python/opuproj/_core*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find $(PYTHON_CODE) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

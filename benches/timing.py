@@ -9,15 +9,16 @@ from time import perf_counter
 from typing import TypeVar
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 Made = TypeVar("Made")
 
 
-def seconds(work: Work, calls: int = 1) -> float:
+def seconds(work: Work, calls: int = 1, clock: Clock = perf_counter) -> float:
     """Seconds that one call takes, the mean of several in a row."""
-    start = perf_counter()
+    start = clock()
     for _ in range(calls):
         work()
-    return (perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def timed(make: Callable[[], Made]) -> tuple[Made, float]:
@@ -48,12 +49,19 @@ class Rounds:
 
 
 def alternate(
-    works: Mapping[str, Work], *, budget: float = 20.0, least: int = 3, most: int = 15, shortest: float = 0.05
+    works: Mapping[str, Work],
+    *,
+    budget: float = 20.0,
+    least: int = 3,
+    most: int = 15,
+    shortest: float = 0.05,
+    clock: Clock = perf_counter,
 ) -> Rounds:
     """Time the works in turn, round after round, after one unmeasured call of each.
 
     Works shorter than `shortest` seconds are called several times a measurement. Rounds end when `budget` seconds are
-    spent, but there are at least `least`.
+    spent, but there are at least `least`. For works of one thread `clock` may be `time.process_time`, which does not
+    count what other programs do meanwhile.
     """
     calls = {name: max(1, round(shortest / max(seconds(work), 1e-9))) for name, work in works.items()}
     measured: dict[str, list[float]] = {name: [] for name in works}
@@ -62,5 +70,5 @@ def alternate(
         if done >= least and perf_counter() - start > budget:
             break
         for name, work in works.items():
-            measured[name].append(seconds(work, calls[name]))
+            measured[name].append(seconds(work, calls[name], clock))
     return Rounds(measured)

@@ -186,7 +186,7 @@ def test_every_instruction_set_has_its_ratios() -> None:
     assert 0 < check.measure(check.kernels()[0], budget=0.0) < 1.5
 
 
-@pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (0.9, 0), (0.8, 1), (1.3, 0)])
+@pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (0.85, 0), (0.75, 1), (1.3, 0)])
 def test_the_check_fails_where_a_kernel_is_slower(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], factor: float, code: int
 ) -> None:
@@ -195,7 +195,7 @@ def test_the_check_fails_where_a_kernel_is_slower(
     assert check.main(["--file", str(file)]) == 2
     assert "--record" in capsys.readouterr().out
     assert check.main(["--file", str(file), "--record"]) == 0
-    assert json.loads(file.read_text())["tolerance"] == 0.15
+    assert json.loads(file.read_text())["tolerance"] == 0.20
     slower = check.kernels()[0]
     monkeypatch.setattr(check, "measure", lambda kernel, budget: 0.6 * factor if kernel == slower else 0.6)
     assert check.main(["--file", str(file)]) == code
