@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -166,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for density, batch in product(arguments.densities, arguments.batches)
     ]
     missing = [case for case in cases if case.name not in figures["cases"]]
+    _check_room(missing, arguments.folder or Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for case in tqdm(missing, unit="case", disable=arguments.no_progress):
             tqdm.write(case.name)
@@ -178,6 +180,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         figures["growth"][growth_name] = grown
         saved.write(arguments.out, figures)
     _show(figures)
+
+
+def _check_room(cases: Sequence[Case], folder: Path) -> None:
+    """Exit where the outputs' file or the inputs would not fit: writing to a full disk would kill the process."""
+    if not folder.is_dir():
+        sys.exit(f"--folder is {folder}, but must be a folder that exists")
+    most_output = max((4 * case.batch * case.n_outputs for case in cases), default=0)
+    most_input = max((3 * case.batch * case.n_inputs for case in cases), default=0)
+    free, available = shutil.disk_usage(folder).free, machine.available_bytes()
+    if most_output > free:
+        sys.exit(f"{folder} has {size(free)} free, but the outputs take {size(most_output)}: choose another --folder")
+    if most_input > available:
+        sys.exit(
+            f"{size(available)} of memory are available, but the inputs take {size(most_input)} while they are made"
+        )
 
 
 def _figures(path: Path) -> dict[str, Any]:

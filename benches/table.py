@@ -25,16 +25,21 @@ from benches.setting import Setting, UnavailableError
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and save if asked to."""
-    arguments = _parser().parse_args(argv)
-    isa = _core.choose_isa(arguments.isa or os.environ.get("OPUPROJ_ISA") or None)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        isa = _core.choose_isa(arguments.isa or os.environ.get("OPUPROJ_ISA") or None)
+    except (RuntimeError, ValueError) as error:
+        parser.error(str(error))
     setting = Setting(isa, arguments.threads, arguments.call_seconds, arguments.budget)
-    print(f"{machine.cpu_name()}, {isa}, {setting.threads} threads, opuproj {opuproj.__version__}")
-
     results: dict[str, Result] = {}
     standings: list[Standing] = []
     left_out: dict[str, str] = {}
     chosen = [name for name in cases.CASES if arguments.only in name]
     peers = [peer for peer in PEERS if arguments.only in peer.name and not arguments.no_peers]
+    if not chosen and not peers:
+        parser.error(f"--only is {arguments.only!r}, but the cases are {', '.join(cases.CASES)}")
+    print(f"{machine.cpu_name()}, {isa}, {setting.threads} threads, opuproj {opuproj.__version__}")
     with tqdm(total=len(chosen) + len(peers), unit="case", leave=False) as bar:
         for name in chosen:
             bar.set_postfix_str(name)

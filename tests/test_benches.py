@@ -180,6 +180,13 @@ def test_the_table_runs_a_case_and_saves_it(
     assert document["left out"] == {"small, elsewhere": "no such device"}
 
 
+@pytest.mark.parametrize("arguments", [["--only", "no such case"], ["--isa", "no such set"]])
+def test_the_table_refuses_what_it_does_not_know(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        table.main(arguments)
+    assert "no such" in capsys.readouterr().err
+
+
 def test_every_instruction_set_has_its_ratios() -> None:
     assert {f"{isa}, one vector" for isa in ISAS} <= set(check.kernels())
     assert len(set(check.kernels())) == len(check.kernels())
@@ -275,6 +282,14 @@ def test_large_projections_go_on_where_they_stopped(
     monkeypatch.setattr(machine, "cpu_name", lambda: "another")
     with pytest.raises(SystemExit, match="was measured elsewhere"):
         large.main([*common, "--densities", "1"])
+
+
+def test_large_projections_need_room_for_their_file(tmp_path: Path) -> None:
+    sizes = ["--outputs", "1" + 15 * "0", "--out", str(tmp_path / "large.json"), "--no-progress"]
+    with pytest.raises(SystemExit, match="but the outputs take"):
+        large.main([*sizes, "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match="must be a folder that exists"):
+        large.main([*sizes, "--folder", str(tmp_path / "none")])
 
 
 @pytest.mark.parametrize("argument", ["--densities 0", "--densities 1.5", "--inputs 0", "--batches -1"])
