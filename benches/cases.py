@@ -89,6 +89,8 @@ def overhead(at: Setting) -> Result:
 
 def packing(at: Setting) -> Result:
     """384 MiB of int8 to two bits an element, on its one thread: bytes moved, against NumPy's on one thread."""
+    if machine.available_bytes() < 3 << 29:
+        raise UnavailableError("it takes 1.5 GiB of memory, which is more than there is")
     x = inputs.dense(384, 1 << 20)
     memory = limits.bandwidth(x)
     packed = opuproj.pack(x).nbytes
