@@ -16,10 +16,12 @@ __all__ = [
     "choose_isa",
     "encode",
     "entries",
+    "fields",
     "instruction_sets",
     "keystream_seconds",
     "multiply_seconds",
     "project",
+    "read_fields",
     "row_max_abs",
 ]
 
@@ -100,6 +102,27 @@ def project(
     threads: int,
     isa: str | None,
     on_progress: Callable[[float], object] | None,
+) -> None: ...
+def fields(
+    batch: Packed,
+    out: NDArray[np.int32],
+    *,
+    seed: int,
+    row_start: int,
+    column_start: int,
+    threads: int,
+    isa: str | None,
+) -> None: ...
+def read_fields(
+    fields: NDArray[np.int32],
+    out: NDArray[Any],
+    *,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
+    threads: int,
+    isa: str | None,
 ) -> None: ...
 def encode(x: NDArray[Any], largest: NDArray[np.float64], base: int, n_digits: int, /) -> Encoded: ...
 def entries(

@@ -21,6 +21,8 @@ const SPAN: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Vectors<'a> {
     n_outputs: usize,
+    /// The column of T that their first element belongs to.
+    first_column: u64,
     parts: Parts<'a>,
 }
 
@@ -37,12 +39,18 @@ enum Parts<'a> {
 
 impl<'a> Vectors<'a> {
     pub(crate) fn whole(batch: &'a TernaryBatch) -> Self {
-        Self { n_outputs: batch.n_rows(), parts: Parts::Whole(batch) }
+        Self { n_outputs: batch.n_rows(), first_column: 0, parts: Parts::Whole(batch) }
+    }
+
+    /// The same elements at other columns of T.
+    pub(crate) fn at_column(self, first_column: u64) -> Self {
+        Self { first_column, ..self }
     }
 
     /// Each vector as the two binary ones that it is the difference of.
     pub(crate) fn split(batch: &'a TernaryBatch) -> Self {
-        Self { n_outputs: batch.n_rows(), parts: Parts::Split(batch, vec![0; batch.row_words()]) }
+        let parts = Parts::Split(batch, vec![0; batch.row_words()]);
+        Self { n_outputs: batch.n_rows(), first_column: 0, parts }
     }
 
     /// Digits, the highest one first, added up to as few vectors as may be: elements of `max_input` at most, and sums that
@@ -69,7 +77,7 @@ impl<'a> Vectors<'a> {
         }
         parts.push(part);
         weights.push(place);
-        (Self { n_outputs, parts: Parts::Fused(parts) }, weights)
+        (Self { n_outputs, first_column: 0, parts: Parts::Fused(parts) }, weights)
     }
 
     /// How many there are.
@@ -277,7 +285,7 @@ pub(crate) fn lists(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> 
             let mut left = positive[word] | negative[word];
             while left != 0 {
                 let bit = left.trailing_zeros();
-                index.push((word * WORD) as u64 + u64::from(bit));
+                index.push(batch.first_column + (word * WORD) as u64 + u64::from(bit));
                 sign.push(((negative[word] >> bit) as u8 & 1) << 7);
                 left &= left - 1;
             }
@@ -294,7 +302,7 @@ pub(crate) fn union(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> 
     for (word, &used) in words.zip(&union) {
         let mut left = used;
         while left != 0 {
-            columns.push((word * WORD) as u64 + u64::from(left.trailing_zeros()));
+            columns.push(batch.first_column + (word * WORD) as u64 + u64::from(left.trailing_zeros()));
             left &= left - 1;
         }
     }

@@ -122,6 +122,57 @@ impl Projection {
         self.run_vectors(&vectors, Reader::Sum { weights: &weights, scales: batch.scales() }, outputs, poll)
     }
 
+    /// The exact integer fields, √2048 Tx, of vectors whose elements belong to the columns from `column_start` on: real
+    /// and imaginary parts in turn, two numbers a row. The mode and the camera play no part.
+    ///
+    /// Fields of disjoint columns add up to that of all: those of up to [`MAX_NONZEROS`] nonzeros together still fit 32
+    /// bits, and [`read_fields`](Self::read_fields) makes results of them. Otherwise as [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or a vector has too many nonzeros.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one output of that size for each vector, or T has no such columns.
+    pub fn run_fields<T: Real>(
+        &self,
+        batch: &TernaryBatch,
+        column_start: u64,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        assert!(column_start.checked_add(batch.n_inputs() as u64).is_some(), "columns end below 2**64");
+        refuse_too_many(batch)?;
+        let complex = Self { mode: Mode::Complex, sight: None, ..self.clone() };
+        complex.run_vectors(&Vectors::whole(batch).at_column(column_start), Reader::Field, outputs, poll)
+    }
+
+    /// Reads whole fields, as [`run_fields`](Self::run_fields) gives them, as [`run`](Self::run) would without a camera:
+    /// the same bits.
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one output for each field, each of their sizes.
+    pub fn read_fields<T: Real>(
+        &self,
+        fields: &[&[i32]],
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        let n_rows = (self.rows.end - self.rows.start) as usize;
+        assert!(fields.iter().all(|field| field.len() == 2 * n_rows), "two parts a row");
+        // Vectors without a nonzero, whose sums cost nothing: tiles, threads and the anchor are those of any projection.
+        let dark = TernaryBatch::from_words(fields.len(), 1, vec![0; fields.len()], vec![0; fields.len()])
+            .expect("planes without a bit");
+        let exact = Self { sight: None, ..self.clone() };
+        exact.run_vectors(&Vectors::whole(&dark), Reader::Given(fields), outputs, poll)
+    }
+
     fn run_vectors<T: Real>(
         &self,
         vectors: &Vectors<'_>,
@@ -289,7 +340,7 @@ impl Projection {
         fitting.clamp(32, MOST_VECTORS)
     }
 
-    /// `seen` is the camera's work for a row block.
+    /// `seen` is the reader's work for a row block.
     fn layout(&self, group: &Group, seen: u64) -> Layout {
         let n_blocks = (self.blocks().end - self.blocks().start) as usize;
         let n_vectors = group.vectors.len();
@@ -376,6 +427,10 @@ const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
 enum Reader<'a> {
     /// The field of one is read as it is.
     Exact,
+    /// It is not read, but left as its integers.
+    Field,
+    /// These are read in its place.
+    Given(&'a [&'a [i32]]),
     /// They are photographed.
     Camera(&'a Sight),
     /// They are added up, each with its weight, and multiplied by the scale of their output.
@@ -383,10 +438,11 @@ enum Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The camera's work for one output's row block.
+    /// The work of reading one output's row block, as far as it counts beside generating T.
     fn work(self, mode: Mode) -> u64 {
         match self {
-            Self::Exact | Self::Sum { .. } => 0,
+            Self::Exact | Self::Field | Self::Sum { .. } => 0,
+            Self::Given(_) => BLOCK_COMPONENTS as u64 * WORK_PER_ENTRY,
             Self::Camera(sight) => sight.readings(mode) * BLOCK_ROWS as u64 * WORK_PER_READING,
         }
     }
@@ -560,9 +616,21 @@ impl Worker<'_> {
         if !self.last {
             return true;
         }
-        let field = readout::parts_of(sums, tile.rows.clone());
+        let field = match self.reader {
+            Reader::Given(fields) => {
+                let first = tile.blocks.start * BLOCK_ROWS as u64 + tile.rows.start as u64;
+                let at = (first - self.projection.rows.start) as usize;
+                readout::parts_of(fields[self.first_output + v], at..at + tile.rows.len())
+            }
+            _ => readout::parts_of(sums, tile.rows.clone()),
+        };
         match self.reader {
-            Reader::Exact => {
+            Reader::Field => {
+                for (output, &part) in tile.outputs[v].iter_mut().zip(field) {
+                    *output = T::rounded(f64::from(part));
+                }
+            }
+            Reader::Exact | Reader::Given(_) => {
                 let Projection { kernel, mode, .. } = self.projection;
                 let output = &mut tile.outputs[v];
                 kernel.vectorize(

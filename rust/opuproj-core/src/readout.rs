@@ -14,7 +14,7 @@ pub(crate) const VARIANCE: f64 = 2048.0;
 /// The most pixels that an anchor may have. Up to here the products of anchor and data fields are exact in float64.
 pub const MAX_ANCHOR: u32 = 4096;
 
-/// A type that results are rounded to: of floating point, or a camera's integers.
+/// A type that results are rounded to: of floating point, a camera's integers, or those of a field.
 pub trait Real: Copy + Send + Sync {
     /// The nearest number of this type.
     fn rounded(exact: f64) -> Self;
@@ -38,6 +38,13 @@ impl Real for u16 {
     #[inline]
     fn rounded(exact: f64) -> Self {
         exact as u16
+    }
+}
+
+impl Real for i32 {
+    #[inline]
+    fn rounded(exact: f64) -> Self {
+        exact as i32
     }
 }
 

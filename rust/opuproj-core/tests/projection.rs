@@ -27,6 +27,13 @@ fn project<T: Real>(projection: &Projection, batch: &TernaryBatch, zero: T) -> V
     out
 }
 
+/// An array as that many equal parts, be they empty.
+fn slices<T>(numbers: &mut [T], n: usize) -> Vec<&mut [T]> {
+    let width = numbers.len() / n.max(1);
+    let mut rest = numbers;
+    (0..n).map(|_| rest.split_off_mut(..width).expect("equal parts")).collect()
+}
+
 fn projection(seed: u64, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel, threads: usize) -> Projection {
     Projection { transmission: Transmission::new(seed), mode, sight: None, rows, kernel, threads }
 }
@@ -142,6 +149,44 @@ proptest! {
                 for threads in [1, 3] {
                     let found = project(&projection(seed, mode, rows.clone(), kernel, threads), &batch, 0f64);
                     prop_assert_eq!(&found, &expected, "{} {:?} {} threads", kernel.isa(), mode, threads);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fields_of_parts_of_the_columns_add_up_to_the_whole(
+        (n_inputs, numbers) in batches(), cuts in (0.0..=1f64, 0.0..=1f64), first in 0..200u64, n_rows in 0..150u64,
+        seed in any::<u64>()
+    ) {
+        let (cut_a, cut_b) = ((cuts.0 * n_inputs as f64) as usize, (cuts.1 * n_inputs as f64) as usize);
+        let rows = first..first + n_rows;
+        let n_vectors = numbers.len() / n_inputs;
+        for kernel in Kernel::available() {
+            let mut fields = vec![0i32; n_vectors * n_rows as usize * 2];
+            for columns in [0..cut_a.min(cut_b), cut_a.min(cut_b)..cut_a.max(cut_b), cut_a.max(cut_b)..n_inputs] {
+                if columns.is_empty() {
+                    continue;
+                }
+                let part: Vec<i8> = numbers.chunks_exact(n_inputs).flat_map(|x| &x[columns.clone()]).copied().collect();
+                let projection = projection(seed, Mode::Intensity, rows.clone(), kernel, 2);
+                let mut found = vec![0i32; fields.len()];
+                let mut outputs = slices(&mut found, n_vectors);
+                let start = columns.start as u64;
+                projection.run_fields(&batch(columns.len(), &part), start, &mut outputs, &mut |_| true).expect("done");
+                fields.iter_mut().zip(&found).for_each(|(sum, part)| *sum += part);
+            }
+            for mode in MODES {
+                for threads in [1, 3] {
+                    let projection = projection(seed, mode, rows.clone(), kernel, threads);
+                    let mut found = vec![0f32; n_vectors * n_rows as usize * mode.parts()];
+                    let mut fields = fields.clone();
+                    let fields: Vec<&[i32]> = slices(&mut fields, n_vectors).into_iter().map(|field| &*field).collect();
+                    let mut outputs = slices(&mut found, n_vectors);
+                    projection.read_fields(&fields, &mut outputs, &mut |_| true).expect("done");
+                    let expected = project(&projection, &batch(n_inputs, &numbers), 0f32);
+                    let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+                    prop_assert_eq!(bits(&found), bits(&expected), "{} {:?}", kernel.isa(), mode);
                 }
             }
         }

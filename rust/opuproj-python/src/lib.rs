@@ -20,7 +20,9 @@ mod core_module {
     #[pymodule_export]
     use crate::packed::{Packed, Packer, row_max_abs};
     #[pymodule_export]
-    use crate::projection::{choose_isa, entries, instruction_sets, keystream_seconds, multiply_seconds, project};
+    use crate::projection::{
+        choose_isa, entries, fields, instruction_sets, keystream_seconds, multiply_seconds, project, read_fields,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use numpy::{Complex32, Complex64, Element, PyReadonlyArray1, PyReadwriteArray2, PyUntypedArrayMethods};
+use numpy::{
+    Complex32, Complex64, Element, PyReadonlyArray1, PyReadwriteArray2, PyUntypedArray, PyUntypedArrayMethods,
+};
 use opuproj_core::camera::{Camera, Detector};
 use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
 use opuproj_core::limits;
@@ -132,6 +134,60 @@ pub(crate) fn project(
     }
 }
 
+/// Writes the exact integer fields of a batch whose elements belong to columns `column_start` on into `out`, of int32:
+/// real and imaginary parts in turn.
+#[pyfunction]
+#[pyo3(signature = (batch, out, *, seed, row_start, column_start, threads, isa))]
+#[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
+pub(crate) fn fields(
+    py: Python<'_>,
+    batch: PyRef<'_, Packed>,
+    out: &Bound<'_, PyAny>,
+    seed: u64,
+    row_start: u64,
+    column_start: u64,
+    threads: usize,
+    isa: Option<&str>,
+) -> PyResult<()> {
+    let Some(mut out) = writable::<i32>(out)? else { return Err(wrong_type("int32")) };
+    if !out.shape()[1].is_multiple_of(2) {
+        return Err(PyValueError::new_err("out must have two parts a row of T"));
+    }
+    if column_start.checked_add(batch.0.n_inputs() as u64).is_none() {
+        return Err(PyValueError::new_err("the columns must end below 2**64"));
+    }
+    let call = Call::exact(seed, Mode::Complex, row_start, threads, isa)?;
+    call.run::<i32>(py, Held::Columns(&batch.0, column_start), None, rows_mut(&mut out, 1)?)
+}
+
+/// Reads whole fields into `out`, as a projection would.
+#[pyfunction]
+#[pyo3(signature = (fields, out, *, seed, mode, row_start, n_anchor, threads, isa))]
+#[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
+pub(crate) fn read_fields(
+    py: Python<'_>,
+    fields: &Bound<'_, PyAny>,
+    out: &Bound<'_, PyAny>,
+    seed: u64,
+    mode: &str,
+    row_start: u64,
+    n_anchor: u32,
+    threads: usize,
+    isa: Option<&str>,
+) -> PyResult<()> {
+    // Borrowed as exclusively as the output: other threads read them while Python runs on.
+    let Some(mut fields) = writable::<i32>(fields)? else { return Err(wrong_type("int32")) };
+    if fields.shape()[1] != 2 * out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0) {
+        return Err(PyValueError::new_err("fields must have two parts a row of T"));
+    }
+    let fields: Vec<&[i32]> = rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field).collect();
+    let call = Call::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
+    match call.mode {
+        Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, Held::Fields(&fields), out),
+        Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, Held::Fields(&fields), out),
+    }
+}
+
 /// What is projected.
 #[derive(FromPyObject)]
 pub(crate) enum Batch<'py> {
@@ -144,13 +200,18 @@ pub(crate) enum Batch<'py> {
 enum Held<'a> {
     Ternary(&'a TernaryBatch),
     Encoded(&'a opuproj_core::encoded::Encoded),
+    /// A batch from this column of T on, of which fields are wanted.
+    Columns(&'a TernaryBatch, u64),
+    /// Fields to be read.
+    Fields(&'a [&'a [i32]]),
 }
 
 impl Held<'_> {
     fn n_rows(self) -> usize {
         match self {
-            Self::Ternary(batch) => batch.n_rows(),
+            Self::Ternary(batch) | Self::Columns(batch, _) => batch.n_rows(),
             Self::Encoded(batch) => batch.scales().len(),
+            Self::Fields(fields) => fields.len(),
         }
     }
 }
@@ -166,6 +227,19 @@ struct Call {
 }
 
 impl Call {
+    /// A projection without a camera, which reports no progress.
+    fn exact(seed: u64, mode: Mode, row_start: u64, threads: usize, isa: Option<&str>) -> PyResult<Self> {
+        Ok(Self {
+            transmission: Transmission::new(seed),
+            mode,
+            sight: None,
+            row_start,
+            kernel: kernel_of(isa)?,
+            threads: threads.max(1),
+            on_progress: None,
+        })
+    }
+
     /// Writes the camera's own integers, if the output is of that type.
     fn raw<R: Element + Real>(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
@@ -232,6 +306,8 @@ impl Call {
             let done = match batch {
                 Held::Ternary(batch) => projection.run(batch, &mut outputs, &mut poll),
                 Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, &mut poll),
+                Held::Columns(batch, column) => projection.run_fields(batch, column, &mut outputs, &mut poll),
+                Held::Fields(fields) => projection.read_fields(fields, &mut outputs, &mut poll),
             };
             (done, raised)
         });
