@@ -42,6 +42,7 @@ EXAMPLES = (
     "opuproj.hardware.rate",
     "opuproj.hardware.cost",
     "opuproj.torch.Projection",
+    "opuproj.torch.ShardedProjection",
     "opuproj.torch.Ternarize",
     "opuproj.sklearn.OpticalRandomFeatures",
     "opuproj.sklearn.OpticalRandomProjection",

@@ -2,10 +2,24 @@
 
 layer = opuproj.torch.Projection(n_inputs, n_outputs, seed=0, ternarize=Ternarize(RowMax(0.25)))
 y = layer(x)
+
+`ShardedProjection` is the same over the ranks of a process group.
 """
 
 from .projection import Projection
 from .rules import BatchMax, Dither, Fixed, RowMax, RowStd, Rule, TopK
+from .sharded import ShardedProjection
 from .ternarize import Ternarize
 
-__all__ = ["BatchMax", "Dither", "Fixed", "Projection", "RowMax", "RowStd", "Rule", "Ternarize", "TopK"]
+__all__ = [
+    "BatchMax",
+    "Dither",
+    "Fixed",
+    "Projection",
+    "RowMax",
+    "RowStd",
+    "Rule",
+    "ShardedProjection",
+    "Ternarize",
+    "TopK",
+]

@@ -1,0 +1,108 @@
+"""The processes of a group: who they are, and the few things that they tell each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+class Ranks:
+    """A process group as one of its ranks sees it.
+
+    Attributes
+    ----------
+    group : ProcessGroup
+        The group itself.
+    rank, size : int
+        Which one this process is in the group, and how many there are.
+    device : torch.device
+        Where the group's backend takes tensors.
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        if not dist.is_available() or not dist.is_initialized():
+            raise RuntimeError("torch.distributed has no process group yet: call init_process_group first")
+        self.group = dist.group.WORLD if group is None else group
+        self.rank, self.size = dist.get_rank(self.group), dist.get_world_size(self.group)
+        if self.rank < 0:
+            raise ValueError(f"the process group does not hold this process, rank {dist.get_rank()} of all")
+        backend = str(dist.get_backend_config(self.group))
+        self.device = torch.device("cpu" if "cpu:" in backend else backend.partition(":")[0])
+
+    # A copy of a module speaks to the same processes; no other process can take its place there.
+
+    def __deepcopy__(self, memo: object) -> Ranks:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError("what belongs to a process group cannot be pickled: save its state_dict() and make it again")
+
+    @contextmanager
+    def _speaking(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"rank {self.rank} of {self.size} could not finish {what}: another rank has ended, failed or not come "
+                f"within the group's timeout ({error})"
+            ) from error
+
+    def tell(self, src: int, what: str, meta: dict[str, Any] | None, data: bytes) -> tuple[dict[str, Any], memoryview]:
+        """Return what rank `src` passes, of which `what` tells in errors; other ranks pass None."""
+        text = json.dumps(meta).encode() if self.rank == src else b""
+        origin = dist.get_global_rank(self.group, src)
+        sizes = torch.tensor([len(text), len(data)], dtype=torch.int64, device=self.device)
+        with self._speaking(what):
+            dist.broadcast(sizes, origin, group=self.group)
+            n_text, n_data = sizes.tolist()
+            if self.rank == src:
+                content = torch.frombuffer(bytearray(text + data), dtype=torch.uint8).to(self.device)
+            else:
+                content = torch.empty(n_text + n_data, dtype=torch.uint8, device=self.device)
+            dist.broadcast(content, origin, group=self.group)
+        received = memoryview(content.cpu().numpy())
+        return json.loads(bytes(received[:n_text])), received[n_text:]
+
+    def largest(self, numbers: list[int], what: str) -> list[int]:
+        """Return the largest of each number over all ranks."""
+        largest: list[int] = self._reduced(torch.tensor(numbers), dist.ReduceOp.MAX, what).tolist()
+        return largest
+
+    def total(self, numbers: torch.Tensor, what: str) -> torch.Tensor:
+        """Return the sums of integers over all ranks."""
+        return self._reduced(numbers, dist.ReduceOp.SUM, what)
+
+    def _reduced(self, numbers: torch.Tensor, how: Any, what: str) -> torch.Tensor:
+        numbers = numbers.to(self.device)
+        with self._speaking(what):
+            dist.all_reduce(numbers, how, group=self.group)
+        return numbers.cpu()
+
+    def reduce_scatter(self, parts: torch.Tensor, what: str) -> torch.Tensor:
+        """Return the sum over all ranks of this rank's part: parts has shape (size, ...)."""
+        parts = parts.to(self.device)
+        mine = torch.empty_like(parts[0])
+        with self._speaking(what):
+            dist.reduce_scatter_tensor(mine, parts.flatten(0, 1), group=self.group)
+        return mine.cpu()
+
+    def all_gather(self, part: torch.Tensor, what: str) -> torch.Tensor:
+        """Return the parts of all ranks, equal in shape, as (size, ...)."""
+        real = torch.view_as_real(part) if part.is_complex() else part
+        real = real.contiguous().to(self.device)
+        parts = real.new_empty((self.size, *real.shape))
+        with self._speaking(what):
+            dist.all_gather_into_tensor(parts.flatten(0, 1), real, group=self.group)
+        return torch.view_as_complex(parts) if part.is_complex() else parts
+
+    def all_told(self, mine: dict[str, Any], what: str) -> list[dict[str, Any]]:
+        """Return what every rank passes, in the order of the ranks."""
+        everything: list[Any] = [None] * self.size
+        with self._speaking(what):
+            dist.all_gather_object(everything, mine, group=self.group)
+        return everything

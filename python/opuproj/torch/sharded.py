@@ -1,0 +1,455 @@
+"""The operator as a module, spread over the ranks of a process group."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import zlib
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from .. import _core, _fields, _inputs
+from .._check import Mode, integer
+from ..camera import Camera, imperfect
+from ..projector import Projector
+from ..ternary import TernaryBatch
+from . import _operator
+from ._ranks import Ranks
+from .projection import Projection
+from .ternarize import Ternarize
+
+ShardBy = Literal["rows", "columns"]
+
+# Of integer fields that a rank holds at a time, of so many vectors: what the core generates T once for.
+_FIELD_BYTES = 32 << 20
+_VECTORS = 1024
+_BLOCK_ROWS = 8
+
+# Leading axes, packed vectors (None where they have no elements) and factors of the ternary ones.
+Vectors: TypeAlias = tuple[tuple[int, ...], _core.Packed | None, torch.Tensor | None]
+
+
+class ShardedProjection(Projection):
+    r"""A random projection spread over the ranks of a process group; no part of its matrix ever travels.
+
+    Every entry of T is a function of the seed, its row and its column, so each rank makes those that it needs. Results
+    have the bits of :func:`opuproj.project`, for any number of ranks and either `shard`:
+
+    - ``"rows"``: each rank computes its share of the outputs. The vectors are packed on rank `src`, and their bits go
+      to all others: 2 bits an element. With ``replicated=True`` every rank has them already, and nothing is sent.
+    - ``"columns"``: each rank has its share of every vector's elements, and computes what these add to the fields of
+      all outputs. The sums, of 32-bit integers and therefore exact, are scattered over the ranks, each of which reads
+      its share of the outputs from them.
+
+    The share of rank r of k is that of :func:`torch.chunk` and of DTensor's ``Shard``: ⌈n/k⌉ elements, fewer for the
+    last ones.
+
+    Parameters
+    ----------
+    n_inputs, n_outputs, seed, mode, rows, n_anchor, dtype, threads
+        As in :class:`Projection`: those of the whole matrix. `rows` is what is shared out. With several ranks on one
+        machine, share out its cores with `threads`.
+    shard : {"rows", "columns"}, default "rows"
+        What is spread over the ranks.
+    mesh : DeviceMesh, optional
+        The ranks: those of a mesh of one dimension, or of its dimension `mesh_dim`.
+    mesh_dim : str or int, optional
+        Which dimension of `mesh`.
+    group : ProcessGroup, optional
+        The ranks, instead of `mesh`. By default, the world.
+    src : int, default 0
+        For ``"rows"``: the rank of the group that has the vectors.
+    replicated : bool, default False
+        For ``"rows"``: every rank is given the same vectors. They are not compared.
+    gather : bool, default False
+        Return all outputs on every rank.
+    ternarize : Ternarize, optional
+        As in :class:`Projection`, for ``"rows"``: rules look at whole vectors.
+    camera : Camera, optional
+        As in :class:`Projection`, for ``"rows"``. Its noise comes from the seed that rank `src` draws.
+
+    Attributes
+    ----------
+    shard_rows : (start, stop)
+        The rows of the matrix that this rank returns.
+    shard_columns : (start, stop)
+        The elements of the vectors that this rank takes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or unfit, which the message names.
+    RuntimeError
+        If there is no process group.
+
+    Notes
+    -----
+    All ranks must make it alike and call it together; errors in the vectors of one rank are raised on all of them.
+    Where a rank has ended or does not come, the others raise RuntimeError, at once or within the timeout that the
+    process group was made with.
+
+    Its ``state_dict`` is that of a :class:`Projection`, for any number of ranks.
+
+    Input on a GPU is packed there, and results come back to it, which has not been tested on hardware. No gradient
+    flows through.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import torch.distributed as dist
+    >>> from opuproj.torch import Projection, ShardedProjection
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> x = torch.randint(-1, 2, (8, 1000))
+    >>> y = ShardedProjection(1000, 200, seed=1)(x)
+    >>> y.shape, y.placements
+    (torch.Size([8, 200]), (Shard(dim=1),))
+    >>> torch.equal(y.full_tensor(), Projection(1000, 200, seed=1)(x))
+    True
+    >>> dist.destroy_process_group()
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        seed: int = 0,
+        mode: Mode = "linear",
+        rows: tuple[int, int] | slice | range | None = None,
+        shard: ShardBy = "rows",
+        mesh: Any = None,
+        mesh_dim: str | int | None = None,
+        group: Any = None,
+        src: int = 0,
+        replicated: bool = False,
+        gather: bool = False,
+        ternarize: Ternarize | None = None,
+        n_anchor: int = 64,
+        camera: Camera | None = None,
+        dtype: Any = torch.float32,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(
+            n_inputs,
+            n_outputs,
+            seed=seed,
+            mode=mode,
+            rows=rows,
+            ternarize=ternarize,
+            n_anchor=n_anchor,
+            camera=camera,
+            dtype=dtype,
+            threads=threads,
+        )
+        if shard not in ("rows", "columns"):
+            raise ValueError(f"shard is {shard!r}, but must be 'rows' or 'columns'")
+        if shard == "columns":
+            given = {"ternarize": ternarize, "camera": camera, "src": src or None, "replicated": replicated or None}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(f"{name} is {value!r}, but with shard 'columns' no rank sees whole vectors")
+        self._ranks = Ranks(_group_of(mesh, mesh_dim, group))
+        self.shard, self.replicated, self.gather = shard, bool(replicated), bool(gather)
+        self.src = integer("src", src, 0, self._ranks.size - 1)
+        # What results are on: made when it is first needed, unless it is there.
+        self._mesh = mesh if mesh is not None and mesh.ndim == 1 else None
+        if isinstance(mesh_dim, str):
+            self._mesh = mesh[mesh_dim]
+
+    @property
+    def shard_rows(self) -> tuple[int, int]:
+        """The rows of the matrix that this rank returns."""
+        start, stop = self.rows
+        first, last = _share(stop - start, self._ranks.rank, self._ranks.size)
+        return start + first, start + last
+
+    @property
+    def shard_columns(self) -> tuple[int, int]:
+        """The elements of the vectors that this rank takes."""
+        if self.shard == "rows":
+            return 0, self.n_inputs
+        return _share(self.n_inputs, self._ranks.rank, self._ranks.size)
+
+    @torch._disable_dynamo
+    def forward(self, x: torch.Tensor | None = None) -> torch.Tensor:
+        """Project vectors, on all ranks together.
+
+        Parameters
+        ----------
+        x : Tensor or DTensor, of shape (..., n_inputs)
+            As for :class:`Projection`. For ``"rows"``: on rank `src` only, and None on others; or the same on every
+            rank, with ``replicated=True`` or as a DTensor. For ``"columns"``: the elements of :attr:`shard_columns`, or
+            a DTensor sharded on its last dimension. A DTensor may have other dimensions of its mesh, over which vectors
+            are spread.
+
+        Returns
+        -------
+        DTensor of shape (..., n_rows), sharded on its last dimension
+            With ``gather=True`` a Tensor of that shape on every rank (a DTensor, replicated, for a DTensor).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x` is not of that shape, or holds other values and there is no `ternarize`.
+        RuntimeError
+            If another rank raised such an error, has ended or does not come.
+        """
+        spread = self._spread(x)
+        local = x if spread is None else spread.local
+        if self.shard == "columns":
+            leading, y = self._by_columns(local)
+        else:
+            leading, y = self._by_rows(local, self.replicated or spread is not None)
+        if self.gather:
+            y = self._gathered(y)
+        y = y.reshape(*leading, y.shape[-1]).to(self._ranks.device if local is None else local.device)
+        return self._result(y, spread)
+
+    def extra_repr(self) -> str:
+        """Return what ``print`` shows between the brackets."""
+        return f"{super().extra_repr()}, shard={self.shard!r}, rank {self._ranks.rank} of {self._ranks.size}"
+
+    # The two ways
+
+    def _by_rows(self, x: torch.Tensor | None, alike: bool) -> tuple[tuple[int, ...], torch.Tensor]:
+        """Return the leading axes, and this rank's outputs of all vectors; `alike` if every rank has the same."""
+        ranks, noisy = self._ranks, imperfect(self.camera)
+        vectors: Vectors | None = None
+        error: Exception | None = None
+        message: dict[str, Any] = {"noise": None}
+        data = memoryview(b"")
+        if alike or ranks.rank == self.src:
+            try:
+                vectors = self._vectors(x, self.n_inputs)
+                noise = int(_operator.noise_for(self.camera) or 0) if noisy else None
+                message = {**_described(vectors), "noise": noise}
+            except (ValueError, TypeError, NotImplementedError) as caught:
+                error, message = caught, {"error": f"{type(caught).__name__}: {caught}"}
+        elif x is not None:  # raised once the others have been served
+            error = ValueError(
+                f"x is given on rank {ranks.rank}, but comes from rank {self.src}: pass None there, or replicated=True"
+            )
+        if not alike or noisy:
+            told = b"" if alike or vectors is None else _as_bytes(vectors)
+            message, data = ranks.tell(self.src, "the broadcast of x", message, told)
+        if error is not None:
+            raise error
+        if "error" in message:
+            raise RuntimeError(f"rank {self.src} refused x: {message['error']}")
+        leading, packed, factors = vectors if vectors is not None else _from_bytes(message, data)
+        assert packed is not None, "a layer has an input"
+        start, stop = self.shard_rows
+        batch = TernaryBatch._of(packed, (packed.n_rows, self.n_inputs))
+        y = torch.from_numpy(self._whole().rows(start, stop)(batch, noise_seed=message["noise"]))
+        if factors is not None:
+            a = factors.reshape(-1, 1).to(torch.float64 if self._double() else torch.float32)
+            y *= a * a if self.mode == "intensity" else a
+        return leading, y
+
+    def _by_columns(self, x: torch.Tensor | None) -> tuple[tuple[int, ...], torch.Tensor]:
+        """Return the leading axes, and this rank's outputs of all vectors, summed over the columns of all ranks."""
+        ranks, (start, stop) = self._ranks, self.shard_columns
+        vectors: Vectors = ((), None, None)
+        error: Exception | None = None
+        try:
+            vectors = self._vectors(x, stop - start)
+        except (ValueError, TypeError, NotImplementedError) as caught:
+            error = caught
+        leading, packed, _ = vectors
+        alike = zlib.crc32(json.dumps([leading, self.n_inputs, self.get_extra_state()], sort_keys=True).encode())
+        failed, high, low = ranks.largest([-1 if error is None else ranks.rank, alike, -alike], "agreeing on x")
+        if error is not None:
+            raise error
+        if failed >= 0:
+            raise RuntimeError(f"rank {failed} refused its part of x")
+        if high != -low:
+            raise ValueError(f"x has leading axes {leading} on rank {ranks.rank}, but ranks have unlike axes or layers")
+        n = math.prod(leading)
+        if self.n_inputs > _core.MAX_NONZEROS:
+            self._check_nonzeros(packed, n)
+        first, last = self.shard_rows
+        y = torch.empty(n, last - first, dtype=self.dtype)
+        for vector in range(0, n, _VECTORS):
+            some = range(vector, min(vector + _VECTORS, n))
+            part = packed if packed is None or len(some) == n else packed.take(np.arange(some.start, some.stop))
+            self._add_up(part, start, y[some.start : some.stop])
+        return leading, y
+
+    def _add_up(self, packed: _core.Packed | None, column_start: int, y: torch.Tensor) -> None:
+        """Fill y with this rank's outputs of some vectors, a tile of rows of every rank at a time."""
+        ranks, operator = self._ranks, self._whole().rows(*self.rows)
+        shares = [_share(operator.n_outputs, rank, ranks.size) for rank in range(ranks.size)]
+        widest, mine = shares[0][1], shares[ranks.rank]
+        tile = max(1, _FIELD_BYTES // (8 * len(y) * ranks.size * _BLOCK_ROWS)) * _BLOCK_ROWS
+        for at in range(0, widest, tile):
+            sums = torch.zeros(ranks.size, len(y), 2 * min(tile, widest - at), dtype=torch.int32)
+            for share, part in zip(shares, sums.numpy(), strict=True):
+                rows = _tile(share, at, tile)
+                if packed is not None and len(rows):
+                    window = operator.rows(rows.start, rows.stop)
+                    _fields.fields(window, packed, column_start, part[:, : 2 * len(rows)])
+            rows = _tile(mine, at, tile)
+            whole = ranks.reduce_scatter(sums, "the sums over columns").numpy()
+            if len(rows):
+                out = y[:, rows.start - mine[0] : rows.stop - mine[0]].numpy()
+                _fields.read(operator.rows(rows.start, rows.stop), whole[:, : 2 * len(rows)], out)
+
+    def _check_nonzeros(self, packed: _core.Packed | None, n: int) -> None:
+        counts = torch.zeros(n, dtype=torch.int64) if packed is None else torch.from_numpy(packed.row_nnz())
+        most = int(self._ranks.total(counts, "counting nonzeros").max()) if n else 0
+        if most > _core.MAX_NONZEROS:
+            raise ValueError(
+                f"x has a vector of {most} nonzeros over all ranks, but may have {_core.MAX_NONZEROS} at most: up to "
+                "there, sums of entries are exact in 32 bits"
+            )
+
+    # What goes in and what comes out
+
+    def _whole(self) -> Projector:
+        return Projector(
+            self.n_inputs,
+            self.n_outputs,
+            seed=self.seed,
+            mode=self.mode,
+            n_anchor=self.n_anchor,
+            camera=self.camera,
+            dtype=self.dtype,
+            threads=self.threads,
+        )
+
+    def _vectors(self, x: torch.Tensor | None, width: int) -> Vectors:
+        """Check and pack x, of shape (..., width)."""
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"x is a {type(x).__name__}, but must be a torch.Tensor on rank {self._ranks.rank}")
+        if x.ndim == 0 or x.shape[-1] != width:
+            columns = (
+                f": elements {self.shard_columns[0]} to {self.shard_columns[1]}" if self.shard == "columns" else ""
+            )
+            raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {width}){columns}")
+        leading = tuple(x.shape[:-1])
+        if width == 0:
+            return leading, None, None
+        if self.ternarize is not None and x.is_floating_point():
+            if x.device.type == "cpu":
+                packed, factors = self.ternarize.pack(x.reshape(-1, width))
+                return leading, packed, factors
+            t, factors = self.ternarize(x)
+            return leading, _operator.packed(t)._packed, factors.cpu().reshape(-1, 1)
+        if x.requires_grad and torch.is_grad_enabled():
+            raise NotImplementedError("a Projection has no gradient with respect to its input: pass x.detach()")
+        if x.device.type != "cpu":
+            return leading, _operator.packed(x)._packed, None
+        source = _inputs.source("x", x)
+        source.advice = _operator._ADVICE
+        return leading, source.pack(), None
+
+    def _gathered(self, y: torch.Tensor) -> torch.Tensor:
+        """Return all outputs, of which each rank has a share."""
+        start, stop = self.rows
+        widest = _share(stop - start, 0, self._ranks.size)[1]
+        padded = y.new_zeros(len(y), widest)
+        padded[:, : y.shape[1]] = y
+        parts = self._ranks.all_gather(padded, "gathering the outputs").cpu()
+        return parts.transpose(0, 1).flatten(1)[:, : stop - start].contiguous()
+
+    def _result(self, y: torch.Tensor, spread: _Spread | None) -> torch.Tensor:
+        """Return a rank's outputs as a DTensor where they are part of one."""
+        if spread is None and self.gather:
+            return y
+        from torch.distributed.device_mesh import DeviceMesh
+        from torch.distributed.tensor import DTensor, Replicate, Shard
+
+        start, stop = self.rows
+        placement = Replicate() if self.gather else Shard(y.ndim - 1)
+        if spread is None:
+            if self._mesh is None:
+                self._mesh = DeviceMesh.from_group(self._ranks.group, self._ranks.device.type)
+            mesh, placements, leading = self._mesh, [placement], y.shape[:-1]
+        else:
+            mesh, placements, leading = spread.mesh, list(spread.placements), spread.leading
+            placements[spread.dim] = placement
+        shape = torch.Size((*leading, stop - start))
+        stride = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        result: torch.Tensor = DTensor.from_local(y, mesh, placements, run_check=False, shape=shape, stride=stride)
+        return result
+
+    def _spread(self, x: Any) -> _Spread | None:
+        """Return what is known of a DTensor; None for anything else."""
+        module = sys.modules.get("torch.distributed.tensor")
+        if module is None or not isinstance(x, module.DTensor):
+            return None
+        mesh, members = x.device_mesh, dist.get_process_group_ranks(self._ranks.group)
+        dims = [d for d in range(mesh.ndim) if dist.get_process_group_ranks(mesh.get_group(d)) == members]
+        if not dims:
+            raise ValueError(f"x is a DTensor over {mesh}, no dimension of which is this layer's ranks {members}")
+        dim, last = dims[-1], x.ndim - 1
+        wanted = module.Replicate() if self.shard == "rows" else module.Shard(last)
+        others = [p for d, p in enumerate(x.placements) if d != dim]
+        if x.placements[dim] != wanted or any(p.is_partial() or p.is_shard(last) for p in others):
+            raise ValueError(
+                f"x has placements {x.placements}, but shard {self.shard!r} needs {wanted} on dimension {dim} of the "
+                "mesh, and whole vectors on others: use x.redistribute"
+            )
+        if x.shape[-1] != self.n_inputs:
+            raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {self.n_inputs})")
+        return _Spread(x.to_local(), mesh, tuple(x.placements), dim, tuple(x.shape[:-1]))
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """A DTensor: what this rank has of it, and how it is spread; `dim` is the mesh's dimension of the layer's ranks."""
+
+    local: torch.Tensor
+    mesh: Any
+    placements: tuple[Any, ...]
+    dim: int
+    leading: tuple[int, ...]
+
+
+def _share(n: int, rank: int, size: int) -> tuple[int, int]:
+    """Return which of n elements a rank has, as torch.chunk and DTensor share them out."""
+    share = -(-n // size)
+    return min(rank * share, n), min((rank + 1) * share, n)
+
+
+def _tile(share: tuple[int, int], at: int, width: int) -> range:
+    start, stop = share
+    return range(min(start + at, stop), min(start + at + width, stop))
+
+
+def _described(vectors: Vectors) -> dict[str, Any]:
+    leading, _, factors = vectors
+    return {"leading": leading, "factors": None if factors is None else str(factors.dtype).removeprefix("torch.")}
+
+
+def _as_bytes(vectors: Vectors) -> bytes:
+    _, packed, factors = vectors
+    assert packed is not None, "a layer has an input"
+    return packed.to_bytes() + (b"" if factors is None else factors.numpy().tobytes())
+
+
+def _from_bytes(message: dict[str, Any], data: memoryview) -> Vectors:
+    leading, factors = tuple(message["leading"]), None
+    if message["factors"] is not None:
+        factors = torch.empty(math.prod(leading), 1, dtype=getattr(torch, message["factors"]))
+        data, rest = data[: len(data) - factors.nbytes], data[len(data) - factors.nbytes :]
+        factors.numpy()[:] = np.frombuffer(rest, factors.numpy().dtype)[:, None]
+    return leading, _core.Packed.from_bytes(bytes(data)), factors
+
+
+def _group_of(mesh: Any, mesh_dim: str | int | None, group: Any) -> Any:
+    """Return the process group that is meant; None is the world."""
+    if mesh is None:
+        if mesh_dim is not None:
+            raise ValueError(f"mesh_dim is {mesh_dim!r}, but there is no mesh")
+        return group
+    if group is not None:
+        raise ValueError("both mesh and group are given, but ranks are those of one of them")
+    if mesh_dim is None and mesh.ndim != 1:
+        raise ValueError(f"mesh has {mesh.ndim} dimensions: say which one with mesh_dim")
+    return mesh.get_group(mesh_dim)
