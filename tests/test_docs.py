@@ -20,10 +20,10 @@ def test_the_code_of_a_page_runs(
     # As torchrun sets them for the only process of a program.
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
         monkeypatch.setenv(name, value)
-    text = page.read_text()
-    for library in ("torch", "sklearn"):
-        if library in text:
+    codes = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    for library in ("torch", "sklearn", "dask"):
+        if any(library in code for code in codes):
             pytest.importorskip(library)
     names: dict[str, object] = {}
-    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    for code in codes:
         exec(compile(code, str(page), "exec"), names)

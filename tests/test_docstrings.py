@@ -12,6 +12,7 @@ import opuproj
 import pytest
 
 NEED = {
+    "opuproj.dask": "dask",
     "opuproj.torch": "torch",
     "opuproj.dfa": "torch",
     "opuproj.sklearn": "sklearn",
@@ -24,6 +25,7 @@ PACKAGES = ("opuproj", "opuproj.torch", "opuproj.dfa", "opuproj.sklearn", *LIGHT
 PUBLIC = (
     "opuproj",
     "opuproj.hardware",
+    "opuproj.dask",
     "opuproj.torch",
     "opuproj.dfa",
     "opuproj.sklearn",
@@ -41,6 +43,7 @@ EXAMPLES = (
     "opuproj.hardware.frames",
     "opuproj.hardware.rate",
     "opuproj.hardware.cost",
+    "opuproj.dask.project",
     "opuproj.torch.Projection",
     "opuproj.torch.ShardedProjection",
     "opuproj.torch.Ternarize",
