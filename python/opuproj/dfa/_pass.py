@@ -19,11 +19,14 @@ class Pass:
     method: str
     shapes: dict[str, torch.Size] = field(default_factory=dict)
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    devices: dict[str, torch.device] = field(default_factory=dict)
     # Ends of blocks with the graph behind them, up to the end of the block before; emptied once they have their node.
     ends: dict[str, torch.Tensor] = field(default_factory=dict)
     trainable: tuple[str, ...] = ()
     tapped: bool = False
     delivered: bool = False
+    # Which one it is, of those that errors are wanted for.
+    number: int = -1
     # For diagnosis: ends stay, and the error is kept.
     recorded: bool = False
     error: torch.Tensor | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,18 +20,34 @@ _KEPT_BYTES = 64 << 20
 _COLUMNS = 1024
 
 
-def ternary(
-    e: torch.Tensor, operator: Projector, rule: Ternarize, camera: Camera | None
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return R t for e ≈ a t, of shape (n, n_rows), with a, of shape (n, 1), and the number of nonzeros of t."""
+@dataclass(frozen=True)
+class TernaryError:
+    """An error e ≈ a t of shape (n, n_inputs): t packed, a of shape (n, 1), and the seed of the camera's noise."""
+
+    batch: TernaryBatch
+    factors: torch.Tensor
+    noise_seed: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, n_inputs)."""
+        return self.batch.shape
+
+
+def made_ternary(e: torch.Tensor, rule: Ternarize, camera: Camera | None) -> TernaryError:
+    """Return e made ternary, on its way to a camera that may make noise."""
     if e.device.type == "cpu":
         bits, a = rule.pack(e)
         batch = TernaryBatch._of(bits, tuple(e.shape))
     else:
         t, a = rule(e)
         batch = packed(t)
-    seed = seed_of(noise_for(camera))
-    return torch.from_numpy(operator.seen_by(camera)(batch, noise_seed=seed)).to(e.device), a, batch.nnz
+    return TernaryError(batch, a, seed_of(noise_for(camera)))
+
+
+def ternary(error: TernaryError, operator: Projector, camera: Camera | None) -> torch.Tensor:
+    """Return R t, of shape (n, n_rows)."""
+    return torch.from_numpy(operator.seen_by(camera)(error.batch, noise_seed=error.noise_seed))
 
 
 @dataclass
@@ -44,32 +60,38 @@ class Dense:
     _of: Projector | None = None
     _kept: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
 
-    def __call__(self, e: torch.Tensor, operator: Projector) -> torch.Tensor:
-        """Return R e, of shape (n, n_rows), for e of shape (n, n_inputs)."""
+    def __call__(self, e: torch.Tensor, operator: Projector, blocks: Sequence[range]) -> torch.Tensor:
+        """Return R e for e of shape (n, n_inputs), on consecutive ranges of rows, as one matrix.
+
+        No tile has rows of two ranges: a product of floats depends on the shape of its tile, but shall not on what else
+        is computed here.
+        """
         dtype = torch.float64 if operator.dtype == np.float64 else torch.float32
         e = e.to(dtype)
-        result = e.new_zeros(len(e), operator.n_outputs)
-        keep = operator.n_inputs * operator.n_outputs * dtype.itemsize <= _KEPT_BYTES
+        first_row, n_rows = (blocks[0].start if blocks else 0), sum(map(len, blocks))
+        result = e.new_zeros(len(e), n_rows)
+        keep = operator.n_inputs * n_rows * dtype.itemsize <= _KEPT_BYTES
         if self._of != operator:
             self._of, self._kept = operator, {}
         # Not in the precision of an autocast around the backward pass.
         with torch.no_grad(), torch.autocast(e.device.type, enabled=False):
             for first in range(0, operator.n_inputs, _COLUMNS):
                 columns = range(first, min(first + _COLUMNS, operator.n_inputs))
-                for start, stop in _row_tiles(operator, len(columns), dtype.itemsize):
+                for start, stop in _row_tiles(blocks, len(columns), dtype.itemsize):
                     tile = self._kept.get((first, start))
                     if tile is None or tile.device != e.device:
                         tile = _tile(operator[start:stop], columns).to(e.device)
                         if keep:
                             self._kept[first, start] = tile
-                    result[:, start:stop].addmm_(e[:, columns.start : columns.stop], tile)
+                    result[:, start - first_row : stop - first_row].addmm_(e[:, columns.start : columns.stop], tile)
         return result
 
 
-def _row_tiles(operator: Projector, n_columns: int, itemsize: int) -> Iterator[tuple[int, int]]:
+def _row_tiles(blocks: Sequence[range], n_columns: int, itemsize: int) -> Iterator[tuple[int, int]]:
     step = max(1, _TILE_BYTES // (n_columns * itemsize))
-    for start in range(0, operator.n_outputs, step):
-        yield start, min(start + step, operator.n_outputs)
+    for rows in blocks:
+        for start in range(rows.start, rows.stop, step):
+            yield start, min(start + step, rows.stop)
 
 
 def _tile(operator: Projector, columns: range) -> torch.Tensor:

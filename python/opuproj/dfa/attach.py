@@ -12,6 +12,7 @@ import torch
 from .. import _check
 from ..camera import Camera
 from ..torch import Ternarize
+from ._spread import Spread
 from .feedback import Feedback, Method
 
 Which: TypeAlias = str | torch.nn.Module
@@ -19,7 +20,7 @@ Which: TypeAlias = str | torch.nn.Module
 
 def attach(
     model: torch.nn.Module,
-    blocks: Sequence[Which],
+    blocks: Sequence[Which] | Mapping[str, Which],
     *,
     output: Which | None = None,
     method: Method = "odfa",
@@ -31,6 +32,7 @@ def attach(
     camera: Camera | None = None,
     threads: int | None = None,
     scaler: Any = None,
+    process_group: Any = None,
 ) -> Feedback:
     r"""Train blocks of a model by direct feedback alignment, without changing the model or its training loop.
 
@@ -43,8 +45,9 @@ def attach(
     model : Module
         Called as ever: ``model(x)``. Attach before wrapping it in ``DistributedDataParallel``, with the same seed on
         all ranks, and before or after ``torch.compile`` of its blocks.
-    blocks : sequence of Module or str
-        The modules at whose ends feedback arrives, or their names in the model, each once and none inside another.
+    blocks : sequence of Module or str, or mapping of names to such
+        The modules at whose ends feedback arrives, or their names in the model, each once and none inside another; in a
+        mapping, under names of your own.
         Their order is that of their rows of the matrix. What lies between the ends of two blocks trains with the later
         one, an embedding before the first with the first.
     output : Module or str, optional
@@ -73,7 +76,13 @@ def attach(
         Threads of the projection, as in :func:`opuproj.project`.
     scaler : torch.amp.GradScaler, optional
         The one in use, if any: the error is divided by its scale before it is made ternary, and the feedback
-        multiplied.
+        multiplied. With `process_group`, that of the last rank counts.
+    process_group : ProcessGroup, optional
+        The ranks over which the model is spread, a part each, in the order of their blocks: `model` is this rank's part
+        of it, and `blocks` are those in it (possibly none), by their names in the whole model where these are not their
+        names here: ``{"layers.7": module}``. The error is taken at the output of the last rank's part, which
+        calls ``loss.backward()``. All others call :meth:`Feedback.backward`, which receives the packed error. Each rank
+        computes the feedback of its own blocks, which has the bits that it would have in one process.
 
     Returns
     -------
@@ -118,7 +127,12 @@ def attach(
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, but must be a torch.nn.Module")
     names = {id(module): name for name, module in reversed(list(model.named_modules()))}
-    found = _blocks(model, names, blocks)
+    spread = None if process_group is None else Spread(process_group)
+    found = _blocks(model, names, blocks, spread is not None)
+    if output is not None and spread is not None and not spread.at_end:
+        raise ValueError(
+            f"output is {_shown(output)} on {spread.here}, but the error is taken on the last rank: leave it out here"
+        )
     ternarize = Ternarize() if ternarize is None else ternarize
     return Feedback(
         model,
@@ -133,19 +147,27 @@ def attach(
         camera=camera,
         threads=_check.threads(threads),
         scaler=_scaler(scaler),
+        spread=spread,
     )
 
 
-def _blocks(model: torch.nn.Module, names: dict[int, str], blocks: Sequence[Which]) -> dict[str, torch.nn.Module]:
+def _blocks(
+    model: torch.nn.Module,
+    names: dict[int, str],
+    blocks: Sequence[Which] | Mapping[str, Which],
+    may_be_empty: bool,
+) -> dict[str, torch.nn.Module]:
     if isinstance(blocks, (str, torch.nn.Module)) and not isinstance(
         blocks, (torch.nn.Sequential, torch.nn.ModuleList)
     ):
         raise TypeError(f"blocks is {_shown(blocks)}, but must be a list of modules or names")
     found: dict[str, torch.nn.Module] = {}
-    for which in blocks:
+    called: dict[str, str] = {}
+    for given, which in blocks.items() if isinstance(blocks, Mapping) else ((None, which) for which in blocks):
         name, block = _find(model, names, "blocks", which)
         if name in found:
             raise ValueError(f"blocks has {name!r} twice")
+        called[name] = name if given is None else given
         if block is model:
             raise ValueError("blocks has the model itself, but the error is taken at or below its end: name its parts")
         if any(
@@ -153,7 +175,7 @@ def _blocks(model: torch.nn.Module, names: dict[int, str], blocks: Sequence[Whic
         ):
             raise ValueError(f"block {name!r} has feedback attached already: remove() that first")
         found[name] = block
-    if not found:
+    if not found and not may_be_empty:
         raise ValueError("blocks is empty, but must name at least one block to train")
     for name in found:
         inside = next((other for other in found if other != name and name.startswith(f"{other}.")), None)
@@ -161,7 +183,7 @@ def _blocks(model: torch.nn.Module, names: dict[int, str], blocks: Sequence[Whic
             raise ValueError(
                 f"block {name!r} lies inside block {inside!r}: name one of them, or parts apart from each other"
             )
-    return found
+    return {called[name]: block for name, block in found.items()}
 
 
 def _hooks(block: torch.nn.Module) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -19,6 +19,7 @@ from ..torch import Ternarize
 from . import _optimizers, _projection, _tensors
 from ._layout import Layout
 from ._pass import Deliver, Pass
+from ._spread import Error, Spread
 from .diagnosis import Check, alignment, check
 from .hardware_report import HardwareReport, Projected, report
 
@@ -99,7 +100,9 @@ class Feedback:
         camera: Camera | None,
         threads: int | None,
         scaler: Any,
+        spread: Spread | None,
     ) -> None:
+        self._spread = spread
         self.model = model
         self._modules = blocks
         self.output = output[0]
@@ -112,6 +115,10 @@ class Feedback:
         self._projected = Projected()
         self._batch_axes = batch_axes
         self._layout: Layout | None = None
+        # Of the whole model, where it is spread over ranks that have told each other.
+        self._all_gains, self._all_output = dict(gains), output[0]
+        self._pending: dict[int, Pass] = {}  # passes of this rank's part whose error is to come
+        self._n_passes = 0
         self._n_anchor, self._threads, self._scaler = n_anchor, threads, scaler
         self._dense = _projection.Dense()
         self._pass: Pass | None = None
@@ -121,8 +128,8 @@ class Feedback:
         self._handles: list[RemovableHandle] = [
             model.register_forward_pre_hook(self._begin),
             *(block.register_forward_hook(partial(self._cut, name)) for name, block in blocks.items()),
-            output[1].register_forward_hook(self._tap),
-            model.register_forward_hook(self._end),
+            *([output[1].register_forward_hook(self._tap)] if self._at_end else []),
+            model.register_forward_hook(self._end if self._at_end else self._end_of_part),
             _optimizers.watch(self),
         ]
 
@@ -137,6 +144,8 @@ class Feedback:
     def method(self, value: Method) -> None:
         if value not in METHODS:
             raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
+        if value == "bp" and self._spread is not None:
+            raise ValueError("method is 'bp', but no gradients travel between the ranks of process_group")
         self._method = value
 
     @property
@@ -169,7 +178,8 @@ class Feedback:
         """The rows of T that each block has; empty before the first forward pass, which tells the blocks' widths."""
         if self._layout is None:
             return {}
-        return dict(zip(self.blocks, self._layout.rows, strict=True))
+        rows = dict(zip(self._all_gains, self._layout.rows, strict=True))
+        return {name: rows[name] for name in self.blocks}
 
     def operator(self, n_inputs: int, dtype: Any = "float32") -> Projector:
         """Return the operator whose rows the blocks share, for errors of n_inputs elements a vector.
@@ -202,6 +212,10 @@ class Feedback:
         ]
         return "\n".join([head, *lines])
 
+    @property
+    def _at_end(self) -> bool:
+        return self._spread is None or self._spread.at_end
+
     def _where(self) -> str:
         return f"the output of {self.output!r}" if self.output else "the model's output"
 
@@ -213,6 +227,41 @@ class Feedback:
             handle.remove()
         self._handles.clear()
         self._removed, self._pass = True, None
+
+    def backward(self) -> None:
+        """Receive the error of a pass, and train this rank's blocks from it, in place of ``loss.backward()``.
+
+        For the ranks of `process_group` on which there is no loss: once for each time that the last rank calls
+        ``loss.backward()``, be it for the latest pass or an earlier one.
+
+        Raises
+        ------
+        RuntimeError
+            If the loss is on this rank, the model's part has not run, or no error comes.
+        """
+        if self._spread is None or self._at_end:
+            raise RuntimeError("the error is taken on this rank: call loss.backward()")
+        if self.method == "shallow" and not self._pending:
+            return
+        if not self._pending:
+            raise RuntimeError(f"{self._spread.here} has run its part of the model for no error that is to come")
+        if not self._spread.met:
+            self._meet(next(iter(self._pending.values())), None)
+        error = self._spread.receive()
+        current = self._pending.pop(error.number, None)
+        if current is None:
+            raise RuntimeError(
+                f"the error of pass {error.number} came, but {self._spread.here} is waiting for that of "
+                f"{', '.join(map(str, self._pending))}: all ranks must run their parts as often, in the same order"
+            )
+        ternary = isinstance(error.content, _projection.TernaryError)
+        if ternary is not (current.method == "odfa"):
+            raise RuntimeError(f"method is {current.method!r} on {self._spread.here}, but another where the error is")
+        self._fits(error.shape, current)
+        self._deliveries += 1
+        fed = self._fed(current, error, 0.0)
+        if fed:
+            torch.autograd.backward(list(current.ends.values()), fed)
 
     def alignment(
         self,
@@ -304,9 +353,9 @@ class Feedback:
             "version": 1,
             "method": self.method,
             "seed": self.seed,
-            "blocks": list(self.blocks),
-            "output": self.output,
-            "gains": dict(self.gains),
+            "blocks": list(self._all_gains),
+            "output": self._all_output,
+            "gains": dict(self._all_gains),
             "n_anchor": self._n_anchor,
             "batch_axes": layout.batch_axes if layout else self._batch_axes,
             "widths": list(layout.widths) if layout else None,
@@ -321,6 +370,8 @@ class Feedback:
             If it was attached otherwise (seed, blocks, output, gains, anchor), so that training would not go on as it
             was.
         """
+        if self._spread is not None and state["widths"] is not None:
+            self._load_whole(state)
         mine = self.state_dict()
         for name in ("version", "seed", "blocks", "output", "gains", "n_anchor"):
             if state[name] != mine[name]:
@@ -328,6 +379,14 @@ class Feedback:
         self.method = state["method"]
         if state["widths"] is not None:
             self._layout = Layout(state["batch_axes"], tuple(state["widths"]))
+
+    def _load_whole(self, state: Mapping[str, Any]) -> None:
+        """Take on what the blocks of other ranks are, from the state of the whole model."""
+        own = {name: gain for name, gain in state["gains"].items() if name in self._modules}
+        if list(own.items()) != list(self.gains.items()):
+            raise ValueError(f"the saved feedback has gains {own} here, but this one has {self.gains}")
+        self._all_gains = dict(state["gains"])
+        self._all_output = self.output if self._at_end else state["output"]
 
     # Hooks: what happens in a forward pass
 
@@ -366,7 +425,7 @@ class Feedback:
         end = _tensors.activation(output)
         if end is None:
             raise TypeError(f"block {name!r} returned no floating-point tensor, so there is nothing to feed")
-        current.shapes[name], current.dtypes[name] = end.shape, end.dtype
+        current.shapes[name], current.dtypes[name], current.devices[name] = end.shape, end.dtype, end.device
         if end.requires_grad:
             current.ends[name] = end
             if current.method == "bp":
@@ -398,11 +457,12 @@ class Feedback:
             if not current.recorded:
                 current.ends.clear()
             return None
-        shapes = {name: current.shapes[name] for name in self.blocks}
-        if self._layout is None:
-            self._layout = Layout.of(z.shape, shapes, self._batch_axes)
-        else:
-            self._layout.fits(z.shape, shapes)
+        if self._spread is not None:
+            self._count(current)
+        if self._layout is not None:
+            self._fits(z.shape, current)
+        elif self._spread is None:
+            self._layout = Layout.of(z.shape, {name: current.shapes[name] for name in self.blocks}, self._batch_axes)
         current.trainable = tuple(current.ends)
         self._passes += 1
         fed = cast(torch.Tensor, Deliver.apply(self._feed, current, z, *current.ends.values()))
@@ -418,6 +478,39 @@ class Feedback:
         if current is not None and not current.tapped:
             raise RuntimeError(f"{self._where()}, where the error is taken, was not reached")
 
+    @torch._disable_dynamo
+    def _end_of_part(self, model: torch.nn.Module, args: Any, output: Any) -> None:
+        """Keep a pass of a part of the model, on a rank without a loss, until its error comes."""
+        if _in_backward():
+            return
+        current, self._pass = self._pass, None
+        if current is None:
+            return
+        missing = [name for name in self.blocks if name not in current.shapes]
+        if missing:
+            raise RuntimeError(f"block {missing[0]!r} was not reached in this rank's part of the model")
+        end = _tensors.activation(output)
+        if end is not None and end.requires_grad:
+            raise RuntimeError(
+                "what comes after the last block of this rank's part of the model is to be trained, but no error comes "
+                "there: it belongs to the rank of the next block"
+            )
+        if current.method == "shallow":
+            return
+        self._count(current)
+        current.trainable = tuple(current.ends)
+        self._pending[current.number] = current
+        self._passes += 1
+
+    def _fits(self, error: Sequence[int], current: Pass) -> None:
+        """Raise ValueError if the shapes of a later pass do not fit the rows that the first one was given."""
+        widths = tuple(len(rows) for rows in self.rows.values())
+        shapes = {name: current.shapes[name] for name in self.blocks}
+        Layout(cast(Layout, self._layout).batch_axes, widths).fits(error, shapes)
+
+    def _count(self, current: Pass) -> None:
+        current.number, self._n_passes = self._n_passes, self._n_passes + 1
+
     # What happens in a backward pass
 
     def _feed(self, current: Pass, error: torch.Tensor) -> list[torch.Tensor]:
@@ -432,32 +525,88 @@ class Feedback:
         self._deliveries += 1
         if current.recorded:
             current.error = error.detach()
+        if self._spread is not None and not self._spread.met:
+            self._meet(current, error.shape)
         started = perf_counter()
+        try:
+            taken = self._taken(current, error)
+        except BaseException as reason:
+            if self._spread is not None:
+                self._spread.refuse(reason)
+            raise
+        seconds = perf_counter() - started
+        if self._spread is not None:
+            self._spread.send(taken)
+        return self._fed(current, taken, seconds)
+
+    def _meet(self, current: Pass, error: torch.Size | None) -> None:
+        """Agree with the other ranks on the rows of all blocks."""
+        mine = {
+            "shapes": {name: tuple(current.shapes[name]) for name in self.blocks},
+            "gains": self.gains,
+            "error": None if error is None else tuple(error),
+            "output": self.output,
+            "alike": {
+                "seed": self.seed,
+                "method": current.method,
+                "n_anchor": self._n_anchor,
+                "batch_axes": self._batch_axes,
+            },
+        }
+        met = cast(Spread, self._spread).meet(mine)
+        layout = Layout.of(met["error"], met["shapes"], self._batch_axes)
+        if self._layout is not None and (self._layout != layout or list(self._all_gains) != list(met["gains"])):
+            raise ValueError(
+                f"the saved feedback has blocks {list(self._all_gains)} of widths {self._layout.widths}, but the ranks "
+                f"have {list(met['gains'])} of {layout.widths}"
+            )
+        self._layout, self._all_gains, self._all_output = layout, met["gains"], met["output"]
+
+    def _taken(self, current: Pass, error: torch.Tensor) -> Error:
+        """Return an error as it is projected."""
         e, scale = self._vectors(error)
-        operator = self.operator(e.shape[1], "float64" if e.dtype == torch.float64 else "float32")
-        camera = self.camera
-        a: torch.Tensor | float = 1.0
+        content: _projection.TernaryError | torch.Tensor
         if current.method == "odfa":
-            projected, a, nonzeros = _projection.ternary(e, operator, self.ternarize, camera)
-            self.statistics.nonzeros += nonzeros
+            content = _projection.made_ternary(e, self.ternarize, self.camera)
         else:
-            projected = self._dense(e, operator)
+            content = e if e.dtype == torch.float64 else e.to(torch.float32)
+        return Error(current.number, tuple(error.shape), scale, content, self.camera)
+
+    def _fed(self, current: Pass, error: Error, seconds: float) -> list[torch.Tensor]:
+        """Project an error on the rows of this rank's blocks; `seconds` is what was spent on it before."""
+        started = perf_counter()
+        content, own = error.content, list(self.rows.values())
+        first, last = (own[0].start, own[-1].stop) if own else (0, 0)
+        n, n_inputs = content.shape
+        ternary = isinstance(content, _projection.TernaryError)
+        a: torch.Tensor | None = None
+        if isinstance(content, _projection.TernaryError):
+            a = content.factors
+            operator = self.operator(n_inputs, "float64" if a.dtype == torch.float64 else "float32")
+            projected = _projection.ternary(content, operator.rows(first, last), error.camera)
+            self.statistics.nonzeros += content.batch.nnz
+        else:
+            operator = self.operator(n_inputs, "float64" if content.dtype == torch.float64 else "float32")
+            projected = self._dense(content, operator, own)
         fed = []
         for name, rows in self.rows.items():
             if name in current.trainable:
-                part = projected[:, rows.start : rows.stop]
-                part *= a * (scale * self.gains[name] / math.sqrt(max(1, len(rows))))
+                part = projected[:, rows.start - first : rows.stop - first].to(current.devices[name])
+                factor = error.scale * self.gains[name] / math.sqrt(max(1, len(rows)))
+                part *= factor if a is None else a.to(part.device) * factor
                 fed.append(part.reshape(current.shapes[name]).to(current.dtypes[name]))
         self.statistics.projections += 1
-        self.statistics.vectors += len(e)
-        self.statistics.elements += e.numel()
-        seconds = perf_counter() - started
+        self.statistics.vectors += n
+        self.statistics.elements += n * n_inputs
+        seconds += perf_counter() - started
         self.statistics.seconds += seconds
-        if current.method == "odfa":
-            self._projected.ternary[e.shape[1], operator.n_outputs, camera] += len(e)
+        if not self._at_end:  # the device that a report is of has one error, and all blocks' rows
+            pass
+        elif ternary:
+            self._projected.ternary[n_inputs, operator.n_outputs, error.camera] += n
             self._projected.seconds += seconds
         else:
-            self._projected.floats += len(e)
+            self._projected.floats += n
         return fed
 
     def _vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -479,13 +628,20 @@ class Feedback:
             return
         deliveries = self._deliveries
         self._passes = self._deliveries = 0
+        self._pending.clear()
         if not deliveries and self.method in ("odfa", "dfa"):
             raise RuntimeError(
                 f"an optimizer is about to change blocks {', '.join(map(repr, stepped))}, but no error reached them: "
-                f"the loss does not depend on {self._where()}, or backward was not called"
+                + (
+                    f"the loss does not depend on {self._where()}, or backward was not called"
+                    if self._at_end
+                    else "the feedback's backward was not called"
+                )
             )
 
     def _feeding(self, method: Method | None) -> Method:
+        if self._spread is not None:
+            raise RuntimeError("the model is spread over the ranks of process_group: compare them in one process")
         method = self.method if method is None else method
         if method not in ("odfa", "dfa"):
             raise ValueError(f"method is {method!r}, but there is feedback for 'odfa' and 'dfa' only: pass or set one")
@@ -494,7 +650,14 @@ class Feedback:
     # Copies of a model take their feedback along; what belongs to one process or one pass stays behind.
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handles": [], "_pass": None, "_recording": None, "_dense": _projection.Dense()}
+        left_out: dict[str, Any] = {
+            "_handles": [],
+            "_pass": None,
+            "_recording": None,
+            "_pending": {},
+            "_dense": _projection.Dense(),
+        }
+        return {**self.__dict__, **left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

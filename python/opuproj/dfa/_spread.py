@@ -1,0 +1,134 @@
+"""A model in parts on several ranks: they agree on rows of T once, and then one packed error a pass reaches all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import _core
+from ..camera import Camera
+from ..ternary import TernaryBatch
+from ..torch._operator import camera_of, text_of
+from ..torch._ranks import Ranks
+from ._projection import TernaryError
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass
+class Error:
+    """An error on its way to the blocks.
+
+    Attributes
+    ----------
+    number : int
+        Which forward pass it is of, among those that errors were wanted for.
+    shape : tuple of int
+        Its shape at the model's output.
+    scale : float
+        What the feedback is multiplied by, for a gradient scaler.
+    content : TernaryError or Tensor
+        Made ternary (``"odfa"``), or as it is, of shape (n, n_inputs).
+    camera : Camera or None
+        What its projection is recovered through.
+    """
+
+    number: int
+    shape: tuple[int, ...]
+    scale: float
+    content: TernaryError | torch.Tensor
+    camera: Camera | None
+
+    @property
+    def n_inputs(self) -> int:
+        """The elements of one error."""
+        return int(self.content.shape[-1])
+
+
+class Spread:
+    """The ranks that share a model, in the order of its blocks; the error is taken on the last one."""
+
+    def __init__(self, group: Any) -> None:
+        self.ranks = Ranks(group)
+        self.last = self.ranks.size - 1
+        self.met = False
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the error is taken here."""
+        return bool(self.ranks.rank == self.last)
+
+    @property
+    def here(self) -> str:
+        """The rank, for messages."""
+        return f"rank {self.ranks.rank} of {self.ranks.size}"
+
+    def meet(self, mine: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what all ranks together know of the model; every rank raises the same where they disagree.
+
+        `mine` has this rank's block shapes and gains by their names, the shape of the error (where it is taken), the
+        module where, and `alike`: what must be the same on all ranks.
+        """
+        told = self.ranks.all_told(dict(mine), "agreeing on the blocks' rows of T")
+        self.met = True
+        for rank, theirs in enumerate(told):
+            for name, value in theirs["alike"].items():
+                if value != told[0]["alike"][name]:
+                    raise ValueError(f"{name} is {value!r} on rank {rank}, but {told[0]['alike'][name]!r} on rank 0")
+        shapes: dict[str, Any] = {}
+        gains: dict[str, float] = {}
+        for rank, theirs in enumerate(told):
+            twice = next((name for name in theirs["shapes"] if name in shapes), None)
+            if twice is not None:
+                raise ValueError(
+                    f"block {twice!r} of rank {rank} has the name of another rank's: give the blocks their names in "
+                    "the whole model, as in blocks={'layers.7': module}"
+                )
+            shapes.update(theirs["shapes"])
+            gains.update(theirs["gains"])
+        if not shapes:
+            raise ValueError("no rank has a block to train")
+        end = told[self.last]
+        return {"shapes": shapes, "gains": gains, "error": end["error"], "output": end["output"]}
+
+    def send(self, error: Error) -> None:
+        """Send an error from the rank where it is taken to all others: the bits of a ternary one, or its numbers."""
+        content = error.content
+        bits = content.batch._packed.to_bytes() if isinstance(content, TernaryError) else b""
+        numbers = content.factors if isinstance(content, TernaryError) else content
+        meta = {
+            "number": error.number,
+            "shape": error.shape,
+            "scale": error.scale,
+            "camera": text_of(error.camera),
+            "noise": content.noise_seed if isinstance(content, TernaryError) else None,
+            "ternary": isinstance(content, TernaryError),
+            "bits": len(bits),
+            "numbers": tuple(numbers.shape),
+            "dtype": str(numbers.dtype).removeprefix("torch."),
+        }
+        data = bits + numbers.cpu().contiguous().numpy().tobytes()
+        self.ranks.tell(self.last, "the broadcast of the error", meta, data)
+
+    def refuse(self, reason: BaseException) -> None:
+        """Tell all others that there will be no error for this pass."""
+        self.ranks.tell(self.last, "the broadcast of the error", {"refused": f"{type(reason).__name__}: {reason}"}, b"")
+
+    def receive(self) -> Error:
+        """Return the error that the last rank sends."""
+        meta, data = self.ranks.tell(self.last, "the broadcast of the error", None, b"")
+        if "refused" in meta:
+            raise RuntimeError(f"rank {self.last}, where the error is taken, gave none: {meta['refused']}")
+        numbers = torch.empty(meta["numbers"], dtype=_DTYPES[meta["dtype"]])
+        rest = np.frombuffer(data[meta["bits"] :], numbers.numpy().dtype)
+        numbers.numpy()[...] = rest.reshape(numbers.shape)
+        content: TernaryError | torch.Tensor = numbers
+        if meta["ternary"]:
+            packed = _core.Packed.from_bytes(bytes(data[: meta["bits"]]))
+            batch = TernaryBatch._of(packed, (packed.n_rows, packed.n_inputs))
+            content = TernaryError(batch, numbers, meta["noise"])
+        return Error(meta["number"], tuple(meta["shape"]), meta["scale"], content, camera_of(meta["camera"]))

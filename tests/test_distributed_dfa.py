@@ -1,0 +1,301 @@
+"""Direct feedback alignment of a model that is spread over ranks: the bits of one process, from one packed error."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from typing import Any
+
+import pytest
+from helpers import assert_same_bits
+from ranks import on_ranks
+
+torch = pytest.importorskip("torch")
+dist = pytest.importorskip("torch.distributed")
+if not dist.is_available():
+    pytest.skip("torch without torch.distributed", allow_module_level=True)
+
+from opuproj import Camera, dfa  # noqa: E402
+from torch import nn  # noqa: E402
+
+WIDTHS = (20, 13, 17, 9, 30, 12)  # of what goes into and comes out of five layers; the last one is the top
+N_BLOCKS = len(WIDTHS) - 2
+CAMERA = Camera(photons=100, read_noise=0.01)
+
+
+def whole_model() -> Any:
+    torch.manual_seed(0)
+    pairs = itertools.pairwise(WIDTHS)
+    layers = [nn.Sequential(nn.Linear(i, o), nn.Tanh()) for i, o in pairs]
+    return nn.Sequential(*layers[:-1], layers[-1][0])
+
+
+def stage(rank: int, world: int) -> range:
+    """The layers of a rank, by their places in the whole model: the last rank has the top, too."""
+    share = -(-N_BLOCKS // world)
+    start, stop = min(rank * share, N_BLOCKS), min((rank + 1) * share, N_BLOCKS)
+    return range(start, stop + (rank == world - 1))
+
+
+def batch(step: int) -> tuple[Any, Any]:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(6, WIDTHS[0], generator=generator), torch.randint(WIDTHS[-1], (6,), generator=generator)
+
+
+class Part:
+    """One rank's part of the model, its optimizer and feedback; in a world of one, all of it, attached as ever."""
+
+    def __init__(self, rank: int, world: int, **arguments: Any) -> None:
+        model = whole_model()
+        self.rank, self.world, self.layers = rank, world, stage(rank, world)
+        self.model = nn.Sequential(*(model[i] for i in self.layers))
+        blocks = {str(i): self.model[at] for at, i in enumerate(self.layers) if i < N_BLOCKS}
+        spread = {} if world == 1 else {"process_group": dist.group.WORLD}
+        self.feedback = dfa.attach(self.model, blocks, **{"seed": 7, **arguments, **spread})
+        self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-2)
+
+    @property
+    def last(self) -> bool:
+        return self.rank == self.world - 1
+
+    def forward(self, step: int) -> Any:
+        """Run this part; return the loss where it is."""
+        x, y = batch(step)
+        if self.rank > 0:
+            x = torch.empty(6, WIDTHS[self.layers.start])
+            dist.recv(x, self.rank - 1)
+        z = self.model(x)
+        if self.last:
+            return nn.functional.cross_entropy(z, y)
+        dist.send(z, self.rank + 1)
+        return None
+
+    def backward(self, loss: Any) -> None:
+        if loss is None:
+            self.feedback.backward()
+        else:
+            loss.backward()
+
+    def step(self, step: int) -> None:
+        torch.manual_seed(step)
+        self.optimizer.zero_grad()
+        self.backward(self.forward(step))
+        self.optimizer.step()
+
+    def parameters(self) -> dict[str, Any]:
+        """By their names in the whole model."""
+        return {
+            f"{i}.{name}": p.detach()
+            for at, i in enumerate(self.layers)
+            for name, p in self.model[at].named_parameters()
+        }
+
+
+def trained(rank: int, world: int, arguments: Any) -> Any:
+    part = Part(rank, world, **arguments)
+    for step in range(4):
+        part.step(step)
+    return part.parameters(), part.feedback.state_dict(), {name: list(r) for name, r in part.feedback.rows.items()}
+
+
+def merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    together = {name: value for part in parts for name, value in part.items()}
+    assert len(together) == sum(map(len, parts))
+    return together
+
+
+def assert_same(parts: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+    together = merged(parts)
+    assert list(together) == list(expected)
+    for name, value in together.items():
+        assert_same_bits(value, expected[name])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"method": "odfa"},
+        {"method": "dfa"},
+        {"method": "odfa", "camera": CAMERA, "gain": 0.5},
+        {"method": "odfa", "ternarize": dfa.Ternarize(dfa.RowMax(0.3), norm="row"), "n_anchor": 3},
+    ],
+    ids=["odfa", "dfa", "camera", "options"],
+)
+def test_a_model_over_several_ranks_trains_to_the_bits_of_one_process(arguments: Any) -> None:
+    ((alone, state, rows),) = on_ranks(trained, 1, arguments)
+    assert not torch.equal(alone["0.0.weight"], whole_model()[0][0].weight)
+    for world in (2, 4):
+        parts, states, theirs = zip(*on_ranks(trained, world, arguments), strict=True)
+        assert_same(list(parts), alone)
+        assert all(other == state for other in states)
+        assert merged(list(theirs)) == rows
+
+
+def resumed(rank: int, world: int, saved: Any, steps: range) -> Any:
+    part = Part(rank, world)
+    if saved is not None:
+        with torch.no_grad():
+            for at, i in enumerate(part.layers):
+                for name, p in part.model[at].named_parameters():
+                    p.copy_(saved["parameters"][f"{i}.{name}"])
+        part.feedback.load_state_dict(saved["feedback"])
+    part.optimizer = torch.optim.SGD(part.model.parameters(), 0.1)
+    for step in steps:
+        part.step(step)
+    return part.parameters(), part.feedback.state_dict()
+
+
+def test_a_run_resumed_with_another_number_of_ranks_goes_on_as_it_was() -> None:
+    ((uninterrupted, _),) = on_ranks(resumed, 1, None, range(4))
+    for before, after in ((2, 4), (4, 1), (1, 2)):
+        results = on_ranks(resumed, before, None, range(2))
+        saved = {"parameters": merged([parameters for parameters, _ in results]), "feedback": results[0][1]}
+        assert_same([parameters for parameters, _ in on_ranks(resumed, after, saved, range(2, 4))], uninterrupted)
+
+
+def in_microbatches(rank: int, world: int, backwards: list[int]) -> Any:
+    part = Part(rank, world, method="dfa")
+    for first in (0, 3):
+        part.optimizer.zero_grad()
+        losses = [part.forward(first + i) for i in range(3)]
+        for i in backwards:
+            part.backward(losses[i])
+        part.optimizer.step()
+    assert part.feedback.statistics.projections == 6
+    assert not part.feedback._pending
+    return part.parameters()
+
+
+def test_errors_may_come_in_another_order_than_their_passes() -> None:
+    for order in ([0, 1, 2], [2, 0, 1]):
+        (alone,) = on_ranks(in_microbatches, 1, order)
+        assert_same(on_ranks(in_microbatches, 2, order), alone)
+
+
+def with_data_parallel(rank: int, world: int) -> dict[str, Any]:
+    """Two parts of the model, each on two ranks that have half of the vectors."""
+    parts = [dist.new_group(ranks) for ranks in ([0, 1], [2, 3])]
+    copies = [dist.new_group(ranks) for ranks in ([0, 2], [1, 3])]
+    model, half, place = whole_model(), rank // 2, rank % 2
+    part = nn.Sequential(*(model[i] for i in stage(place, 2)))
+    blocks = {str(i): part[at] for at, i in enumerate(stage(place, 2)) if i < N_BLOCKS}
+    feedback = dfa.attach(part, blocks, process_group=parts[half], method="dfa")
+    wrapped = nn.parallel.DistributedDataParallel(part, process_group=copies[place])
+    optimizer = torch.optim.SGD(part.parameters(), 0.1)
+    for step in range(3):
+        x, y = (tensor[3 * half :][:3] for tensor in batch(step))
+        optimizer.zero_grad()
+        if place == 0:
+            dist.send(wrapped(x), rank + 1)
+            feedback.backward()
+        else:
+            x = torch.empty(3, WIDTHS[stage(1, 2).start])
+            dist.recv(x, rank - 1)
+            nn.functional.cross_entropy(wrapped(x), y).backward()
+        optimizer.step()
+    names = {f"{i}.{name}": p for at, i in enumerate(stage(place, 2)) for name, p in part[at].named_parameters()}
+    return {name: p.detach() for name, p in names.items()}
+
+
+def test_parts_of_a_model_may_each_be_data_parallel() -> None:
+    first, last, also_first, also_last = on_ranks(with_data_parallel, 4)
+    assert_same([also_first, also_last], merged([first, last]))
+    ((alone, _, _),) = on_ranks(trained_in_sgd, 1)
+    for name, p in merged([first, last]).items():
+        torch.testing.assert_close(p, alone[name], rtol=1e-4, atol=1e-6)
+
+
+def trained_in_sgd(rank: int, world: int) -> Any:
+    part = Part(rank, world, method="dfa", seed=0)
+    part.optimizer = torch.optim.SGD(part.model.parameters(), 0.1)
+    for step in range(3):
+        part.step(step)
+    return part.parameters(), None, None
+
+
+# What goes wrong
+
+
+def mistakes(rank: int, world: int) -> None:
+    last = rank == world - 1
+    part = Part(rank, world)
+    for call in (part.feedback.check, part.feedback.alignment):
+        with pytest.raises(RuntimeError, match="spread over the ranks of process_group: compare them in one process"):
+            call(lambda: None)
+    with pytest.raises(ValueError, match="method is 'bp', but no gradients travel between the ranks"):
+        part.feedback.method = "bp"
+    with pytest.raises(
+        RuntimeError, match="on this rank: call loss.backward" if last else "has run its part .* no error"
+    ):
+        part.feedback.backward()
+    if not last:
+        with pytest.raises(ValueError, match="output is '0' on rank 0 of 2, but the error is taken on the last rank"):
+            dfa.attach(whole_model(), ["0"], output="0", process_group=dist.group.WORLD)
+        tail = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        dfa.attach(tail, ["0"], process_group=dist.group.WORLD)
+        with pytest.raises(RuntimeError, match="it belongs to the rank of the next block"):
+            tail(torch.zeros(2, 3))
+        part.forward(0)
+        with pytest.raises(
+            RuntimeError, match="is about to change blocks '0', '1', but no error reached them: the feedback's"
+        ):
+            part.optimizer.step()
+    else:
+        part.forward(0)
+    # Ranks that disagree say so together.
+    for arguments, message in (
+        ({"seed": rank}, "seed is 1 on rank 1, but 0 on rank 0"),
+        ({"method": "dfa" if last else "odfa"}, "method is 'dfa' on rank 1, but 'odfa' on rank 0"),
+    ):
+        part = Part(rank, world, **arguments)
+        loss = part.forward(0)
+        with pytest.raises(ValueError, match=message):
+            part.backward(loss)
+    same = nn.Sequential(nn.Linear(3, 3))
+    top = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    feedback = dfa.attach(top if last else same, ["0"], process_group=dist.group.WORLD)
+    loss = (top if last else same)(torch.zeros(2, 3)).sum()
+    with pytest.raises(ValueError, match="block '0' of rank 1 has the name of another rank's"):
+        loss.backward() if last else feedback.backward()
+
+    class Refusing:
+        def thresholds(self, e: Any) -> Any:
+            raise ArithmeticError("no thresholds today")
+
+    part = Part(rank, world, ternarize=dfa.Ternarize(Refusing()))
+    loss = part.forward(0)
+    with pytest.raises(ArithmeticError if last else RuntimeError, match="no thresholds today"):
+        part.backward(loss)
+
+
+def test_mistakes_are_named_on_all_ranks() -> None:
+    on_ranks(mistakes, 2)
+
+
+def deserted(rank: int, world: int) -> str | None:
+    part = Part(rank, world)
+    part.step(0)
+    loss = part.forward(1)
+    if rank == world - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with pytest.raises(RuntimeError) as caught:
+        part.backward(loss)
+    return str(caught.value)
+
+
+def test_a_killed_rank_is_an_error_on_all_others() -> None:
+    for rank, message in enumerate(on_ranks(deserted, 3, timeout=10, lost=(2,))[:2]):
+        assert f"rank {rank} of 3 could not finish the broadcast of the error: another rank has ended" in message
+
+
+def shallow(rank: int, world: int) -> dict[str, Any]:
+    part = Part(rank, world, method="shallow")
+    part.step(0)
+    return part.parameters()
+
+
+def test_shallow_training_sends_nothing_back() -> None:
+    parts = merged(on_ranks(shallow, 2))
+    for name, p in whole_model().named_parameters():
+        assert torch.equal(parts[name], p) is not name.startswith("4")
