@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training", "photon_budget"]
 APPLICATIONS += ["text_classification"]
-PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", *APPLICATIONS]
+PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", "plan", *APPLICATIONS]
 
 
 def command(program: str, *arguments: Any) -> list[str]:
@@ -123,3 +123,17 @@ def test_optical_times_are_drawn_from_what_was_measured(tmp_path: Path) -> None:
         "mlp-hardware-width.png",
         "mlp-hardware-layers.png",
     }
+
+
+def test_a_plan_is_told_from_what_was_measured(tmp_path: Path) -> None:
+    core = {"cores": 1, "entry": 1e-10, "multiply": 1e-11, "pack": 1e-10, "read": 1e-9}
+    job = {"n": 1, "d": 1000, "m": 1000, "shard": "rows", "ranks": 1, "seconds": 0.5}
+    measured = {"cores": 2, "node": core, "networks": {"2": {"latency": 1e-5, "bandwidth": 1e9}}, "jobs": [job]}
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(measured))
+    text = run("plan", "--calibration", path, "--cores", 100, "--latency", 1e-6, "--bandwidth", 1e10)
+    # 2 · 10³ · 10³ parts of 0.11 ns, 10³ elements packed and 10³ outputs read.
+    assert "| 1 vectors, 1,000 → 1,000, rows | 1 | 500 ms | 0.221 ms |" in text
+    # 4 · 10¹² parts of 0.11 ns on 2 cores, on 100, and on 1,000 times 100.
+    assert "| 1 | rows | 3.67 min | 4.4 s (0 %) |" in text
+    assert text.count("\n| 1,024 |") == 2

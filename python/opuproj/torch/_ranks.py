@@ -84,12 +84,13 @@ class Ranks:
         return numbers.cpu()
 
     def reduce_scatter(self, parts: torch.Tensor, what: str) -> torch.Tensor:
-        """Return the sum over all ranks of this rank's part: parts has shape (size, ...)."""
+        """Return the sum over all ranks of this rank's part, exactly: parts of integers, of shape (size, ...)."""
         parts = parts.to(self.device)
-        mine = torch.empty_like(parts[0])
+        theirs = torch.empty_like(parts)
         with self._speaking(what):
-            dist.reduce_scatter_tensor(mine, parts.flatten(0, 1), group=self.group)
-        return mine.cpu()
+            # Not reduce_scatter_tensor: gloo sends more for it than each rank's part.
+            dist.all_to_all_single(theirs.flatten(0, 1), parts.flatten(0, 1), group=self.group)
+        return theirs.sum(0, dtype=parts.dtype).cpu()
 
     def all_gather(self, part: torch.Tensor, what: str) -> torch.Tensor:
         """Return the parts of all ranks, equal in shape, as (size, ...)."""
