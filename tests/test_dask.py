@@ -52,6 +52,10 @@ def test_chunks() -> None:
     assert opuproj.dask.project(x, 300, chunks=128).chunks == ((4, 4, 2), (128, 128, 44))
     assert opuproj.dask.project(x, 300, chunks=(290, 10), rows=None).chunks[1] == (290, 10)
     assert opuproj.dask.project(x, 300, rows=(5, 25)).chunks[1] == (20,)
+    assert opuproj.dask.project(x, 300, chunks=-1).chunks[1] == (300,)
+    for chunks in ("auto", -1, 7):
+        empty = opuproj.dask.project(x, 300, rows=(5, 5), chunks=chunks)
+        assert computed(empty).shape == empty.shape == (10, 0)
     import dask
 
     with dask.config.set({"array.chunk-size": "2kiB"}):

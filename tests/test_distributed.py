@@ -173,6 +173,23 @@ def on_a_mesh(rank: int, world: int) -> None:
         layer(DTensor.from_local(x, other, [Replicate()], run_check=False))
 
 
+def in_a_group(rank: int, world: int) -> None:
+    group, x = dist.new_group([1, 2]), vectors(4, 50)
+    if rank == 0:
+        with pytest.raises(ValueError, match="the process group does not hold this process, rank 0 of all"):
+            ShardedProjection(50, 30, group=group)
+        return
+    for shard in SHARDS:
+        layer = ShardedProjection(50, 30, shard=shard, group=group, src=0 if shard == "columns" else 1)
+        y = layer(given(layer, x, rank - 1))
+        assert y.to_local().shape == (4, 15)
+        assert_same_bits(y.full_tensor(), opuproj.project(x.numpy(), 30, mode="linear"))
+
+
+def test_ranks_of_a_group() -> None:
+    on_ranks(in_a_group, 3)
+
+
 def test_tensors_spread_over_a_mesh() -> None:
     on_ranks(on_a_mesh, 4)
 

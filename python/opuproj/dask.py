@@ -70,7 +70,8 @@ def project(
         The most threads of a task; by default as many as its worker has (its ``nthreads``), or without a worker as in
         :func:`opuproj.project`. Never more than the worker has: projections on one worker take turns.
     chunks : int, tuple of int or "auto", default "auto"
-        Outputs in a chunk, or in each; automatic ones keep chunks of results to dask's ``array.chunk-size``.
+        Outputs in a chunk (-1 for all), or in each; automatic ones keep chunks of results to dask's
+        ``array.chunk-size``.
 
     Returns
     -------
@@ -167,10 +168,13 @@ def _widths(chunks: Any, operator: Projector, n_vectors: int) -> tuple[int, ...]
             raise ValueError(f"chunks is {tuple(chunks)}, which are {sum(widths)} outputs together, but there are {n}")
         return widths
     try:
-        width = _check.integer("chunks", chunks, 1, _check.MAX_SIZE)
+        width = _check.integer("chunks", chunks, -1, _check.MAX_SIZE)
     except TypeError:
         raise TypeError(f"chunks is {chunks!r}, but must be an integer, a tuple of integers or 'auto'") from None
-    return tuple(min(width, n - start) for start in range(0, n, width)) or (0,)
+    if width == 0:
+        raise ValueError("chunks is 0, but must be at least 1, or -1 for one chunk")
+    width = n if width == -1 else width
+    return tuple(min(width, n - start) for start in range(0, n, width or 1)) or (0,)
 
 
 # What tasks do

@@ -93,7 +93,8 @@ class ShardedProjection(Projection):
     Where a rank has ended or does not come, the others raise RuntimeError, at once or within the timeout that the
     process group was made with.
 
-    Its ``state_dict`` is that of a :class:`Projection`, for any number of ranks.
+    Its ``state_dict`` is that of a :class:`Projection`, for any number of ranks. Results that are DTensors need torch
+    2.5 or later.
 
     Input on a GPU is packed there, and results come back to it, which has not been tested on hardware. No gradient
     flows through.
