@@ -16,7 +16,7 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = page.read_text()
-    for library in ("torch", "sklearn"):
+    for library in ("torch", "sklearn", "scipy"):
         if library in text:
             pytest.importorskip(library)
     names: dict[str, object] = {}

@@ -25,12 +25,12 @@ _PACKABLE = frozenset(np.dtype(code) for code in "?bBhHiIlLqQfd")
 _TO_MATRIX = "projecting fewer vectors at a time needs less"
 
 
-def source(name: str, x: Any) -> Source:
+def source(name: str, x: Any, *, complex_too: bool = False) -> Source:
     """Return `x` as a Source, or raise TypeError or ValueError naming it if it holds no vectors of numbers."""
     if type(x) is not np.ndarray:
         torch, sparse = sys.modules.get("torch"), sys.modules.get("scipy.sparse")
         if torch is not None and isinstance(x, torch.Tensor):
-            return _from_torch(name, x)
+            return _from_torch(name, x, complex_too)
         if sparse is not None and sparse.issparse(x):
             _check_shape(name, x.shape)
             return SparseSource(name, x)
@@ -40,13 +40,18 @@ def source(name: str, x: Any) -> Source:
             x = np.asarray(x)
         except ValueError as error:
             raise ValueError(f"{name} cannot be made into an array: {error}") from None
-    if x.dtype.kind not in "biuf":
-        raise TypeError(f"{name} has dtype {x.dtype}, but must hold integers, booleans or real floating-point numbers")
+    if x.dtype.kind not in ("biufc" if complex_too else "biuf"):
+        raise TypeError(_wrong_dtype(name, x, complex_too))
     _check_shape(name, x.shape)
     return Source(name, x)
 
 
-def _from_torch(name: str, x: Any) -> Source:
+def _wrong_dtype(name: str, x: Any, complex_too: bool) -> str:
+    floats = "floating-point numbers, real or complex" if complex_too else "real floating-point numbers"
+    return f"{name} has dtype {x.dtype}, but must hold integers, booleans or {floats}"
+
+
+def _from_torch(name: str, x: Any, complex_too: bool) -> Source:
     import torch
 
     if x.layout != torch.strided:
@@ -54,8 +59,8 @@ def _from_torch(name: str, x: Any) -> Source:
     if x.is_meta:
         raise TypeError(f"{name} is a torch tensor on the device 'meta', which holds no values")
     _check_shape(name, tuple(x.shape))
-    if x.is_complex() or x.is_quantized:
-        raise TypeError(f"{name} has dtype {x.dtype}, but must hold integers, booleans or real floating-point numbers")
+    if (x.is_complex() and not complex_too) or x.is_quantized:
+        raise TypeError(_wrong_dtype(name, x, complex_too))
     return TorchSource(name, x.detach())
 
 
@@ -157,9 +162,15 @@ class Source:
         return small.astype(np.int8)
 
     def real_pieces(self) -> Iterator[NDArray[Any]]:
-        """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53."""
+        """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53.
+
+        Complex ones, where they are taken, come as complex64 or complex128.
+        """
         for piece in self._pieces():
             array = self.to_numpy(piece)
+            if array.dtype.kind == "c":
+                yield array.astype(np.complex64 if array.dtype.itemsize <= 8 else np.complex128, copy=False)
+                continue
             narrow = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
             yield array.astype(np.float32 if narrow else np.float64, copy=False)
 
@@ -187,7 +198,9 @@ class TorchSource(Source):
 
         if piece.dtype.is_floating_point and piece.element_size() <= 2:
             piece = piece.to(torch.float32)  # NumPy has no bfloat16
-        array: NDArray[Any] = piece.cpu().contiguous().resolve_neg().numpy()
+        if piece.dtype == torch.complex32:
+            piece = piece.to(torch.complex64)
+        array: NDArray[Any] = piece.cpu().contiguous().resolve_conj().resolve_neg().numpy()
         return array
 
     def in_precision(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -210,9 +223,7 @@ class SparseSource(Source):
     def __init__(self, name: str, array: Any) -> None:
         super().__init__(name, array)
         if array.dtype.kind not in "biuf":
-            raise TypeError(
-                f"{name} has dtype {array.dtype}, but must hold integers, booleans or real floating-point numbers"
-            )
+            raise TypeError(_wrong_dtype(name, array, False))
         self._csr: Any = None
 
     def pack(self) -> _core.Packed:
