@@ -7,7 +7,8 @@
     batch = opuproj.encode(x, digits=5)                   # real numbers in five ternary digits
     batch = opuproj.pack(x)                               # the same of what is ternary already
 
-Arrays are of shape (..., n), vectors along the last axis: NumPy, torch and scipy.sparse.
+Arrays are of shape (..., n), vectors along the last axis: NumPy, torch, scipy.sparse, and what keeps
+to the array API standard.
 """
 
 from . import hardware

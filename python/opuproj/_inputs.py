@@ -1,7 +1,8 @@
 """What a user passes as x or e: which library it comes from, and how its rows reach the packer a piece at a time.
 
 A piece is a few rows, about 4 MiB: nothing larger is ever copied or converted, and Ctrl-C works between two pieces.
-Neither torch nor SciPy is imported here: an object of theirs can only exist if somebody else has imported them.
+Neither torch nor SciPy is imported here: an object of theirs can only exist if somebody else has imported them. Other
+libraries are known by what the array API standard says of their arrays, or by DLPack.
 """
 
 from __future__ import annotations
@@ -36,19 +37,44 @@ def source(name: str, x: Any, *, complex_too: bool = False) -> Source:
             return SparseSource(name, x)
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; say what masked elements are, as in {name}.filled(0)")
+        if hasattr(type(x), "__dlpack__") and not isinstance(x, np.ndarray):
+            array = _on_host(name, x)
+            _check_array(name, array, complex_too)
+            return ForeignSource(name, array, x)
         try:
             x = np.asarray(x)
         except ValueError as error:
             raise ValueError(f"{name} cannot be made into an array: {error}") from None
+    _check_array(name, x, complex_too)
+    return Source(name, x)
+
+
+def _check_array(name: str, x: NDArray[Any], complex_too: bool) -> None:
     if x.dtype.kind not in ("biufc" if complex_too else "biuf"):
         raise TypeError(_wrong_dtype(name, x, complex_too))
     _check_shape(name, x.shape)
-    return Source(name, x)
 
 
 def _wrong_dtype(name: str, x: Any, complex_too: bool) -> str:
     floats = "floating-point numbers, real or complex" if complex_too else "real floating-point numbers"
     return f"{name} has dtype {x.dtype}, but must hold integers, booleans or {floats}"
+
+
+def _on_host(name: str, x: Any) -> NDArray[Any]:
+    """Return an array that speaks DLPack as one of NumPy: the same memory if that is the CPU's, a copy otherwise."""
+    errors = []
+    # NumPy before 2.1 knows no device=, and some libraries say more by an array interface than by DLPack.
+    for convert in (np.from_dlpack, lambda x: np.from_dlpack(x, device="cpu"), np.asarray):
+        try:
+            array: NDArray[Any] = convert(x)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            errors.append(error)
+        else:
+            return array
+    raise TypeError(
+        f"{name} is of type {type(x).__name__}, which NumPy cannot read ({errors[0]}): move it to the CPU, and to a "
+        "dtype that NumPy has"
+    )
 
 
 def _from_torch(name: str, x: Any, complex_too: bool) -> Source:
@@ -215,6 +241,23 @@ class TorchSource(Source):
         import torch
 
         return torch.from_numpy(result).to(self.array.device)
+
+
+class ForeignSource(Source):
+    """Rows in an array of another library, which the array API standard or DLPack makes readable."""
+
+    def __init__(self, name: str, array: NDArray[Any], foreign: Any) -> None:
+        super().__init__(name, array)
+        self._namespace = foreign.__array_namespace__() if hasattr(type(foreign), "__array_namespace__") else None
+        self._device = getattr(foreign, "device", None)
+
+    def wrap(self, result: NDArray[Any]) -> Any:
+        if self._namespace is None:
+            return result
+        try:
+            return self._namespace.asarray(result, device=self._device)
+        except (RuntimeError, TypeError, ValueError):  # not every library has complex numbers, or double precision
+            return result
 
 
 class SparseSource(Source):

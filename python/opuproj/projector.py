@@ -49,8 +49,9 @@ def project(
     Parameters
     ----------
     x : array_like of shape (..., n_inputs)
-        Vectors of -1, 0 and 1: a NumPy array of any integer, bool or real dtype, a torch tensor, a scipy.sparse matrix,
-        or a :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers.
+        Vectors of -1, 0 and 1: a NumPy array of any integer, bool or real dtype, a torch tensor, an array of another
+        library that keeps to the array API standard or speaks DLPack, a scipy.sparse matrix, or a
+        :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers.
     n_outputs : int
         The number of rows of T. A larger one extends T and keeps the rows that were there.
     seed : int, default 0
@@ -92,8 +93,8 @@ def project(
     Returns
     -------
     ndarray or tensor of shape (..., n_outputs)
-        In the library of `x`, on its device (NumPy for sparse and packed `x`); `out` if that was given. Tensors are
-        detached: no gradient flows through.
+        In the library of `x`, on its device (NumPy for sparse and packed `x`, and for libraries that only speak DLPack
+        or cannot hold the result); `out` if that was given. Tensors are detached: no gradient flows through.
 
     Raises
     ------
