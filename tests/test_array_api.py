@@ -47,6 +47,16 @@ class Elsewhere(Producer):
         raise TypeError("implicit conversion is not allowed")
 
 
+class Brain(Producer):
+    """What has bfloat16, which NumPy does not take over DLPack."""
+
+    def __dlpack__(self, **options: Any) -> Any:
+        raise BufferError("no such dtype")
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        return self.array
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_projection_comes_back_in_the_library(mode: Any, dtype: str) -> None:
@@ -101,8 +111,23 @@ def test_a_library_that_cannot_hold_the_result_gets_numpy(monkeypatch: pytest.Mo
 
     x = ternary(3, 50)
     foreign = xp.asarray(x)
-    monkeypatch.setattr(xp, "asarray", refuse)
-    assert_same_bits(opuproj.project(foreign, 20, mode="complex"), opuproj.project(x, 20, mode="complex"))
+    asarray = xp.asarray
+    for unable in (refuse, lambda result, **options: asarray(result.astype(np.float32))):
+        monkeypatch.setattr(xp, "asarray", unable)
+        y = opuproj.project(foreign, 20, dtype=np.float64)
+        assert type(y) is np.ndarray
+        assert_same_bits(y, opuproj.project(x, 20, dtype=np.float64))
+
+
+def test_the_bfloat16_of_other_libraries_is_a_number() -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = np.random.default_rng(0).standard_normal((3, 50)).astype(bfloat16)
+    threshold = (np.abs(x).max(axis=1, keepdims=True) * bfloat16(0.3)).astype(np.float32)
+    wide = x.astype(np.float32)
+    expected = np.where(wide > threshold, 1, np.where(wide < -threshold, -1, 0))
+    assert np.array_equal(opuproj.ternarize(Brain(x), relative=0.3), expected)
+    assert opuproj.encode(Brain(x)) == opuproj.encode(wide)
+    assert opuproj.pack(Brain(np.sign(x))) == opuproj.pack(np.sign(wide))
 
 
 def test_bad_input_is_refused_by_name() -> None:

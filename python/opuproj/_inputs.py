@@ -39,8 +39,10 @@ def source(name: str, x: Any, *, complex_too: bool = False) -> Source:
             raise TypeError(f"{name} is a masked array; say what masked elements are, as in {name}.filled(0)")
         if hasattr(type(x), "__dlpack__") and not isinstance(x, np.ndarray):
             array = _on_host(name, x)
-            _check_array(name, array, complex_too)
-            return ForeignSource(name, array, x)
+            # NumPy counts the bfloat16 of other libraries as no number.
+            plain = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+            _check_array(name, plain, complex_too)
+            return ForeignSource(name, plain, x, array.dtype)
         try:
             x = np.asarray(x)
         except ValueError as error:
@@ -246,18 +248,26 @@ class TorchSource(Source):
 class ForeignSource(Source):
     """Rows in an array of another library, which the array API standard or DLPack makes readable."""
 
-    def __init__(self, name: str, array: NDArray[Any], foreign: Any) -> None:
+    def __init__(self, name: str, array: NDArray[Any], foreign: Any, dtype: np.dtype[Any]) -> None:
         super().__init__(name, array)
+        self._dtype = dtype
         self._namespace = foreign.__array_namespace__() if hasattr(type(foreign), "__array_namespace__") else None
         self._device = getattr(foreign, "device", None)
+
+    def in_precision(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._dtype == self.array.dtype:
+            return super().in_precision(values)
+        return values.astype(self._dtype).astype(np.float64)
 
     def wrap(self, result: NDArray[Any]) -> Any:
         if self._namespace is None:
             return result
+        # Not every library has complex numbers, or double precision; JAX without it would round.
         try:
-            return self._namespace.asarray(result, device=self._device)
-        except (RuntimeError, TypeError, ValueError):  # not every library has complex numbers, or double precision
+            wrapped = self._namespace.asarray(result, device=self._device)
+        except (RuntimeError, TypeError, ValueError):
             return result
+        return wrapped if str(wrapped.dtype).rpartition(".")[2] == result.dtype.name else result
 
 
 class SparseSource(Source):
