@@ -235,9 +235,13 @@ def test_real_and_complex_vectors_are_multiplied_in_enough_digits() -> None:
 
 def test_an_intensity_has_no_adjoint() -> None:
     op = Projector(5, 4, mode="intensity")
-    for ask in (lambda: op.H, lambda: op.T, lambda: op.matvec(np.ones(5)), lambda: op.rmatvec(np.ones(4))):
+    for ask in (lambda: Adjoint(op), lambda: op.matvec(np.ones(5)), lambda: op.rmatvec(np.ones(4))):
         with pytest.raises(ValueError, match="mode is 'intensity', which is not linear"):
             ask()
+    for name in ("H", "T"):
+        assert not hasattr(op, name)
+        with pytest.raises(AttributeError, match="mode is 'intensity', which is not linear and has no adjoint"):
+            getattr(op, name)
 
 
 def test_bad_vectors_are_refused_by_name() -> None:
@@ -263,9 +267,9 @@ def test_bad_vectors_are_refused_by_name() -> None:
         op.H(y, out=np.empty((2, 3, 4)))
     with pytest.raises(TypeError, match="y is a sparse matrix, but must be dense"):
         op.H(pytest.importorskip("scipy.sparse").csr_array(np.eye(4)))
-    with pytest.raises(ValueError, match="conjugate of T"):
+    with pytest.raises(AttributeError, match="conjugate of T"):
         _ = Projector(5, 4, mode="complex").H.T
-    with pytest.raises(ValueError, match="conjugate of T"):
+    with pytest.raises(AttributeError, match="conjugate of T"):
         _ = Projector(5, 4, mode="complex").T.H
 
 

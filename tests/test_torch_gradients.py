@@ -97,6 +97,15 @@ def test_ternary_floats_have_gradients_and_their_bits_as_before() -> None:
     assert not Projection(30, 20)(x.detach().to(torch.int8)).requires_grad
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_no_outputs_leave_a_gradient_of_zeros(mode: str) -> None:
+    x = floats(4, 30).requires_grad_()
+    y = layer(mode, rows=(8, 8))(x)
+    assert y.shape == (4, 0)
+    y.abs().sum().backward()
+    assert torch.equal(x.grad, torch.zeros(4, 30, dtype=torch.float64))
+
+
 def test_a_layer_before_it_learns() -> None:
     torch.manual_seed(0)
     before, projection = torch.nn.Linear(8, 30, dtype=torch.float64), layer("linear")

@@ -100,14 +100,18 @@ class Adjoint:
     def H(self) -> Projector:  # noqa: N802
         """The operator again, for ``op.H``."""
         if not self.conjugated:
-            raise ValueError("this is op.T, whose adjoint is the conjugate of T, which no operator applies: use op.H")
+            raise AttributeError(
+                "this is op.T, whose adjoint is the conjugate of T, which no operator applies: use op.H"
+            )
         return self.operator
 
     @property
     def T(self) -> Projector:  # noqa: N802
         """The operator again, for ``op.T``."""
         if self.conjugated and self.operator.mode == "complex":
-            raise ValueError("this is op.H, whose transpose is the conjugate of T, which no operator applies: use op.T")
+            raise AttributeError(
+                "this is op.H, whose transpose is the conjugate of T, which no operator applies: use op.T"
+            )
         return self.operator
 
     def __call__(self, y: Any, *, digits: int | None = None, out: Any = None, progress: bool = False) -> Any:

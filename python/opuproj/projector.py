@@ -478,10 +478,10 @@ class Projector:
 
         Raises
         ------
-        ValueError
+        AttributeError
             If the mode is ``"intensity"``, which is not linear.
         """
-        return Adjoint(self)
+        return self._adjoint(conjugated=True)
 
     @property
     def T(self) -> Adjoint:  # noqa: N802
@@ -489,10 +489,16 @@ class Projector:
 
         Raises
         ------
-        ValueError
+        AttributeError
             If the mode is ``"intensity"``, which is not linear.
         """
-        return Adjoint(self, conjugated=False)
+        return self._adjoint(conjugated=False)
+
+    def _adjoint(self, *, conjugated: bool) -> Adjoint:
+        try:
+            return Adjoint(self, conjugated)
+        except ValueError as error:  # hasattr and the like must see that there is none
+            raise AttributeError(str(error)) from None
 
     def matvec(self, x: Any) -> NDArray[Any]:
         """Multiply one vector of real or complex numbers, as :func:`scipy.sparse.linalg.aslinearoperator` expects.
@@ -523,12 +529,12 @@ class Projector:
 
     def rmatvec(self, y: Any) -> NDArray[Any]:
         """Multiply one vector of shape (n_outputs,) or (n_outputs, 1) by the adjoint: ``op.H @ y``."""
-        product: NDArray[Any] = self.H(np.asarray(y).T).T
+        product: NDArray[Any] = Adjoint(self)(np.asarray(y).T).T
         return product
 
     def rmatmat(self, y: Any) -> NDArray[Any]:
         """Multiply the columns of a matrix of shape (n_outputs, k) by the adjoint."""
-        product: NDArray[Any] = self.H(np.asarray(y).T).T
+        product: NDArray[Any] = Adjoint(self)(np.asarray(y).T).T
         return product
 
     def _multiply(self, x: NDArray[Any]) -> NDArray[Any]:
