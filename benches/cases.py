@@ -208,6 +208,29 @@ def five_digits(at: Setting) -> Result:
     return _times_as_long(digits, ternary, "ternary", required=1.3)
 
 
+def adjoint(at: Setting, mode: Mode, required: float) -> Result:
+    """10⁴ → 2·10⁴, batch 32: op.H in ten digits, against the projection of real numbers in as many."""
+    x = np.random.default_rng(1).standard_normal((32, 10_000), dtype=np.float32)
+    forward = Call(at, x, 20_000, mode, digits=10)
+    op = opuproj.Projector(10_000, forward.n_outputs, mode=mode, threads=at.threads)
+    y = np.random.default_rng(0).standard_normal((32, op.n_outputs, 2), dtype=np.float32)
+    backward = y[..., 0] + 1j * y[..., 1] if mode == "complex" else y[..., 0]
+    out = np.zeros((32, op.n_inputs), dtype=op.dtype)
+
+    def run() -> None:
+        with machine.forced(at.isa):
+            op.H(backward, out=out)
+
+    rounds = alternate({"adjoint": run, "forward": forward.run})
+    return Result(
+        figure=duration(rounds.median("adjoint")) + forward.note,
+        against=f"{duration(rounds.median('forward'))} forward",
+        ratio=rounds.ratio("adjoint", "forward"),
+        required=required,
+        at_most=True,
+    )
+
+
 CASES: dict[str, Callable[[Setting], Result]] = {
     "one vector": one_vector,
     "batch 128": medium_batch,
@@ -228,6 +251,9 @@ CASES: dict[str, Callable[[Setting], Result]] = {
     "five digits": five_digits,
     "overhead": overhead,
     "packing": packing,
+    "adjoint, linear": partial(adjoint, mode="linear", required=1.5),
+    # Vectors of two parts take twice the multiplications.
+    "adjoint, complex": partial(adjoint, mode="complex", required=2.5),
 }
 
 

@@ -71,6 +71,32 @@ def test_hutchinson_deviation_is_that_of_gaussian_vectors() -> None:
     assert estimates.std() == pytest.approx(module("graphs").hutchinson_deviation(matrix), rel=0.01)
 
 
+def test_shot_noise_leaves_the_error_of_least_squares() -> None:
+    retrieval = module("retrieval")
+    random, n, m, photons = np.random.default_rng(0), 20, 300, 400.0
+    x = random.random(n)
+    t = opuproj.Projector(n, m, seed=2, mode="complex", dtype=complex).matrix()
+    field = t @ x
+    rows = (np.conj(field / np.abs(field))[:, None] * t).real
+    # The amplitudes' noise through the pseudoinverse of their own derivative.
+    noise = np.stack([retrieval.counted(np.abs(field) ** 2, photons, random) for _ in range(2000)]) - np.abs(field)
+    errors = np.linalg.norm(noise @ np.linalg.pinv(rows).T, axis=1) / np.linalg.norm(x)
+    assert np.sqrt((errors**2).mean()) == pytest.approx(retrieval.shot_noise_error(n, m, photons), rel=0.05)
+
+
+def test_an_image_is_recovered_up_to_its_sign() -> None:
+    retrieval = module("retrieval")
+    image = retrieval.photograph(8)
+    assert image.shape == (8, 8)
+    assert 0 < image.min() < image.max() < 1
+    x = image.ravel()
+    op = retrieval.operator(64, 8 * 64, seed=0)
+    amplitudes = np.abs(op.matrix() @ x)
+    found = retrieval.recovered(op, np.stack([amplitudes, 2 * amplitudes]), power_steps=20, steps=80)
+    assert retrieval.relative_error(found[0], x) == retrieval.relative_error(-found[0], x) < 1e-7
+    assert retrieval.relative_error(found[1], 2 * x) < 1e-7
+
+
 def test_mackey_glass_obeys_its_equation() -> None:
     series = module("reservoirs").mackey_glass(400, steps=20)
     fine = module("reservoirs").mackey_glass(400, steps=40)

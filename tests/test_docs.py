@@ -21,7 +21,7 @@ def test_the_code_of_a_page_runs(
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
         monkeypatch.setenv(name, value)
     codes = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    for library in ("torch", "sklearn", "dask"):
+    for library in ("torch", "sklearn", "dask", "scipy"):
         if any(library in code for code in codes):
             pytest.importorskip(library)
     names: dict[str, object] = {}

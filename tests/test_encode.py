@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from opuproj import Camera, EncodedBatch, Projector, _core
 
-CODES = ({"digits": 1}, {"digits": 5}, {"digits": 10}, {"planes": 1}, {"planes": 7}, {"planes": 15})
+CODES = (
+    {"digits": 1},
+    {"digits": 5},
+    {"digits": 10},
+    {"digits": 11},
+    {"digits": 20},
+    {"planes": 1},
+    {"planes": 7},
+    {"planes": 15},
+)
 
 
 def largest_integer(digits: int | None = None, planes: int | None = None) -> int:
@@ -50,18 +59,19 @@ def test_digits_are_the_nearest_integers(code: dict[str, int], dtype: Any) -> No
     expected = np.rint(x.astype(float) * factor[..., None])
     assert np.array_equal(integers(batch), expected)
     np.testing.assert_allclose(batch.to_numpy(), expected * scale[..., None], rtol=1e-15)
-    assert (np.abs(batch.to_numpy() - x) <= scale[..., None] * 0.5 * (1 + 1e-9)).all()
+    # To float64's own rounding of numbers as large as the integers.
+    assert (np.abs(batch.to_numpy() - x) <= scale[..., None] * (0.5 + 1e-15 * top)).all()
 
 
 @settings(max_examples=60)
 @given(
     hnp.arrays(np.float64, st.tuples(st.integers(0, 4), st.integers(1, 140)), elements=st.floats(-1e300, 1e300)),
-    st.integers(1, 10),
+    st.integers(1, 20),
 )
 def test_no_element_is_off_by_more_than_promised(x: np.ndarray, digits: int) -> None:
     decoded = opuproj.encode(x, digits=digits).to_numpy()
     bound = np.abs(x).max(axis=1, initial=0) / (3**digits - 1)
-    assert (np.abs(decoded - x) <= bound[:, None] * (1 + 1e-9) + 5e-324 * 3**digits).all()
+    assert (np.abs(decoded - x) <= bound[:, None] * (1 + 1e-15 * 3**digits) + 5e-324 * 3**digits).all()
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -69,7 +79,9 @@ def test_no_element_is_off_by_more_than_promised(x: np.ndarray, digits: int) -> 
 def test_sizes_at_the_ends_of_float64(code: dict[str, int], size: float) -> None:
     x = np.array([1.0, 0.0, -0.5, 1e-3, -1.0]) * size
     decoded = opuproj.encode(x, **code).to_numpy()
-    assert (np.abs(decoded - x) <= size / largest_integer(**code) * 0.51 + 1e-318).all()
+    assert (
+        np.abs(decoded - x) <= size / largest_integer(**code) * 0.51 + 1e-318 + 5e-324 * largest_integer(**code)
+    ).all()
 
 
 def test_bit_planes_are_those_of_magnitude_and_sign() -> None:
@@ -113,7 +125,7 @@ def test_a_projection_is_that_of_the_integers(code: dict[str, int], mode: str) -
         assert np.array_equal(y.real, re * factor)
         assert np.array_equal(y.imag, im * factor)
     elif mode == "intensity":
-        np.testing.assert_allclose(y, (re**2 + im**2) / 2048 * scale**2, rtol=1e-13)
+        np.testing.assert_allclose(y, (re.astype(float) ** 2 + im.astype(float) ** 2) / 2048 * scale**2, rtol=1e-13)
     else:
         r_re, r_im = oracle.anchor_field(3, 9, range(90))
         expected = (re * r_re + im * r_im) / np.hypot(r_re, r_im) / 32 * scale
@@ -206,8 +218,8 @@ def test_digits_are_photographed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ([0.5, np.nan], {}, r"x\[1\] is NaN, but must be finite for encoding"),
         ([[0.5, 1], [np.inf, 1]], {}, r"x\[1, 0\] is inf, but must be finite for encoding"),
-        ([0.5], {"digits": 0}, "digits is 0, but must be from 1 to 10"),
-        ([0.5], {"digits": 11}, "digits is 11"),
+        ([0.5], {"digits": 0}, "digits is 0, but must be from 1 to 20"),
+        ([0.5], {"digits": 21}, "digits is 21"),
         ([0.5], {"planes": 16}, "planes is 16, but must be from 1 to 15"),
         ([0.5], {"digits": 2, "planes": 3}, "either digits or planes"),
         ([0.5], {"digits": 2.0}, "digits is 2.0, but must be an integer"),

@@ -326,7 +326,7 @@ def test_no_two_places_have_the_same_noise(block_bytes: int, monkeypatch: pytest
     [
         ({"n_components": 0}, ValueError, "n_components is 0, but must be from 1 to"),
         ({"n_components": 2.5}, TypeError, "n_components is 2.5, but must be an integer"),
-        ({"digits": 0}, ValueError, "digits is 0, but must be from 1 to 10"),
+        ({"digits": 0}, ValueError, "digits is 0, but must be from 1 to 20"),
         ({"digits": "auto"}, TypeError, "digits is 'auto', but must be an integer"),
         ({"random_state": -1}, ValueError, "random_state is -1, but must be from 0 to"),
         ({"random_state": "a"}, TypeError, "random_state is 'a', but must be an integer, a numpy.random.RandomState"),

@@ -448,16 +448,7 @@ def test_what_print_shows() -> None:
         assert part in repr(layer)
 
 
-# Gradients
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_asking_for_a_gradient_through_it_is_an_error(mode: Any) -> None:
-    x = vectors(3, 50).requires_grad_()
-    y = Projection(50, 20, mode=mode)(x)
-    with pytest.raises(NotImplementedError, match=r"no gradient with respect to its input: pass x\.detach\(\)"):
-        y.abs().sum().backward()
-    assert not Projection(50, 20, mode=mode)(x.detach()).requires_grad
+# Gradients (those of floats are tested in test_torch_gradients.py)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -477,14 +468,15 @@ def test_a_result_with_a_rule_is_detached_and_what_follows_trains(mode: Any) -> 
 @pytest.mark.parametrize(
     ("x", "arguments"),
     [
-        (vectors(4, 20), (6, -1, "linear", 0, 64, "", None, torch.float32, None)),
-        (vectors(2, 3, 20, dtype=torch.int8), (6, 5, "complex", 2, 7, "", None, torch.complex128, 2)),
-        (vectors(20, 4).T, (6, -(2**63), "intensity", 2**40, 7, "", None, torch.float64, 1)),
-        (vectors(20, dtype=torch.bfloat16), (0, 2**63 - 1, "complex", 3, 64, "", None, torch.complex64, None)),
-        (vectors(4, 20), (6, 0, "linear", 0, 4, _operator.text_of(CAMERA), torch.tensor(7), torch.float32, None)),
-        (vectors(0, 20, dtype=torch.int64), (6, 0, "linear", 0, 1, "", None, torch.float64, None)),
+        (vectors(4, 20), (6, -1, "linear", 0, 64, "", None, torch.float32, None, None)),
+        (vectors(2, 3, 20, dtype=torch.int8), (6, 5, "complex", 2, 7, "", None, torch.complex128, 2, None)),
+        (vectors(20, 4).T, (6, -(2**63), "intensity", 2**40, 7, "", None, torch.float64, 1, None)),
+        (vectors(20, dtype=torch.bfloat16), (0, 2**63 - 1, "complex", 3, 64, "", None, torch.complex64, None, None)),
+        (vectors(4, 20), (6, 0, "linear", 0, 4, _operator.text_of(CAMERA), torch.tensor(7), torch.float32, None, None)),
+        (vectors(0, 20, dtype=torch.int64), (6, 0, "linear", 0, 1, "", None, torch.float64, None, None)),
+        (errors(3, 20), (6, 0, "linear", 5, 9, "", None, torch.float32, None, 7)),
     ],
-    ids=["4, 20", "2, 3, 20", "transposed", "1-D", "camera", "empty"],
+    ids=["4, 20", "2, 3, 20", "transposed", "1-D", "camera", "empty", "digits"],
 )
 def test_the_op_is_what_torch_asks_of_an_op(x: Any, arguments: tuple) -> None:
     found = torch.library.opcheck(_operator.project, (x, *arguments))

@@ -2,16 +2,19 @@
 
     y = opuproj.project(x, 1_000_000, seed=0)             # |Tx|², what the camera of an optical processing unit sees
     op = opuproj.Projector(n_inputs, n_outputs, seed=0)   # the operator: op(x), op[a:b], op.matrix(rows, columns)
+    x = op.H @ y                                          # its adjoint, of real or complex numbers
     batch = opuproj.ternarize(e, relative=0.1)            # real numbers to -1, 0 and 1, in 2 bits each
     batch = opuproj.encode(x, digits=5)                   # real numbers in five ternary digits
     batch = opuproj.pack(x)                               # the same of what is ternary already
 
-Arrays are of shape (..., n), vectors along the last axis: NumPy, torch and scipy.sparse.
+Arrays are of shape (..., n), vectors along the last axis: NumPy, torch, scipy.sparse, and what keeps
+to the array API standard.
 """
 
 from . import hardware
 from ._config import show_config
 from ._core import __version__
+from .adjoint import Adjoint
 from .camera import Camera
 from .encoded import EncodedBatch, encode
 from .packing import pack, ternarize
@@ -19,6 +22,7 @@ from .projector import Projector, project
 from .ternary import TernaryBatch
 
 __all__ = [
+    "Adjoint",
     "Camera",
     "EncodedBatch",
     "Projector",

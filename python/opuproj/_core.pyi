@@ -13,6 +13,8 @@ __all__ = [
     "Packed",
     "Packer",
     "__version__",
+    "adjoint",
+    "anchor_phases",
     "choose_isa",
     "encode",
     "entries",
@@ -124,6 +126,20 @@ def read_fields(
     threads: int,
     isa: str | None,
 ) -> None: ...
+def adjoint(
+    batch: Encoded,
+    out: NDArray[Any],
+    *,
+    seed: int,
+    read: str,
+    row_block: int,
+    threads: int,
+    isa: str | None,
+    on_progress: Callable[[float], object] | None,
+) -> None: ...
+def anchor_phases(
+    n_rows: int, *, seed: int, row_start: int, n_anchor: int, isa: str | None
+) -> NDArray[np.complex128]: ...
 def encode(x: NDArray[Any], largest: NDArray[np.float64], base: int, n_digits: int, /) -> Encoded: ...
 def entries(
     rows: NDArray[np.uint64],

@@ -1,7 +1,8 @@
 """What a user passes as x or e: which library it comes from, and how its rows reach the packer a piece at a time.
 
 A piece is a few rows, about 4 MiB: nothing larger is ever copied or converted, and Ctrl-C works between two pieces.
-Neither torch nor SciPy is imported here: an object of theirs can only exist if somebody else has imported them.
+Neither torch nor SciPy is imported here: an object of theirs can only exist if somebody else has imported them. Other
+libraries are known by what the array API standard says of their arrays, or by DLPack.
 """
 
 from __future__ import annotations
@@ -25,28 +26,60 @@ _PACKABLE = frozenset(np.dtype(code) for code in "?bBhHiIlLqQfd")
 _TO_MATRIX = "projecting fewer vectors at a time needs less"
 
 
-def source(name: str, x: Any) -> Source:
+def source(name: str, x: Any, *, complex_too: bool = False) -> Source:
     """Return `x` as a Source, or raise TypeError or ValueError naming it if it holds no vectors of numbers."""
     if type(x) is not np.ndarray:
         torch, sparse = sys.modules.get("torch"), sys.modules.get("scipy.sparse")
         if torch is not None and isinstance(x, torch.Tensor):
-            return _from_torch(name, x)
+            return _from_torch(name, x, complex_too)
         if sparse is not None and sparse.issparse(x):
             _check_shape(name, x.shape)
             return SparseSource(name, x)
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; say what masked elements are, as in {name}.filled(0)")
+        if hasattr(type(x), "__dlpack__") and not isinstance(x, np.ndarray):
+            array = _on_host(name, x)
+            # NumPy counts the bfloat16 of other libraries as no number.
+            plain = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+            _check_array(name, plain, complex_too)
+            return ForeignSource(name, plain, x, array.dtype)
         try:
             x = np.asarray(x)
         except ValueError as error:
             raise ValueError(f"{name} cannot be made into an array: {error}") from None
-    if x.dtype.kind not in "biuf":
-        raise TypeError(f"{name} has dtype {x.dtype}, but must hold integers, booleans or real floating-point numbers")
-    _check_shape(name, x.shape)
+    _check_array(name, x, complex_too)
     return Source(name, x)
 
 
-def _from_torch(name: str, x: Any) -> Source:
+def _check_array(name: str, x: NDArray[Any], complex_too: bool) -> None:
+    if x.dtype.kind not in ("biufc" if complex_too else "biuf"):
+        raise TypeError(_wrong_dtype(name, x, complex_too))
+    _check_shape(name, x.shape)
+
+
+def _wrong_dtype(name: str, x: Any, complex_too: bool) -> str:
+    floats = "floating-point numbers, real or complex" if complex_too else "real floating-point numbers"
+    return f"{name} has dtype {x.dtype}, but must hold integers, booleans or {floats}"
+
+
+def _on_host(name: str, x: Any) -> NDArray[Any]:
+    """Return an array that speaks DLPack as one of NumPy: the same memory if that is the CPU's, a copy otherwise."""
+    errors = []
+    # NumPy before 2.1 knows no device=, and some libraries say more by an array interface than by DLPack.
+    for convert in (np.from_dlpack, lambda x: np.from_dlpack(x, device="cpu"), np.asarray):
+        try:
+            array: NDArray[Any] = convert(x)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            errors.append(error)
+        else:
+            return array
+    raise TypeError(
+        f"{name} is of type {type(x).__name__}, which NumPy cannot read ({errors[0]}): move it to the CPU, and to a "
+        "dtype that NumPy has"
+    )
+
+
+def _from_torch(name: str, x: Any, complex_too: bool) -> Source:
     import torch
 
     if x.layout != torch.strided:
@@ -54,8 +87,8 @@ def _from_torch(name: str, x: Any) -> Source:
     if x.is_meta:
         raise TypeError(f"{name} is a torch tensor on the device 'meta', which holds no values")
     _check_shape(name, tuple(x.shape))
-    if x.is_complex() or x.is_quantized:
-        raise TypeError(f"{name} has dtype {x.dtype}, but must hold integers, booleans or real floating-point numbers")
+    if (x.is_complex() and not complex_too) or x.is_quantized:
+        raise TypeError(_wrong_dtype(name, x, complex_too))
     return TorchSource(name, x.detach())
 
 
@@ -157,9 +190,15 @@ class Source:
         return small.astype(np.int8)
 
     def real_pieces(self) -> Iterator[NDArray[Any]]:
-        """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53."""
+        """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53.
+
+        Complex ones, where they are taken, come as complex64 or complex128.
+        """
         for piece in self._pieces():
             array = self.to_numpy(piece)
+            if array.dtype.kind == "c":
+                yield array.astype(np.complex64 if array.dtype.itemsize <= 8 else np.complex128, copy=False)
+                continue
             narrow = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
             yield array.astype(np.float32 if narrow else np.float64, copy=False)
 
@@ -187,7 +226,9 @@ class TorchSource(Source):
 
         if piece.dtype.is_floating_point and piece.element_size() <= 2:
             piece = piece.to(torch.float32)  # NumPy has no bfloat16
-        array: NDArray[Any] = piece.cpu().contiguous().resolve_neg().numpy()
+        if piece.dtype == torch.complex32:
+            piece = piece.to(torch.complex64)
+        array: NDArray[Any] = piece.cpu().contiguous().resolve_conj().resolve_neg().numpy()
         return array
 
     def in_precision(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -204,15 +245,38 @@ class TorchSource(Source):
         return torch.from_numpy(result).to(self.array.device)
 
 
+class ForeignSource(Source):
+    """Rows in an array of another library, which the array API standard or DLPack makes readable."""
+
+    def __init__(self, name: str, array: NDArray[Any], foreign: Any, dtype: np.dtype[Any]) -> None:
+        super().__init__(name, array)
+        self._dtype = dtype
+        self._namespace = foreign.__array_namespace__() if hasattr(type(foreign), "__array_namespace__") else None
+        self._device = getattr(foreign, "device", None)
+
+    def in_precision(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._dtype == self.array.dtype:
+            return super().in_precision(values)
+        return values.astype(self._dtype).astype(np.float64)
+
+    def wrap(self, result: NDArray[Any]) -> Any:
+        if self._namespace is None:
+            return result
+        # Not every library has complex numbers, or double precision; JAX without it would round.
+        try:
+            wrapped = self._namespace.asarray(result, device=self._device)
+        except (RuntimeError, TypeError, ValueError):
+            return result
+        return wrapped if str(wrapped.dtype).rpartition(".")[2] == result.dtype.name else result
+
+
 class SparseSource(Source):
     """Rows in a scipy.sparse matrix or array of any format; explicit duplicates count as their sum."""
 
     def __init__(self, name: str, array: Any) -> None:
         super().__init__(name, array)
         if array.dtype.kind not in "biuf":
-            raise TypeError(
-                f"{name} has dtype {array.dtype}, but must hold integers, booleans or real floating-point numbers"
-            )
+            raise TypeError(_wrong_dtype(name, array, False))
         self._csr: Any = None
 
     def pack(self) -> _core.Packed:

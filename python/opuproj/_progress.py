@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
+def part_of(advance: Callable[[float], None], start: float, share: float) -> Callable[[float], None]:
+    """Return what tells `advance` of a part of the work: the `share` of it that begins at `start`."""
+    return lambda fraction: advance(start + share * fraction)
+
+
 @contextmanager
 def bar(n_outputs: int) -> Iterator[Callable[[float], None]]:
     """Show a bar of `n_outputs` computed outputs; yield the function that tells it the fraction done.

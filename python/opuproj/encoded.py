@@ -14,7 +14,7 @@ from ._batch import Batch
 from .ternary import TernaryBatch
 
 _ADVICE = "encode fewer vectors at a time"
-MAX_DIGITS = 10
+MAX_DIGITS = 20
 MAX_PLANES = 15
 
 
@@ -35,7 +35,7 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     x : array_like of shape (..., n_inputs)
         Real numbers, from the same libraries as in :func:`opuproj.pack`, sparse ones excepted.
     digits : int, optional
-        d, from 1 to 10; 5 by default, which are off by max\|x\|/242 at most.
+        d, from 1 to 20; 5 by default, which are off by max\|x\|/242 at most.
     planes : int, optional
         d, from 1 to 15. Give either `digits` or `planes`.
 

@@ -18,7 +18,8 @@ def pack(x: Any) -> TernaryBatch:
     ----------
     x : array_like of shape (..., n_inputs)
         A NumPy array of any integer, bool or real floating-point dtype and any strides; anything that
-        :func:`numpy.asarray` takes; a torch tensor on any device; or a scipy.sparse matrix, whose explicit duplicates
+        :func:`numpy.asarray` takes; a torch tensor on any device; an array of any library of the array API standard, or
+        that speaks DLPack; or a scipy.sparse matrix, whose explicit duplicates
         count as their sum. A TernaryBatch is returned as it is.
 
     Returns

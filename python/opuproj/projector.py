@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import _check, _config, _core, _inputs, _memory, _outputs, _progress, encoded
 from ._check import Mode
+from .adjoint import Adjoint, default_digits
 from .camera import Camera, checked_camera, imperfect
 from .ternary import TernaryBatch
 
@@ -48,8 +49,9 @@ def project(
     Parameters
     ----------
     x : array_like of shape (..., n_inputs)
-        Vectors of -1, 0 and 1: a NumPy array of any integer, bool or real dtype, a torch tensor, a scipy.sparse matrix,
-        or a :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers.
+        Vectors of -1, 0 and 1: a NumPy array of any integer, bool or real dtype, a torch tensor, an array of another
+        library that keeps to the array API standard or speaks DLPack, a scipy.sparse matrix, or a
+        :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers.
     n_outputs : int
         The number of rows of T. A larger one extends T and keeps the rows that were there.
     seed : int, default 0
@@ -62,7 +64,7 @@ def project(
           of field r give without holography [1]_: R is real, its entries have mean 0 and variance 1;
         - ``"complex"``: the field (Tx)_i itself. The entries of T have mean 0, E[T²] = 0 and E[\|T\|²] = 1.
     digits : int, optional
-        Take x as real numbers, in so many digits of -1, 0 and 1, from 1 to 10, as :func:`encode` does: 5 are right to
+        Take x as real numbers, in so many digits of -1, 0 and 1, from 1 to 20, as :func:`encode` does: 5 are right to
         0.4 % of the largest element of each vector. The projection is of exactly these digits, and costs as much as one
         of ternary vectors; in front of a camera, each digit is photographed by itself.
     rows : (start, stop), slice or range, optional
@@ -91,8 +93,8 @@ def project(
     Returns
     -------
     ndarray or tensor of shape (..., n_outputs)
-        In the library of `x`, on its device (NumPy for sparse and packed `x`); `out` if that was given. Tensors are
-        detached: no gradient flows through.
+        In the library of `x`, on its device (NumPy for sparse and packed `x`, and for libraries that only speak DLPack
+        or cannot hold the result); `out` if that was given. Tensors are detached: no gradient flows through.
 
     Raises
     ------
@@ -386,7 +388,7 @@ class Projector:
         done = 0
         for block in blocks:
             part = rows[done : done + block.n_rows]
-            on_progress = advance and _part_of(advance, done / len(rows), len(part) / len(rows))
+            on_progress = advance and _progress.part_of(advance, done / len(rows), len(part) / len(rows))
             if isinstance(block, _core.Packed) or not imperfect(self.camera):
                 self._project(block, part, noise_seed, first_vector + done, isa, threads, on_progress)
             else:
@@ -438,7 +440,7 @@ class Projector:
             one = np.empty_like(part, order="C")
             for k, digit in enumerate(digits):
                 done = start / out.shape[1] + part.shape[1] / out.shape[1] * k / len(digits)
-                on_progress = advance and _part_of(advance, done, part.shape[1] / out.shape[1] / len(digits))
+                on_progress = advance and _progress.part_of(advance, done, part.shape[1] / out.shape[1] / len(digits))
                 # Frames that no other digit has.
                 window._project(digit, one, noise_seed, first_vector + (k << 40), isa, threads, on_progress)
                 if k == 0:
@@ -467,6 +469,83 @@ class Projector:
                         "up to there, sums of entries are exact in 32 bits"
                     )
             del block  # before the next one is made
+
+    # Back, and what solvers ask for
+
+    @property
+    def H(self) -> Adjoint:  # noqa: N802
+        """The adjoint: ``op.H @ y`` is Rᵗy for mode ``"linear"``, Tᴴy for ``"complex"``. See :class:`Adjoint`.
+
+        Raises
+        ------
+        AttributeError
+            If the mode is ``"intensity"``, which is not linear.
+        """
+        return self._adjoint(conjugated=True)
+
+    @property
+    def T(self) -> Adjoint:  # noqa: N802
+        """The transpose: ``op.T @ y`` is Rᵗy for mode ``"linear"``, Tᵗy for ``"complex"``. See :class:`Adjoint`.
+
+        Raises
+        ------
+        AttributeError
+            If the mode is ``"intensity"``, which is not linear.
+        """
+        return self._adjoint(conjugated=False)
+
+    def _adjoint(self, *, conjugated: bool) -> Adjoint:
+        try:
+            return Adjoint(self, conjugated)
+        except ValueError as error:  # hasattr and the like must see that there is none
+            raise AttributeError(str(error)) from None
+
+    def matvec(self, x: Any) -> NDArray[Any]:
+        """Multiply one vector of real or complex numbers, as :func:`scipy.sparse.linalg.aslinearoperator` expects.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_inputs,) or (n_inputs, 1)
+            Real numbers, and for mode ``"complex"`` complex ones. They are taken in 10 ternary digits, right to 1.7e-5
+            of the largest element, or in 20, right to 2.9e-10, if the operator's dtype is of double precision: which
+            it should be for a solver that is to converge further.
+
+        Returns
+        -------
+        ndarray of shape (n_outputs,) or (n_outputs, 1)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :func:`project`; or if the mode is ``"intensity"``, which is not linear.
+        """
+        product: NDArray[Any] = self._multiply(np.asarray(x).T).T
+        return product
+
+    def matmat(self, x: Any) -> NDArray[Any]:
+        """Multiply the columns of a matrix of shape (n_inputs, k), as :meth:`matvec` does one."""
+        product: NDArray[Any] = self._multiply(np.asarray(x).T).T
+        return product
+
+    def rmatvec(self, y: Any) -> NDArray[Any]:
+        """Multiply one vector of shape (n_outputs,) or (n_outputs, 1) by the adjoint: ``op.H @ y``."""
+        product: NDArray[Any] = Adjoint(self)(np.asarray(y).T).T
+        return product
+
+    def rmatmat(self, y: Any) -> NDArray[Any]:
+        """Multiply the columns of a matrix of shape (n_outputs, k) by the adjoint."""
+        product: NDArray[Any] = Adjoint(self)(np.asarray(y).T).T
+        return product
+
+    def _multiply(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Project rows of real or complex numbers in as many digits as the dtype deserves."""
+        if self.mode == "intensity":
+            raise ValueError("mode is 'intensity', which is not linear: use mode 'linear' or 'complex'")
+        digits = default_digits(self.dtype)
+        if x.dtype.kind != "c" or self.mode == "linear":
+            return np.asarray(self(x, digits=digits))
+        real, imaginary = self(np.stack([x.real, x.imag]), digits=digits)
+        return np.asarray(real + 1j * imaginary)
 
     # Parts of it
 
@@ -597,10 +676,6 @@ def _source(x: Any, digits: int | None) -> Source:
     source = _inputs.source("x", x)
     source.advice = "use opuproj.ternarize, or digits=, for other values"
     return source
-
-
-def _part_of(advance: Callable[[float], None], start: float, share: float) -> Callable[[float], None]:
-    return lambda fraction: advance(start + share * fraction)
 
 
 def _picked(name: str, index: Any, n: int) -> range | NDArray[np.int64]:

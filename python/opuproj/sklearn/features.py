@@ -30,7 +30,7 @@ class OpticalRandomFeatures(OpticalTransformer):
         ``"kernel"`` gives \|Tx\|²/√n_components, whose inner products estimate the kernel; ``"intensity"`` gives
         \|Tx\|² itself, of mean ‖x‖².
     digits : int or None, default 5
-        A vector of -1, 0 and 1 is taken as it is, exactly. Any other is taken in so many ternary digits, from 1 to 10,
+        A vector of -1, 0 and 1 is taken as it is, exactly. Any other is taken in so many ternary digits, from 1 to 20,
         as by :func:`opuproj.encode`: 5 are right to 0.4 % of the vector's largest element. None refuses such vectors.
     random_state : int, RandomState instance or None, default None
         Chooses T at each call of `fit`: an integer, from 0 to 2**64 - 1, is the seed of T itself; a generator, or

@@ -29,7 +29,7 @@ class OpticalRandomProjection(OpticalTransformer):
     eps : float, default 0.1
         By what part squared distances may deviate, between 0 and 1. Used by ``"auto"``.
     digits : int or None, default 5
-        A vector of -1, 0 and 1 is taken as it is, exactly. Any other is taken in so many ternary digits, from 1 to 10,
+        A vector of -1, 0 and 1 is taken as it is, exactly. Any other is taken in so many ternary digits, from 1 to 20,
         as by :func:`opuproj.encode`: 5 are right to 0.4 % of the vector's largest element. None refuses such vectors.
     random_state : int, RandomState instance or None, default None
         Chooses R at each call of `fit`: an integer, from 0 to 2**64 - 1, is the seed of the medium itself; a generator,

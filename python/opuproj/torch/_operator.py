@@ -1,15 +1,17 @@
-"""The operator as a custom op of torch, with what torch.compile and torch.export need to see of it."""
+"""The operator and its adjoint as custom ops of torch, with what autograd, torch.compile and torch.export need."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 
 from .. import _core, _inputs
 from .._check import Mode
+from ..adjoint import Read, default_digits
 from ..camera import Camera, imperfect
 from ..projector import Projector
 from ..ternary import TernaryBatch
@@ -17,7 +19,7 @@ from ..ternary import TernaryBatch
 _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.complex64: "complex64"}
 _DTYPES[torch.complex128] = "complex128"
 _WRAP = 2**64
-_ADVICE = "give ternarize= for other values"
+_ADVICE = "give ternarize= or digits= for other values"
 
 
 def signed(seed: int) -> int:
@@ -28,7 +30,10 @@ def signed(seed: int) -> int:
 # Spelled out, as versions of torch before 2.6 cannot read it from annotations that are strings.
 _SCHEMA = """
     (Tensor x, int n_outputs, int seed, str mode, int row_start, int n_anchor, str camera, Tensor? noise,
-    ScalarType dtype, int? threads) -> Tensor
+    ScalarType dtype, int? threads, int? digits) -> Tensor
+""".strip()
+_ADJOINT_SCHEMA = """
+    (Tensor y, int n_inputs, int seed, str mode, int row_start, int n_anchor, ScalarType dtype, int? threads) -> Tensor
 """.strip()
 
 
@@ -66,8 +71,12 @@ def project(
     noise: torch.Tensor | None,
     dtype: torch.dtype,
     threads: int | None,
+    digits: int | None,
 ) -> torch.Tensor:
-    """Project vectors of -1, 0 and 1, of shape (..., n_inputs), on rows row_start to row_start + n_outputs - 1."""
+    """Project vectors of shape (..., n_inputs) on rows row_start to row_start + n_outputs - 1.
+
+    They are of -1, 0 and 1, or of real numbers that are taken in so many digits.
+    """
     operator = Projector(
         x.shape[-1],
         max(1, row_start + n_outputs),
@@ -78,6 +87,8 @@ def project(
         dtype=_DTYPES[dtype],
         threads=threads,
     ).rows(row_start, row_start + n_outputs)
+    if digits is not None:
+        return cast(torch.Tensor, operator(x, digits=digits, noise_seed=seed_of(noise)))
     if x.device.type == "cpu":
         source = _inputs.source("x", x)
         source.advice = _ADVICE
@@ -97,15 +108,96 @@ def _(
     noise: torch.Tensor | None,
     dtype: torch.dtype,
     threads: int | None,
+    digits: int | None,
 ) -> torch.Tensor:
     return x.new_empty((*x.shape[:-1], n_outputs), dtype=dtype)
 
 
-def _no_gradient(context: object, gradient: torch.Tensor) -> None:
-    raise NotImplementedError("a Projection has no gradient with respect to its input: pass x.detach()")
+@torch.library.custom_op("opuproj::adjoint", mutates_args=(), schema=_ADJOINT_SCHEMA)
+def adjoint(
+    y: torch.Tensor,
+    n_inputs: int,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
+    dtype: torch.dtype,
+    threads: int | None,
+) -> torch.Tensor:
+    """Return Rᵗy for "linear" and Re(Tᴴy) for "complex", for y of shape (..., n_outputs) on rows from row_start on."""
+    operator = Projector(
+        n_inputs,
+        max(1, row_start + y.shape[-1]),
+        seed=seed % _WRAP,
+        mode=cast(Mode, mode),
+        n_anchor=n_anchor,
+        dtype=_DTYPES[dtype],
+        threads=threads,
+    ).rows(row_start, row_start + y.shape[-1])
+    read: Read = "linear" if mode == "linear" else "real"
+    return cast(torch.Tensor, operator.H._apply(y, read, None, None, False)).to(dtype)
 
 
-project.register_autograd(_no_gradient)
+@adjoint.register_fake
+def _(
+    y: torch.Tensor,
+    n_inputs: int,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
+    dtype: torch.dtype,
+    threads: int | None,
+) -> torch.Tensor:
+    return y.new_empty((*y.shape[:-1], n_inputs), dtype=dtype)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    x, _, seed, mode, row_start, n_anchor, _, _, dtype, threads, digits = inputs
+    ctx.save_for_backward(*((x,) if mode == "intensity" else ()))
+    ctx.x = x.shape[-1], x.dtype
+    ctx.matrix, ctx.dtype, ctx.threads, ctx.digits = (seed, row_start, n_anchor), dtype, threads, digits
+    ctx.mode = mode
+
+
+def _gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """Return the gradient of a real x, from that of Rx, Tx or |Tx|²: of the exact one, whatever camera saw it."""
+    (n_inputs, x_dtype), (seed, row_start, n_anchor), threads = ctx.x, ctx.matrix, ctx.threads
+    double = torch.float64 in (x_dtype, gradient.real.dtype)
+    real, mode = torch.float64 if double else torch.float32, ctx.mode
+    if mode == "intensity":
+        (x,) = ctx.saved_tensors
+        kind = torch.complex128 if double else torch.complex64
+        none = (None, kind, threads, ctx.digits)
+        field = project(x, gradient.shape[-1], seed, "complex", row_start, n_anchor, "", *none)
+        gradient, mode = 2 * gradient * field, "complex"
+    if gradient.shape[-1] == 0:
+        found = gradient.real.new_zeros((*gradient.shape[:-1], n_inputs))
+    else:
+        found = adjoint(gradient, n_inputs, seed, mode, row_start, n_anchor, real, threads)
+    return found.to(x_dtype), *(10 * (None,))
+
+
+project.register_autograd(_gradient, setup_context=_remember)
+
+
+def _remember_adjoint(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    y, _, *ctx.matrix, ctx.dtype, ctx.threads = inputs
+    ctx.y = y.shape[-1], y.dtype
+
+
+def _gradient_of_adjoint(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    seed, mode, row_start, n_anchor = ctx.matrix
+    n_outputs, dtype = ctx.y
+    double = ctx.dtype == torch.float64
+    kind = {"linear": torch.float32, "complex": torch.complex64}[mode]
+    kind = {torch.float32: torch.float64, torch.complex64: torch.complex128}[kind] if double else kind
+    digits = default_digits(np.dtype(_DTYPES[kind]))
+    y = project(gradient, n_outputs, seed, mode, row_start, n_anchor, "", None, kind, ctx.threads, digits)
+    return (y.to(dtype) if dtype.is_complex else y.real.to(dtype)), *(7 * (None,))
+
+
+adjoint.register_autograd(_gradient_of_adjoint, setup_context=_remember_adjoint)
 
 
 def packed(x: torch.Tensor) -> TernaryBatch:

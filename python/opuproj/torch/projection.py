@@ -8,7 +8,8 @@ import torch
 
 from .. import _check
 from .._check import Mode
-from ..camera import Camera
+from ..camera import Camera, imperfect
+from ..encoded import MAX_DIGITS
 from ..projector import Projector
 from . import _operator
 from .ternarize import Ternarize
@@ -36,7 +37,11 @@ class Projection(torch.nn.Module):
     ternarize : Ternarize, optional
         How floating-point input becomes ternary: x ≈ a t. (The rules ``Dither`` and ``BatchMax`` and the norm
         ``"batch"`` look at all vectors of a call together: for features that depend on their own vector only, choose
-        others.) The result is then a R t, a T t or a²\|T t\|². Without it, input of any dtype must be of -1, 0 and 1.
+        others.) The result is then a R t, a T t or a²\|T t\|². Rounding has no gradient: the result is detached.
+        Without it and without `digits`, input of any dtype must be of -1, 0 and 1.
+    digits : int, optional
+        Take input as real numbers, in so many ternary digits, from 1 to 20, as :func:`opuproj.project` does. Give
+        either `ternarize` or `digits`.
     n_anchor : int, default 64
         How many pixels the anchor of ``"linear"`` lights.
     camera : Camera, optional
@@ -57,8 +62,9 @@ class Projection(torch.nn.Module):
     Input on a GPU is packed there; its bits, two an element, go to the CPU, and the result comes back. This has not
     been tested on hardware.
 
-    No gradient flows back through the projection: asking for one raises NotImplementedError, and with `ternarize` the
-    result is detached, as rounding has no gradient.
+    Gradients flow back through the projection to floating-point input, in every mode, and twice: by the adjoint of the
+    same matrix (:class:`opuproj.Adjoint`), of vectors in 10 digits, or 20 in double precision. They are those of the
+    exact Rx, Tx or \|Tx\|² of an unrounded x: digits count as exact, and a camera has no gradient of its own.
 
     Examples
     --------
@@ -81,6 +87,7 @@ class Projection(torch.nn.Module):
         mode: Mode = "linear",
         rows: tuple[int, int] | slice | range | None = None,
         ternarize: Ternarize | None = None,
+        digits: int | None = None,
         n_anchor: int = 64,
         camera: Camera | None = None,
         dtype: Any = torch.float32,
@@ -89,6 +96,15 @@ class Projection(torch.nn.Module):
         super().__init__()
         if ternarize is not None and not isinstance(ternarize, Ternarize):
             raise TypeError(f"ternarize is {ternarize!r}, but must be an opuproj.torch.Ternarize, or None")
+        if digits is not None:
+            digits = _check.integer("digits", digits, 1, MAX_DIGITS)
+            if ternarize is not None:
+                raise TypeError(f"digits is {digits}, but ternarize makes input ternary already: give one of the two")
+            if mode == "intensity" and imperfect(camera):
+                raise ValueError(
+                    f"digits is {digits}, but a camera sees digits one after the other, and no intensity of their sum: "
+                    "use mode 'linear' or 'complex', or no camera"
+                )
         operator = Projector(
             n_inputs,
             n_outputs,
@@ -104,7 +120,7 @@ class Projection(torch.nn.Module):
         start, stop = (0, operator.n_outputs) if rows is None else _check.row_range(rows, operator.n_outputs)
         self.n_inputs, self.n_outputs = operator.n_inputs, operator.n_outputs
         self.rows = (start, stop)
-        self.ternarize = ternarize
+        self.ternarize, self.digits = ternarize, digits
         self._set(operator)
 
     def _set(self, operator: Projector) -> None:
@@ -120,7 +136,7 @@ class Projection(torch.nn.Module):
         Parameters
         ----------
         x : Tensor of shape (..., n_inputs)
-            Of -1, 0 and 1 in any dtype, or floating-point numbers for `ternarize`.
+            Of -1, 0 and 1 in any dtype, or floating-point numbers for `ternarize`, or any real ones for `digits`.
 
         Returns
         -------
@@ -130,7 +146,7 @@ class Projection(torch.nn.Module):
         Raises
         ------
         ValueError
-            If `x` is not of that shape, or holds other values and there is no `ternarize`.
+            If `x` is not of that shape, or holds other values and there is neither `ternarize` nor `digits`.
         """
         if not isinstance(x, torch.Tensor):
             raise TypeError(f"x is a {type(x).__name__}, but must be a torch.Tensor")
@@ -158,6 +174,7 @@ class Projection(torch.nn.Module):
             _operator.noise_for(self.camera),
             self.dtype,
             self.threads,
+            self.digits,
         )
         return cast(torch.Tensor, y)
 
@@ -202,4 +219,6 @@ class Projection(torch.nn.Module):
             text += f", rows={self.rows}"
         if self.camera is not None:
             text += f", camera={self.camera}"
+        if self.digits is not None:
+            text += f", digits={self.digits}"
         return text if self.ternarize is None else f"{text}, ternarize={self.ternarize}"

@@ -9,6 +9,7 @@
 //! * [`encoded`] holds real numbers as several such batches, a digit each.
 //! * [`kernel`] has the inner loops, one file an instruction set, chosen when the program runs.
 //! * [`projection`] takes a batch through T: which form its inputs take, tiles of rows, threads, cancellation.
+//! * [`adjoint`] takes a batch back, through Tᴴ.
 //! * [`readout`] makes results of exact integer fields.
 //! * [`camera`] is what a real detector makes of an intensity, and [`recovery`] what can be had back from its frames.
 //! * [`limits`] measures what bounds all that from above.
@@ -44,6 +45,7 @@
 //! assert_eq!(intensities, [field(0), field(1), field(2)]);
 //! ```
 
+pub mod adjoint;
 pub mod camera;
 pub mod encoded;
 pub mod kernel;
@@ -57,3 +59,4 @@ pub mod transmission;
 mod noise;
 mod operand;
 mod pool;
+mod work;

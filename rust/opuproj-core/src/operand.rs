@@ -55,7 +55,7 @@ impl<'a> Vectors<'a> {
 
     /// Digits, the highest one first, added up to as few vectors as may be: elements of `max_input` at most, and sums that
     /// cannot overflow. Also gives the weight of each such vector.
-    pub(crate) fn fused(digits: &'a [TernaryBatch], base: u32, max_input: u8) -> (Self, Vec<f64>) {
+    pub(crate) fn fused(digits: &'a [TernaryBatch], base: u32, max_input: u8) -> (Self, Vec<i64>) {
         let n_outputs = digits.first().map_or(0, TernaryBatch::n_rows);
         let used = |row| {
             let union = |word| digits.iter().fold(0, |union, digit| union | used(digit.row(row), word)).count_ones();
@@ -64,12 +64,12 @@ impl<'a> Vectors<'a> {
         let most_used = (0..n_outputs).map(used).max().unwrap_or(0).max(1);
         let limit = u64::from(max_input).min(MAX_NONZEROS / most_used).max(1);
         let (mut parts, mut weights) = (Vec::new(), Vec::new());
-        let (mut part, mut weight, mut total, mut place) = (Vec::new(), 1, 0, 1.0);
+        let (mut part, mut weight, mut total, mut place) = (Vec::new(), 1, 0, 1);
         for (exponent, digit) in (0..).zip(digits.iter().rev()) {
             if total + weight > limit {
                 parts.push(std::mem::take(&mut part));
                 weights.push(place);
-                (weight, total, place) = (1, 0, f64::from(base).powi(exponent));
+                (weight, total, place) = (1, 0, i64::from(base).pow(exponent));
             }
             part.push((digit, weight as i8));
             total += weight;
@@ -129,7 +129,7 @@ impl<'a> Vectors<'a> {
     }
 
     /// Where a vector is not 0, in one word.
-    fn used(&self, vector: usize, word: usize) -> u64 {
+    pub(crate) fn used(&self, vector: usize, word: usize) -> u64 {
         self.terms(vector).fold(0, |union, (planes, _)| union | used(planes, word))
     }
 
@@ -370,31 +370,31 @@ fn union_of(batch: &Vectors<'_>, vectors: &Range<usize>, word: usize) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::float_cmp, reason = "whole numbers")]
 mod tests {
     use super::*;
     use crate::encoded::{Code, Encoded};
 
-    fn weights(n_inputs: usize, digits: u32, max_input: u8) -> Vec<f64> {
+    fn weights(n_inputs: usize, digits: u32, max_input: u8) -> Vec<i64> {
         let code = Code::BalancedTernary(digits);
         let batch = Encoded::encode(&vec![1.0; n_inputs], n_inputs, &[1.0], code).expect("memory");
         let (vectors, weights) = Vectors::fused(batch.digits(), 3, max_input);
         assert!(u64::from(vectors.largest()) * n_inputs as u64 <= MAX_NONZEROS, "sums fit");
         assert!(vectors.largest() <= max_input);
-        let total: f64 = (0..vectors.len()).map(|part| vectors.sum(part) as f64 * weights[part]).sum();
-        assert!(total == n_inputs as f64 * f64::from(code.largest()));
+        let total: i64 = (0..vectors.len()).map(|part| vectors.sum(part) * weights[part]).sum();
+        assert_eq!(total, n_inputs as i64 * i64::from(code.largest()));
         weights
     }
 
     #[test]
     fn digits_are_added_up_as_far_as_sums_fit() {
-        assert_eq!(weights(100, 5, 127), [1.0]);
-        assert_eq!(weights(100, 6, 127), [1.0, 243.0]);
-        assert_eq!(weights(100, 5, 13), [1.0, 27.0]);
-        assert_eq!(weights(100, 2, 1), [1.0, 3.0]);
+        assert_eq!(weights(100, 5, 127), [1]);
+        assert_eq!(weights(100, 6, 127), [1, 243]);
+        assert_eq!(weights(100, 20, 127), [1, 243, 59_049, 14_348_907]);
+        assert_eq!(weights(100, 5, 13), [1, 27]);
+        assert_eq!(weights(100, 2, 1), [1, 3]);
         // 177,477 × 121 × 100 < 2³¹ and no more.
-        assert_eq!(weights(177_477, 5, 127), [1.0]);
-        assert_eq!(weights(177_478, 5, 127), [1.0, 81.0]);
-        assert_eq!(weights(1_100_000, 5, 127), [1.0, 27.0]);
+        assert_eq!(weights(177_477, 5, 127), [1]);
+        assert_eq!(weights(177_478, 5, 127), [1, 81]);
+        assert_eq!(weights(1_100_000, 5, 127), [1, 27]);
     }
 }

@@ -6,27 +6,23 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::{Kernel, MAX_NONZEROS, Product, SignedColumns, TILE_BLOCKS};
 use crate::noise::LANES;
 use crate::operand::{self, Chunk, Form, Group, Vectors};
-use crate::pool;
 use crate::readout::{self, Mode, Real, Reference};
 use crate::recovery::{Shot, Sight};
 use crate::ternary::TernaryBatch;
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
-
-/// How often the caller is asked whether to go on.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+use crate::work::{Lead, Watch, next, sized};
 
 /// Bytes of sums that a tile may have: they live in a second-level cache.
-const TILE_SUMS: usize = 512 << 10;
+pub(crate) const TILE_SUMS: usize = 512 << 10;
 
 /// Bytes of sums that a stripe may have.
-const STRIPE_SUMS: usize = 16 << 20;
+pub(crate) const STRIPE_SUMS: usize = 16 << 20;
 
 /// Bytes that the tiles of all threads may have together.
 const ALL_TILE_SUMS: usize = 16 << 20;
@@ -41,7 +37,7 @@ const MOST_VECTORS: usize = 1024;
 const LIST_RUN: usize = 2048;
 
 /// Entries of T worth the waking of another thread.
-const ENTRIES_PER_THREAD: u64 = 1 << 22;
+pub(crate) const ENTRIES_PER_THREAD: u64 = 1 << 22;
 
 /// The rows of T that are projected on, and how.
 #[derive(Clone, Debug)]
@@ -193,8 +189,8 @@ impl Projection {
             (self.work(group.form, group.vectors.len(), group.columns) + seen) * n_blocks
         };
         let total = groups.iter().map(work);
-        let watch = Watch { total: total.sum(), done: AtomicU64::new(0), cancelled: AtomicBool::new(false) };
-        let mut lead = Lead { watch: &watch, poll, last: Instant::now() };
+        let watch = Watch::of(total.sum());
+        let mut lead = Lead::new(&watch, poll);
         for group in &groups {
             let outputs = &mut outputs[group.outputs(vectors)];
             let layout = self.layout(group, reader.work(self.mode) * outputs.len() as u64);
@@ -398,7 +394,7 @@ impl Projection {
 }
 
 /// Refuses a batch with a vector whose sums might not fit.
-fn refuse_too_many(batch: &TernaryBatch) -> Result<(), Stopped> {
+pub(crate) fn refuse_too_many(batch: &TernaryBatch) -> Result<(), Stopped> {
     let too_many = |&vector: &usize| {
         let (positive, negative) = batch.counts(vector);
         positive + negative > MAX_NONZEROS
@@ -414,13 +410,13 @@ fn refuse_too_many(batch: &TernaryBatch) -> Result<(), Stopped> {
 const VECTORS_PER_LOOK: usize = 8;
 
 /// Units that the work of one entry is counted in.
-const WORK_PER_ENTRY: u64 = 4;
+pub(crate) const WORK_PER_ENTRY: u64 = 4;
 
 /// The work of one pixel's reading in one frame: some ten nanoseconds.
 const WORK_PER_READING: u64 = WORK_PER_ENTRY * 100;
 
 /// Work between two looks at the clock: some ten microseconds of a fast kernel, some milliseconds of the slowest.
-const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
+pub(crate) const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
 
 /// What becomes of the fields of the vectors that make an output.
 #[derive(Clone, Copy)]
@@ -434,7 +430,7 @@ enum Reader<'a> {
     /// They are photographed.
     Camera(&'a Sight),
     /// They are added up, each with its weight, and multiplied by the scale of their output.
-    Sum { weights: &'a [f64], scales: &'a [f64] },
+    Sum { weights: &'a [i64], scales: &'a [f64] },
 }
 
 impl Reader<'_> {
@@ -480,8 +476,9 @@ struct Scratch {
     anchors: Vec<i32>,
     /// The first field of two that make an output.
     first: Vec<i32>,
-    /// Fields of several vectors, added up.
-    total: Vec<f64>,
+    /// Fields of several vectors, added up, and the same as floats.
+    total: Vec<i64>,
+    wide: Vec<f64>,
     reference: Reference,
     unreported: u64,
 }
@@ -695,25 +692,27 @@ impl Worker<'_> {
         tile: &mut Tile<'_, '_, T>,
         v: usize,
         field: &[i32],
-        weights: &[f64],
+        weights: &[i64],
         scales: &[f64],
     ) {
         let Projection { kernel, mode, .. } = self.projection;
         let (output, part) = (v / weights.len(), v % weights.len());
-        let Scratch { total, reference, .. } = &mut self.scratch;
+        let Scratch { total, wide, reference, .. } = &mut self.scratch;
         if part == 0 {
             total.clear();
-            total.resize(field.len(), 0.0);
+            total.resize(field.len(), 0);
         }
         let weight = weights[part];
         for (total, &sum) in total.iter_mut().zip(field) {
-            *total += weight * f64::from(sum);
+            *total += weight * i64::from(sum);
         }
         if part + 1 == weights.len() {
             let scale = scales[self.first_output + output];
+            wide.clear();
+            wide.extend(total.iter().map(|&total| total as f64));
             kernel.vectorize(
                 #[inline(always)]
-                || readout::read(*mode, total, scale, reference, tile.outputs[output]),
+                || readout::read(*mode, wide, scale, reference, tile.outputs[output]),
             );
         }
     }
@@ -727,51 +726,4 @@ impl Worker<'_> {
         self.watch.done.fetch_add(std::mem::take(&mut self.scratch.unreported), Relaxed);
         (self.keep_on)()
     }
-}
-
-/// The first `length` elements of a buffer that is made long enough; what they hold is left over from before.
-fn sized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
-    if buffer.len() < length {
-        buffer.resize(length, T::default());
-    }
-    &mut buffer[..length]
-}
-
-/// What all threads know of the work.
-struct Watch {
-    total: u64,
-    done: AtomicU64,
-    cancelled: AtomicBool,
-}
-
-/// The calling thread, which alone may ask whether to go on.
-struct Lead<'w, 'p> {
-    watch: &'w Watch,
-    poll: &'p mut dyn FnMut(f64) -> bool,
-    last: Instant,
-}
-
-impl Lead<'_, '_> {
-    /// Has so many threads work, this one among them; each may ask whether to go on.
-    fn share(&mut self, threads: usize, work: impl Fn(&mut dyn FnMut() -> bool) + Sync) {
-        let watch = self.watch;
-        pool::share(threads - 1, || work(&mut || !watch.cancelled.load(Relaxed)), || work(&mut || self.keep_on()));
-    }
-
-    fn keep_on(&mut self) -> bool {
-        if self.last.elapsed() >= POLL_INTERVAL {
-            let done = self.watch.done.load(Relaxed) as f64 / (self.watch.total as f64).max(1.0);
-            if !(self.poll)(done.min(1.0)) {
-                self.watch.cancelled.store(true, Relaxed);
-            }
-            self.last = Instant::now();
-        }
-        !self.watch.cancelled.load(Relaxed)
-    }
-}
-
-/// The next piece of work.
-fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
-    // A thread that panicked took its piece along; what is left is whole.
-    queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
 }

@@ -191,6 +191,37 @@ pub fn entries<T: Real>(
     }
 }
 
+/// The phases r/|r| of an anchor's field from `first_row` on, parts in turn; 1 where r = 0.
+///
+/// # Panics
+///
+/// If there are not two parts for each row.
+pub fn anchor_phases(kernel: Kernel, t: &Transmission, n_anchor: u32, first_row: u64, phases: &mut [f64]) {
+    const TILE_ROWS: usize = TILE_BLOCKS * BLOCK_ROWS;
+    assert!(phases.len().is_multiple_of(2), "two parts a row");
+    let index = anchor_columns(0, u64::from(n_anchor));
+    let sign = vec![0; index.len()];
+    // Tiles begin with a row block, the rows perhaps in the middle of one.
+    let before = (first_row % BLOCK_ROWS as u64) as usize;
+    let (mut rest, mut skip) = (phases, before);
+    for tile in 0.. {
+        if rest.is_empty() {
+            break;
+        }
+        let mut field = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
+        let row_block = first_row / BLOCK_ROWS as u64 + tile * TILE_BLOCKS as u64;
+        kernel.field(t, SignedColumns { index: &index, sign: &sign }, row_block, &mut field);
+        let here;
+        (here, rest) = rest.split_at_mut(rest.len().min(2 * (TILE_ROWS - skip)));
+        for (phase, r) in here.as_chunks_mut::<2>().0.iter_mut().zip(&field.as_chunks::<2>().0[skip..]) {
+            let [re, im] = r.map(f64::from);
+            let modulus = (re * re + im * im).sqrt();
+            *phase = if modulus == 0.0 { [1.0, 0.0] } else { [re / modulus, im / modulus] };
+        }
+        skip = 0;
+    }
+}
+
 /// The parts of a field that belong to some of its rows.
 #[must_use]
 pub(crate) fn parts_of(field: &[i32], rows: Range<usize>) -> &[i32] {

@@ -7,6 +7,8 @@
 #[path = "common/tiles.rs"]
 mod tiles;
 
+use opuproj_core::adjoint::{Adjoint, Read};
+use opuproj_core::encoded::Encoded;
 use opuproj_core::kernel::{Isa, Kernel, Product, SignedColumns};
 use opuproj_core::projection::Projection;
 use opuproj_core::readout::Mode;
@@ -106,4 +108,24 @@ fn a_field_is_that_of_the_avx512_kernel() {
     amx.field(&t, x, 4, &mut a);
     avx512.field(&t, x, 4, &mut b);
     assert_eq!(a, b);
+}
+
+#[test]
+fn the_adjoint_gives_the_bits_of_the_portable_kernel() {
+    let Some(kernel) = amx() else { return };
+    for (n_vectors, n_parts, n_columns) in [(1, 70, 20), (20, 130, 300)] {
+        let batch = batch(n_vectors, n_parts);
+        let batch = Encoded::new(3, vec![batch], vec![1.0; n_vectors]).expect("one digit");
+        let back = |kernel: Kernel, threads: usize| {
+            let (transmission, read) = (Transmission::new(11), Read::Complex);
+            let adjoint = Adjoint { transmission, read, row_block: 3, n_columns, kernel, threads };
+            let mut out = vec![0f64; n_vectors * 2 * n_columns];
+            let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(2 * n_columns).collect();
+            adjoint.run(&batch, &mut outputs, &mut |_| true).expect("not stopped");
+            out
+        };
+        let portable = back(Kernel::new(Isa::Portable).expect("everywhere"), 1);
+        assert_eq!(back(kernel, 1), portable, "{n_vectors} vectors of {n_parts} parts");
+        assert_eq!(back(kernel, 2), portable, "{n_vectors} vectors of {n_parts} parts, two threads");
+    }
 }

@@ -84,7 +84,7 @@ pub(crate) fn encode(
     n_digits: u32,
 ) -> PyResult<Encoded> {
     let code = match (base, n_digits) {
-        (3, 1..=10) => Code::BalancedTernary(n_digits),
+        (3, 1..=20) => Code::BalancedTernary(n_digits),
         (2, 1..=15) => Code::SignedBits(n_digits),
         _ => return Err(PyValueError::new_err("no such code")),
     };

@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 
+mod adjoint;
 mod arrays;
 mod encoded;
 mod packed;
@@ -15,6 +16,8 @@ mod projection;
 mod core_module {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::adjoint::{adjoint, anchor_phases};
     #[pymodule_export]
     use crate::encoded::{Encoded, encode};
     #[pymodule_export]

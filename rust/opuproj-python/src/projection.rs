@@ -33,7 +33,7 @@ fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
     }
 }
 
-fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
+pub(crate) fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
     let Some(name) = isa else { return Ok(Kernel::best()) };
     let Some(isa) = Isa::from_name(name) else {
         let names = Isa::ALL.map(Isa::name).join(", ");
@@ -287,39 +287,46 @@ impl Call {
             kernel: self.kernel,
             threads: self.threads,
         };
-        let (stopped, raised) = py.detach(|| {
-            let mut raised = None;
-            let mut last = Instant::now();
-            let mut poll = |fraction: f64| {
-                let report = last.elapsed() >= REPORT_INTERVAL;
-                if report {
-                    last = Instant::now();
-                }
-                let callback = self.on_progress.as_ref().filter(|_| report);
-                Python::attach(|py| {
-                    py.check_signals()?;
-                    callback.map_or(Ok(()), |callback| callback.call1(py, (fraction,)).map(drop))
-                })
-                .map_err(|error| raised = Some(error))
-                .is_ok()
-            };
-            let done = match batch {
-                Held::Ternary(batch) => projection.run(batch, &mut outputs, &mut poll),
-                Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, &mut poll),
-                Held::Columns(batch, column) => projection.run_fields(batch, column, &mut outputs, &mut poll),
-                Held::Fields(fields) => projection.read_fields(fields, &mut outputs, &mut poll),
-            };
-            (done, raised)
-        });
-        match stopped {
-            Ok(()) => self.on_progress.as_ref().map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
-            Err(Stopped::TooManyNonzeros(vector)) => Err(PyValueError::new_err(format!(
-                "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
-            ))),
-            Err(Stopped::Cancelled) => {
-                Err(raised.unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped")))
+        polled(py, self.on_progress.as_ref(), |poll| match batch {
+            Held::Ternary(batch) => projection.run(batch, &mut outputs, poll),
+            Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, poll),
+            Held::Columns(batch, column) => projection.run_fields(batch, column, &mut outputs, poll),
+            Held::Fields(fields) => projection.read_fields(fields, &mut outputs, poll),
+        })
+    }
+}
+
+/// Runs long work without the GIL, which now and then answers signals and reports its progress.
+pub(crate) fn polled(
+    py: Python<'_>,
+    on_progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<(), Stopped> + Send,
+) -> PyResult<()> {
+    let (stopped, raised) = py.detach(|| {
+        let mut raised = None;
+        let mut last = Instant::now();
+        let mut poll = |fraction: f64| {
+            let report = last.elapsed() >= REPORT_INTERVAL;
+            if report {
+                last = Instant::now();
             }
-        }
+            let callback = on_progress.filter(|_| report);
+            Python::attach(|py| {
+                py.check_signals()?;
+                callback.map_or(Ok(()), |callback| callback.call1(py, (fraction,)).map(drop))
+            })
+            .map_err(|error| raised = Some(error))
+            .is_ok()
+        };
+        let done = work(&mut poll);
+        (done, raised)
+    });
+    match stopped {
+        Ok(()) => on_progress.map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
+        Err(Stopped::TooManyNonzeros(vector)) => Err(PyValueError::new_err(format!(
+            "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
+        ))),
+        Err(Stopped::Cancelled) => Err(raised.unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped"))),
     }
 }
 

@@ -58,6 +58,11 @@ impl Amx {
         self.0.signed_panel(t, columns, row_block, panel);
     }
 
+    /// Layout: 16 columns, group of four components, column, component.
+    pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+        self.0.signed_transposed(t, column, row_blocks, panel);
+    }
+
     pub(super) fn multiply(self, product: Product<'_>) {
         // SAFETY: a value of this type exists only where tile instructions are carried out; `Kernel::multiply` has checked
         // that vectors and sums lie within their slices.

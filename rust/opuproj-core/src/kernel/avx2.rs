@@ -54,6 +54,12 @@ impl Avx2 {
         unsafe { panel_of(t, columns, row_block, panel) }
     }
 
+    /// Layout: 16 columns, group of four components, column, component.
+    pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+        // SAFETY: as in `field`.
+        unsafe { transposed_of(t, column, row_blocks, panel) }
+    }
+
     pub(super) fn multiply(self, product: Product<'_>) {
         // SAFETY: as in `field`; `Kernel::multiply` has checked that vectors and sums lie within their slices.
         unsafe { multiply(product) }
@@ -229,6 +235,33 @@ fn panel_of(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8])
                 let (front, back) = (_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
                 store(_mm_unpacklo_epi16(front, back), &mut quarters[2 * half]);
                 store(_mm_unpackhi_epi16(front, back), &mut quarters[2 * half + 1]);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,aes")]
+fn transposed_of(t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+    let generator = Generator::new(t, BIAS);
+    let last_keys = [generator.round_keys[6]; GROUP];
+    let sixteen_bytes = BLOCK_COMPONENTS * BLOCK_COMPONENTS * row_blocks.len();
+    for (sixteen, panel) in (0..).zip(panel.chunks_exact_mut(sixteen_bytes)) {
+        let first = column.wrapping_add(sixteen * BLOCK_COMPONENTS as u64);
+        for (&row_block, output) in row_blocks.iter().zip(panel.as_chunks_mut::<256>().0) {
+            let row = generator.row(row_block);
+            // Four groups of components, and in each of them four times four columns.
+            let sixteenths = output.as_chunks_mut::<16>().0;
+            for four in 0..4 {
+                let columns = std::array::from_fn(|k| first.wrapping_add((GROUP * four + k) as u64));
+                let [even, odd] = generator.bytes(row, columns, last_keys);
+                let (even, odd) = (generator.entries(even), generator.entries(odd));
+                for (half, pairs) in
+                    [_mm256_unpacklo_epi32(even, odd), _mm256_unpackhi_epi32(even, odd)].into_iter().enumerate()
+                {
+                    let (front, back) = (_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+                    store(_mm_unpacklo_epi64(front, back), &mut sixteenths[8 * half + four]);
+                    store(_mm_unpackhi_epi64(front, back), &mut sixteenths[8 * half + 4 + four]);
+                }
             }
         }
     }

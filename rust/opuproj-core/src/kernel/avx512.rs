@@ -73,6 +73,18 @@ impl Avx512 {
         unsafe { panel_of::<0>(t, columns, row_block, panel) }
     }
 
+    /// Layout: 16 columns, group of four components, column, component.
+    pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+        // SAFETY: as in `field`.
+        unsafe { transposed_of::<BIAS>(t, column, row_blocks, panel) }
+    }
+
+    /// The same layout without the bias.
+    pub(super) fn signed_transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+        // SAFETY: as in `field`.
+        unsafe { transposed_of::<0>(t, column, row_blocks, panel) }
+    }
+
     pub(super) fn multiply(self, product: Product<'_>) {
         // SAFETY: as in `field`; `Kernel::multiply` has checked that vectors and sums lie within their slices.
         unsafe { multiply(product) }
@@ -371,11 +383,10 @@ fn panel_of<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_block: u64,
     }
 }
 
-/// The entries (plus the offset) that bytes stand for, four columns of a component side by side.
+/// The entries (plus the offset) that bytes stand for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 #[inline]
 fn entries(generator: &Generator, bytes: __m512i) -> __m512i {
-    let bytes = generator.interleave(bytes);
     let magnitudes = generator.magnitudes(bytes);
     // Modulo 256, the negative of 128 + m is 128 − m: one table serves both panels.
     _mm512_mask_sub_epi8(magnitudes, _mm512_movepi8_mask(bytes), _mm512_setzero_si512(), magnitudes)
@@ -462,7 +473,32 @@ fn write_groups(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], groups: &
         }
     }
     for (bytes, block) in [b0, b1, b2, b3].into_iter().zip(panel.chunks_exact_mut(stride)) {
-        store(entries(generator, bytes), block.last_chunk_mut().expect("a group"));
+        store(entries(generator, generator.interleave(bytes)), block.last_chunk_mut().expect("a group"));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
+fn transposed_of<const OFFSET: u8>(t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+    let generator = Generator::new(t, OFFSET);
+    let sixteen_bytes = BLOCK_COMPONENTS * BLOCK_COMPONENTS * row_blocks.len();
+    for (sixteen, panel) in (0..).zip(panel.chunks_exact_mut(sixteen_bytes)) {
+        let first = column.wrapping_add(sixteen * BLOCK_COMPONENTS as u64);
+        // Lane l of register r is column 4l + r: transposing each lane's four by four groups puts all columns in order.
+        let columns: [__m512i; GROUP] = std::array::from_fn(|r| {
+            generator.columns(std::array::from_fn(|l| first.wrapping_add((GROUP * l + r) as u64)))
+        });
+        for (&row_block, output) in row_blocks.iter().zip(panel.as_chunks_mut::<256>().0) {
+            let row = generator.row(row_block);
+            let [a, b, c, d] =
+                columns.map(|columns| entries(&generator, generator.rounds(row, columns, generator.round_keys[6])));
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            let quarters = output.as_chunks_mut::<64>().0;
+            store(_mm512_unpacklo_epi64(ab, cd), &mut quarters[0]);
+            store(_mm512_unpackhi_epi64(ab, cd), &mut quarters[1]);
+            store(_mm512_unpacklo_epi64(ab_high, cd_high), &mut quarters[2]);
+            store(_mm512_unpackhi_epi64(ab_high, cd_high), &mut quarters[3]);
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The inner loops: one file an instruction set, one contract for all, the same integers from each.
 //!
 //! A [`Kernel`] value proves that this CPU has its instructions, which is what makes its methods safe to call. It does
-//! three things, always for a run of consecutive row blocks and a list of columns:
+//! three things for a run of consecutive row blocks and a list of columns,
 //!
 //! * [`field`](Kernel::field): Tx for one vector, without storing any of T: generate and sum in registers;
 //! * [`panel`](Kernel::panel): write a panel of T as bytes, in a layout that is this kernel's own affair;
 //! * [`multiply`](Kernel::multiply): such a panel times many int8 vectors.
+//!
+//! and for the adjoint [`transposed`](Kernel::transposed), a panel of the same layout with rows and columns exchanged.
 //!
 //! (And packing: [`planes`](Kernel::planes).)
 //!
@@ -200,6 +202,27 @@ impl Kernel {
         );
         if !columns.is_empty() {
             dispatch!(self, kernel => kernel.panel(t, columns, row_block, panel));
+        }
+    }
+
+    /// Writes the transposed panel of `row_blocks`, for `panel.len() / (16 · row_blocks.len())` columns from `column` on.
+    ///
+    /// To [`multiply`](Self::multiply) it is a panel whose columns are the 16 components of one row block after the
+    /// other, and whose every 16 sums belong to 16 columns of T.
+    ///
+    /// # Panics
+    ///
+    /// If the components are no multiple of [`Shape::column_multiple`], or the panel is not a whole number of
+    /// [`Shape::panel_blocks`] times 16 columns.
+    pub fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+        let components = row_blocks.len() * BLOCK_COMPONENTS;
+        assert!(components.is_multiple_of(self.shape().column_multiple), "whole groups of components");
+        assert!(
+            components == 0 || panel.len().is_multiple_of(self.shape().panel_blocks * BLOCK_COMPONENTS * components),
+            "whole panels"
+        );
+        if components > 0 {
+            dispatch!(self, kernel => kernel.transposed(t, column, row_blocks, panel));
         }
     }
 

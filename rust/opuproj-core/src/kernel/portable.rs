@@ -40,7 +40,7 @@ impl Portable {
         for (tile, sums) in (0..).zip(sums.chunks_exact_mut(TILE_BLOCKS * BLOCK_COMPONENTS)) {
             let first = row_block + tile * TILE_BLOCKS as u64;
             for (&column, &sign) in x.index.iter().zip(x.sign) {
-                let blocks = eight_blocks(t, first, column);
+                let blocks = eight_blocks(t, consecutive(first), column);
                 for (sum, byte) in sums.iter_mut().zip(blocks.iter().flatten()) {
                     *sum = sum.wrapping_add(i32::from(ENTRY[usize::from(byte ^ sign)]));
                 }
@@ -54,9 +54,29 @@ impl Portable {
         for (tile, panel) in (0..).zip(panel.chunks_exact_mut(TILE_BLOCKS * block_bytes)) {
             let first = row_block + tile * TILE_BLOCKS as u64;
             for (k, &column) in columns.iter().enumerate() {
-                for (block, bytes) in eight_blocks(t, first, column).iter().enumerate() {
+                for (block, bytes) in eight_blocks(t, consecutive(first), column).iter().enumerate() {
                     let at = block * block_bytes + k * BLOCK_COMPONENTS;
                     for (entry, byte) in panel[at..at + BLOCK_COMPONENTS].iter_mut().zip(bytes) {
+                        *entry = ENTRY[usize::from(*byte)] as u8;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Layout: 16 columns, component, column.
+    pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+        let last = row_blocks[row_blocks.len() - 1];
+        let columns_bytes = BLOCK_COMPONENTS * BLOCK_COMPONENTS * row_blocks.len();
+        for (sixteen, panel) in (0..).zip(panel.chunks_exact_mut(columns_bytes)) {
+            let eights = row_blocks.chunks(8).zip(panel.chunks_mut(8 * BLOCK_COMPONENTS * BLOCK_COMPONENTS));
+            for (row_blocks, panel) in eights {
+                let row_blocks = std::array::from_fn(|k| row_blocks.get(k).copied().unwrap_or(last));
+                for k in 0..BLOCK_COMPONENTS {
+                    let column = column.wrapping_add(sixteen * BLOCK_COMPONENTS as u64 + k as u64);
+                    let blocks = eight_blocks(t, row_blocks, column);
+                    let entries = panel.iter_mut().skip(k).step_by(BLOCK_COMPONENTS);
+                    for (entry, byte) in entries.zip(blocks.iter().flatten()) {
                         *entry = ENTRY[usize::from(*byte)] as u8;
                     }
                 }
@@ -114,7 +134,7 @@ impl Portable {
 
     pub(super) fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
         (0..n_bytes.div_ceil(128)).fold(0, |fold, column| {
-            let blocks = eight_blocks(t, 0, column);
+            let blocks = eight_blocks(t, consecutive(0), column);
             blocks
                 .iter()
                 .fold(fold, |fold, block| fold ^ u64::from_le_bytes(block[..8].try_into().expect("eight bytes")))
@@ -141,13 +161,17 @@ fn short_sums(panel: &[u8], vectors: [&[i8]; VECTORS]) -> [[i16; BLOCK_COMPONENT
     sums
 }
 
-/// The blocks of eight consecutive row blocks in one column.
+fn consecutive(row_block: u64) -> [u64; 8] {
+    std::array::from_fn(|k| row_block.wrapping_add(k as u64))
+}
+
+/// The blocks of eight row blocks in one column.
 #[inline]
-fn eight_blocks(t: &Transmission, row_block: u64, column: u64) -> Block8 {
+fn eight_blocks(t: &Transmission, row_blocks: [u64; 8], column: u64) -> Block8 {
     let round_keys = t.round_keys();
     let mut blocks = Block8::default();
-    for (k, block) in (0..).zip(blocks.iter_mut()) {
-        block[..8].copy_from_slice(&row_block.wrapping_add(k).to_le_bytes());
+    for (row_block, block) in row_blocks.iter().zip(blocks.iter_mut()) {
+        block[..8].copy_from_slice(&row_block.to_le_bytes());
         block[8..].copy_from_slice(&column.to_le_bytes());
         for (byte, key) in block.iter_mut().zip(&round_keys[0]) {
             *byte ^= key;

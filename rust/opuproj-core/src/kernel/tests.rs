@@ -107,6 +107,50 @@ fn panels_multiply_larger_inputs() {
     }
 }
 
+/// Sums over rows in place of columns: as many components of the row blocks as there are, any 16-fold of columns.
+fn transposed_product_agrees(kernel: Kernel, n_row_blocks: usize, n_vectors: usize, largest: u8) {
+    let t = Transmission::new(78);
+    let row_blocks = columns(n_row_blocks.next_multiple_of(kernel.shape().column_multiple.div_ceil(BLOCK_COMPONENTS)));
+    let components = row_blocks.len() * BLOCK_COMPONENTS;
+    let (column, n_columns) = (1 << 40, kernel.shape().panel_blocks * BLOCK_COMPONENTS * 2);
+    let mut panel = vec![0; n_columns * components];
+    kernel.transposed(&t, column, &row_blocks, &mut panel);
+    let x: Vec<i8> = inputs(n_vectors * components, 5).iter().map(|x| x * largest as i8).collect();
+    let mut sums = vec![0; n_vectors * n_columns];
+    for (x, sums) in x.chunks_exact(components.max(1)).zip(sums.chunks_exact_mut(n_columns)) {
+        sums.fill(-kernel.shape().bias * x.iter().map(|&x| i32::from(x)).sum::<i32>());
+    }
+    kernel.multiply(Product {
+        panel: &panel,
+        columns: components,
+        x: &x,
+        largest,
+        x_stride: components,
+        n_vectors,
+        sums: &mut sums,
+        sums_stride: n_columns,
+    });
+    for (v, (x, sums)) in x.chunks_exact(components.max(1)).zip(sums.chunks_exact(n_columns)).enumerate() {
+        for (column, &sum) in (column..).zip(sums) {
+            let blocks = row_blocks.iter().flat_map(|&row_block| t.block(row_block, column));
+            let expected: i32 = blocks.zip(x).map(|(byte, &x)| i32::from(gaussian(byte)) * i32::from(x)).sum();
+            assert_eq!(sum, expected, "{}: {n_row_blocks} row blocks, vector {v}, column {column}", kernel.isa());
+        }
+    }
+}
+
+#[test]
+fn transposed_panels_multiply_to_the_definition() {
+    for kernel in Kernel::available() {
+        for n_row_blocks in [0, 1, 2, 3, 7, 8, 9, 20, 21, 64] {
+            transposed_product_agrees(kernel, n_row_blocks, 5, 1);
+        }
+        for n_vectors in [1, 2, 6, 7, 17, 33] {
+            transposed_product_agrees(kernel, 12, n_vectors, kernel.shape().max_input);
+        }
+    }
+}
+
 /// A panel of nothing but the largest entry, times the most nonzeros that are accepted: the sums must not overflow,
 /// neither in int32 nor in what a kernel sums in between.
 #[test]

@@ -1,0 +1,372 @@
+//! The adjoint: a batch of encoded vectors through Tᴴ, tile by tile of columns.
+//!
+//! A complex vector y comes as its real and imaginary parts in turn, the order of a row block's components. So for
+//! T = a + ib and y = u + iv, the real part au + bv of conj(T)·y is the product of a row block with the parts as they are,
+//! and the imaginary part av − bu that with (v, −u): Tᴴy is a product of transposed panels with int8 vectors, in the same
+//! exact integers as a projection.
+//!
+//! One group of vectors at a time, its int8 vectors are laid out over a chunk of rows; threads then take tiles of columns
+//! from a queue and add the chunk's part to their sums. Where all rows do not fit one chunk, the sums of a *stripe* of tiles
+//! are kept from chunk to chunk.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::encoded::Encoded;
+use crate::kernel::{Kernel, Product};
+use crate::operand::{self, ROWS_CAPACITY, Vectors};
+use crate::projection::{
+    ENTRIES_PER_THREAD, STRIPE_SUMS, Stopped, TILE_SUMS, WORK_PER_ENTRY, WORK_PER_PAUSE, refuse_too_many,
+};
+use crate::readout::{Real, VARIANCE};
+use crate::ternary::WORD;
+use crate::transmission::{BLOCK_COMPONENTS, Transmission};
+use crate::work::{Lead, Watch, next, sized};
+
+/// The most int8 vectors of a group.
+const MOST_VECTORS: usize = 1024;
+
+/// The most columns of a tile, so that threads stay equally busy.
+const MOST_COLUMNS: usize = 2048;
+
+/// Row blocks that a word of components holds.
+const WORD_BLOCKS: usize = WORD / BLOCK_COMPONENTS;
+
+/// What is read of Tᴴy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Tᴴy itself, parts in turn.
+    Complex,
+    /// Re(Tᴴy): the gradient of a real vector.
+    Real,
+    /// √2 Re(Tᴴy): Rᵗ, once the caller has turned y by the phases of the anchor.
+    Linear,
+}
+
+impl Read {
+    /// Real numbers in a result.
+    #[must_use]
+    pub fn parts(self) -> usize {
+        if self == Self::Complex { 2 } else { 1 }
+    }
+
+    fn scale(self) -> f64 {
+        if self == Self::Linear { 1.0 / 32.0 } else { 1.0 / VARIANCE.sqrt() }
+    }
+}
+
+/// The columns of T that are projected back on, and how.
+#[derive(Clone, Debug)]
+pub struct Adjoint {
+    /// The matrix.
+    pub transmission: Transmission,
+    /// What is read.
+    pub read: Read,
+    /// The row block of the first 16 components of a vector.
+    pub row_block: u64,
+    /// The columns, from the first on, one result each.
+    pub n_columns: usize,
+    /// The inner loops.
+    pub kernel: Kernel,
+    /// Threads to use, the caller's among them; at least 1.
+    pub threads: usize,
+}
+
+impl Adjoint {
+    /// Projects a batch back, of which each vector holds the parts of a complex one in turn.
+    ///
+    /// Vector v goes to `outputs[v]`; `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or a vector has too many nonzeros in one digit.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one output of [`Adjoint::n_columns`] results for each vector.
+    pub fn run<T: Real>(
+        &self,
+        batch: &Encoded,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        assert_eq!(outputs.len(), batch.scales().len(), "one output a vector");
+        assert!(outputs.iter().all(|output| output.len() == self.n_columns * self.read.parts()), "one result a column");
+        for digit in batch.digits() {
+            refuse_too_many(digit)?;
+        }
+        if outputs.is_empty() {
+            return Ok(());
+        }
+        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), self.kernel.shape().max_input);
+        let groups = self.groups(&vectors, &weights);
+        let watch = Watch::of(groups.iter().map(|group| self.work(group, group.words.len() * WORD_BLOCKS)).sum());
+        let mut lead = Lead::new(&watch, poll);
+        for group in &groups {
+            self.run_group(&vectors, group, batch.scales(), outputs, &mut lead);
+            if watch.cancelled.load(Relaxed) {
+                return Err(Stopped::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Int8 vectors of one fused vector.
+    fn turns(&self) -> usize {
+        self.read.parts()
+    }
+
+    fn groups<'w>(&self, vectors: &Vectors<'_>, weights: &'w [i64]) -> Vec<Group<'w>> {
+        let n_outputs = vectors.len() / weights.len();
+        let most = (MOST_VECTORS / (weights.len() * self.turns())).max(1);
+        let group = |first: usize| {
+            let outputs = first..n_outputs.min(first + most);
+            let fused = outputs.start * weights.len()..outputs.end * weights.len();
+            let used = |word: &usize| fused.clone().any(|vector| vectors.used(vector, *word) != 0);
+            let words = (0..vectors.row_words()).filter(used).collect();
+            Group { n_vectors: fused.len() * self.turns(), outputs, fused, words, weights }
+        };
+        (0..n_outputs).step_by(most).map(group).collect()
+    }
+
+    fn run_group<T: Real>(
+        &self,
+        vectors: &Vectors<'_>,
+        group: &Group<'_>,
+        scales: &[f64],
+        outputs: &mut [&mut [T]],
+        lead: &mut Lead<'_, '_>,
+    ) {
+        let watch = lead.watch;
+        let n_vectors = group.n_vectors;
+        let entries = self.work(group, group.words.len() * WORD_BLOCKS) / WORK_PER_ENTRY;
+        let threads = self.threads.min((entries / ENTRIES_PER_THREAD) as usize + 1);
+        let unit = self.kernel.shape().panel_blocks * BLOCK_COMPONENTS;
+        let fitting = TILE_SUMS / (4 * n_vectors);
+        let balanced = self.n_columns / (8 * threads);
+        let tile_columns = (fitting.min(balanced).min(MOST_COLUMNS) / unit).max(1) * unit;
+        let n_tiles = self.n_columns.div_ceil(tile_columns);
+        let stripe_tiles = (STRIPE_SUMS / (4 * n_vectors * tile_columns)).clamp(1, n_tiles);
+        let mut kept = vec![0; stripe_tiles * tile_columns * n_vectors];
+        let chunk_words = (ROWS_CAPACITY / (WORD * n_vectors)).max(1);
+        // Of a dark group, too, there is one chunk to read out after.
+        let spans: Vec<&[usize]> =
+            if group.words.is_empty() { vec![&[]] } else { group.words.chunks(chunk_words).collect() };
+        let mut chunk = None;
+        let mut rests: Vec<&mut [T]> = outputs[group.outputs.clone()].iter_mut().map(|output| &mut **output).collect();
+        for stripe in (0..n_tiles).step_by(stripe_tiles) {
+            for (k, &words) in spans.iter().enumerate() {
+                let (first, last) = (k == 0, k + 1 == spans.len());
+                if spans.len() > 1 || chunk.is_none() {
+                    drop(chunk.take());
+                    chunk = Some(self.chunk(vectors, group, words, threads, lead));
+                }
+                let chunk = chunk.as_ref().expect("just laid out");
+                let mut sums = kept.chunks_mut(tile_columns * n_vectors);
+                let tiles = stripe..n_tiles.min(stripe + stripe_tiles);
+                let queue = Mutex::new(tiles.map(|tile| {
+                    let columns = tile * tile_columns..self.n_columns.min((tile + 1) * tile_columns);
+                    let width = columns.len() * self.read.parts();
+                    let outputs = rests
+                        .iter_mut()
+                        .filter(|_| last)
+                        .map(|rest| rest.split_off_mut(..width).expect("tiles make up an output"))
+                        .collect();
+                    Tile { columns, sums: sums.next().expect("sums for each tile of a stripe"), outputs }
+                }));
+                let work = |keep_on: &mut dyn FnMut() -> bool| {
+                    let mut worker =
+                        Worker { adjoint: self, group, chunk, keep_on, watch, panel: Vec::new(), unreported: 0 };
+                    while let Some(mut tile) = next(&queue) {
+                        if !worker.add(&mut tile, first) {
+                            return;
+                        }
+                        if last {
+                            self.read_out(group, scales, &mut tile);
+                        }
+                    }
+                };
+                lead.share(threads, work);
+                if watch.cancelled.load(Relaxed) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lays out a group's vectors over some words.
+    fn chunk(
+        &self,
+        vectors: &Vectors<'_>,
+        group: &Group<'_>,
+        words: &[usize],
+        threads: usize,
+        lead: &mut Lead<'_, '_>,
+    ) -> Chunk {
+        let shape = self.kernel.shape();
+        let first_of = |word: usize| self.row_block.wrapping_add((word * WORD_BLOCKS) as u64);
+        let row_blocks = words
+            .iter()
+            .flat_map(|&word| (0..WORD_BLOCKS as u64).map(move |k| first_of(word).wrapping_add(k)))
+            .collect();
+        let mut inputs = vec![0; words.len() * WORD * group.n_vectors];
+        let mut starts = vec![0; group.n_vectors];
+        let mut parts = operand::parts(&mut inputs, group.n_vectors, shape.panel_columns).into_iter();
+        let jobs = group.fused.clone().zip(starts.chunks_mut(self.turns())).map(|(vector, starts)| {
+            let turns: Vec<Vec<&mut [i8]>> = parts.by_ref().take(starts.len()).collect();
+            (vector, starts, turns)
+        });
+        let queue = Mutex::new(jobs);
+        let span = words.first().map_or(0..0, |&first| first..words[words.len() - 1] + 1);
+        let mut union = vec![0; span.len()];
+        for word in words {
+            union[word - span.start] = u64::MAX;
+        }
+        let work = |keep_on: &mut dyn FnMut() -> bool| {
+            let mut elements = vec![0i8; words.len() * WORD];
+            while let Some((vector, starts, turns)) = next(&queue)
+                && keep_on()
+            {
+                operand::gather(vectors, vector, span.clone(), &union, &mut elements);
+                for (k, (start, parts)) in starts.iter_mut().zip(turns).enumerate() {
+                    if k == 1 {
+                        for pair in elements.as_chunks_mut::<2>().0 {
+                            *pair = [pair[1], -pair[0]];
+                        }
+                    }
+                    let sum: i64 = elements.iter().map(|&element| i64::from(element)).sum();
+                    *start = (-i64::from(shape.bias) * sum) as i32;
+                    let mut rest = &elements[..];
+                    for part in parts {
+                        part.copy_from_slice(rest.split_off(..part.len()).expect("parts make up the vector"));
+                    }
+                }
+            }
+        };
+        lead.share(threads, work);
+        Chunk { row_blocks, inputs, starts, largest: vectors.largest() }
+    }
+
+    /// Adds up the fused vectors of each output, exactly, and rounds once.
+    fn read_out<T: Real>(&self, group: &Group<'_>, scales: &[f64], tile: &mut Tile<'_, '_, T>) {
+        let (turns, parts) = (self.turns(), group.weights.len());
+        let stride = self.sums_stride(&tile.columns);
+        let sums = &*tile.sums;
+        for (k, (output, number)) in tile.outputs.iter_mut().zip(group.outputs.clone()).enumerate() {
+            let scale = scales[number] * self.read.scale();
+            for turn in 0..turns {
+                let places = output.iter_mut().skip(turn).step_by(turns);
+                self.kernel.vectorize(
+                    #[inline(always)]
+                    || {
+                        for (j, place) in places.enumerate() {
+                            let sum = |part| i64::from(sums[((k * parts + part) * turns + turn) * stride + j]);
+                            let total: i64 = group.weights.iter().enumerate().map(|(p, weight)| weight * sum(p)).sum();
+                            *place = T::rounded(total as f64 * scale);
+                        }
+                    },
+                );
+            }
+        }
+    }
+
+    /// Sums of one vector in a tile: whole panels.
+    fn sums_stride(&self, columns: &Range<usize>) -> usize {
+        columns.len().next_multiple_of(self.kernel.shape().panel_blocks * BLOCK_COMPONENTS)
+    }
+
+    /// The work of `n_blocks` row blocks for a group.
+    fn work(&self, group: &Group<'_>, n_blocks: usize) -> u64 {
+        self.work_of(group.n_vectors, self.n_columns, n_blocks)
+    }
+
+    fn work_of(&self, n_vectors: usize, n_columns: usize, n_blocks: usize) -> u64 {
+        let an_entry = 1.2 + self.kernel.shape().multiply_cost * n_vectors as f64;
+        let entries = n_columns as f64 * n_blocks as f64 * BLOCK_COMPONENTS as f64;
+        (entries * an_entry * WORK_PER_ENTRY as f64) as u64
+    }
+}
+
+/// Vectors that are multiplied together.
+struct Group<'w> {
+    outputs: Range<usize>,
+    /// The sums of digits that make the outputs.
+    fused: Range<usize>,
+    /// Int8 vectors: the fused ones, each with its turned one if the result is complex.
+    n_vectors: usize,
+    /// Where any of them is not 0.
+    words: Vec<usize>,
+    weights: &'w [i64],
+}
+
+/// A group's vectors over part of the rows.
+struct Chunk {
+    row_blocks: Vec<u64>,
+    /// Panel by panel, vector by vector.
+    inputs: Vec<i8>,
+    /// What takes the kernel's bias off each vector's sums.
+    starts: Vec<i32>,
+    largest: u8,
+}
+
+/// Columns that one thread works on at a time.
+struct Tile<'s, 'o, T> {
+    columns: Range<usize>,
+    sums: &'s mut [i32],
+    outputs: Vec<&'o mut [T]>,
+}
+
+/// One thread at work on the tiles of a chunk.
+struct Worker<'a> {
+    adjoint: &'a Adjoint,
+    group: &'a Group<'a>,
+    chunk: &'a Chunk,
+    keep_on: &'a mut dyn FnMut() -> bool,
+    watch: &'a Watch,
+    panel: Vec<u8>,
+    unreported: u64,
+}
+
+impl Worker<'_> {
+    /// Adds the chunk to a tile's sums, which begin with the `first` chunk; `false` if it was stopped.
+    fn add<T>(&mut self, tile: &mut Tile<'_, '_, T>, first: bool) -> bool {
+        let Adjoint { kernel, transmission, .. } = self.adjoint;
+        let (shape, n_vectors) = (kernel.shape(), self.group.n_vectors);
+        let stride = self.adjoint.sums_stride(&tile.columns);
+        for (sums, &start) in tile.sums.chunks_exact_mut(stride).zip(&self.chunk.starts) {
+            if first {
+                sums.fill(0);
+            }
+            for sum in sums {
+                *sum = sum.wrapping_add(start);
+            }
+        }
+        let unit = shape.panel_blocks * BLOCK_COMPONENTS;
+        (0..stride).step_by(unit).all(|at| {
+            let column = (tile.columns.start + at) as u64;
+            let mut inputs = &self.chunk.inputs[..];
+            self.chunk.row_blocks.chunks(shape.panel_columns / BLOCK_COMPONENTS).all(|row_blocks| {
+                let components = row_blocks.len() * BLOCK_COMPONENTS;
+                let panel = sized(&mut self.panel, unit * components);
+                kernel.transposed(transmission, column, row_blocks, panel);
+                kernel.multiply(Product {
+                    panel,
+                    columns: components,
+                    x: inputs.split_off(..n_vectors * components).expect("inputs for every component"),
+                    largest: self.chunk.largest,
+                    x_stride: components,
+                    n_vectors,
+                    sums: &mut tile.sums[at..],
+                    sums_stride: stride,
+                });
+                self.unreported += self.adjoint.work_of(n_vectors, unit, row_blocks.len());
+                if self.unreported < WORK_PER_PAUSE {
+                    return true;
+                }
+                self.watch.done.fetch_add(std::mem::take(&mut self.unreported), Relaxed);
+                (self.keep_on)()
+            })
+        })
+    }
+}

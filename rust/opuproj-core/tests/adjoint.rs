@@ -1,0 +1,140 @@
+//! The adjoint against the definition, in exact integers, however the work is cut.
+
+use opuproj_core::adjoint::{Adjoint, Read};
+use opuproj_core::encoded::{Code, Encoded};
+use opuproj_core::kernel::Kernel;
+use opuproj_core::projection::Stopped;
+use opuproj_core::transmission::Transmission;
+
+const READS: [Read; 3] = [Read::Complex, Read::Real, Read::Linear];
+
+/// Parts of `n_rows` complex numbers a vector, of all sizes and signs, in stretches with gaps of 0 between them.
+fn parts(n_vectors: usize, n_rows: usize) -> Vec<f64> {
+    let part = |k: usize| if (k / 300) % 3 == 1 { 0.0 } else { (k as f64 * 0.7).sin() + 0.3 * (k as f64 * 1.9).cos() };
+    (0..n_vectors * 2 * n_rows).map(part).collect()
+}
+
+fn encode(y: &[f64], n_parts: usize, digits: u32) -> Encoded {
+    let largest: Vec<f64> = y.chunks(n_parts).map(|y| y.iter().fold(0.0, |max: f64, y| max.max(y.abs()))).collect();
+    Encoded::encode(y, n_parts, &largest, Code::BalancedTernary(digits)).expect("memory")
+}
+
+fn integers(batch: &Encoded, row: usize) -> Vec<i64> {
+    let mut integers = vec![0; batch.digits()[0].n_inputs()];
+    for digit in batch.digits() {
+        let mut elements = vec![0; integers.len()];
+        digit.unpack(row, &mut elements);
+        for (integer, element) in integers.iter_mut().zip(elements) {
+            *integer = *integer * 3 + i64::from(element);
+        }
+    }
+    integers
+}
+
+fn back(batch: &Encoded, read: Read, row_block: u64, n_columns: usize, kernel: Kernel, threads: usize) -> Vec<f64> {
+    let adjoint = Adjoint { transmission: Transmission::new(9), read, row_block, n_columns, kernel, threads };
+    let mut out = vec![f64::NAN; batch.scales().len() * n_columns * read.parts()];
+    let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(n_columns * read.parts()).collect();
+    adjoint.run(batch, &mut outputs, &mut |_| true).expect("not stopped");
+    out
+}
+
+/// Tᴴ of the very integers that the digits stand for, from the definition alone.
+fn definition(batch: &Encoded, read: Read, row_block: u64, n_columns: usize) -> Vec<f64> {
+    let t = Transmission::new(9);
+    let mut expected = Vec::new();
+    for (row, scale) in batch.scales().iter().enumerate() {
+        let integers = integers(batch, row);
+        for column in 0..n_columns as u64 {
+            let (mut re, mut im) = (0, 0);
+            for (i, y) in (8 * row_block..).zip(integers.as_chunks::<2>().0) {
+                let (a, b) = t.entry(i, column);
+                re += i64::from(a) * y[0] + i64::from(b) * y[1];
+                im += i64::from(a) * y[1] - i64::from(b) * y[0];
+            }
+            match read {
+                Read::Linear => expected.push(re as f64 * (scale * (1.0 / 32.0))),
+                Read::Real => expected.push(re as f64 * (scale * (1.0 / 2048f64.sqrt()))),
+                Read::Complex => {
+                    expected.extend([re, im].map(|part| part as f64 * (scale * (1.0 / 2048f64.sqrt()))));
+                }
+            }
+        }
+    }
+    expected
+}
+
+#[test]
+fn every_kernel_gives_the_definitions_sums() {
+    for (n_vectors, n_rows, n_columns, digits) in [
+        (1, 1, 1, 1),
+        (1, 31, 15, 5),
+        (2, 32, 16, 5),
+        (3, 33, 17, 10),
+        (5, 700, 257, 6),
+        (2, 1500, 70, 20),
+        (60, 70, 40, 10),
+    ]
+    .into_iter()
+    .take(if cfg!(miri) { 4 } else { 7 })
+    {
+        let batch = encode(&parts(n_vectors, n_rows), 2 * n_rows, digits);
+        for read in READS {
+            let expected = definition(&batch, read, 3, n_columns);
+            for kernel in Kernel::available() {
+                for threads in [1, 3] {
+                    let found = back(&batch, read, 3, n_columns, kernel, threads);
+                    assert_eq!(found, expected, "{} {read:?}: {n_vectors} × {n_rows} × {n_columns}", kernel.isa());
+                }
+            }
+        }
+    }
+}
+
+/// More int8 vectors than a group takes, more sums than a stripe, more inputs than a chunk.
+#[test]
+#[cfg_attr(miri, ignore = "as much work as it needs to have several groups, stripes and chunks")]
+fn however_the_work_is_cut_the_bits_are_the_same() {
+    let kernel = Kernel::best();
+    // 300 vectors of four int8 vectors each are two groups, of which one takes 3 stripes.
+    let (n_vectors, n_columns) = (300, 10_000);
+    let batch = encode(&parts(n_vectors, 40), 80, 10);
+    let all = back(&batch, Read::Complex, 0, n_columns, kernel, 2);
+    for v in [0, 200, 255, 256, 299] {
+        let one = encode(&parts(n_vectors, 40)[v * 80..(v + 1) * 80], 80, 10);
+        let one = back(&one, Read::Complex, 0, n_columns, kernel, 1);
+        assert!(one == all[v * 2 * n_columns..(v + 1) * 2 * n_columns], "vector {v}");
+    }
+    // 64 vectors of two int8 vectors each, as 200,000 nonzeros allow no more digits in one: 1.5 chunks.
+    let (n_vectors, n_rows) = (64, 150_000);
+    let batch = encode(&parts(n_vectors, n_rows), 2 * n_rows, 5);
+    let all = back(&batch, Read::Linear, 0, 40, kernel, 1);
+    for v in [0, 63] {
+        let one = encode(&parts(n_vectors, n_rows)[v * 2 * n_rows..(v + 1) * 2 * n_rows], 2 * n_rows, 5);
+        assert!(back(&one, Read::Linear, 0, 40, kernel, 1) == all[v * 40..(v + 1) * 40], "vector {v}");
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs until the clock says so")]
+fn a_dark_vector_gives_zeros_and_whoever_polls_can_stop() {
+    let dark = encode(&[0.0; 140], 70, 10);
+    assert!(back(&dark, Read::Complex, 0, 30, Kernel::best(), 2).iter().all(|&part| part.to_bits() == 0));
+    let (n_rows, n_columns) = (20_000, 2_000_000);
+    let batch = encode(&parts(1, n_rows), 2 * n_rows, 5);
+    let adjoint = Adjoint {
+        transmission: Transmission::new(1),
+        read: Read::Real,
+        row_block: 0,
+        n_columns,
+        kernel: Kernel::best(),
+        threads: 2,
+    };
+    let (mut out, mut seen) = (vec![0f32; n_columns], Vec::new());
+    let mut poll = |part: f64| {
+        seen.push(part);
+        seen.len() < 3
+    };
+    assert_eq!(adjoint.run(&batch, &mut [&mut out[..]], &mut poll), Err(Stopped::Cancelled));
+    assert!(seen.len() == 3 && seen.is_sorted() && seen[2] < 0.9, "{seen:?}");
+}
