@@ -17,7 +17,7 @@ unexport CONDA_PREFIX
 export PYO3_PYTHON := $(BIN)/python
 
 UV := $(BIN)/uv pip install --quiet
-PYTHON_CODE := python tests examples benches
+PYTHON_CODE := python tests examples benches docs/_site $(wildcard docs/*.py)
 
 RUST_SOURCES := $(shell find rust Cargo.toml Cargo.lock -name target -prune -o \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -name '*.json' \) -print 2>/dev/null)
@@ -57,13 +57,18 @@ examples: build $(VENV)/.with-examples ## Run every experiment with --quick (Fas
 	    $(BIN)/python examples/$$name.py --quick; done
 
 .PHONY: lint
-lint: build $(VENV)/.with-lint ## Check formatting, lints and types, Rust and Python
+lint: build $(VENV)/.with-lint docs ## Check formatting, lints, types, Rust and Python, and that the site builds
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/python -m mypy --strict python examples benches
 	$(BIN)/python -m mypy.stubtest opuproj._core
+
+# Always from the start (-E): a page that is not read again does not warn again.
+.PHONY: docs
+docs: build $(VENV)/.with-docs ## Build the site into build/site; a warning is an error
+	$(BIN)/python -m sphinx -E -W --keep-going -n -q -d build/doctrees docs build/site
 
 .PHONY: build
 build: $(BUILT) ## Build the package in release mode into the virtual environment (editable)
@@ -95,7 +100,7 @@ miri: ## Look for undefined behaviour with Miri (needs nightly Rust)
 
 .PHONY: clean
 clean: ## Remove the virtual environment, build products and caches
-	rm -rf $(VENV) target rust/fuzz/target dist benches/.asv python/opuproj/_core*.so
+	rm -rf $(VENV) target rust/fuzz/target dist build benches/.asv python/opuproj/_core*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find $(PYTHON_CODE) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -54,7 +54,7 @@ class OpticalRandomFeatures(OpticalTransformer):
         The operator; ``projector_.matrix(rows, columns)`` gives entries of T.
     n_features_in_ : int
         The number of features of the X of `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of these features, where X has such.
 
     Raises

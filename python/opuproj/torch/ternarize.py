@@ -85,7 +85,7 @@ class Ternarize:
         return t.reshape(e.shape), a.reshape(*e.shape[:-1], 1)
 
     def pack(self, e: torch.Tensor) -> tuple[_core.Packed, torch.Tensor]:
-        """Return t, packed, and a for a CPU tensor of shape (n, n_inputs): what :meth:`__call__` gives, in one pass."""
+        """Return t, packed, and a for a CPU tensor of shape (n, n_inputs): what a call gives, in one pass."""
         rows = _rows(e)
         finite = rows.isfinite().all(dim=1, keepdim=True)
         if not bool(finite.all()):
