@@ -44,6 +44,8 @@ nitpick_ignore_regex = [("py:.*", r"(numpy|torch|sklearn|scipy)\..*")]
 
 html_title = "opuproj"
 html_theme = "furo"
+pygments_style = "default"
+pygments_dark_style = "github-dark"
 html_static_path = ["_site/static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
