@@ -43,26 +43,32 @@ def test_the_code_of_a_page_runs(
 
 
 def commands(text: str) -> list[str]:
-    """The commands of indented blocks and of code in lines."""
-    lines = re.findall(r"^ {4,}(\S.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-    return [line.split("#")[0].strip() for line in lines + re.findall(r"`([^`\n]+)`", text)]
+    """The commands of shell blocks, of indented blocks and of code in lines."""
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    lines = shell + re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE) + re.findall(r"`([^`\n]+)`", text)
+    return [part.strip() for line in lines for part in line.split("#")[0].split("&&")]
+
+
+PYTHON = r"(?:^|/)python (?:-m )?((?:examples/|docs/|benches\.)\w+)(.*)"
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name)
 def test_the_commands_of_a_page_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    options = (ROOT / "examples" / "common" / "runs.py").read_text()
+    of_all = (ROOT / "examples" / "common" / "runs.py").read_text() + (ROOT / "benches" / "table.py").read_text()
     for command in commands(page.read_text()):
-        for part in command.split("&&"):
-            words = part.split()
-            if words[:1] == ["make"]:
-                assert {word for word in words[1:] if "=" not in word} <= targets, command
-            program = re.search(r"(?:^|/)python (examples|docs)/(\w+)\.py(.*)", part.strip())
-            if program:
-                path = ROOT / program[1] / f"{program[2]}.py"
-                assert path.exists(), command
-                for option in re.findall(r"--[a-z][a-z-]*", program[3]):
-                    assert option in path.read_text() + options or option == "--help", command
+        words = command.split()
+        if words[:1] == ["make"]:
+            assert {word for word in words[1:] if "=" not in word} <= targets, command
+        if words[:1] == ["opuproj"] and len(words) > 1 and words[1].isidentifier():
+            assert (ROOT / "python" / "opuproj" / "cli" / f"{words[1]}.py").exists(), command
+        program = re.search(PYTHON, command)
+        if program:
+            path = ROOT / (program[1].replace(".", "/") + ".py")
+            assert path.exists(), command
+            for option in re.findall(r"--[a-z][a-z-]*", program[2]):
+                assert option in path.read_text() + of_all or option == "--help", command
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name)
