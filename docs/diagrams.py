@@ -76,7 +76,8 @@ class Drawing:
 def speckle(x: np.ndarray, n: int) -> np.ndarray:
     """Return what a camera of n × n pixels sees of a frame, bright from 0 to 1."""
     seen = opuproj.project(x.reshape(-1), n * n, seed=0).reshape(n, n)
-    return np.clip(seen / (3 * x.sum()), 0, 1)
+    bright: np.ndarray = np.clip(seen / (3 * x.sum()), 0, 1)
+    return bright
 
 
 def frame(seed: int, rows: int = 8, columns: int = 8) -> np.ndarray:
