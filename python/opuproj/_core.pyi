@@ -10,6 +10,7 @@ __all__ = [
     "MAX_ANCHOR",
     "MAX_NONZEROS",
     "Encoded",
+    "Floats",
     "Packed",
     "Packer",
     "__version__",
@@ -20,7 +21,9 @@ __all__ = [
     "keystream_seconds",
     "multiply_seconds",
     "project",
+    "project_structured",
     "row_max_abs",
+    "structured_bytes",
 ]
 
 __version__: str
@@ -85,6 +88,17 @@ class Packer:
     def push_ternarized(self, e: NDArray[Any], thresholds: NDArray[np.float64], /) -> tuple[int, int] | None: ...
     def finish(self) -> Packed: ...
 
+@final
+class Floats:
+    """Rows of real numbers in float32, each scaled by a power of two, filled from pieces."""
+
+    def __new__(cls, n_rows: int, n_inputs: int) -> Floats: ...
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def n_inputs(self) -> int: ...
+    def push(self, x: NDArray[Any], largest: NDArray[np.float64], /) -> None: ...
+
 def row_max_abs(e: NDArray[Any], /) -> NDArray[np.float64]: ...
 def project(
     batch: Packed | Encoded,
@@ -101,6 +115,19 @@ def project(
     isa: str | None,
     on_progress: Callable[[float], object] | None,
 ) -> None: ...
+def project_structured(
+    batch: Packed | Floats,
+    out: NDArray[Any],
+    *,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
+    threads: int,
+    isa: str | None,
+    on_progress: Callable[[float], object] | None,
+) -> None: ...
+def structured_bytes(n_inputs: int, /) -> int | None: ...
 def encode(x: NDArray[Any], largest: NDArray[np.float64], base: int, n_digits: int, /) -> Encoded: ...
 def entries(
     rows: NDArray[np.uint64],

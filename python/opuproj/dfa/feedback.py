@@ -12,6 +12,8 @@ from typing import Any, Literal, cast
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from .. import _structured
+from .._check import Ensemble
 from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
 from ..projector import Projector
@@ -59,8 +61,9 @@ class Feedback:
         f_i = gain_i / √w_i · a R_i t      for ``"odfa"``, where e ≈ a t is made ternary by `ternarize`,
 
     in place of the gradient, and everything between the end of the block before and its own is trained by
-    backpropagation from there. R_1, R_2, … are consecutive, disjoint ranges of rows of one random matrix, of
-    independent entries of mean 0 and variance 1: with a gain of 1, \|\|f_i\|\| is \|\|e\|\| on average. What lies
+    backpropagation from there. R_1, R_2, … are consecutive, disjoint ranges of rows of one random matrix, of entries of
+    mean 0 and variance 1, independent unless the ensemble is ``"structured"``: with a gain of 1, \|\|f_i\|\| is
+    \|\|e\|\| on average. What lies
     between the end of the last block and the loss is trained by backpropagation as ever.
 
     Attributes
@@ -74,6 +77,8 @@ class Feedback:
         What the projection of the ternary error is recovered through. Can be set at any time.
     seed : int
         Which random matrix.
+    ensemble : {"gaussian", "structured"}
+        Which random matrices it is one of.
     blocks : tuple of str
         The blocks' names in the model, in the order of their rows.
     output : str
@@ -93,6 +98,7 @@ class Feedback:
         method: Method,
         ternarize: Ternarize,
         seed: int,
+        ensemble: Ensemble,
         gains: dict[str, float],
         batch_axes: int | None,
         n_anchor: int,
@@ -105,6 +111,7 @@ class Feedback:
         self.output = output[0]
         self.method = method
         self.ternarize = ternarize
+        self.ensemble = ensemble
         self.camera = camera
         self.seed = seed
         self.gains = gains
@@ -157,6 +164,8 @@ class Feedback:
 
     @camera.setter
     def camera(self, value: Camera | None) -> None:
+        if self.ensemble == "structured":
+            _structured.refuse_camera(value)
         self._camera = checked_camera(value)
 
     @property
@@ -188,6 +197,7 @@ class Feedback:
             self._layout.n_rows,
             seed=self.seed,
             mode="linear",
+            ensemble=self.ensemble,
             n_anchor=self._n_anchor,
             dtype=dtype,
             threads=self._threads,
@@ -304,6 +314,7 @@ class Feedback:
             "version": 1,
             "method": self.method,
             "seed": self.seed,
+            "ensemble": self.ensemble,
             "blocks": list(self.blocks),
             "output": self.output,
             "gains": dict(self.gains),
@@ -322,7 +333,8 @@ class Feedback:
             was.
         """
         mine = self.state_dict()
-        for name in ("version", "seed", "blocks", "output", "gains", "n_anchor"):
+        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
+        for name in ("version", "seed", "ensemble", "blocks", "output", "gains", "n_anchor"):
             if state[name] != mine[name]:
                 raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {mine[name]!r}")
         self.method = state["method"]
@@ -497,7 +509,7 @@ class Feedback:
         return {**self.__dict__, "_handles": [], "_pass": None, "_recording": None, "_dense": _projection.Dense()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update({"ensemble": "gaussian", **state})
         if not self._removed:
             self._handles = [_optimizers.watch(self)]
 

@@ -8,8 +8,8 @@ from typing import cast
 
 import torch
 
-from .. import _core, _inputs
-from .._check import Mode
+from .. import _core, _inputs, _structured
+from .._check import Ensemble, Mode
 from ..camera import Camera, imperfect
 from ..projector import Projector
 from ..ternary import TernaryBatch
@@ -28,7 +28,7 @@ def signed(seed: int) -> int:
 # Spelled out, as versions of torch before 2.6 cannot read it from annotations that are strings.
 _SCHEMA = """
     (Tensor x, int n_outputs, int seed, str mode, int row_start, int n_anchor, str camera, Tensor? noise,
-    ScalarType dtype, int? threads) -> Tensor
+    ScalarType dtype, int? threads, str ensemble="gaussian") -> Tensor
 """.strip()
 
 
@@ -66,18 +66,25 @@ def project(
     noise: torch.Tensor | None,
     dtype: torch.dtype,
     threads: int | None,
+    ensemble: str = "gaussian",
 ) -> torch.Tensor:
-    """Project vectors of -1, 0 and 1, of shape (..., n_inputs), on rows row_start to row_start + n_outputs - 1."""
+    """Project vectors of shape (..., n_inputs) on rows row_start to row_start + n_outputs - 1.
+
+    They are of -1, 0 and 1 for the ensemble ``"gaussian"``, of any real numbers for ``"structured"``.
+    """
     operator = Projector(
         x.shape[-1],
         max(1, row_start + n_outputs),
         seed=seed % _WRAP,
         mode=cast(Mode, mode),
+        ensemble=cast(Ensemble, ensemble),
         n_anchor=n_anchor,
         camera=camera_of(camera),
         dtype=_DTYPES[dtype],
         threads=threads,
     ).rows(row_start, row_start + n_outputs)
+    if ensemble == "structured":
+        return cast(torch.Tensor, operator._apply(_structured.source("x", x, None), None, None, False))
     if x.device.type == "cpu":
         source = _inputs.source("x", x)
         source.advice = _ADVICE
@@ -97,6 +104,7 @@ def _(
     noise: torch.Tensor | None,
     dtype: torch.dtype,
     threads: int | None,
+    ensemble: str = "gaussian",
 ) -> torch.Tensor:
     return x.new_empty((*x.shape[:-1], n_outputs), dtype=dtype)
 

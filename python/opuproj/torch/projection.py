@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 
 from .. import _check
-from .._check import Mode
+from .._check import Ensemble, Mode
 from ..camera import Camera
 from ..projector import Projector
 from . import _operator
@@ -31,12 +31,16 @@ class Projection(torch.nn.Module):
         Which medium, from 0 to 2**64 - 1.
     mode : {"linear", "intensity", "complex"}, default "linear"
         What is measured, as in :func:`opuproj.project`.
+    ensemble : {"gaussian", "structured"}, default "gaussian"
+        Which random matrices T is one of, as in :func:`opuproj.project`. ``"structured"`` takes floating-point input as
+        it is.
     rows : (start, stop), slice or range, optional
         Compute these outputs only: the last axis of the result then has stop - start elements.
     ternarize : Ternarize, optional
         How floating-point input becomes ternary: x ≈ a t. (The rules ``Dither`` and ``BatchMax`` and the norm
         ``"batch"`` look at all vectors of a call together: for features that depend on their own vector only, choose
-        others.) The result is then a R t, a T t or a²\|T t\|². Without it, input of any dtype must be of -1, 0 and 1.
+        others.) The result is then a R t, a T t or a²\|T t\|². Without it, input of any dtype must be of -1, 0 and 1,
+        but for the ensemble ``"structured"``.
     n_anchor : int, default 64
         How many pixels the anchor of ``"linear"`` lights.
     camera : Camera, optional
@@ -79,6 +83,7 @@ class Projection(torch.nn.Module):
         *,
         seed: int = 0,
         mode: Mode = "linear",
+        ensemble: Ensemble = "gaussian",
         rows: tuple[int, int] | slice | range | None = None,
         ternarize: Ternarize | None = None,
         n_anchor: int = 64,
@@ -94,6 +99,7 @@ class Projection(torch.nn.Module):
             n_outputs,
             seed=seed,
             mode=mode,
+            ensemble=ensemble,
             n_anchor=n_anchor,
             camera=camera,
             dtype=dtype,
@@ -110,6 +116,7 @@ class Projection(torch.nn.Module):
     def _set(self, operator: Projector) -> None:
         # Plain numbers, which torch.compile and torch.export take as constants.
         self.seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
+        self.ensemble: str = operator.ensemble
         self.threads, self.camera = operator.threads, operator.camera
         self._camera_text = _operator.text_of(operator.camera)
         self.dtype = _RESULT[operator.dtype.name]
@@ -120,7 +127,7 @@ class Projection(torch.nn.Module):
         Parameters
         ----------
         x : Tensor of shape (..., n_inputs)
-            Of -1, 0 and 1 in any dtype, or floating-point numbers for `ternarize`.
+            Of -1, 0 and 1 in any dtype, or floating-point numbers for `ternarize` or the ensemble ``"structured"``.
 
         Returns
         -------
@@ -158,6 +165,7 @@ class Projection(torch.nn.Module):
             _operator.noise_for(self.camera),
             self.dtype,
             self.threads,
+            self.ensemble,
         )
         return cast(torch.Tensor, y)
 
@@ -170,11 +178,13 @@ class Projection(torch.nn.Module):
             "seed": self.seed,
             "mode": self.mode,
             "n_anchor": self.n_anchor,
+            "ensemble": self.ensemble,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer."""
         mine = self.get_extra_state()
+        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
         missing = [name for name in mine if name not in state]
         if missing:
             raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Projection")
@@ -188,6 +198,7 @@ class Projection(torch.nn.Module):
                 self.n_outputs,
                 seed=state["seed"],
                 mode=state["mode"],
+                ensemble=state["ensemble"],
                 n_anchor=state["n_anchor"],
                 camera=self.camera,
                 dtype=torch.float64 if self._double() else torch.float32,
@@ -198,6 +209,8 @@ class Projection(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""
         text = f"{self.n_inputs}, {self.n_outputs}, seed={self.seed}, mode={self.mode!r}"
+        if self.ensemble != "gaussian":
+            text += f", ensemble={self.ensemble!r}"
         if self.rows != (0, self.n_outputs):
             text += f", rows={self.rows}"
         if self.camera is not None:

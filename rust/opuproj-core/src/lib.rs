@@ -11,6 +11,7 @@
 //! * [`projection`] takes a batch through T: which form its inputs take, tiles of rows, threads, cancellation.
 //! * [`readout`] makes results of exact integer fields.
 //! * [`camera`] is what a real detector makes of an intensity, and [`recovery`] what can be had back from its frames.
+//! * [`structured`] is a sibling of T by fast transforms, with a definition, kernels and a projection of its own.
 //! * [`limits`] measures what bounds all that from above.
 //!
 //! ```
@@ -51,9 +52,11 @@ pub mod limits;
 pub mod projection;
 pub mod readout;
 pub mod recovery;
+pub mod structured;
 pub mod ternary;
 pub mod transmission;
 
 mod noise;
 mod operand;
 mod pool;
+mod watch;

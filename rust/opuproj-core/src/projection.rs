@@ -6,21 +6,17 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::{Kernel, MAX_NONZEROS, Product, SignedColumns, TILE_BLOCKS};
 use crate::noise::LANES;
 use crate::operand::{self, Chunk, Form, Group, Vectors};
-use crate::pool;
 use crate::readout::{self, Mode, Real, Reference};
 use crate::recovery::{Shot, Sight};
 use crate::ternary::TernaryBatch;
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
-
-/// How often the caller is asked whether to go on.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+use crate::watch::{Lead, Watch, next};
 
 /// Bytes of sums that a tile may have: they live in a second-level cache.
 const TILE_SUMS: usize = 512 << 10;
@@ -142,8 +138,8 @@ impl Projection {
             (self.work(group.form, group.vectors.len(), group.columns) + seen) * n_blocks
         };
         let total = groups.iter().map(work);
-        let watch = Watch { total: total.sum(), done: AtomicU64::new(0), cancelled: AtomicBool::new(false) };
-        let mut lead = Lead { watch: &watch, poll, last: Instant::now() };
+        let watch = Watch::new(total.sum());
+        let mut lead = Lead::new(&watch, poll);
         for group in &groups {
             let outputs = &mut outputs[group.outputs(vectors)];
             let layout = self.layout(group, reader.work(self.mode) * outputs.len() as u64);
@@ -667,43 +663,4 @@ fn sized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
         buffer.resize(length, T::default());
     }
     &mut buffer[..length]
-}
-
-/// What all threads know of the work.
-struct Watch {
-    total: u64,
-    done: AtomicU64,
-    cancelled: AtomicBool,
-}
-
-/// The calling thread, which alone may ask whether to go on.
-struct Lead<'w, 'p> {
-    watch: &'w Watch,
-    poll: &'p mut dyn FnMut(f64) -> bool,
-    last: Instant,
-}
-
-impl Lead<'_, '_> {
-    /// Has so many threads work, this one among them; each may ask whether to go on.
-    fn share(&mut self, threads: usize, work: impl Fn(&mut dyn FnMut() -> bool) + Sync) {
-        let watch = self.watch;
-        pool::share(threads - 1, || work(&mut || !watch.cancelled.load(Relaxed)), || work(&mut || self.keep_on()));
-    }
-
-    fn keep_on(&mut self) -> bool {
-        if self.last.elapsed() >= POLL_INTERVAL {
-            let done = self.watch.done.load(Relaxed) as f64 / (self.watch.total as f64).max(1.0);
-            if !(self.poll)(done.min(1.0)) {
-                self.watch.cancelled.store(true, Relaxed);
-            }
-            self.last = Instant::now();
-        }
-        !self.watch.cancelled.load(Relaxed)
-    }
-}
-
-/// The next piece of work.
-fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
-    // A thread that panicked took its piece along; what is left is whole.
-    queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
 }

@@ -9,6 +9,7 @@ mod arrays;
 mod encoded;
 mod packed;
 mod projection;
+mod structured;
 
 /// The compiled half of opuproj.
 #[pymodule(name = "_core")]
@@ -21,6 +22,8 @@ mod core_module {
     use crate::packed::{Packed, Packer, row_max_abs};
     #[pymodule_export]
     use crate::projection::{choose_isa, entries, instruction_sets, keystream_seconds, multiply_seconds, project};
+    #[pymodule_export]
+    use crate::structured::{Floats, project_structured, structured_bytes};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

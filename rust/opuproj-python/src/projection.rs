@@ -21,7 +21,7 @@ use crate::packed::Packed;
 /// Between two reports of progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
+pub(crate) fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
     match name {
         "complex" => Ok(Mode::Complex),
         "intensity" => Ok(Mode::Intensity),
@@ -31,7 +31,7 @@ fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
     }
 }
 
-fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
+pub(crate) fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
     let Some(name) = isa else { return Ok(Kernel::best()) };
     let Some(isa) = Isa::from_name(name) else {
         let names = Isa::ALL.map(Isa::name).join(", ");
@@ -213,27 +213,9 @@ impl Call {
             kernel: self.kernel,
             threads: self.threads,
         };
-        let (stopped, raised) = py.detach(|| {
-            let mut raised = None;
-            let mut last = Instant::now();
-            let mut poll = |fraction: f64| {
-                let report = last.elapsed() >= REPORT_INTERVAL;
-                if report {
-                    last = Instant::now();
-                }
-                let callback = self.on_progress.as_ref().filter(|_| report);
-                Python::attach(|py| {
-                    py.check_signals()?;
-                    callback.map_or(Ok(()), |callback| callback.call1(py, (fraction,)).map(drop))
-                })
-                .map_err(|error| raised = Some(error))
-                .is_ok()
-            };
-            let done = match batch {
-                Held::Ternary(batch) => projection.run(batch, &mut outputs, &mut poll),
-                Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, &mut poll),
-            };
-            (done, raised)
+        let (stopped, raised) = polled(py, self.on_progress.as_ref(), |poll| match batch {
+            Held::Ternary(batch) => projection.run(batch, &mut outputs, poll),
+            Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, poll),
         });
         match stopped {
             Ok(()) => self.on_progress.as_ref().map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
@@ -245,6 +227,32 @@ impl Call {
             }
         }
     }
+}
+
+/// Does work without the GIL. What it is given to poll asks for signals and reports progress, and keeps what either raises.
+pub(crate) fn polled<R: Send>(
+    py: Python<'_>,
+    on_progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> R + Send,
+) -> (R, Option<PyErr>) {
+    py.detach(|| {
+        let mut raised = None;
+        let mut last = Instant::now();
+        let mut poll = |fraction: f64| {
+            let report = last.elapsed() >= REPORT_INTERVAL;
+            if report {
+                last = Instant::now();
+            }
+            let callback = on_progress.filter(|_| report);
+            Python::attach(|py| {
+                py.check_signals()?;
+                callback.map_or(Ok(()), |callback| callback.call1(py, (fraction,)).map(drop))
+            })
+            .map_err(|error| raised = Some(error))
+            .is_ok()
+        };
+        (work(&mut poll), raised)
+    })
 }
 
 /// Writes exact entries of T or R into `out`.

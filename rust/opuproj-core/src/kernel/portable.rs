@@ -144,10 +144,20 @@ fn short_sums(panel: &[u8], vectors: [&[i8]; VECTORS]) -> [[i16; BLOCK_COMPONENT
 /// The blocks of eight consecutive row blocks in one column.
 #[inline]
 fn eight_blocks(t: &Transmission, row_block: u64, column: u64) -> Block8 {
+    blocks(t, std::array::from_fn(|k| row_block.wrapping_add(k as u64)), column)
+}
+
+/// The blocks of any eight row blocks in one column.
+pub(crate) fn keystream_blocks(t: &Transmission, row_blocks: [u64; 8], column: u64) -> [[u8; 16]; 8] {
+    blocks(t, row_blocks, column).0.map(|block| block.0)
+}
+
+#[inline]
+fn blocks(t: &Transmission, row_blocks: [u64; 8], column: u64) -> Block8 {
     let round_keys = t.round_keys();
     let mut blocks = Block8::default();
-    for (k, block) in (0..).zip(blocks.iter_mut()) {
-        block[..8].copy_from_slice(&row_block.wrapping_add(k).to_le_bytes());
+    for (row_block, block) in row_blocks.into_iter().zip(blocks.iter_mut()) {
+        block[..8].copy_from_slice(&row_block.to_le_bytes());
         block[8..].copy_from_slice(&column.to_le_bytes());
         for (byte, key) in block.iter_mut().zip(&round_keys[0]) {
             *byte ^= key;

@@ -1,0 +1,449 @@
+//! A batch through a structured matrix: tasks of a vector and some blocks of rows, threads, progress and cancellation.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::definition::{self, Part, SIGNS, Signs};
+use super::lanes::{LANES, Line};
+use super::passes::{FirstColumns, FirstRow, LINES_PER_BLOCK, LastColumns, MiddleRow, SecondColumns, Shape, SignBlock};
+use super::reading::{Phases, Read, Reading};
+use super::vectors::Vectors;
+use super::{run, signs};
+use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
+use crate::readout::{Mode, Real};
+use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
+use crate::watch::{Lead, Watch, next};
+
+/// Blocks of signs that are made at a time where columns are short.
+const SIGN_BLOCKS: usize = 64;
+
+/// Lines that pass between two looks at the clock: some 100 µs of a fast instruction set, some milliseconds of the slowest.
+const LINES_PER_PAUSE: u64 = 1 << 14;
+
+/// Lines worth the waking of another thread.
+const LINES_PER_THREAD: u64 = 1 << 13;
+
+/// Bytes of the anchor's phases that are kept at a time, unless one block has more.
+const PHASE_BYTES: usize = 32 << 20;
+
+/// Rows whose phases a thread computes at a time.
+const PHASE_ROWS: usize = 4096;
+
+/// Tasks that there had best be for each thread.
+const TASKS_PER_THREAD: usize = 4;
+
+/// The rows of a structured matrix that are projected on, and how.
+#[derive(Clone, Debug)]
+pub struct Structured {
+    /// Which matrix.
+    pub seed: u64,
+    /// What is read.
+    pub mode: Mode,
+    /// The rows, one output each.
+    pub rows: Range<u64>,
+    /// The inner loops.
+    pub kernel: Kernel,
+    /// Threads to use, the caller's among them; at least 1.
+    pub threads: usize,
+}
+
+/// Why a projection did not take place, or not to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The caller's `poll` said so.
+    Cancelled,
+    /// There is no memory for the transforms.
+    NoMemory,
+}
+
+/// Bytes that each thread works in, if they fit the address space.
+#[must_use]
+pub fn bytes_per_thread(n_inputs: usize) -> Option<usize> {
+    let n = definition::length(n_inputs).filter(|&n| n <= 1 << 48)?;
+    Some(Workspace::lines(Shape::new(n)) * size_of::<Line>() + sign_blocks(Shape::new(n)) * size_of::<SignBlock>())
+}
+
+impl Structured {
+    /// Projects a batch.
+    ///
+    /// Vector v goes to `outputs[v]`, as many numbers as there are rows times [`Mode::parts`].
+    /// About every 50 ms `poll` is called, on the calling thread, with the part of the work that is done; the projection
+    /// stops soon after it says `false`, and the outputs are then half written.
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or there is no memory: some three times that of a padded vector a thread.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one output of that size for each vector.
+    pub fn run<T: Real>(
+        &self,
+        vectors: Vectors<'_>,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        let width = (self.rows.end - self.rows.start) as usize * self.mode.parts();
+        assert_eq!(outputs.len(), vectors.n_rows(), "one output a vector");
+        assert!(outputs.iter().all(|output| output.len() == width), "one result a row");
+        if outputs.is_empty() || width == 0 {
+            return Ok(());
+        }
+        let n = definition::length(vectors.n_inputs()).filter(|&n| n <= 1 << 48).ok_or(Stopped::NoMemory)?;
+        let shape = Shape::new(n);
+        let blocks = self.rows.start / n as u64..self.rows.end.div_ceil(n as u64);
+        let n_blocks = blocks.end - blocks.start;
+        let total = (FIRST_PASSES + n_blocks * BLOCK_PASSES) * lines(shape) * outputs.len() as u64;
+        let threads = self.threads.min((total / LINES_PER_THREAD) as usize + 1);
+        let watch = Watch::new(total);
+        let mut lead = Lead::new(&watch, poll);
+        let workspaces = (0..threads).map(|_| Workspace::reserved(shape));
+        let workspaces = Mutex::new(workspaces.collect::<Option<Vec<_>>>().ok_or(Stopped::NoMemory)?);
+        let mut phases = PhasePlanes::default();
+        let mut rests: Vec<&mut [T]> = outputs.iter_mut().map(|output| &mut **output).collect();
+        let at_once = match self.mode {
+            Mode::Linear { .. } => (PHASE_BYTES / (8 * n)).max(1) as u64,
+            Mode::Complex | Mode::Intensity => n_blocks,
+        };
+        for first in blocks.clone().step_by(at_once as usize) {
+            let stripe = first..blocks.end.min(first.saturating_add(at_once));
+            self.set_phases(n, &stripe, threads, &mut phases, &mut lead)?;
+            let pieces =
+                pieces(outputs_per_thread(rests.len(), threads), (stripe.end - stripe.start) as usize, threads);
+            let per_piece = (stripe.end - stripe.start).div_ceil(pieces as u64);
+            let queue = Mutex::new(rests.iter_mut().enumerate().flat_map(|(vector, rest)| {
+                let stripe = stripe.clone();
+                stripe.clone().step_by(per_piece as usize).map(move |start| {
+                    let blocks = start..stripe.end.min(start + per_piece);
+                    let rows = self.rows_of(n, &blocks);
+                    let width = (rows.end - rows.start) as usize * self.mode.parts();
+                    let out = rest.split_off_mut(..width).expect("outputs are as wide as their blocks together");
+                    Task { vector, blocks, out }
+                })
+            }));
+            let work = |keep_on: &mut dyn FnMut() -> bool| {
+                let Some(space) = pop(&workspaces) else { return };
+                let mut worker = Worker {
+                    projection: self,
+                    vectors,
+                    signs: Signs::new(self.seed),
+                    n,
+                    shape,
+                    phases: &phases,
+                    first_block: stripe.start,
+                    keep_on,
+                    watch: &watch,
+                    space: space.filled(shape),
+                    has: None,
+                    unreported: 0,
+                };
+                while let Some(task) = next(&queue) {
+                    if worker.work_off(task).is_none() {
+                        break;
+                    }
+                }
+                let space = worker.space;
+                workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(space);
+            };
+            lead.share(threads, work);
+            if watch.cancelled.load(Relaxed) {
+                return Err(Stopped::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of some blocks that are asked for.
+    fn rows_of(&self, n: usize, blocks: &Range<u64>) -> Range<u64> {
+        let n = n as u64;
+        self.rows.start.max(blocks.start * n)..self.rows.end.min(blocks.end.saturating_mul(n))
+    }
+
+    /// The phases of the anchor's field at those rows of some blocks that are asked for, if the mode has an anchor.
+    fn set_phases(
+        &self,
+        n: usize,
+        blocks: &Range<u64>,
+        threads: usize,
+        planes: &mut PhasePlanes,
+        lead: &mut Lead<'_, '_>,
+    ) -> Result<(), Stopped> {
+        let Mode::Linear { .. } = self.mode else { return Ok(()) };
+        let lines = (blocks.end - blocks.start) as usize * n / LANES;
+        for plane in [&mut planes.cos, &mut planes.sin] {
+            plane.try_reserve(lines.saturating_sub(plane.len())).map_err(|_| Stopped::NoMemory)?;
+            plane.resize(lines, Line::ZERO);
+        }
+        let (t, anchor) = (Transmission::new(self.seed), self.mode.anchor());
+        let sign = vec![0; anchor.len()];
+        let asked = self.rows_of(n, blocks);
+        let tile_lines = PHASE_ROWS / LANES;
+        let tiles = planes.cos.chunks_mut(tile_lines).zip(planes.sin.chunks_mut(tile_lines)).enumerate();
+        let queue = Mutex::new(tiles);
+        let work = |keep_on: &mut dyn FnMut() -> bool| {
+            let mut sums = vec![0; PHASE_ROWS / BLOCK_ROWS * BLOCK_COMPONENTS];
+            while let Some((tile, (cos, sin))) = next(&queue)
+                && keep_on()
+            {
+                let first = blocks.start * n as u64 + (tile * PHASE_ROWS) as u64;
+                let n_rows = cos.len() * LANES;
+                if first >= asked.end || first + n_rows as u64 <= asked.start {
+                    continue;
+                }
+                const { assert!(definition::SMALLEST.is_multiple_of(TILE_BLOCKS * BLOCK_ROWS)) };
+                let sums = &mut sums[..2 * n_rows];
+                sums.fill(0);
+                self.kernel.field(&t, SignedColumns { index: &anchor, sign: &sign }, first / BLOCK_ROWS as u64, sums);
+                let lanes =
+                    cos.iter_mut().flat_map(|line| &mut line.0).zip(sin.iter_mut().flat_map(|line| &mut line.0));
+                for ((cos, sin), &[re, im]) in lanes.zip(sums.as_chunks::<2>().0) {
+                    let (re, im) = if (re, im) == (0, 0) { (1.0, 0.0) } else { (f64::from(re), f64::from(im)) };
+                    let modulus = (re * re + im * im).sqrt();
+                    (*cos, *sin) = ((re / modulus) as f32, (im / modulus) as f32);
+                }
+            }
+        };
+        lead.share(threads, work);
+        if lead.watch.cancelled.load(Relaxed) { Err(Stopped::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Times that a task goes through the lines of the first round, and through those of a block.
+const FIRST_PASSES: u64 = 2;
+const BLOCK_PASSES: u64 = 6;
+
+fn lines(shape: Shape) -> u64 {
+    (shape.rows() * shape.lines()) as u64
+}
+
+/// Vectors of a thread, rounded down; 0 where they do not divide evenly and a vector more or less counts.
+fn outputs_per_thread(n_vectors: usize, threads: usize) -> usize {
+    let even = n_vectors.is_multiple_of(threads) || n_vectors >= TASKS_PER_THREAD * threads;
+    if even { n_vectors / threads } else { 0 }
+}
+
+/// Into how many tasks the blocks of a vector are cut: one, as each task does the first round anew, unless threads would be idle.
+fn pieces(vectors_per_thread: usize, n_blocks: usize, threads: usize) -> usize {
+    if vectors_per_thread > 0 { 1 } else { n_blocks.min(TASKS_PER_THREAD * threads) }
+}
+
+fn pop<T>(stack: &Mutex<Vec<T>>) -> Option<T> {
+    stack.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
+}
+
+/// Blocks of signs that a thread needs at a time.
+fn sign_blocks(shape: Shape) -> usize {
+    (shape.rows() * blocks_at_once(shape)).max(shape.lines() / LINES_PER_BLOCK)
+}
+
+/// Blocks of signs of a row that the columns' passes take together.
+fn blocks_at_once(shape: Shape) -> usize {
+    (SIGN_BLOCKS / shape.rows()).clamp(1, shape.lines() / LINES_PER_BLOCK)
+}
+
+/// What a thread works in: one allocation each, made before the work begins and filled by the thread.
+struct Workspace {
+    /// The first round's result.
+    first: Vec<Line>,
+    /// The real and the imaginary part of a block.
+    parts: [Vec<Line>; 2],
+    /// A strip of columns, between two steps and at the end.
+    packed: Vec<Line>,
+    gathered: [Vec<Line>; 2],
+    signs: Vec<SignBlock>,
+}
+
+impl Workspace {
+    fn lines(shape: Shape) -> usize {
+        3 * shape.plane() + 3 * shape.rows()
+    }
+
+    fn reserved(shape: Shape) -> Option<Self> {
+        let lines = |n: usize| {
+            let mut lines = Vec::new();
+            lines.try_reserve_exact(n).ok().map(|()| lines)
+        };
+        let plane = || lines(shape.plane());
+        let strip = || lines(shape.rows());
+        let mut signs = Vec::new();
+        signs.try_reserve_exact(sign_blocks(shape)).ok()?;
+        Some(Self {
+            first: plane()?,
+            parts: [plane()?, plane()?],
+            packed: strip()?,
+            gathered: [strip()?, strip()?],
+            signs,
+        })
+    }
+
+    fn filled(mut self, shape: Shape) -> Self {
+        let [re, im] = &mut self.parts;
+        for plane in [&mut self.first, re, im] {
+            plane.resize(shape.plane(), Line::ZERO);
+        }
+        let [re, im] = &mut self.gathered;
+        for strip in [&mut self.packed, re, im] {
+            strip.resize(shape.rows(), Line::ZERO);
+        }
+        self.signs.resize(sign_blocks(shape), SignBlock::default());
+        self
+    }
+}
+
+/// The anchor's phases at the rows of some blocks.
+#[derive(Default)]
+struct PhasePlanes {
+    cos: Vec<Line>,
+    sin: Vec<Line>,
+}
+
+/// A vector and some blocks of rows, with their part of its output.
+struct Task<'o, T> {
+    vector: usize,
+    blocks: Range<u64>,
+    out: &'o mut [T],
+}
+
+/// One thread at work.
+struct Worker<'a> {
+    projection: &'a Structured,
+    vectors: Vectors<'a>,
+    signs: Signs,
+    n: usize,
+    shape: Shape,
+    phases: &'a PhasePlanes,
+    /// The block whose phases are the first ones.
+    first_block: u64,
+    keep_on: &'a mut dyn FnMut() -> bool,
+    watch: &'a Watch,
+    space: Workspace,
+    /// The vector whose first round is at hand.
+    has: Option<usize>,
+    unreported: u64,
+}
+
+impl Worker<'_> {
+    /// Does a task; nothing if it was stopped.
+    fn work_off<T: Real>(&mut self, task: Task<'_, T>) -> Option<()> {
+        if self.has != Some(task.vector) {
+            self.has = None;
+            self.first_round(task.vector)?;
+            self.has = Some(task.vector);
+        }
+        let mut rest = task.out;
+        for block in task.blocks {
+            let rows = self.projection.rows_of(self.n, &(block..block + 1));
+            let width = (rows.end - rows.start) as usize * self.projection.mode.parts();
+            let out = rest.split_off_mut(..width).expect("outputs are as wide as their blocks together");
+            for part in Part::BOTH {
+                self.second_columns(block, part)?;
+                self.middle_rows(block, part)?;
+            }
+            self.read(task.vector, block, (rows.start - block * self.n as u64) as usize, out)?;
+        }
+        Some(())
+    }
+
+    /// Fills the first plane with H D₁ x.
+    fn first_round(&mut self, vector: usize) -> Option<()> {
+        let Self { shape, vectors, .. } = *self;
+        let kernel = self.projection.kernel;
+        let length = shape.row_length();
+        for row in 0..shape.rows() {
+            let to = &mut self.space.first[shape.row(row)];
+            if row * length >= vectors.n_inputs() {
+                to.fill(Line::ZERO);
+            } else {
+                let signs = &mut self.space.signs[..length / SIGNS];
+                let block = |j: usize| (row * (length / SIGNS) + j) as u64;
+                signs::fill(kernel, &self.signs, Signs::FIRST, block, signs);
+                let inputs = vectors.inputs(vector, row * length, length);
+                run(kernel, FirstRow { inputs, signs, row: to });
+            }
+            self.pause(shape.lines())?;
+        }
+        let step = blocks_at_once(shape) * LINES_PER_BLOCK;
+        for line in (0..shape.lines()).step_by(step) {
+            let Workspace { first, packed, .. } = &mut self.space;
+            if shape.rows() > 1 {
+                run(kernel, FirstColumns { shape, lines: line..line + step, plane: first, packed });
+            }
+            self.pause(step * shape.rows())?;
+        }
+        Some(())
+    }
+
+    /// Fills a part's plane with the stages of round 2 that go between rows.
+    fn second_columns(&mut self, block: u64, part: Part) -> Option<()> {
+        let Self { shape, .. } = *self;
+        let kernel = self.projection.kernel;
+        let at_once = blocks_at_once(shape);
+        let diagonal = Signs::diagonal(block, part, 2);
+        let per_row = shape.row_length() / SIGNS;
+        let step = at_once * LINES_PER_BLOCK;
+        for (k, line) in (0..shape.lines()).step_by(step).enumerate() {
+            let Workspace { first, parts, packed, signs, .. } = &mut self.space;
+            let signs = &mut signs[..shape.rows() * at_once];
+            let number = |j: usize| (j / at_once * per_row + k * at_once + j % at_once) as u64;
+            signs::fill(kernel, &self.signs, diagonal, number, signs);
+            let (lines, to) = (line..line + step, &mut parts[part as usize]);
+            run(kernel, SecondColumns { shape, lines, from: first, to, signs, packed });
+            self.pause(step * shape.rows())?;
+        }
+        Some(())
+    }
+
+    /// The rest of a part but for the stages of round 3 that go between rows.
+    fn middle_rows(&mut self, block: u64, part: Part) -> Option<()> {
+        let Self { shape, .. } = *self;
+        let kernel = self.projection.kernel;
+        let diagonal = Signs::diagonal(block, part, 3);
+        let per_row = shape.row_length() / SIGNS;
+        for row in 0..shape.rows() {
+            let Workspace { parts, signs, .. } = &mut self.space;
+            let signs = &mut signs[..per_row];
+            signs::fill(kernel, &self.signs, diagonal, |j| (row * per_row + j) as u64, signs);
+            run(kernel, MiddleRow { signs, row: &mut parts[part as usize][shape.row(row)] });
+            self.pause(shape.lines())?;
+        }
+        Some(())
+    }
+
+    /// The stages of round 3 between rows, and what is read of both parts.
+    fn read<T: Real>(&mut self, vector: usize, block: u64, first: usize, out: &mut [T]) -> Option<()> {
+        let Self { shape, n, .. } = *self;
+        let Structured { kernel, mode, .. } = *self.projection;
+        let reading = Reading { mode, scale: self.vectors.scale(vector) / n as f64 };
+        let before = (block - self.first_block) as usize * (n / LANES);
+        let phases = matches!(mode, Mode::Linear { .. }).then(|| Phases {
+            cos: &self.phases.cos[before..before + n / LANES],
+            sin: &self.phases.sin[before..before + n / LANES],
+        });
+        if shape.rows() == 1 {
+            let [re, im] = &self.space.parts;
+            run(kernel, Read { reading, re, im, line: 0, step: 1, phases, first, out });
+            return self.pause(2 * shape.lines());
+        }
+        for line in 0..shape.lines() {
+            let Workspace { parts, packed, gathered, .. } = &mut self.space;
+            for (plane, to) in parts.iter().zip(gathered.iter_mut()) {
+                run(kernel, LastColumns { shape, line, plane, packed, to });
+            }
+            let [re, im] = gathered;
+            run(kernel, Read { reading, re, im, line, step: shape.lines(), phases, first, out: &mut *out });
+            self.pause(2 * shape.rows())?;
+        }
+        Some(())
+    }
+
+    /// Notes lines that passed, and once there are enough of them, reports them and asks whether to go on.
+    fn pause(&mut self, lines: usize) -> Option<()> {
+        self.unreported += lines as u64;
+        if self.unreported < LINES_PER_PAUSE {
+            return Some(());
+        }
+        self.watch.done.fetch_add(std::mem::take(&mut self.unreported), Relaxed);
+        (self.keep_on)().then_some(())
+    }
+}
