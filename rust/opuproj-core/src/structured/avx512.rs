@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, Lanes, Line, Pass};
+use super::lanes::{LANES, Lanes, Line, Pass, unrolled};
 use super::passes::SignBlock;
 use crate::transmission::Transmission;
 
@@ -75,19 +75,25 @@ impl Lanes for Zmm {
         unsafe {
             let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(words.as_ptr().cast()));
             let sign = _mm512_set1_epi32(i32::MIN);
-            for (l, line) in (0..).zip(lines) {
+            unrolled!(l < LANES => {
                 // Bit l of every word becomes its highest: v ⊕ (shifted & sign).
-                let shifted = _mm512_sllv_epi32(words, _mm512_set1_epi32(31 - l));
-                let flipped = _mm512_ternarylogic_epi32::<0x78>(_mm512_castps_si512(line.0), shifted, sign);
-                line.0 = _mm512_castsi512_ps(flipped);
-            }
+                let shifted = _mm512_sll_epi32(words, _mm_cvtsi32_si128(31 - l as i32));
+                let flipped = _mm512_ternarylogic_epi32::<0x78>(_mm512_castps_si512(lines[l].0), shifted, sign);
+                lines[l].0 = _mm512_castsi512_ps(flipped);
+            });
         }
     }
 
     #[inline(always)]
-    fn prefetch(line: &Line) {
+    fn prefetch(at: *const u8) {
         // SAFETY: a prefetch of any address is sound.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.0.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_to_write(at: *const u8) {
+        // SAFETY: as in `prefetch`.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 }
 
@@ -97,21 +103,20 @@ unsafe fn transpose(lines: &mut [Zmm; LANES]) {
     // SAFETY: the caller's instructions are these.
     unsafe {
         let mut pairs = [_mm512_setzero_ps(); LANES];
-        for k in 0..8 {
+        unrolled!(k < 8 => {
             pairs[2 * k] = _mm512_unpacklo_ps(lines[2 * k].0, lines[2 * k + 1].0);
             pairs[2 * k + 1] = _mm512_unpackhi_ps(lines[2 * k].0, lines[2 * k + 1].0);
-        }
+        });
         // fours[4q + m]: lanes m of lines 4q to 4q + 3, in each quarter.
         let mut fours = pairs;
-        for q in 0..4 {
-            for half in 0..2 {
-                let low = _mm512_castps_pd(pairs[4 * q + half]);
-                let high = _mm512_castps_pd(pairs[4 * q + 2 + half]);
-                fours[4 * q + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
-                fours[4 * q + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
-            }
-        }
-        for m in 0..4 {
+        unrolled!(k < 8 => {
+            let (q, half) = (k / 2, k % 2);
+            let low = _mm512_castps_pd(pairs[4 * q + half]);
+            let high = _mm512_castps_pd(pairs[4 * q + 2 + half]);
+            fours[4 * q + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            fours[4 * q + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        });
+        unrolled!(m < 4 => {
             let [a, b, c, d] = [fours[m], fours[4 + m], fours[8 + m], fours[12 + m]];
             let (ab, ab_high) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
             let (cd, cd_high) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
@@ -119,7 +124,7 @@ unsafe fn transpose(lines: &mut [Zmm; LANES]) {
             lines[4 + m] = Zmm(_mm512_shuffle_f32x4::<0xdd>(ab, cd));
             lines[8 + m] = Zmm(_mm512_shuffle_f32x4::<0x88>(ab_high, cd_high));
             lines[12 + m] = Zmm(_mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high));
-        }
+        });
     }
 }
 

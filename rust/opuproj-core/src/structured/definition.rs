@@ -1,7 +1,7 @@
 //! The structured matrix in plain scalar code: its specification, and the oracle that every kernel is tested against.
 //!
 //! For vectors padded by zeros to a power of two n, a block of n rows is S = H D₃ H D₂ H D₁ / n: H the unnormalised
-//! Walsh–Hadamard matrix in its natural order, D diagonals of random signs. T = (S_re + i S_im) / √2, D₁ being shared by all.
+//! Walsh–Hadamard matrix in its natural order, D diagonals of random signs. `T = (S_re + i S_im) / √2`, D₁ being shared by all.
 //!
 //! 1. The sign of element j in diagonal `id` is bit j % 128 of a keystream block: that of T's generator under the key (seed,
 //!    stream 1) and the counter (j / 128, id). `id` is 0 for D₁, and 1 + 4·block + 2·part + (round − 2) for D₂ and D₃.

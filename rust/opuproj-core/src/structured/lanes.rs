@@ -3,6 +3,24 @@
 /// Numbers in a line.
 pub(super) const LANES: usize = 16;
 
+/// Does something for k = 0, 1, … 15 as long as k is below a constant, without a loop: the compiler may leave a loop as it is,
+/// and arrays of registers in memory for it.
+macro_rules! unrolled {
+    ($k:ident < $n:expr => $body:block) => {
+        $crate::structured::lanes::unrolled!($k < $n => $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    ($k:ident < $n:expr => $body:block; $($number:literal)*) => {
+        $(
+            if $number < $n {
+                let $k: usize = $number;
+                $body
+            }
+        )*
+    };
+}
+
+pub(super) use unrolled;
+
 /// Sixteen numbers that fill a line of the cache.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
@@ -28,8 +46,10 @@ pub(super) trait Lanes: Copy {
     fn transpose(lines: &mut [Self; LANES]);
     /// Turns signs in lines that are transposed: those of what was line k are word k.
     fn flip_transposed(lines: &mut [Self; LANES], words: &[u16; LANES]);
-    /// Asks for a line that will be read soon.
-    fn prefetch(line: &Line);
+    /// Asks for memory that will be read soon, if there is any.
+    fn prefetch(at: *const u8);
+    /// The same for memory that will be written.
+    fn prefetch_to_write(at: *const u8);
 }
 
 /// Does one thing with whichever lanes there are.
@@ -94,5 +114,8 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    fn prefetch(_: &Line) {}
+    fn prefetch(_: *const u8) {}
+
+    #[inline(always)]
+    fn prefetch_to_write(_: *const u8) {}
 }

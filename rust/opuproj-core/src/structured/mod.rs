@@ -2,12 +2,14 @@
 //!
 //! Its rows cost O(log n) operations each rather than n. What is lost is independence: entries depend on each other, the rows
 //! of a block's part are orthogonal, and none can be computed alone. See Dong, Ohana, Rafayelyan and Krzakala, "Reservoir
-//! computing meets recurrent kernels and structured transforms", NeurIPS 2020.
+//! computing meets recurrent kernels and structured transforms" (arXiv:2006.07310).
 //!
 //! * [`definition`] says what the matrix is, in scalar code.
 //! * `lanes` is what an instruction set must do, `avx512` and `avx2` are those that have a file of their own.
 //! * `passes` are the transforms, cut so that each goes through memory as seldom as it can; `signs` are their diagonals.
 //! * `reading` makes results of the two parts; [`Structured`] takes a batch through all of it.
+
+#![allow(clippy::inline_always, reason = "what is not inlined lacks the instruction set of the function around it")]
 
 pub mod definition;
 

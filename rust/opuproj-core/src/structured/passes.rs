@@ -1,11 +1,15 @@
 //! A transform in passes over memory, each of which does as many stages as fit a first-level cache.
 //!
-//! The n numbers lie in a [`Plane`] as rows of a matrix: strides shorter than a row are *rows*' affair, the others
-//! *columns*'. As rounds go through the strides up, down and up again, what is neighbouring in order is neighbouring in
-//! memory: [rows][columns, D₂, columns][rows, D₃, rows][columns]. Columns go a line (16 of them) at a time, through a strip
-//! that stays in cache. No order in which a pass takes its rows or columns changes a bit.
+//! The n numbers lie in a plane as rows of a matrix, and rows in *groups* that fit a second-level cache. Strides shorter than
+//! a row are *rows*' affair, longer ones that of *columns*, within a group or between groups. As rounds go through the
+//! strides up, down and up again, what is neighbouring in order is neighbouring in memory, and a block costs three passes over
+//! a plane: [D₂, columns between groups], then for each group [its columns, its rows, D₃, its rows, its columns], then
+//! [columns between groups]. Between groups, a pass reads and writes as many streams as there are groups, 16 for a million numbers.
+//! No order in which a pass takes its rows or columns changes a bit.
 
-use super::lanes::{LANES, Lanes, Line, Pass};
+use std::ops::Range;
+
+use super::lanes::{LANES, Lanes, Line, Pass, unrolled};
 
 /// Lines of a row whose signs are a keystream block.
 pub(super) const LINES_PER_BLOCK: usize = super::definition::SIGNS / LANES;
@@ -13,20 +17,23 @@ pub(super) const LINES_PER_BLOCK: usize = super::definition::SIGNS / LANES;
 /// Signs of that many elements.
 pub(super) type SignBlock = [u16; LINES_PER_BLOCK];
 
-/// The longest row: 16 KiB, a third of a first-level cache.
+/// The longest row, 2 to this: 16 KiB, a third of a first-level cache.
 const ROW_BITS: u32 = 12;
 
-/// The same for transforms whose columns would else be longer than a strip in cache.
-const LONG_ROW_BITS: u32 = 13;
+/// The most rows of a group, 2 to this: 256 KiB, which fit a second-level cache.
+const GROUP_BITS: u32 = 4;
 
-/// The longest transform with the shorter rows.
-const SHORT_ROWS: u32 = 20;
+/// Lines ahead that a pass over columns asks for.
+pub(super) const AHEAD: usize = 4;
 
 /// How the numbers of a transform lie in memory.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_field_names, reason = "what they all are: logarithms")]
 pub(super) struct Shape {
-    /// Rows are 2 to this.
-    row_bits: u32,
+    /// Groups are 2 to this.
+    pub(super) group_bits: u32,
+    /// Rows of a group are 2 to this.
+    pub(super) row_bits: u32,
     /// Lines of a row are 2 to this: at least 16 of them.
     line_bits: u32,
 }
@@ -35,12 +42,23 @@ impl Shape {
     /// The shape for a power of two of at least 256 numbers.
     pub(super) fn new(n: usize) -> Self {
         let bits = n.ilog2();
-        let in_a_row = bits.min(if bits > SHORT_ROWS { LONG_ROW_BITS } else { ROW_BITS });
-        Self { row_bits: bits - in_a_row, line_bits: in_a_row - LANES.ilog2() }
+        let in_a_row = bits.min(ROW_BITS);
+        let in_a_group = (bits - in_a_row).min(GROUP_BITS);
+        Self { group_bits: bits - in_a_row - in_a_group, row_bits: in_a_group, line_bits: in_a_row - LANES.ilog2() }
     }
 
-    pub(super) fn rows(self) -> usize {
+    pub(super) fn groups(self) -> usize {
+        1 << self.group_bits
+    }
+
+    /// Rows of a group.
+    pub(super) fn group(self) -> usize {
         1 << self.row_bits
+    }
+
+    /// Rows of all groups.
+    pub(super) fn rows(self) -> usize {
+        self.groups() * self.group()
     }
 
     /// Lines of a row.
@@ -54,8 +72,8 @@ impl Shape {
     }
 
     /// Lines from one row to the next: one more than it has, so that a column does not fall on one set of a cache.
-    pub(super) fn stride(self) -> usize {
-        self.lines() + usize::from(self.row_bits > 0)
+    fn stride(self) -> usize {
+        self.lines() + usize::from(self.rows() > 1)
     }
 
     /// Lines of a plane.
@@ -64,8 +82,52 @@ impl Shape {
     }
 
     /// A row's lines in a plane.
-    pub(super) fn row(self, row: usize) -> std::ops::Range<usize> {
+    pub(super) fn row(self, row: usize) -> Range<usize> {
         row * self.stride()..row * self.stride() + self.lines()
+    }
+
+    /// The columns within a group.
+    pub(super) fn within(self, group: usize) -> Columns {
+        Columns { first: group * self.group() * self.stride(), step: self.stride(), bits: self.row_bits }
+    }
+
+    /// The columns between groups, over the same row of each.
+    pub(super) fn between(self, row: usize) -> Columns {
+        Columns { first: row * self.stride(), step: self.group() * self.stride(), bits: self.group_bits }
+    }
+}
+
+/// Lines that columns are made of: 2^bits of them, a step apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Columns {
+    first: usize,
+    step: usize,
+    bits: u32,
+}
+
+impl Columns {
+    /// The last line of a plane that these columns touch.
+    fn last(self, lines: &Range<usize>) -> usize {
+        self.first + ((1 << self.bits) - 1) * self.step + lines.end - 1
+    }
+
+    /// The stages that end round 3, of one line of each row, which go to a place of their own.
+    #[inline(always)]
+    pub(super) fn gather<L: Lanes>(self, line: usize, plane: &[Line], packed: &mut [Line], to: &mut [Line]) {
+        assert!(self.last(&(line..line + 1)) < plane.len(), "columns of the plane");
+        assert!(to.len() >= 1 << self.bits, "a place for all rows");
+        let mut strip = Strip::<0> {
+            from: plane.as_ptr(),
+            from_first: self.first + line,
+            from_step: self.step,
+            to: to.as_mut_ptr(),
+            to_first: 0,
+            to_step: 1,
+            signs: &[],
+            width: 0,
+        };
+        // SAFETY: all lines of the strip lie in the plane and in their place.
+        unsafe { strip.transform::<L, true>(self.bits, packed) }
     }
 }
 
@@ -158,31 +220,42 @@ impl Pass for MiddleRow<'_> {
     }
 }
 
-/// The first round's stages between rows, in place, for some lines of every row.
-pub(super) struct FirstColumns<'a> {
-    pub(super) shape: Shape,
-    pub(super) lines: std::ops::Range<usize>,
+/// Stages of columns in place, some lines of each row: up for rounds 1 and 3, down for round 2.
+pub(super) struct InPlace<'a, const UP: bool> {
+    pub(super) columns: Columns,
+    pub(super) lines: Range<usize>,
     pub(super) plane: &'a mut [Line],
     pub(super) packed: &'a mut [Line],
 }
 
-impl Pass for FirstColumns<'_> {
+impl<const UP: bool> Pass for InPlace<'_, UP> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { shape, lines, plane, packed } = self;
+        let Self { columns, lines, plane, packed } = self;
+        assert!(lines.is_empty() || columns.last(&lines) < plane.len(), "columns of the plane");
         for line in lines {
-            let mut strip = InPlace { stride: shape.stride(), line, plane: &mut *plane };
-            columns::<L, _, true>(shape.row_bits, &mut strip, packed);
+            let mut strip = Strip::<0> {
+                from: plane.as_ptr(),
+                from_first: columns.first + line,
+                from_step: columns.step,
+                to: plane.as_mut_ptr(),
+                to_first: columns.first + line,
+                to_step: columns.step,
+                signs: &[],
+                width: 0,
+            };
+            // SAFETY: all lines of the strip lie in the plane, which is borrowed for writing.
+            unsafe { strip.transform::<L, UP>(columns.bits, packed) }
         }
     }
 }
 
-/// Round 2's signs and its stages between rows, from one plane to another, for some lines of every row.
-pub(super) struct SecondColumns<'a> {
-    pub(super) shape: Shape,
-    pub(super) lines: std::ops::Range<usize>,
+/// Round 2's signs and the stages of columns that begin it, from one plane to another, some lines of each row.
+pub(super) struct Signed<'a> {
+    pub(super) columns: Columns,
+    pub(super) lines: Range<usize>,
     pub(super) from: &'a [Line],
     pub(super) to: &'a mut [Line],
     /// Those of these lines in each row, one row after the other.
@@ -190,141 +263,137 @@ pub(super) struct SecondColumns<'a> {
     pub(super) packed: &'a mut [Line],
 }
 
-impl Pass for SecondColumns<'_> {
+impl Pass for Signed<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { shape, lines, from, to, signs, packed } = self;
+        let Self { columns, lines, from, to, signs, packed } = self;
         let width = lines.len();
+        let signs = signs.as_flattened();
+        assert!(lines.is_empty() || columns.last(&lines) < from.len().min(to.len()), "columns of the planes");
+        assert!(signs.len() >= width << columns.bits, "signs for all lines");
         for (k, line) in lines.enumerate() {
-            let mut strip =
-                Signed { stride: shape.stride(), line, from, to: &mut *to, signs: signs.as_flattened(), width, k };
-            columns::<L, _, false>(shape.row_bits, &mut strip, packed);
+            let mut strip = Strip::<1> {
+                from: from.as_ptr(),
+                from_first: columns.first + line,
+                from_step: columns.step,
+                to: to.as_mut_ptr(),
+                to_first: columns.first + line,
+                to_step: columns.step,
+                signs: &signs[k..],
+                width,
+            };
+            // SAFETY: all lines of the strip lie in the planes, and each has signs.
+            unsafe { strip.transform::<L, false>(columns.bits, packed) }
         }
     }
 }
 
-/// Round 3's stages between rows, of one line of every row.
-pub(super) struct LastColumns<'a> {
-    pub(super) shape: Shape,
-    pub(super) line: usize,
-    pub(super) plane: &'a [Line],
-    pub(super) packed: &'a mut [Line],
-    /// A line a row.
-    pub(super) to: &'a mut [Line],
-}
-
-impl Pass for LastColumns<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let Self { shape, line, plane, packed, to } = self;
-        let mut strip = Taken { stride: shape.stride(), line, plane, to };
-        columns::<L, _, true>(shape.row_bits, &mut strip, packed);
-    }
-}
-
-/// A line of every row: where a pass over columns takes them from, and where it puts them.
-trait Strip<L> {
-    fn load(&self, row: usize) -> L;
-    fn store(&mut self, row: usize, line: L);
-}
-
-struct InPlace<'a> {
-    stride: usize,
-    line: usize,
-    plane: &'a mut [Line],
-}
-
-impl<L: Lanes> Strip<L> for InPlace<'_> {
-    #[inline(always)]
-    fn load(&self, row: usize) -> L {
-        load_and_fetch_next(self.plane, row * self.stride + self.line)
-    }
-
-    #[inline(always)]
-    fn store(&mut self, row: usize, line: L) {
-        line.store(&mut self.plane[row * self.stride + self.line]);
-    }
-}
-
-struct Signed<'a> {
-    stride: usize,
-    line: usize,
-    from: &'a [Line],
-    to: &'a mut [Line],
+/// One line of every row: where a pass over columns takes them from, and where it puts them. `SIGNED` is 1 if signs are
+/// applied to what is taken.
+struct Strip<'a, const SIGNED: usize> {
+    from: *const Line,
+    from_first: usize,
+    from_step: usize,
+    to: *mut Line,
+    to_first: usize,
+    to_step: usize,
     signs: &'a [u16],
     width: usize,
-    k: usize,
 }
 
-impl<L: Lanes> Strip<L> for Signed<'_> {
+impl<const SIGNED: usize> Strip<'_, SIGNED> {
+    /// All stages over 2^bits lines, up or down, in steps of at most four; between two steps lines are kept in `packed`.
+    ///
+    /// # Safety
+    ///
+    /// All lines must lie where they may be read and written, and have signs.
     #[inline(always)]
-    fn load(&self, row: usize) -> L {
-        load_and_fetch_next::<L>(self.from, row * self.stride + self.line).flip(self.signs[row * self.width + self.k])
-    }
-
-    #[inline(always)]
-    fn store(&mut self, row: usize, line: L) {
-        line.store(&mut self.to[row * self.stride + self.line]);
-    }
-}
-
-struct Taken<'a> {
-    stride: usize,
-    line: usize,
-    plane: &'a [Line],
-    to: &'a mut [Line],
-}
-
-impl<L: Lanes> Strip<L> for Taken<'_> {
-    #[inline(always)]
-    fn load(&self, row: usize) -> L {
-        load_and_fetch_next(self.plane, row * self.stride + self.line)
-    }
-
-    #[inline(always)]
-    fn store(&mut self, row: usize, line: L) {
-        line.store(&mut self.to[row]);
-    }
-}
-
-/// Loads a line, and has its neighbour fetched, which the next strip takes: no hardware foresees such long strides.
-#[inline(always)]
-fn load_and_fetch_next<L: Lanes>(plane: &[Line], at: usize) -> L {
-    if let Some(next) = plane.get(at + 1) {
-        L::prefetch(next);
-    }
-    L::load(&plane[at])
-}
-
-/// All stages over 2^bits lines, up or down, in steps of at most four; between two steps lines are kept in `packed`.
-#[inline(always)]
-fn columns<L: Lanes, S: Strip<L>, const UP: bool>(bits: u32, strip: &mut S, packed: &mut [Line]) {
-    let n = 1 << bits;
-    let packed = &mut packed[..n];
-    match bits {
-        0 => strip.store(0, strip.load(0)),
-        1 => direct::<L, S, 2, UP>(strip),
-        2 => direct::<L, S, 4, UP>(strip),
-        3 => direct::<L, S, 8, UP>(strip),
-        4 => direct::<L, S, 16, UP>(strip),
-        _ => {
-            let count = bits.div_ceil(4);
-            for k in 0..count {
-                let (first, size) = group(bits, if UP { k } else { count - 1 - k });
-                match (size, k) {
-                    (4, 0) => take::<L, S, 16, UP>(n, first, strip, packed),
-                    (3, 0) => take::<L, S, 8, UP>(n, first, strip, packed),
-                    (_, 0) => take::<L, S, 4, UP>(n, first, strip, packed),
-                    (4, _) if k + 1 == count => give::<L, S, 16, UP>(n, first, strip, packed),
-                    (3, _) if k + 1 == count => give::<L, S, 8, UP>(n, first, strip, packed),
-                    (_, _) if k + 1 == count => give::<L, S, 4, UP>(n, first, strip, packed),
-                    _ => step_of::<L, UP>(size, first, packed),
+    unsafe fn transform<L: Lanes, const UP: bool>(&mut self, bits: u32, packed: &mut [Line]) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match bits {
+                0 => self.direct::<L, 1, UP>(),
+                1 => self.direct::<L, 2, UP>(),
+                2 => self.direct::<L, 4, UP>(),
+                3 => self.direct::<L, 8, UP>(),
+                4 => self.direct::<L, 16, UP>(),
+                _ => {
+                    let packed = &mut packed[..1 << bits];
+                    let count = bits.div_ceil(4);
+                    for k in 0..count {
+                        let (first, size) = group(bits, if UP { k } else { count - 1 - k });
+                        match (size, k) {
+                            (4, 0) => self.take::<L, 16, UP>(first, packed),
+                            (3, 0) => self.take::<L, 8, UP>(first, packed),
+                            (_, 0) => self.take::<L, 4, UP>(first, packed),
+                            (4, _) if k + 1 == count => self.give::<L, 16, UP>(first, packed),
+                            (3, _) if k + 1 == count => self.give::<L, 8, UP>(first, packed),
+                            (_, _) if k + 1 == count => self.give::<L, 4, UP>(first, packed),
+                            _ => step_of::<L, UP>(size, first, packed),
+                        }
+                    }
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(&self, row: usize) -> L {
+        // SAFETY: as the caller of `transform` promises.
+        unsafe {
+            let line = self.from.add(self.from_first + row * self.from_step);
+            L::prefetch(line.wrapping_add(AHEAD).cast());
+            let line = L::load(&*line);
+            if SIGNED == 1 { line.flip(*self.signs.get_unchecked(row * self.width)) } else { line }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&mut self, row: usize, line: L) {
+        // SAFETY: as the caller of `transform` promises.
+        unsafe {
+            let to = self.to.add(self.to_first + row * self.to_step);
+            if SIGNED == 1 {
+                L::prefetch_to_write(to.wrapping_add(AHEAD).cast());
+            }
+            line.store(&mut *to);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn direct<L: Lanes, const R: usize, const UP: bool>(&mut self) {
+        // SAFETY: as the caller of `transform` promises.
+        unsafe {
+            let mut held = [L::zero(); R];
+            unrolled!(j < R => { held[j] = self.load(j); });
+            butterflies::<L, R, UP>(&mut held);
+            unrolled!(j < R => { self.store(j, held[j]); });
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn take<L: Lanes, const R: usize, const UP: bool>(&mut self, first: u32, packed: &mut [Line]) {
+        for k in 0..packed.len() / R {
+            let base = base::<R>(k, first);
+            let mut held = [L::zero(); R];
+            // SAFETY: as the caller of `transform` promises.
+            unrolled!(j < R => { held[j] = unsafe { self.load(base + (j << first)) }; });
+            butterflies::<L, R, UP>(&mut held);
+            unrolled!(j < R => { held[j].store(&mut packed[base + (j << first)]); });
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn give<L: Lanes, const R: usize, const UP: bool>(&mut self, first: u32, packed: &mut [Line]) {
+        for k in 0..packed.len() / R {
+            let base = base::<R>(k, first);
+            let mut held = [L::zero(); R];
+            unrolled!(j < R => { held[j] = L::load(&packed[base + (j << first)]); });
+            butterflies::<L, R, UP>(&mut held);
+            // SAFETY: as the caller of `transform` promises.
+            unrolled!(j < R => { unsafe { self.store(base + (j << first), held[j]) } });
         }
     }
 }
@@ -371,82 +440,22 @@ fn step<L: Lanes, const R: usize, const UP: bool>(first: u32, lines: &mut [Line]
     for k in 0..lines.len() / R {
         let base = base::<R>(k, first);
         let mut held = [L::zero(); R];
-        for (j, held) in held.iter_mut().enumerate() {
-            *held = L::load(&lines[base + (j << first)]);
-        }
+        unrolled!(j < R => { held[j] = L::load(&lines[base + (j << first)]); });
         butterflies::<L, R, UP>(&mut held);
-        for (j, &line) in held.iter().enumerate() {
-            line.store(&mut lines[base + (j << first)]);
-        }
-    }
-}
-
-#[inline(always)]
-fn direct<L: Lanes, S: Strip<L>, const R: usize, const UP: bool>(strip: &mut S) {
-    let mut held = [L::zero(); R];
-    for (j, held) in held.iter_mut().enumerate() {
-        *held = strip.load(j);
-    }
-    butterflies::<L, R, UP>(&mut held);
-    for (j, &line) in held.iter().enumerate() {
-        strip.store(j, line);
-    }
-}
-
-#[inline(always)]
-fn take<L: Lanes, S: Strip<L>, const R: usize, const UP: bool>(
-    n: usize,
-    first: u32,
-    strip: &mut S,
-    packed: &mut [Line],
-) {
-    for k in 0..n / R {
-        let base = base::<R>(k, first);
-        let mut held = [L::zero(); R];
-        for (j, held) in held.iter_mut().enumerate() {
-            *held = strip.load(base + (j << first));
-        }
-        butterflies::<L, R, UP>(&mut held);
-        for (j, &line) in held.iter().enumerate() {
-            line.store(&mut packed[base + (j << first)]);
-        }
-    }
-}
-
-#[inline(always)]
-fn give<L: Lanes, S: Strip<L>, const R: usize, const UP: bool>(
-    n: usize,
-    first: u32,
-    strip: &mut S,
-    packed: &mut [Line],
-) {
-    for k in 0..n / R {
-        let base = base::<R>(k, first);
-        let mut held = [L::zero(); R];
-        for (j, held) in held.iter_mut().enumerate() {
-            *held = L::load(&packed[base + (j << first)]);
-        }
-        butterflies::<L, R, UP>(&mut held);
-        for (j, &line) in held.iter().enumerate() {
-            strip.store(base + (j << first), line);
-        }
+        unrolled!(j < R => { held[j].store(&mut lines[base + (j << first)]); });
     }
 }
 
 #[inline(always)]
 fn load_all<L: Lanes>(lines: &[Line; LANES]) -> [L; LANES] {
     let mut held = [L::zero(); LANES];
-    for (held, line) in held.iter_mut().zip(lines) {
-        *held = L::load(line);
-    }
+    unrolled!(k < LANES => { held[k] = L::load(&lines[k]); });
     held
 }
 
 #[inline(always)]
 fn store_all<L: Lanes>(held: [L; LANES], lines: &mut [Line; LANES]) {
-    for (&held, line) in held.iter().zip(lines) {
-        held.store(line);
-    }
+    unrolled!(k < LANES => { held[k].store(&mut lines[k]); });
 }
 
 /// All stages between R lines, from the nearest or from the farthest on.
@@ -469,11 +478,11 @@ fn butterflies<L: Lanes, const R: usize, const UP: bool>(held: &mut [L; R]) {
 #[inline(always)]
 fn stage<L: Lanes, const R: usize, const H: usize>(held: &mut [L; R]) {
     if H < R {
-        for j in 0..R {
+        unrolled!(j < R => {
             if j & H == 0 {
                 let (a, b) = (held[j], held[j | H]);
                 (held[j], held[j | H]) = (a.plus(b), a.minus(b));
             }
-        }
+        });
     }
 }

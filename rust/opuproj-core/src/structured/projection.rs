@@ -6,14 +6,17 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::definition::{self, Part, SIGNS, Signs};
 use super::lanes::{LANES, Line};
-use super::passes::{FirstColumns, FirstRow, LINES_PER_BLOCK, LastColumns, MiddleRow, SecondColumns, Shape, SignBlock};
-use super::reading::{Phases, Read, Reading};
+use super::passes::{FirstRow, InPlace, LINES_PER_BLOCK, MiddleRow, Shape, SignBlock, Signed};
+use super::reading::{Finish, Phases, Reading};
 use super::vectors::Vectors;
 use super::{run, signs};
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
 use crate::readout::{Mode, Real};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 use crate::watch::{Lead, Watch, next};
+
+/// Lines of a row that are read at a time.
+const LINES_AT_ONCE: usize = 64;
 
 /// Blocks of signs that are made at a time where columns are short.
 const SIGN_BLOCKS: usize = 64;
@@ -98,7 +101,7 @@ impl Structured {
         let threads = self.threads.min((total / LINES_PER_THREAD) as usize + 1);
         let watch = Watch::new(total);
         let mut lead = Lead::new(&watch, poll);
-        let workspaces = (0..threads).map(|_| Workspace::reserved(shape));
+        let workspaces = (0..threads).map(|_| Workspace::spare(shape).or_else(|| Workspace::reserved(shape)));
         let workspaces = Mutex::new(workspaces.collect::<Option<Vec<_>>>().ok_or(Stopped::NoMemory)?);
         let mut phases = PhasePlanes::default();
         let mut rests: Vec<&mut [T]> = outputs.iter_mut().map(|output| &mut **output).collect();
@@ -150,6 +153,10 @@ impl Structured {
             if watch.cancelled.load(Relaxed) {
                 return Err(Stopped::Cancelled);
             }
+        }
+        let workspaces = workspaces.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for space in workspaces {
+            space.keep(shape);
         }
         Ok(())
     }
@@ -210,8 +217,8 @@ impl Structured {
 }
 
 /// Times that a task goes through the lines of the first round, and through those of a block.
-const FIRST_PASSES: u64 = 2;
-const BLOCK_PASSES: u64 = 6;
+const FIRST_PASSES: u64 = 3;
+const BLOCK_PASSES: u64 = 10;
 
 fn lines(shape: Shape) -> u64 {
     (shape.rows() * shape.lines()) as u64
@@ -234,12 +241,12 @@ fn pop<T>(stack: &Mutex<Vec<T>>) -> Option<T> {
 
 /// Blocks of signs that a thread needs at a time.
 fn sign_blocks(shape: Shape) -> usize {
-    (shape.rows() * blocks_at_once(shape)).max(shape.lines() / LINES_PER_BLOCK)
+    (shape.groups() * blocks_at_once(shape)).max(shape.lines() / LINES_PER_BLOCK)
 }
 
-/// Blocks of signs of a row that the columns' passes take together.
+/// Blocks of signs of a row that the passes between groups take together.
 fn blocks_at_once(shape: Shape) -> usize {
-    (SIGN_BLOCKS / shape.rows()).clamp(1, shape.lines() / LINES_PER_BLOCK)
+    (SIGN_BLOCKS / shape.groups()).clamp(1, shape.lines() / LINES_PER_BLOCK)
 }
 
 /// What a thread works in: one allocation each, made before the work begins and filled by the thread.
@@ -254,9 +261,33 @@ struct Workspace {
     signs: Vec<SignBlock>,
 }
 
+/// What the last calls worked in: the next one need not have its pages made anew.
+static SPARE: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
+
+/// Bytes of spare workspaces that are kept.
+const SPARE_BYTES: usize = 32 << 20;
+
 impl Workspace {
+    /// One of a call before, if it was for transforms of the same length.
+    fn spare(shape: Shape) -> Option<Self> {
+        // Another thread may have held the lock when this process was forked: then nobody will ever open it.
+        let mut spare = SPARE.try_lock().ok()?;
+        let k = spare.iter().position(|space| space.first.len() == shape.plane())?;
+        Some(spare.swap_remove(k))
+    }
+
+    /// Keeps it for calls to come, if there is room.
+    fn keep(self, shape: Shape) {
+        let Ok(mut spare) = SPARE.try_lock() else { return };
+        let bytes = |space: &Self| 3 * size_of_val(&space.first[..]);
+        spare.retain(|space| space.first.len() == shape.plane());
+        if spare.iter().map(bytes).sum::<usize>() + bytes(&self) <= SPARE_BYTES {
+            spare.push(self);
+        }
+    }
+
     fn lines(shape: Shape) -> usize {
-        3 * shape.plane() + 3 * shape.rows()
+        3 * shape.plane() + 2 * shape.groups() + shape.groups().max(shape.group())
     }
 
     fn reserved(shape: Shape) -> Option<Self> {
@@ -265,14 +296,13 @@ impl Workspace {
             lines.try_reserve_exact(n).ok().map(|()| lines)
         };
         let plane = || lines(shape.plane());
-        let strip = || lines(shape.rows());
         let mut signs = Vec::new();
         signs.try_reserve_exact(sign_blocks(shape)).ok()?;
         Some(Self {
             first: plane()?,
             parts: [plane()?, plane()?],
-            packed: strip()?,
-            gathered: [strip()?, strip()?],
+            packed: lines(shape.groups().max(shape.group()))?,
+            gathered: [lines(shape.groups())?, lines(shape.groups())?],
             signs,
         })
     }
@@ -283,9 +313,10 @@ impl Workspace {
             plane.resize(shape.plane(), Line::ZERO);
         }
         let [re, im] = &mut self.gathered;
-        for strip in [&mut self.packed, re, im] {
-            strip.resize(shape.rows(), Line::ZERO);
+        for place in [re, im] {
+            place.resize(shape.groups(), Line::ZERO);
         }
+        self.packed.resize(shape.groups().max(shape.group()), Line::ZERO);
         self.signs.resize(sign_blocks(shape), SignBlock::default());
         self
     }
@@ -337,8 +368,8 @@ impl Worker<'_> {
             let width = (rows.end - rows.start) as usize * self.projection.mode.parts();
             let out = rest.split_off_mut(..width).expect("outputs are as wide as their blocks together");
             for part in Part::BOTH {
-                self.second_columns(block, part)?;
-                self.middle_rows(block, part)?;
+                self.between_groups(block, part)?;
+                self.within_groups(block, part)?;
             }
             self.read(task.vector, block, (rows.start - block * self.n as u64) as usize, out)?;
         }
@@ -363,76 +394,96 @@ impl Worker<'_> {
             }
             self.pause(shape.lines())?;
         }
-        let step = blocks_at_once(shape) * LINES_PER_BLOCK;
-        for line in (0..shape.lines()).step_by(step) {
-            let Workspace { first, packed, .. } = &mut self.space;
-            if shape.rows() > 1 {
-                run(kernel, FirstColumns { shape, lines: line..line + step, plane: first, packed });
-            }
-            self.pause(step * shape.rows())?;
+        let lines = 0..shape.lines();
+        for group in 0..shape.groups() {
+            let Workspace { first: plane, packed, .. } = &mut self.space;
+            run(kernel, InPlace::<true> { columns: shape.within(group), lines: lines.clone(), plane, packed });
+            self.pause(shape.lines() * shape.group())?;
+        }
+        for row in 0..shape.group() {
+            let Workspace { first: plane, packed, .. } = &mut self.space;
+            run(kernel, InPlace::<true> { columns: shape.between(row), lines: lines.clone(), plane, packed });
+            self.pause(shape.lines() * shape.groups())?;
         }
         Some(())
     }
 
-    /// Fills a part's plane with the stages of round 2 that go between rows.
-    fn second_columns(&mut self, block: u64, part: Part) -> Option<()> {
+    /// Fills a part's plane with the stages of round 2 that go between groups.
+    fn between_groups(&mut self, block: u64, part: Part) -> Option<()> {
         let Self { shape, .. } = *self;
         let kernel = self.projection.kernel;
         let at_once = blocks_at_once(shape);
         let diagonal = Signs::diagonal(block, part, 2);
         let per_row = shape.row_length() / SIGNS;
         let step = at_once * LINES_PER_BLOCK;
-        for (k, line) in (0..shape.lines()).step_by(step).enumerate() {
-            let Workspace { first, parts, packed, signs, .. } = &mut self.space;
-            let signs = &mut signs[..shape.rows() * at_once];
-            let number = |j: usize| (j / at_once * per_row + k * at_once + j % at_once) as u64;
-            signs::fill(kernel, &self.signs, diagonal, number, signs);
-            let (lines, to) = (line..line + step, &mut parts[part as usize]);
-            run(kernel, SecondColumns { shape, lines, from: first, to, signs, packed });
-            self.pause(step * shape.rows())?;
+        for row in 0..shape.group() {
+            for (k, line) in (0..shape.lines()).step_by(step).enumerate() {
+                let Workspace { first, parts, packed, signs, .. } = &mut self.space;
+                let signs = &mut signs[..shape.groups() * at_once];
+                let number = |j: usize| {
+                    let row = j / at_once * shape.group() + row;
+                    (row * per_row + k * at_once + j % at_once) as u64
+                };
+                signs::fill(kernel, &self.signs, diagonal, number, signs);
+                let (columns, lines, to) = (shape.between(row), line..line + step, &mut parts[part as usize]);
+                run(kernel, Signed { columns, lines, from: first, to, signs, packed });
+                self.pause(step * shape.groups())?;
+            }
         }
         Some(())
     }
 
-    /// The rest of a part but for the stages of round 3 that go between rows.
-    fn middle_rows(&mut self, block: u64, part: Part) -> Option<()> {
+    /// The rest of a part but for the stages of round 3 that go between groups.
+    fn within_groups(&mut self, block: u64, part: Part) -> Option<()> {
         let Self { shape, .. } = *self;
         let kernel = self.projection.kernel;
         let diagonal = Signs::diagonal(block, part, 3);
         let per_row = shape.row_length() / SIGNS;
-        for row in 0..shape.rows() {
-            let Workspace { parts, signs, .. } = &mut self.space;
-            let signs = &mut signs[..per_row];
-            signs::fill(kernel, &self.signs, diagonal, |j| (row * per_row + j) as u64, signs);
-            run(kernel, MiddleRow { signs, row: &mut parts[part as usize][shape.row(row)] });
-            self.pause(shape.lines())?;
+        for group in 0..shape.groups() {
+            let Workspace { parts, signs, packed, .. } = &mut self.space;
+            let (plane, signs) = (&mut parts[part as usize], &mut signs[..per_row]);
+            let (columns, lines) = (shape.within(group), 0..shape.lines());
+            run(kernel, InPlace::<false> { columns, lines: lines.clone(), plane, packed });
+            for row in group * shape.group()..(group + 1) * shape.group() {
+                signs::fill(kernel, &self.signs, diagonal, |j| (row * per_row + j) as u64, signs);
+                run(kernel, MiddleRow { signs, row: &mut plane[shape.row(row)] });
+            }
+            run(kernel, InPlace::<true> { columns, lines, plane, packed });
+            self.pause(3 * shape.lines() * shape.group())?;
         }
         Some(())
     }
 
-    /// The stages of round 3 between rows, and what is read of both parts.
+    /// The stages of round 3 between groups, and what is read of both parts.
     fn read<T: Real>(&mut self, vector: usize, block: u64, first: usize, out: &mut [T]) -> Option<()> {
         let Self { shape, n, .. } = *self;
         let Structured { kernel, mode, .. } = *self.projection;
-        let reading = Reading { mode, scale: self.vectors.scale(vector) / n as f64 };
+        let reading = Reading::new(mode, self.vectors.scale(vector) / n as f64);
         let before = (block - self.first_block) as usize * (n / LANES);
         let phases = matches!(mode, Mode::Linear { .. }).then(|| Phases {
             cos: &self.phases.cos[before..before + n / LANES],
             sin: &self.phases.sin[before..before + n / LANES],
         });
-        if shape.rows() == 1 {
-            let [re, im] = &self.space.parts;
-            run(kernel, Read { reading, re, im, line: 0, step: 1, phases, first, out });
-            return self.pause(2 * shape.lines());
-        }
-        for line in 0..shape.lines() {
-            let Workspace { parts, packed, gathered, .. } = &mut self.space;
-            for (plane, to) in parts.iter().zip(gathered.iter_mut()) {
-                run(kernel, LastColumns { shape, line, plane, packed, to });
+        let step = LINES_AT_ONCE.min(shape.lines());
+        for row in 0..shape.group() {
+            for line in (0..shape.lines()).step_by(step) {
+                let Workspace { parts, packed, gathered, .. } = &mut self.space;
+                let finish = Finish {
+                    reading,
+                    columns: shape.between(row),
+                    lines: line..line + step,
+                    parts,
+                    packed,
+                    gathered,
+                    line: row * shape.lines(),
+                    step: shape.group() * shape.lines(),
+                    phases,
+                    first,
+                    out: &mut *out,
+                };
+                run(kernel, finish);
+                self.pause(2 * step * shape.groups())?;
             }
-            let [re, im] = gathered;
-            run(kernel, Read { reading, re, im, line, step: shape.lines(), phases, first, out: &mut *out });
-            self.pause(2 * shape.rows())?;
         }
         Some(())
     }
