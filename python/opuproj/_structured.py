@@ -43,10 +43,10 @@ def refuse_camera(camera: object) -> None:
         )
 
 
-def reserve(n_inputs: int, threads: int) -> None:
-    """Raise MemoryError if threads cannot have the memory that they transform vectors in."""
+def reserve(n_inputs: int, threads: int, anchor: bool) -> None:
+    """Raise MemoryError if there is no room for the vectors that threads transform, and for an anchor's phases."""
     n_bytes = _core.structured_bytes(n_inputs)
-    total = 2**63 if n_bytes is None else n_bytes * threads
+    total = 2**63 if n_bytes is None else n_bytes * threads + 8 * length(n_inputs) * anchor
     _memory.reserve(f"transforms on {threads} threads,", (length(n_inputs),), total, _TO_PROJECT)
 
 

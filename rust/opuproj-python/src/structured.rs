@@ -138,7 +138,7 @@ impl Call<'_> {
         if outputs.len() != vectors.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
         }
-        let Some(end) = projection.rows.start.checked_add(n_rows).filter(|&end| end <= i64::MAX as u64) else {
+        let Some(end) = projection.rows.start.checked_add(n_rows).filter(|&end| i64::try_from(end).is_ok()) else {
             return Err(PyValueError::new_err("the rows must end below 2**63"));
         };
         projection.rows.end = end;

@@ -235,12 +235,13 @@ impl<const UP: bool> Pass for InPlace<'_, UP> {
     fn run<L: Lanes>(self) {
         let Self { columns, lines, plane, packed } = self;
         assert!(lines.is_empty() || columns.last(&lines) < plane.len(), "columns of the plane");
+        let plane = plane.as_mut_ptr();
         for line in lines {
             let mut strip = Strip::<0> {
-                from: plane.as_ptr(),
+                from: plane,
                 from_first: columns.first + line,
                 from_step: columns.step,
-                to: plane.as_mut_ptr(),
+                to: plane,
                 to_first: columns.first + line,
                 to_step: columns.step,
                 signs: &[],

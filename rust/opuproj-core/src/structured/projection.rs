@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::definition::{self, Part, SIGNS, Signs};
 use super::lanes::{LANES, Line};
@@ -32,6 +33,9 @@ const PHASE_BYTES: usize = 32 << 20;
 
 /// Rows whose phases a thread computes at a time.
 const PHASE_ROWS: usize = 4096;
+
+/// How long the leading thread sleeps between two looks at the others, once it has nothing left to do.
+const WAIT: Duration = Duration::from_micros(100);
 
 /// Tasks that there had best be for each thread.
 const TASKS_PER_THREAD: usize = 4;
@@ -98,7 +102,8 @@ impl Structured {
         let blocks = self.rows.start / n as u64..self.rows.end.div_ceil(n as u64);
         let n_blocks = blocks.end - blocks.start;
         let total = (FIRST_PASSES + n_blocks * BLOCK_PASSES) * lines(shape) * outputs.len() as u64;
-        let threads = self.threads.min((total / LINES_PER_THREAD) as usize + 1);
+        let tasks = outputs.len().saturating_mul(n_blocks as usize);
+        let threads = self.threads.min((total / LINES_PER_THREAD) as usize + 1).min(tasks);
         let watch = Watch::new(total);
         let mut lead = Lead::new(&watch, poll);
         let workspaces = (0..threads).map(|_| Workspace::spare(shape).or_else(|| Workspace::reserved(shape)));
@@ -125,8 +130,10 @@ impl Structured {
                     Task { vector, blocks, out }
                 })
             }));
+            let (busy, lead_thread) = (AtomicUsize::new(0), std::thread::current().id());
             let work = |keep_on: &mut dyn FnMut() -> bool| {
                 let Some(space) = pop(&workspaces) else { return };
+                let busy_one = Busy::new(&busy);
                 let mut worker = Worker {
                     projection: self,
                     vectors,
@@ -146,8 +153,13 @@ impl Structured {
                         break;
                     }
                 }
-                let space = worker.space;
+                let Worker { space, keep_on, .. } = worker;
                 workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(space);
+                drop(busy_one);
+                // The caller is asked whether to go on as long as anything goes on.
+                while std::thread::current().id() == lead_thread && busy.load(Relaxed) > 0 && keep_on() {
+                    std::thread::sleep(WAIT);
+                }
             };
             lead.share(threads, work);
             if watch.cancelled.load(Relaxed) {
@@ -327,6 +339,22 @@ impl Workspace {
 struct PhasePlanes {
     cos: Vec<Line>,
     sin: Vec<Line>,
+}
+
+/// Counts a thread that is at work, even if it panics.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A vector and some blocks of rows, with their part of its output.
