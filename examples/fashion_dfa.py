@@ -231,12 +231,14 @@ def make_run(
         rate=RATES[network][method] if rate is None else rate,
         epochs=epochs,
         ternary=ternary if method == "odfa" else None,
+        ensemble=arguments.ensemble,
     )
 
 
 def name(arguments: argparse.Namespace) -> str:
     """Return what the names of all results begin with."""
-    return f"{arguments.network}-quick" if arguments.quick else str(arguments.network)
+    parts = [arguments.network, *(["quick"] if arguments.quick else [])]
+    return "-".join(parts if arguments.ensemble == "gaussian" else [*parts, arguments.ensemble])
 
 
 def load(arguments: argparse.Namespace) -> fashion.Split:
@@ -251,6 +253,12 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES)
     made.add_argument("--network", choices=list(NETWORKS), default="fc", help="which network (default: %(default)s)")
+    made.add_argument(
+        "--ensemble",
+        choices=["gaussian", "structured"],
+        default="gaussian",
+        help="which random matrices the feedback is of (default: %(default)s)",
+    )
     made.add_argument(
         "--data",
         type=Path,

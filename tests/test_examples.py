@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training", "photon_budget"]
 APPLICATIONS += ["text_classification", "phase_retrieval"]
-PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", "plan", *APPLICATIONS]
+PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", "plan", "structured_statistics", *APPLICATIONS]
 
 
 def command(program: str, *arguments: Any) -> list[str]:

@@ -76,12 +76,14 @@ class Run:
     rate: float
     epochs: int
     ternary: Ternary | None = None  # for ODFA
+    ensemble: Literal["gaussian", "structured"] = "gaussian"
 
     @property
     def name(self) -> str:
         """The name of its files."""
         ternary = "-{}{:g}-{}".format(*self.ternary) if self.ternary else ""
-        return f"{self.network}-{self.method}{ternary}-rate{self.rate:g}-{self.epochs}epochs-seed{self.seed}"
+        ensemble = "" if self.ensemble == "gaussian" else f"-{self.ensemble}"
+        return f"{self.network}-{self.method}{ensemble}{ternary}-rate{self.rate:g}-{self.epochs}epochs-seed{self.seed}"
 
 
 class Trainer:
@@ -177,6 +179,7 @@ class _Training:
             method=run.method,
             ternarize=run.ternary.made() if run.ternary else None,
             seed=run.seed,
+            ensemble=run.ensemble,
         )
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=run.rate, fused=True)
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)

@@ -17,6 +17,11 @@ Mode = Literal["intensity", "linear", "complex"]
 
 MODES: tuple[Mode, ...] = ("intensity", "linear", "complex")
 
+Ensemble = Literal["gaussian", "structured"]
+"""Which random matrices: independent entries, or three rounds of signs and Walsh-Hadamard transforms."""
+
+ENSEMBLES: tuple[Ensemble, ...] = ("gaussian", "structured")
+
 MAX_SIZE = 2**63 - 1
 MAX_SEED = 2**64 - 1
 MAX_THREADS = 4096
@@ -89,6 +94,12 @@ def threads(value: object) -> int | None:
 def mode(value: object) -> Mode:
     if not isinstance(value, str) or value not in MODES:
         raise ValueError(f"mode is {value!r}, but must be one of {', '.join(map(repr, MODES))}")
+    return value
+
+
+def ensemble(value: object) -> Ensemble:
+    if not isinstance(value, str) or value not in ENSEMBLES:
+        raise ValueError(f"ensemble is {value!r}, but must be one of {', '.join(map(repr, ENSEMBLES))}")
     return value
 
 

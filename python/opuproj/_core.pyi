@@ -10,6 +10,7 @@ __all__ = [
     "MAX_ANCHOR",
     "MAX_NONZEROS",
     "Encoded",
+    "Floats",
     "Packed",
     "Packer",
     "__version__",
@@ -23,8 +24,10 @@ __all__ = [
     "keystream_seconds",
     "multiply_seconds",
     "project",
+    "project_structured",
     "read_fields",
     "row_max_abs",
+    "structured_bytes",
 ]
 
 __version__: str
@@ -90,6 +93,18 @@ class Packer:
     def finish(self) -> Packed: ...
 
 def row_max_abs(e: NDArray[Any], /) -> NDArray[np.float64]: ...
+
+@final
+class Floats:
+    """Rows of real numbers in float32, each scaled by a power of two, filled from pieces."""
+
+    def __new__(cls, n_rows: int, n_inputs: int) -> Floats: ...
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def n_inputs(self) -> int: ...
+    def push(self, x: NDArray[Any], largest: NDArray[np.float64], /) -> None: ...
+
 def project(
     batch: Packed | Encoded,
     out: NDArray[Any],
@@ -105,6 +120,19 @@ def project(
     isa: str | None,
     on_progress: Callable[[float], object] | None,
 ) -> None: ...
+def project_structured(
+    batch: Packed | Floats,
+    out: NDArray[Any],
+    *,
+    seed: int,
+    mode: str,
+    row_start: int,
+    n_anchor: int,
+    threads: int,
+    isa: str | None,
+    on_progress: Callable[[float], object] | None,
+) -> None: ...
+def structured_bytes(n_inputs: int, /) -> int | None: ...
 def fields(
     batch: Packed,
     out: NDArray[np.int32],

@@ -23,7 +23,7 @@ PIECE_BYTES = 1 << 22
 BLOCK_BYTES = 1 << 24
 
 _PACKABLE = frozenset(np.dtype(code) for code in "?bBhHiIlLqQfd")
-_TO_MATRIX = "projecting fewer vectors at a time needs less"
+TO_MATRIX = "projecting fewer vectors at a time needs less"
 
 
 def source(name: str, x: Any, *, complex_too: bool = False) -> Source:
@@ -171,7 +171,7 @@ class Source:
 
     def _pieces(self) -> Iterator[Any]:
         """Yield all rows in order, as 2-D arrays of the source's library."""
-        return _pieces(self.array)
+        return pieces(self.array)
 
     def _push(self, packer: _core.Packer, piece: Any, row: int) -> None:
         """Pack a piece that begins at this row of the source."""
@@ -292,7 +292,7 @@ class SparseSource(Source):
             stop = min(start + block_rows, self.n_rows)
             first, last = int(csr.indptr[start]), int(csr.indptr[stop])
             size = packed_bytes(stop - start, self.n_inputs)
-            _memory.reserve(f"{self.name}, packed,", (stop - start, self.n_inputs), size, _TO_MATRIX)
+            _memory.reserve(f"{self.name}, packed,", (stop - start, self.n_inputs), size, TO_MATRIX)
             yield _core.Packed.from_csr(
                 csr.indptr[start : stop + 1].astype(np.int64) - first,
                 csr.indices[first:last].astype(np.int64, copy=False),
@@ -300,8 +300,8 @@ class SparseSource(Source):
                 self.n_inputs,
             )
 
-    def _checked(self) -> Any:
-        """Return the rows in canonical CSR, every value checked."""
+    def canonical(self) -> Any:
+        """Return the rows in canonical CSR."""
         if self._csr is None:
             x = self.array
             rows = x if x.ndim == 2 else x.reshape((self.n_rows, self.n_inputs))
@@ -309,17 +309,26 @@ class SparseSource(Source):
                 # A sum of duplicates must not wrap around in a narrow dtype; and the user's matrix stays as it is.
                 rows = rows.astype(np.result_type(rows.dtype, np.int64)).tocsr()
                 rows.sum_duplicates()
-            data = rows.data
-            bad = np.flatnonzero((data != 0) & (data != 1) & (data != -1)) if data.dtype.kind != "b" else data[:0]
-            if len(bad):
-                entry = int(bad[0])
-                row = int(np.searchsorted(rows.indptr, entry, side="right")) - 1
-                self._refuse(row, int(rows.indices[entry]), data[entry].item())
             self._csr = rows
         return self._csr
 
+    def _checked(self) -> Any:
+        """Return the rows in canonical CSR, every value checked."""
+        rows = self.canonical()
+        data = rows.data
+        bad = np.flatnonzero((data != 0) & (data != 1) & (data != -1)) if data.dtype.kind != "b" else data[:0]
+        if len(bad):
+            entry = int(bad[0])
+            row = int(np.searchsorted(rows.indptr, entry, side="right")) - 1
+            self._refuse(row, int(rows.indices[entry]), data[entry].item())
+        return rows
+
     def real_pieces(self) -> Iterator[NDArray[Any]]:
-        raise TypeError(f"{self.name} is a sparse matrix; ternarize its .data, or pass {self.name}.toarray()")
+        csr = self.canonical()
+        dtype = np.dtype(np.float32 if csr.dtype == np.float32 else np.float64)
+        step = max(1, PIECE_BYTES // (self.n_inputs * dtype.itemsize))
+        for start in range(0, self.n_rows, step):
+            yield csr[start : start + step].astype(dtype).toarray()
 
 
 class PackedSource(Source):
@@ -357,11 +366,11 @@ def packed_bytes(n_rows: int, n_inputs: int) -> int:
 
 
 def new_packer(name: str, n_rows: int, n_inputs: int) -> _core.Packer:
-    _memory.reserve(f"{name}, packed,", (n_rows, n_inputs), packed_bytes(n_rows, n_inputs), _TO_MATRIX)
+    _memory.reserve(f"{name}, packed,", (n_rows, n_inputs), packed_bytes(n_rows, n_inputs), TO_MATRIX)
     return _core.Packer(n_rows, n_inputs)
 
 
-def _pieces(x: Any) -> Iterator[Any]:
+def pieces(x: Any) -> Iterator[Any]:
     """Yield all rows of an array or tensor of shape (..., n) in order, as 2-D arrays of at most about PIECE_BYTES.
 
     Walking the axes, rather than reshaping the whole, copies at most one piece, whatever the strides.
@@ -380,7 +389,7 @@ def _pieces(x: Any) -> Iterator[Any]:
     step = PIECE_BYTES // (math.prod(x.shape[1:]) * x.itemsize or 1)
     if step == 0:
         for part in x:
-            yield from _pieces(part)
+            yield from pieces(part)
         return
     for start in range(0, x.shape[0], step):
         yield x[start : start + step].reshape(-1, n)

@@ -46,7 +46,7 @@ class Adjoint:
     Raises
     ------
     ValueError
-        If the operator's mode is ``"intensity"``, which is not linear.
+        If the operator's mode is ``"intensity"``, which is not linear, or its ensemble ``"structured"``.
 
     Notes
     -----
@@ -83,6 +83,8 @@ class Adjoint:
             raise ValueError(
                 "mode is 'intensity', which is not linear and has no adjoint: use mode 'linear' or 'complex'"
             )
+        if self.operator.ensemble == "structured":
+            raise ValueError("ensemble is 'structured', which has no adjoint here: use ensemble 'gaussian'")
         if self.operator.mode == "linear":
             object.__setattr__(self, "conjugated", True)
 

@@ -212,7 +212,9 @@ def _project_chunk(
         for index in np.ndindex(y.shape[:-2]):
             at = (*(np.add(begin[:-1], index) if index else ()), *begin[-1:])
             first = int(np.ravel_multi_index(tuple(map(int, at)), leading)) if at else 0
-            operator._apply(_source(x[index] if index else x, digits), noise_seed, y[index], False, first)
+            operator._apply(
+                _source(x[index] if index else x, digits, operator.ensemble), noise_seed, y[index], False, first
+            )
         return y
 
 

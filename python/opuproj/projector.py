@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _check, _config, _core, _inputs, _memory, _outputs, _progress, encoded
-from ._check import Mode
+from . import _check, _config, _core, _inputs, _memory, _outputs, _progress, _structured, encoded
+from ._check import Ensemble, Mode
 from .adjoint import Adjoint, default_digits
 from .camera import Camera, checked_camera, imperfect
 from .ternary import TernaryBatch
@@ -21,8 +21,8 @@ _TILE = (64, 4096)
 # Of results of one digit in front of a camera.
 _PHOTOGRAPH_BYTES = 1 << 23
 
-Source: TypeAlias = _inputs.Source | encoded.EncodingSource | encoded.EncodedSource
-Block: TypeAlias = _core.Packed | _core.Encoded
+Source: TypeAlias = _inputs.Source | encoded.EncodingSource | encoded.EncodedSource | _structured.FloatSource
+Block: TypeAlias = _core.Packed | _core.Encoded | _core.Floats
 
 
 def project(
@@ -31,6 +31,7 @@ def project(
     *,
     seed: int = 0,
     mode: Mode = "intensity",
+    ensemble: Ensemble = "gaussian",
     digits: int | None = None,
     rows: tuple[int, int] | slice | range | None = None,
     n_anchor: int = 64,
@@ -63,6 +64,15 @@ def project(
         - ``"linear"``: (Rx)_i = √2 Re(conj(r_i)/\|r_i\| (Tx)_i), the linear projection that intensities with an anchor
           of field r give without holography [1]_: R is real, its entries have mean 0 and variance 1;
         - ``"complex"``: the field (Tx)_i itself. The entries of T have mean 0, E[T²] = 0 and E[\|T\|²] = 1.
+    ensemble : {"gaussian", "structured"}, default "gaussian"
+        Which random matrices T is one of:
+
+        - ``"gaussian"``: the device's, of independent entries;
+        - ``"structured"``: blocks of three rounds of random signs and Walsh-Hadamard transforms [2]_, in software only.
+          An output costs a few hundred operations whatever `n_inputs` is, and `x` may hold any finite real numbers,
+          which are taken as float32. Its entries have the same first and second moments, but depend on each other; T
+          depends on `n_inputs` (through the next power of two), and rows are computed in whole blocks of that many.
+          There are no `digits` and no `camera` for it.
     digits : int, optional
         Take x as real numbers, in so many digits of -1, 0 and 1, from 1 to 20, as :func:`encode` does: 5 are right to
         0.4 % of the largest element of each vector. The projection is of exactly these digits, and costs as much as one
@@ -112,15 +122,19 @@ def project(
     Notes
     -----
     Fields are sums of integers, so they are exact, and the same on every machine, for every batch size, number of
-    threads, instruction set and choice of rows.
+    threads, instruction set and choice of rows. Of the ensemble ``"structured"`` they are float32, in an order that is
+    fixed: the same everywhere, too.
 
-    Beyond `x` and the result, at most 64 MiB of memory is used. A batch of more than 134 million elements is therefore
-    packed and projected in several blocks; pack it yourself with :func:`pack` to have it done in one.
+    Beyond `x` and the result, at most 64 MiB of memory is used (and by the ensemble ``"structured"`` 12 to 24 bytes for
+    each input and thread). A batch of more than 134 million elements is therefore packed and projected in several
+    blocks; pack it yourself with :func:`pack` to have it done in one.
 
     References
     ----------
     .. [1] R. Ohana, D. Hesslow, D. Brunner, S. Gigan and K. Müller, "Linear optical random projections without
        holography", Optics Express 31, 25881, 2023.
+    .. [2] J. Dong, R. Ohana, M. Rafayelyan and F. Krzakala, "Reservoir computing meets recurrent kernels and structured
+       transforms", NeurIPS 2020.
 
     Examples
     --------
@@ -136,12 +150,14 @@ def project(
     >>> np.array_equal(part, y[:, 500:600])
     True
     """
-    source = _source(x, digits)
+    ensemble = _check.ensemble(ensemble)
+    source = _source(x, digits, ensemble)
     operator = Projector(
         source.n_inputs,
         n_outputs,
         seed=seed,
         mode=mode,
+        ensemble=ensemble,
         n_anchor=n_anchor,
         camera=camera,
         dtype=dtype,
@@ -168,6 +184,8 @@ class Projector:
         Which medium, from 0 to 2**64 - 1.
     mode : {"intensity", "linear", "complex"}, default "linear"
         What is measured, as in :func:`project`.
+    ensemble : {"gaussian", "structured"}, default "gaussian"
+        Which random matrices T is one of, as in :func:`project`.
     n_anchor : int, default 64
         How many pixels the anchor lights, from 1 to 4096. Used by ``"linear"``, and by ``"complex"`` in front of a
         camera.
@@ -181,7 +199,7 @@ class Projector:
 
     Attributes
     ----------
-    n_inputs, n_outputs, seed, mode, n_anchor, camera, dtype, threads
+    n_inputs, n_outputs, seed, mode, ensemble, n_anchor, camera, dtype, threads
         As given; `dtype` is that of the results.
     row_start : int
         The row of T that gives output 0: not 0 for an operator made by :meth:`rows`.
@@ -194,7 +212,8 @@ class Projector:
     Notes
     -----
     Two operators with the same seed share their entries wherever both have them: T does not depend on its shape. So
-    disjoint ranges of rows are independent projections, and many workers can each compute a part.
+    disjoint ranges of rows are independent projections, and many workers can each compute a part. (Of the ensemble
+    ``"structured"`` the rows are the same for any `n_outputs`, but not for any `n_inputs`.)
 
     The law of the entries, and how R comes from intensities, are described in [1]_ and in :func:`project`.
 
@@ -223,6 +242,7 @@ class Projector:
     n_outputs: int
     seed: int
     mode: Mode
+    ensemble: Ensemble
     n_anchor: int
     camera: Camera | None
     dtype: np.dtype[Any]
@@ -239,17 +259,21 @@ class Projector:
         *,
         seed: int = 0,
         mode: Mode = "linear",
+        ensemble: Ensemble = "gaussian",
         n_anchor: int = 64,
         camera: Camera | None = None,
         dtype: Any = np.float32,
         threads: int | None = None,
     ) -> None:
-        mode = _check.mode(mode)
+        mode, ensemble = _check.mode(mode), _check.ensemble(ensemble)
+        if ensemble == "structured":
+            _structured.refuse_camera(camera)
         self._set(
             n_inputs=_check.size("n_inputs", n_inputs),
             n_outputs=_check.size("n_outputs", n_outputs),
             seed=_check.seed(seed),
             mode=mode,
+            ensemble=ensemble,
             n_anchor=_check.n_anchor(n_anchor),
             camera=checked_camera(camera),
             dtype=_check.dtype(dtype, mode, camera),
@@ -274,6 +298,7 @@ class Projector:
         text = (
             f"Projector({self.n_inputs}, {max(1, stop)}, seed={self.seed}, mode={self.mode!r}, "
             f"n_anchor={self.n_anchor}, dtype={self.dtype.name!r}"
+            f"{'' if self.ensemble == 'gaussian' else f', ensemble={self.ensemble!r}'}"
             f"{'' if self.camera is None else f', camera={self.camera}'}"
             f"{'' if self.threads is None else f', threads={self.threads}'})"
         )
@@ -306,7 +331,8 @@ class Projector:
         Parameters
         ----------
         x : array_like of shape (..., n_inputs)
-            Vectors of -1, 0 and 1, from any library that :func:`project` takes, or an :class:`EncodedBatch`.
+            Vectors of -1, 0 and 1, from any library that :func:`project` takes, or an :class:`EncodedBatch`; of any
+            real numbers for the ensemble ``"structured"``.
         digits : int, optional
             Take x as real numbers, in so many digits, as in :func:`project`.
         noise_seed : int, optional
@@ -325,11 +351,11 @@ class Projector:
         ValueError, TypeError, MemoryError
             As :func:`project`.
         """
-        return self._apply(_source(x, digits), noise_seed, out, progress)
+        return self._apply(_source(x, digits, self.ensemble), noise_seed, out, progress)
 
     def __matmul__(self, x: Any) -> Any:
         """Project vectors: ``op @ x`` is ``op(x)``, so x has shape (..., n_inputs)."""
-        return self._apply(_source(x, None), None, None, False)
+        return self._apply(_source(x, None, self.ensemble), None, None, False)
 
     def _apply(
         self,
@@ -356,14 +382,9 @@ class Projector:
         result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype)
         rows = _outputs.rows_of(result)
         isa, threads = _config.isa(), _config.n_threads(self.threads)
-        blocks: Iterable[Block]
-        step = source.block_rows()
-        if step >= source.n_rows:
-            blocks = (source.pack(),)
-            self._check_nonzeros(source, blocks)
-        else:  # look at all of x before its first block is projected
-            self._check_nonzeros(source, source.packed_blocks(step))
-            blocks = source.packed_blocks(step)
+        if self.ensemble == "structured":
+            _structured.reserve(self.n_inputs, threads, self.mode == "linear")
+        blocks = self._blocks(source)
         if rows.size == 0:
             pass
         elif callable(progress):
@@ -374,6 +395,19 @@ class Projector:
         else:
             self._run(blocks, noise, rows, isa, threads, None, first_vector)
         return source.wrap(result) if out is None else out
+
+    def _blocks(self, source: Source) -> Iterable[Block]:
+        """Return the rows in blocks, after all of them have been looked at."""
+        if isinstance(source, _structured.FloatSource):
+            source.check()
+            return source.blocks()
+        step = source.block_rows()
+        if step >= source.n_rows:
+            blocks = (source.pack(),)
+            self._check_nonzeros(source, blocks)
+            return blocks
+        self._check_nonzeros(source, source.packed_blocks(step))
+        return source.packed_blocks(step)
 
     def _run(
         self,
@@ -389,16 +423,38 @@ class Projector:
         for block in blocks:
             part = rows[done : done + block.n_rows]
             on_progress = advance and _progress.part_of(advance, done / len(rows), len(part) / len(rows))
-            if isinstance(block, _core.Packed) or not imperfect(self.camera):
+            if isinstance(block, _core.Floats) or (isinstance(block, _core.Packed) and self.ensemble == "structured"):
+                self._transform(block, part, isa, threads, on_progress)
+            elif isinstance(block, _core.Packed) or not imperfect(self.camera):
                 self._project(block, part, noise_seed, first_vector + done, isa, threads, on_progress)
             else:
                 self._photograph(block, part, noise_seed, first_vector + done, isa, threads, on_progress)
             done += len(part)
             del block  # before the next one is made
 
+    def _transform(
+        self,
+        block: _core.Packed | _core.Floats,
+        out: NDArray[Any],
+        isa: str | None,
+        threads: int,
+        on_progress: Callable[[float], None] | None,
+    ) -> None:
+        _core.project_structured(
+            block,
+            out,
+            seed=self.seed,
+            mode=self.mode,
+            row_start=self.row_start,
+            n_anchor=self.n_anchor,
+            threads=threads,
+            isa=isa,
+            on_progress=on_progress,
+        )
+
     def _project(
         self,
-        block: Block,
+        block: _core.Packed | _core.Encoded,
         out: NDArray[Any],
         noise_seed: int,
         first_vector: int,
@@ -458,10 +514,14 @@ class Projector:
             message += "; vectors lie along the last axis: for columns use op(x.T).T"
         return message
 
-    def _check_nonzeros(self, source: Source, blocks: Iterable[Block]) -> None:
+    def _check_nonzeros(
+        self,
+        source: _inputs.Source | encoded.EncodingSource | encoded.EncodedSource,
+        blocks: Iterable[_core.Packed | _core.Encoded],
+    ) -> None:
         """Go through all blocks, whose making checks every value, and refuse a vector of too many nonzeros."""
         for block in blocks:
-            if self.n_inputs > _core.MAX_NONZEROS:
+            if self.n_inputs > _core.MAX_NONZEROS and self.ensemble == "gaussian":
                 most = max(int(digit.row_nnz().max(initial=0)) for digit in _digits(block))
                 if most > _core.MAX_NONZEROS:
                     raise ValueError(
@@ -479,7 +539,7 @@ class Projector:
         Raises
         ------
         AttributeError
-            If the mode is ``"intensity"``, which is not linear.
+            If the mode is ``"intensity"``, which is not linear, or the ensemble ``"structured"``.
         """
         return self._adjoint(conjugated=True)
 
@@ -490,7 +550,7 @@ class Projector:
         Raises
         ------
         AttributeError
-            If the mode is ``"intensity"``, which is not linear.
+            If the mode is ``"intensity"``, which is not linear, or the ensemble ``"structured"``.
         """
         return self._adjoint(conjugated=False)
 
@@ -538,10 +598,10 @@ class Projector:
         return product
 
     def _multiply(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Project rows of real or complex numbers in as many digits as the dtype deserves."""
+        """Project rows of real or complex numbers: structured as they are, else in as many digits as the dtype deserves."""
         if self.mode == "intensity":
             raise ValueError("mode is 'intensity', which is not linear: use mode 'linear' or 'complex'")
-        digits = default_digits(self.dtype)
+        digits = None if self.ensemble == "structured" else default_digits(self.dtype)
         if x.dtype.kind != "c" or self.mode == "linear":
             return np.asarray(self(x, digits=digits))
         real, imaginary = self(np.stack([x.real, x.imag]), digits=digits)
@@ -582,8 +642,11 @@ class Projector:
         Raises
         ------
         ValueError, TypeError
-            If `camera` is no camera, or the operator's dtype is one that only its own camera gives.
+            If `camera` is no camera, the operator's dtype is one that only its own camera gives, or its ensemble is
+            ``"structured"``, which no camera sees.
         """
+        if self.ensemble == "structured":
+            _structured.refuse_camera(camera)
         return self._changed(camera=checked_camera(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
 
     def __getitem__(self, index: slice) -> Projector:
@@ -646,6 +709,9 @@ class Projector:
         # A range is only spelled out now that it is known to fit.
         index = [np.array(numbers, dtype=np.uint64) for numbers in picked]
         index[0] += np.uint64(self.row_start)
+        if self.ensemble == "structured":
+            _structured.window(self, index[0], index[1], out)
+            return out
         isa = _config.isa()
         for i in range(0, shape[0], _TILE[0]):  # tile by tile, so that Ctrl-C works between two of them
             for j in range(0, shape[1], _TILE[1]):
@@ -661,14 +727,16 @@ class Projector:
         return out
 
 
-def _digits(block: Block) -> Iterator[_core.Packed]:
+def _digits(block: _core.Packed | _core.Encoded) -> Iterator[_core.Packed]:
     if isinstance(block, _core.Packed):
         yield block
     else:
         yield from map(block.digit, range(block.n_digits))
 
 
-def _source(x: Any, digits: int | None) -> Source:
+def _source(x: Any, digits: int | None, ensemble: Ensemble) -> Source:
+    if ensemble == "structured":
+        return _structured.source("x", x, digits)
     if digits is not None or isinstance(x, encoded.EncodedBatch):
         return encoded.source("x", x, digits)
     if isinstance(x, TernaryBatch):
@@ -702,5 +770,5 @@ def _picked(name: str, index: Any, n: int) -> range | NDArray[np.int64]:
 
 def _restore(state: dict[str, Any]) -> Projector:
     operator = object.__new__(Projector)
-    operator._set(**{"camera": None, **state, "dtype": np.dtype(state["dtype"])})
+    operator._set(**{"camera": None, "ensemble": "gaussian", **state, "dtype": np.dtype(state["dtype"])})
     return operator

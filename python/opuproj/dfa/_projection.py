@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 
-from .. import _core
+from .. import _structured
 from ..camera import Camera
 from ..projector import Projector
 from ..ternary import TernaryBatch
@@ -52,7 +53,9 @@ def ternary(error: TernaryError, operator: Projector, camera: Camera | None) -> 
 
 @dataclass
 class Dense:
-    """R e for float e: R is generated a tile at a time, as the projections of unit vectors, and multiplied by torch.
+    """R e for float e, which a structured R takes as it is.
+
+    Else R is generated a tile at a time, as the projections of unit vectors, and multiplied by torch.
 
     Matrices of up to 64 MiB are kept between calls.
     """
@@ -69,6 +72,8 @@ class Dense:
         dtype = torch.float64 if operator.dtype == np.float64 else torch.float32
         e = e.to(dtype)
         first_row, n_rows = (blocks[0].start if blocks else 0), sum(map(len, blocks))
+        if operator.ensemble == "structured":
+            return _structured_product(e, operator[first_row : first_row + n_rows])
         result = e.new_zeros(len(e), n_rows)
         keep = operator.n_inputs * n_rows * dtype.itemsize <= _KEPT_BYTES
         if self._of != operator:
@@ -87,6 +92,13 @@ class Dense:
         return result
 
 
+def _structured_product(e: torch.Tensor, operator: Projector) -> torch.Tensor:
+    """Return R e; of errors that are not finite, as a loss scaler has them, NaN."""
+    finite = torch.isfinite(e).all(dim=1, keepdim=True)
+    result = cast(torch.Tensor, operator(torch.where(finite, e, 0.0)))
+    return torch.where(finite, result, torch.nan)
+
+
 def _row_tiles(blocks: Sequence[range], n_columns: int, itemsize: int) -> Iterator[tuple[int, int]]:
     step = max(1, _TILE_BYTES // (n_columns * itemsize))
     for rows in blocks:
@@ -96,11 +108,5 @@ def _row_tiles(blocks: Sequence[range], n_columns: int, itemsize: int) -> Iterat
 
 def _tile(operator: Projector, columns: range) -> torch.Tensor:
     """Return these columns of R, transposed, of shape (n_columns, n_outputs)."""
-    n = len(columns)
-    unit_vectors = _core.Packed.from_csr(
-        np.arange(n + 1, dtype=np.int64),
-        np.arange(columns.start, columns.stop, dtype=np.int64),
-        np.ones(n, dtype=np.int8),
-        operator.n_inputs,
-    )
-    return torch.from_numpy(operator(TernaryBatch._of(unit_vectors, (n, operator.n_inputs))))
+    units = _structured.unit_vectors(np.arange(columns.start, columns.stop, dtype=np.int64), operator.n_inputs)
+    return torch.from_numpy(operator(units))

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from .. import _check
+from .._check import Ensemble
 from ..camera import Camera
 from ..torch import Ternarize
 from ._spread import Spread
@@ -26,6 +27,7 @@ def attach(
     method: Method = "odfa",
     ternarize: Ternarize | None = None,
     seed: int = 0,
+    ensemble: Ensemble = "gaussian",
     gain: float | Mapping[str, float] = 1.0,
     batch_axes: int | None = None,
     n_anchor: int = 64,
@@ -60,6 +62,9 @@ def attach(
         How the error is made ternary for ``"odfa"``; by default ``Ternarize()``.
     seed : int, default 0
         Which random matrix.
+    ensemble : {"gaussian", "structured"}, default "gaussian"
+        Which random matrices it is one of, as in :func:`opuproj.project`: independent entries, or the fast transforms
+        of ``"structured"``, which take the error of ``"dfa"`` as it is and have no camera.
     gain : float or mapping of block names to float, default 1.0
         Multiplies the feedback. With a gain of 1 the feedback has the norm of the error, in every block.
     batch_axes : int, optional
@@ -141,6 +146,7 @@ def attach(
         method=method,
         ternarize=ternarize,
         seed=_check.seed(seed),
+        ensemble=_check.ensemble(ensemble),
         gains=_gains(gain, tuple(found)),
         batch_axes=None if batch_axes is None else _check.integer("batch_axes", batch_axes, 1, 64),
         n_anchor=_check.n_anchor(n_anchor),

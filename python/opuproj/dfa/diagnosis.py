@@ -135,7 +135,10 @@ def _distance(feedback: Feedback, name: str, current: Pass, given: Gradient) -> 
     wanted = e.double() @ torch.from_numpy(matrix).to(e.device).T
     wanted *= factor * (scale * feedback.gains[name] / math.sqrt(len(rows)))
     off = _difference(given.reshape(len(e), len(rows))[:, picked].double(), wanted)
-    if not off <= _BOUNDS.get(current.dtypes[name], _HALF_BOUND):
+    # Structured transforms are computed in float32, whatever the precision of the model.
+    precision = torch.float32 if feedback.ensemble == "structured" else torch.float64
+    bound = max(_BOUNDS.get(current.dtypes[name], _HALF_BOUND), _BOUNDS[precision])
+    if not off <= bound:
         raise RuntimeError(f"block {name!r} received something else than its projection of the error: off by {off:.0e}")
     return off
 

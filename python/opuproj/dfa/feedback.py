@@ -12,6 +12,8 @@ from typing import Any, Literal, cast
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from .. import _structured
+from .._check import Ensemble
 from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
 from ..projector import Projector
@@ -60,8 +62,9 @@ class Feedback:
         f_i = gain_i / √w_i · a R_i t      for ``"odfa"``, where e ≈ a t is made ternary by `ternarize`,
 
     in place of the gradient, and everything between the end of the block before and its own is trained by
-    backpropagation from there. R_1, R_2, … are consecutive, disjoint ranges of rows of one random matrix, of
-    independent entries of mean 0 and variance 1: with a gain of 1, \|\|f_i\|\| is \|\|e\|\| on average. What lies
+    backpropagation from there. R_1, R_2, … are consecutive, disjoint ranges of rows of one random matrix, of entries of
+    mean 0 and variance 1, independent unless the ensemble is ``"structured"``: with a gain of 1, \|\|f_i\|\| is
+    \|\|e\|\| on average. What lies
     between the end of the last block and the loss is trained by backpropagation as ever.
 
     Attributes
@@ -75,6 +78,8 @@ class Feedback:
         What the projection of the ternary error is recovered through. Can be set at any time.
     seed : int
         Which random matrix.
+    ensemble : {"gaussian", "structured"}
+        Which random matrices it is one of.
     blocks : tuple of str
         The blocks' names in the model, in the order of their rows.
     output : str
@@ -94,6 +99,7 @@ class Feedback:
         method: Method,
         ternarize: Ternarize,
         seed: int,
+        ensemble: Ensemble,
         gains: dict[str, float],
         batch_axes: int | None,
         n_anchor: int,
@@ -108,6 +114,7 @@ class Feedback:
         self.output = output[0]
         self.method = method
         self.ternarize = ternarize
+        self.ensemble = ensemble
         self.camera = camera
         self.seed = seed
         self.gains = gains
@@ -166,6 +173,8 @@ class Feedback:
 
     @camera.setter
     def camera(self, value: Camera | None) -> None:
+        if self.ensemble == "structured":
+            _structured.refuse_camera(value)
         self._camera = checked_camera(value)
 
     @property
@@ -198,6 +207,7 @@ class Feedback:
             self._layout.n_rows,
             seed=self.seed,
             mode="linear",
+            ensemble=self.ensemble,
             n_anchor=self._n_anchor,
             dtype=dtype,
             threads=self._threads,
@@ -353,6 +363,7 @@ class Feedback:
             "version": 1,
             "method": self.method,
             "seed": self.seed,
+            "ensemble": self.ensemble,
             "blocks": list(self._all_gains),
             "output": self._all_output,
             "gains": dict(self._all_gains),
@@ -373,7 +384,8 @@ class Feedback:
         if self._spread is not None and state["widths"] is not None:
             self._load_whole(state)
         mine = self.state_dict()
-        for name in ("version", "seed", "blocks", "output", "gains", "n_anchor"):
+        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
+        for name in ("version", "seed", "ensemble", "blocks", "output", "gains", "n_anchor"):
             if state[name] != mine[name]:
                 raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {mine[name]!r}")
         self.method = state["method"]
@@ -660,7 +672,7 @@ class Feedback:
         return {**self.__dict__, **left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update({"ensemble": "gaussian", **state})
         if not self._removed:
             self._handles = [_optimizers.watch(self)]
 

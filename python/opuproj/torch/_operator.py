@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from .. import _core, _inputs
-from .._check import Mode
+from .. import _core, _inputs, _structured
+from .._check import Ensemble, Mode
 from ..adjoint import Read, default_digits
 from ..camera import Camera, imperfect
 from ..projector import Projector
@@ -30,7 +30,7 @@ def signed(seed: int) -> int:
 # Spelled out, as versions of torch before 2.6 cannot read it from annotations that are strings.
 _SCHEMA = """
     (Tensor x, int n_outputs, int seed, str mode, int row_start, int n_anchor, str camera, Tensor? noise,
-    ScalarType dtype, int? threads, int? digits) -> Tensor
+    ScalarType dtype, int? threads, int? digits, str ensemble="gaussian") -> Tensor
 """.strip()
 _ADJOINT_SCHEMA = """
     (Tensor y, int n_inputs, int seed, str mode, int row_start, int n_anchor, ScalarType dtype, int? threads) -> Tensor
@@ -72,21 +72,26 @@ def project(
     dtype: torch.dtype,
     threads: int | None,
     digits: int | None,
+    ensemble: str = "gaussian",
 ) -> torch.Tensor:
     """Project vectors of shape (..., n_inputs) on rows row_start to row_start + n_outputs - 1.
 
-    They are of -1, 0 and 1, or of real numbers that are taken in so many digits.
+    They are of -1, 0 and 1, or of real numbers that are taken in so many digits, or as they are for the ensemble
+    ``"structured"``.
     """
     operator = Projector(
         x.shape[-1],
         max(1, row_start + n_outputs),
         seed=seed % _WRAP,
         mode=cast(Mode, mode),
+        ensemble=cast(Ensemble, ensemble),
         n_anchor=n_anchor,
         camera=camera_of(camera),
         dtype=_DTYPES[dtype],
         threads=threads,
     ).rows(row_start, row_start + n_outputs)
+    if ensemble == "structured":
+        return cast(torch.Tensor, operator._apply(_structured.source("x", x, digits), None, None, False))
     if digits is not None:
         return cast(torch.Tensor, operator(x, digits=digits, noise_seed=seed_of(noise)))
     if x.device.type == "cpu":
@@ -109,6 +114,7 @@ def _(
     dtype: torch.dtype,
     threads: int | None,
     digits: int | None,
+    ensemble: str = "gaussian",
 ) -> torch.Tensor:
     return x.new_empty((*x.shape[:-1], n_outputs), dtype=dtype)
 
@@ -153,7 +159,7 @@ def _(
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    x, _, seed, mode, row_start, n_anchor, _, _, dtype, threads, digits = inputs
+    x, _, seed, mode, row_start, n_anchor, _, _, dtype, threads, digits, ctx.ensemble = inputs
     ctx.save_for_backward(*((x,) if mode == "intensity" else ()))
     ctx.x = x.shape[-1], x.dtype
     ctx.matrix, ctx.dtype, ctx.threads, ctx.digits = (seed, row_start, n_anchor), dtype, threads, digits
@@ -162,6 +168,8 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 def _gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     """Return the gradient of a real x, from that of Rx, Tx or |Tx|²: of the exact one, whatever camera saw it."""
+    if ctx.ensemble == "structured":
+        raise NotImplementedError("no gradient flows through a projection of the ensemble 'structured'")
     (n_inputs, x_dtype), (seed, row_start, n_anchor), threads = ctx.x, ctx.matrix, ctx.threads
     double = torch.float64 in (x_dtype, gradient.real.dtype)
     real, mode = torch.float64 if double else torch.float32, ctx.mode
@@ -175,7 +183,7 @@ def _gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ..
         found = gradient.real.new_zeros((*gradient.shape[:-1], n_inputs))
     else:
         found = adjoint(gradient, n_inputs, seed, mode, row_start, n_anchor, real, threads)
-    return found.to(x_dtype), *(10 * (None,))
+    return found.to(x_dtype), *(11 * (None,))
 
 
 project.register_autograd(_gradient, setup_context=_remember)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 
 from .. import _check
-from .._check import Mode
+from .._check import Ensemble, Mode
 from ..camera import Camera, imperfect
 from ..encoded import MAX_DIGITS
 from ..projector import Projector
@@ -32,13 +32,17 @@ class Projection(torch.nn.Module):
         Which medium, from 0 to 2**64 - 1.
     mode : {"linear", "intensity", "complex"}, default "linear"
         What is measured, as in :func:`opuproj.project`.
+    ensemble : {"gaussian", "structured"}, default "gaussian"
+        Which random matrices T is one of, as in :func:`opuproj.project`. ``"structured"`` takes floating-point input as
+        it is.
     rows : (start, stop), slice or range, optional
         Compute these outputs only: the last axis of the result then has stop - start elements.
     ternarize : Ternarize, optional
         How floating-point input becomes ternary: x ≈ a t. (The rules ``Dither`` and ``BatchMax`` and the norm
         ``"batch"`` look at all vectors of a call together: for features that depend on their own vector only, choose
         others.) The result is then a R t, a T t or a²\|T t\|². Rounding has no gradient: the result is detached.
-        Without it and without `digits`, input of any dtype must be of -1, 0 and 1.
+        Without it and without `digits`, input of any dtype must be of -1, 0 and 1, but for the ensemble
+        ``"structured"``.
     digits : int, optional
         Take input as real numbers, in so many ternary digits, from 1 to 20, as :func:`opuproj.project` does. Give
         either `ternarize` or `digits`.
@@ -85,6 +89,7 @@ class Projection(torch.nn.Module):
         *,
         seed: int = 0,
         mode: Mode = "linear",
+        ensemble: Ensemble = "gaussian",
         rows: tuple[int, int] | slice | range | None = None,
         ternarize: Ternarize | None = None,
         digits: int | None = None,
@@ -110,6 +115,7 @@ class Projection(torch.nn.Module):
             n_outputs,
             seed=seed,
             mode=mode,
+            ensemble=ensemble,
             n_anchor=n_anchor,
             camera=camera,
             dtype=dtype,
@@ -126,6 +132,7 @@ class Projection(torch.nn.Module):
     def _set(self, operator: Projector) -> None:
         # Plain numbers, which torch.compile and torch.export take as constants.
         self.seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
+        self.ensemble: str = operator.ensemble
         self.threads, self.camera = operator.threads, operator.camera
         self._camera_text = _operator.text_of(operator.camera)
         self.dtype = _RESULT[operator.dtype.name]
@@ -136,7 +143,8 @@ class Projection(torch.nn.Module):
         Parameters
         ----------
         x : Tensor of shape (..., n_inputs)
-            Of -1, 0 and 1 in any dtype, or floating-point numbers for `ternarize`, or any real ones for `digits`.
+            Of -1, 0 and 1 in any dtype, or floating-point numbers for `ternarize`, or any real ones for `digits` or the
+            ensemble ``"structured"``.
 
         Returns
         -------
@@ -175,6 +183,7 @@ class Projection(torch.nn.Module):
             self.dtype,
             self.threads,
             self.digits,
+            self.ensemble,
         )
         return cast(torch.Tensor, y)
 
@@ -187,11 +196,13 @@ class Projection(torch.nn.Module):
             "seed": self.seed,
             "mode": self.mode,
             "n_anchor": self.n_anchor,
+            "ensemble": self.ensemble,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer."""
         mine = self.get_extra_state()
+        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
         missing = [name for name in mine if name not in state]
         if missing:
             raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Projection")
@@ -205,6 +216,7 @@ class Projection(torch.nn.Module):
                 self.n_outputs,
                 seed=state["seed"],
                 mode=state["mode"],
+                ensemble=state["ensemble"],
                 n_anchor=state["n_anchor"],
                 camera=self.camera,
                 dtype=torch.float64 if self._double() else torch.float32,
@@ -215,6 +227,8 @@ class Projection(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""
         text = f"{self.n_inputs}, {self.n_outputs}, seed={self.seed}, mode={self.mode!r}"
+        if self.ensemble != "gaussian":
+            text += f", ensemble={self.ensemble!r}"
         if self.rows != (0, self.n_outputs):
             text += f", rows={self.rows}"
         if self.camera is not None:

@@ -12,6 +12,7 @@
 //! * [`adjoint`] takes a batch back, through Tᴴ.
 //! * [`readout`] makes results of exact integer fields.
 //! * [`camera`] is what a real detector makes of an intensity, and [`recovery`] what can be had back from its frames.
+//! * [`structured`] is a sibling of T by fast transforms, with a definition, kernels and a projection of its own.
 //! * [`limits`] measures what bounds all that from above.
 //!
 //! ```
@@ -53,6 +54,7 @@ pub mod limits;
 pub mod projection;
 pub mod readout;
 pub mod recovery;
+pub mod structured;
 pub mod ternary;
 pub mod transmission;
 

@@ -49,8 +49,14 @@ impl Transmission {
     /// The matrix of `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::of_stream(seed, 0)
+    }
+
+    /// The keystream of `seed` that has this number; that of T is 0.
+    pub(crate) fn of_stream(seed: u64, stream: u64) -> Self {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..].copy_from_slice(&stream.to_le_bytes());
         Self { round_keys: std::array::from_fn(|round| weyl_key(key, round as u64)) }
     }
 

@@ -10,6 +10,7 @@ mod arrays;
 mod encoded;
 mod packed;
 mod projection;
+mod structured;
 
 /// The compiled half of opuproj.
 #[pymodule(name = "_core")]
@@ -26,6 +27,8 @@ mod core_module {
     use crate::projection::{
         choose_isa, entries, fields, instruction_sets, keystream_seconds, multiply_seconds, project, read_fields,
     };
+    #[pymodule_export]
+    use crate::structured::{Floats, project_structured, structured_bytes};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

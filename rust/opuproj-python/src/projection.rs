@@ -23,7 +23,7 @@ use crate::packed::Packed;
 /// Between two reports of progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
+pub(crate) fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
     match name {
         "complex" => Ok(Mode::Complex),
         "intensity" => Ok(Mode::Intensity),
@@ -296,13 +296,28 @@ impl Call {
     }
 }
 
+/// Why long work ended early.
+pub(crate) trait Reason: Send {
+    /// What to raise; nothing if the caller's own `poll` ended it.
+    fn error(self) -> Option<PyErr>;
+}
+
+impl Reason for Stopped {
+    fn error(self) -> Option<PyErr> {
+        let Self::TooManyNonzeros(vector) = self else { return None };
+        Some(PyValueError::new_err(format!(
+            "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
+        )))
+    }
+}
+
 /// Runs long work without the GIL, which now and then answers signals and reports its progress.
-pub(crate) fn polled(
+pub(crate) fn polled<E: Reason>(
     py: Python<'_>,
     on_progress: Option<&Py<PyAny>>,
-    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<(), Stopped> + Send,
+    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<(), E> + Send,
 ) -> PyResult<()> {
-    let (stopped, raised) = py.detach(|| {
+    let (ended, raised) = py.detach(|| {
         let mut raised = None;
         let mut last = Instant::now();
         let mut poll = |fraction: f64| {
@@ -318,15 +333,13 @@ pub(crate) fn polled(
             .map_err(|error| raised = Some(error))
             .is_ok()
         };
-        let done = work(&mut poll);
-        (done, raised)
+        (work(&mut poll), raised)
     });
-    match stopped {
+    match ended {
         Ok(()) => on_progress.map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
-        Err(Stopped::TooManyNonzeros(vector)) => Err(PyValueError::new_err(format!(
-            "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
-        ))),
-        Err(Stopped::Cancelled) => Err(raised.unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped"))),
+        Err(reason) => {
+            Err(reason.error().or(raised).unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped")))
+        }
     }
 }
 

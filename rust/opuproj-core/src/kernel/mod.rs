@@ -26,6 +26,8 @@ mod avx512;
 
 use std::fmt;
 
+pub(crate) use portable::keystream_blocks;
+
 use crate::transmission::{BLOCK_COMPONENTS, MAX_MAGNITUDE, Transmission};
 
 /// The most nonzeros a vector may have: this many entries of the largest magnitude still fit an int32 sum.

@@ -165,6 +165,11 @@ fn consecutive(row_block: u64) -> [u64; 8] {
     std::array::from_fn(|k| row_block.wrapping_add(k as u64))
 }
 
+/// The blocks of any eight row blocks in one column.
+pub(crate) fn keystream_blocks(t: &Transmission, row_blocks: [u64; 8], column: u64) -> [[u8; 16]; 8] {
+    eight_blocks(t, row_blocks, column).0.map(|block| block.0)
+}
+
 /// The blocks of eight row blocks in one column.
 #[inline]
 fn eight_blocks(t: &Transmission, row_blocks: [u64; 8], column: u64) -> Block8 {

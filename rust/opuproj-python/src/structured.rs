@@ -1,0 +1,153 @@
+//! Projections by the structured matrix for Python.
+
+use numpy::{Complex32, Complex64, Element, PyReadonlyArray1};
+use opuproj_core::readout::{Mode, Real};
+use opuproj_core::structured::{self, Stopped, Structured, Vectors};
+use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::arrays::{no_memory, readonly, rows_mut, writable, wrong_type};
+use crate::packed::Packed;
+use crate::projection::{Reason, kernel_of, mode_of, polled};
+
+/// A batch of real numbers in float32, each vector scaled by a power of two; filled by pieces.
+#[pyclass(module = "opuproj._core")]
+pub(crate) struct Floats {
+    batch: structured::Floats,
+    capacity: usize,
+}
+
+#[pymethods]
+impl Floats {
+    #[new]
+    #[pyo3(signature = (n_rows, n_inputs))]
+    fn new(n_rows: usize, n_inputs: usize) -> PyResult<Self> {
+        if n_inputs == 0 {
+            return Err(PyValueError::new_err("vectors must have at least one input"));
+        }
+        let batch = structured::Floats::with_capacity(n_rows, n_inputs).ok_or_else(no_memory)?;
+        Ok(Self { batch, capacity: n_rows })
+    }
+
+    #[getter]
+    fn n_rows(&self) -> usize {
+        self.batch.n_rows()
+    }
+
+    #[getter]
+    fn n_inputs(&self) -> usize {
+        self.batch.n_inputs()
+    }
+
+    /// Adds rows of numbers, with the largest magnitude of each.
+    #[pyo3(signature = (x, largest, /))]
+    fn push(&mut self, x: &Bound<'_, PyAny>, largest: PyReadonlyArray1<'_, f64>) -> PyResult<()> {
+        let largest: Vec<f64> = largest.as_array().iter().copied().collect();
+        if !largest.iter().all(|largest| largest.is_finite()) {
+            return Err(PyValueError::new_err("the magnitudes must be finite"));
+        }
+        if largest.len() > self.capacity - self.batch.n_rows() {
+            return Err(PyValueError::new_err("there are more rows than the batch was made for"));
+        }
+        macro_rules! try_types {
+            ($($type:ty),*) => {$(
+                if let Some(x) = readonly::<$type>(x)? {
+                    if x.as_array().dim() != (largest.len(), self.batch.n_inputs()) {
+                        return Err(PyValueError::new_err("a magnitude a row, and rows of the batch's length are needed"));
+                    }
+                    self.batch.push(x.as_slice()?, &largest);
+                    return Ok(());
+                }
+            )*};
+        }
+        try_types!(f32, f64);
+        Err(wrong_type("float32 or float64"))
+    }
+}
+
+/// Bytes that each thread of a projection works in; none if they do not fit the address space.
+#[pyfunction]
+#[pyo3(signature = (n_inputs, /))]
+pub(crate) fn structured_bytes(n_inputs: usize) -> Option<usize> {
+    structured::bytes_per_thread(n_inputs)
+}
+
+/// What is projected.
+#[derive(FromPyObject)]
+pub(crate) enum Batch<'py> {
+    Ternary(PyRef<'py, Packed>),
+    Real(PyRef<'py, Floats>),
+}
+
+/// Projects a batch into `out` by the structured matrix.
+#[pyfunction]
+#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, threads, isa, on_progress))]
+#[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
+pub(crate) fn project_structured(
+    py: Python<'_>,
+    batch: Batch<'_>,
+    out: &Bound<'_, PyAny>,
+    seed: u64,
+    mode: &str,
+    row_start: u64,
+    n_anchor: u32,
+    threads: usize,
+    isa: Option<&str>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let mode = mode_of(mode, n_anchor)?;
+    let rows = row_start..row_start;
+    let projection = Structured { seed, mode, rows, kernel: kernel_of(isa)?, threads: threads.max(1) };
+    let vectors = match &batch {
+        Batch::Ternary(batch) => Vectors::Ternary(&batch.0),
+        Batch::Real(batch) => Vectors::Real(&batch.batch),
+    };
+    let call = Call { projection, vectors, on_progress };
+    match mode {
+        Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, out),
+        Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, out),
+    }
+}
+
+struct Call<'a> {
+    projection: Structured,
+    vectors: Vectors<'a>,
+    on_progress: Option<Py<PyAny>>,
+}
+
+impl Call<'_> {
+    /// Projects into an output of elements `A` (parts `RA`) or `B` (parts `RB`).
+    fn first_of<A: Element, RA: Real, B: Element, RB: Real>(
+        self,
+        py: Python<'_>,
+        out: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let parts = self.projection.mode.parts();
+        if let Some(mut out) = writable::<A>(out)? {
+            self.run::<RA>(py, rows_mut(&mut out, parts)?)
+        } else if let Some(mut out) = writable::<B>(out)? {
+            self.run::<RB>(py, rows_mut(&mut out, parts)?)
+        } else {
+            Err(wrong_type(if parts == 2 { "complex64 or complex128" } else { "float32 or float64" }))
+        }
+    }
+
+    fn run<R: Real>(self, py: Python<'_>, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+        let Self { mut projection, vectors, on_progress } = self;
+        let n_rows = outputs.first().map_or(0, |output| output.len() / projection.mode.parts()) as u64;
+        if outputs.len() != vectors.n_rows() {
+            return Err(PyValueError::new_err("out must have a row for each vector"));
+        }
+        let Some(end) = projection.rows.start.checked_add(n_rows).filter(|&end| i64::try_from(end).is_ok()) else {
+            return Err(PyValueError::new_err("the rows must end below 2**63"));
+        };
+        projection.rows.end = end;
+        polled(py, on_progress.as_ref(), |poll| projection.run(vectors, &mut outputs, poll))
+    }
+}
+
+impl Reason for Stopped {
+    fn error(self) -> Option<PyErr> {
+        matches!(self, Self::NoMemory).then(|| PyMemoryError::new_err("no memory for the transforms"))
+    }
+}
