@@ -598,7 +598,7 @@ class Projector:
         return product
 
     def _multiply(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Project rows of real or complex numbers: structured as they are, else in as many digits as the dtype deserves."""
+        """Project rows of real or complex numbers: as they are, or in as many digits as the dtype deserves."""
         if self.mode == "intensity":
             raise ValueError("mode is 'intensity', which is not linear: use mode 'linear' or 'complex'")
         digits = None if self.ensemble == "structured" else default_digits(self.dtype)
