@@ -17,7 +17,7 @@ unexport CONDA_PREFIX
 export PYO3_PYTHON := $(BIN)/python
 
 UV := $(BIN)/uv pip install --quiet
-PYTHON_CODE := python tests examples benches
+PYTHON_CODE := python tests examples benches release
 
 RUST_SOURCES := $(shell find rust Cargo.toml Cargo.lock -name target -prune -o \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -name '*.json' \) -print 2>/dev/null)
@@ -29,7 +29,7 @@ endif
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: build $(VENV)/.with-demo ## Digits as optical features, then a projection to 2,000,000 outputs (under two minutes)
@@ -61,7 +61,7 @@ lint: build $(VENV)/.with-lint ## Check formatting, lints and types, Rust and Py
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
-	$(BIN)/python -m mypy --strict python examples benches
+	$(BIN)/python -m mypy --strict python examples benches release
 	$(BIN)/python -m mypy.stubtest opuproj._core
 
 .PHONY: build
@@ -74,6 +74,19 @@ bench: build $(VENV)/.with-bench ## Measure the speed table, each figure against
 .PHONY: figures
 figures: build $(VENV)/.with-bench ## Measure and draw the README's picture again (takes a while)
 	$(BIN)/python -m benches.figure
+
+.PHONY: wheel
+wheel: $(VENV)/.with-release ## Build dist/: a wheel for any Python ≥ 3.10, and a source distribution with its crates
+	rm -rf dist
+	$(BIN)/python -m release.build dist
+
+.PHONY: release-check
+release-check: wheel ## Install both into empty environments and run them there
+	$(BIN)/python -m release.check dist
+
+.PHONY: reproducible
+reproducible: $(VENV)/.with-release ## Build both twice, in different folders, and compare the bytes
+	$(BIN)/python -m release.reproducible
 
 .PHONY: fuzz
 fuzz: ## Fuzz packing and loading, FUZZ_SECONDS=60 a target (needs nightly Rust)
