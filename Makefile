@@ -4,6 +4,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -81,12 +82,17 @@ wheel: $(VENV)/.with-release ## Build dist/: a wheel for any Python ≥ 3.10, an
 	$(BIN)/python -m release.build dist
 
 .PHONY: release-check
-release-check: wheel ## Install both into empty environments and run them there
+release-check: wheel ## Install both into empty environments and run them there; build them again and compare
 	$(BIN)/python -m release.check dist
+	$(BIN)/python -m release.reproducible dist
 
 .PHONY: reproducible
-reproducible: $(VENV)/.with-release ## Build both twice, in different folders, and compare the bytes
-	$(BIN)/python -m release.reproducible
+reproducible: wheel ## Build both twice, in different folders, and compare the bytes
+	$(BIN)/python -m release.reproducible dist
+
+.PHONY: soak
+soak: build $(VENV)/.with-test ## Mixed concurrent calls, SOAK_MINUTES=60: right bits, flat memory
+	$(BIN)/python tests/soak.py --minutes $(SOAK_MINUTES)
 
 .PHONY: fuzz
 fuzz: ## Fuzz packing and loading, FUZZ_SECONDS=60 a target (needs nightly Rust)

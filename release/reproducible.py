@@ -5,8 +5,8 @@ python -m release.reproducible
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,14 +15,18 @@ from .build import build
 
 
 def main() -> None:
-    """Build twice; end with exit code 1, and say where, if anything differs."""
-    with tempfile.TemporaryDirectory(prefix="opuproj-first-") as a, tempfile.TemporaryDirectory(prefix="second-") as b:
-        first, second = (build(Path(place, "dist"), Path(place, "work")) for place in (a, b))
-        for one, other in zip(first, second, strict=True):
-            if _sha256(one) != _sha256(other):
-                print(f"{one.name} differs: {', '.join(_differing(one, other))}")
-                sys.exit(1)
-            print(f"sha256 {_sha256(one)} {one.name}, twice")
+    """Build into a temporary folder; end with exit code 1, and say where, if anything differs."""
+    parser = argparse.ArgumentParser(description="Build again, and compare.")
+    parser.add_argument("dist", type=Path, help="the folder of what was built before")
+    dist = parser.parse_args().dist
+    with tempfile.TemporaryDirectory(prefix="opuproj-built-again-") as place:
+        for again in build(Path(place, "dist"), Path(place, "work")):
+            before = dist / again.name
+            if not before.exists():
+                raise SystemExit(f"{before} is not there: make wheel")
+            if _sha256(before) != _sha256(again):
+                raise SystemExit(f"{again.name} differs: {', '.join(_differing(before, again))}")
+            print(f"sha256 {_sha256(again)} {again.name}, twice")
 
 
 def _sha256(path: Path) -> str:

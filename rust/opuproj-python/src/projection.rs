@@ -11,7 +11,7 @@ use opuproj_core::readout::{self, MAX_ANCHOR, Mode, Real};
 use opuproj_core::recovery::Sight;
 use opuproj_core::ternary::TernaryBatch;
 use opuproj_core::transmission::Transmission;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::arrays::{rows_mut, writable, wrong_type};
@@ -240,6 +240,7 @@ impl Call {
             Err(Stopped::TooManyNonzeros(vector)) => Err(PyValueError::new_err(format!(
                 "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
             ))),
+            Err(Stopped::NoMemory) => Err(PyMemoryError::new_err("no memory for the buffers of a projection")),
             Err(Stopped::Cancelled) => {
                 Err(raised.unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped")))
             }
