@@ -74,6 +74,7 @@ def build_wheel(sdist: Path, out: Path, work: Path) -> Path:
     env = os.environ | {
         "CARGO_HOME": str(cargo_home),
         "CARGO_TARGET_DIR": str(work / "target"),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # where maturin looks for zig
         "RUSTFLAGS": f"--remap-path-prefix={source.resolve()}=/opuproj",
     }
     command: list[str | Path] = [maturin(), "build", "--release", "--locked", "--out", out.resolve()]
