@@ -81,6 +81,10 @@ wheel: $(VENV)/.with-release ## Build dist/: a wheel for any Python ≥ 3.10, an
 	rm -rf dist
 	$(BIN)/python -m release.build dist
 
+.PHONY: sbom
+sbom: wheel ## List the crates in the wheel, as CycloneDX beside it (the wheel holds the list, too)
+	ls dist/*.cyclonedx.json
+
 .PHONY: release-check
 release-check: wheel ## Install both into empty environments and run them there; build them again and compare
 	$(BIN)/python -m release.check dist

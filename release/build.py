@@ -2,6 +2,8 @@
 
     python -m release.build dist
 
+Beside them it puts the list of crates in the wheel (CycloneDX), which the wheel holds, too.
+
 The wheel is made of the unpacked source distribution, offline and with an empty cargo cache: what is published builds.
 On Linux zig links it against glibc 2.17, the oldest that Rust itself runs on. Paths and times of the machine do not get
 in.
@@ -80,7 +82,20 @@ def build_wheel(sdist: Path, out: Path, work: Path) -> Path:
     command: list[str | Path] = [maturin(), "build", "--release", "--locked", "--out", out.resolve()]
     if sys.platform == "linux":
         command += ["--zig", "--compatibility", GLIBC, "--auditwheel", "check"]
-    return _made("*.whl", out, [*without_network(), *command], source, env)
+    wheel = _made("*.whl", out, [*without_network(), *command], source, env)
+    hide_path(wheel, str(source.resolve()), work / "unpacked")
+    return wheel
+
+
+def hide_path(wheel: Path, path: str, work: Path) -> None:
+    """Take the folder of the build out of the wheel's list of crates, and copy that beside the wheel."""
+    tool = [sys.executable, "-m", "wheel"]
+    run(*tool, "unpack", "--dest", work, wheel, cwd=wheel.parent)
+    (unpacked,) = work.iterdir()
+    for found in unpacked.glob("*.dist-info/sboms/*.json"):
+        found.write_text(found.read_text(encoding="utf-8").replace(path, "/opuproj"), encoding="utf-8")
+        shutil.copy(found, wheel.with_name(f"{unpacked.name}.cyclonedx.json"))
+    run(*tool, "pack", "--dest-dir", wheel.parent.resolve(), unpacked, cwd=work, env=_dated(dict(os.environ)))
 
 
 def maturin() -> Path:
@@ -97,12 +112,16 @@ def without_network() -> list[str]:
 
 
 def _made(pattern: str, out: Path, command: list[str | Path], cwd: Path, env: dict[str, str]) -> Path:
-    env.setdefault("SOURCE_DATE_EPOCH", run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip())
     with tempfile.TemporaryDirectory(dir=out) as fresh:
         command[command.index(out.resolve())] = Path(fresh).resolve()
-        run(*command, cwd=cwd, env=env)
+        run(*command, cwd=cwd, env=_dated(env))
         (made,) = Path(fresh).glob(pattern)
         return made.replace(out / made.name)
+
+
+def _dated(env: dict[str, str]) -> dict[str, str]:
+    """Return an environment in which files are as old as the last commit."""
+    return {"SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()} | env
 
 
 def main() -> None:
