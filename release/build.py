@@ -44,6 +44,7 @@ def run(*command: str | os.PathLike[str], cwd: Path, env: dict[str, str] | None 
 
 def build(out: Path, work: Path) -> tuple[Path, Path]:
     """Build both into `out`, with everything on the way in `work`; return the source distribution and the wheel."""
+    out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     sdist = build_sdist(out, work / "stage")
     return sdist, build_wheel(sdist, out, work)
@@ -63,7 +64,7 @@ def build_sdist(out: Path, stage: Path) -> Path:
     )
     (stage / ".cargo").mkdir()
     (stage / ".cargo" / "config.toml").write_text(CARGO_CONFIG)
-    return _made("*.tar.gz", out, [maturin(), "sdist", "--out", out.resolve()], stage, dict(os.environ))
+    return _made("*.tar.gz", out, [maturin(), "sdist", "--out", out], stage, dict(os.environ))
 
 
 def build_wheel(sdist: Path, out: Path, work: Path) -> Path:
@@ -79,7 +80,7 @@ def build_wheel(sdist: Path, out: Path, work: Path) -> Path:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # where maturin looks for zig
         "RUSTFLAGS": f"--remap-path-prefix={source.resolve()}=/opuproj",
     }
-    command: list[str | Path] = [maturin(), "build", "--release", "--locked", "--out", out.resolve()]
+    command: list[str | Path] = [maturin(), "build", "--release", "--locked", "--out", out]
     if sys.platform == "linux":
         command += ["--zig", "--compatibility", GLIBC, "--auditwheel", "check"]
     wheel = _made("*.whl", out, [*without_network(), *command], source, env)
@@ -95,7 +96,7 @@ def hide_path(wheel: Path, path: str, work: Path) -> None:
     for found in unpacked.glob("*.dist-info/sboms/*.json"):
         found.write_text(found.read_text(encoding="utf-8").replace(path, "/opuproj"), encoding="utf-8")
         shutil.copy(found, wheel.with_name(f"{unpacked.name}.cyclonedx.json"))
-    run(*tool, "pack", "--dest-dir", wheel.parent.resolve(), unpacked, cwd=work, env=_dated(dict(os.environ)))
+    run(*tool, "pack", "--dest-dir", wheel.parent, unpacked, cwd=work, env=_dated(dict(os.environ)))
 
 
 def maturin() -> Path:
@@ -113,7 +114,7 @@ def without_network() -> list[str]:
 
 def _made(pattern: str, out: Path, command: list[str | Path], cwd: Path, env: dict[str, str]) -> Path:
     with tempfile.TemporaryDirectory(dir=out) as fresh:
-        command[command.index(out.resolve())] = Path(fresh).resolve()
+        command[command.index(out)] = Path(fresh)
         run(*command, cwd=cwd, env=_dated(env))
         (made,) = Path(fresh).glob(pattern)
         return made.replace(out / made.name)
