@@ -4,6 +4,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -17,7 +18,7 @@ unexport CONDA_PREFIX
 export PYO3_PYTHON := $(BIN)/python
 
 UV := $(BIN)/uv pip install --quiet
-PYTHON_CODE := python tests examples benches docs/_site $(wildcard docs/*.py)
+PYTHON_CODE := python tests examples benches release docs/_site $(wildcard docs/*.py)
 
 RUST_SOURCES := $(shell find rust Cargo.toml Cargo.lock -name target -prune -o \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -name '*.json' \) -print 2>/dev/null)
@@ -29,7 +30,7 @@ endif
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: build $(VENV)/.with-demo ## Digits as optical features, then a projection to 2,000,000 outputs (under two minutes)
@@ -62,7 +63,7 @@ lint: build $(VENV)/.with-lint docs ## Check formatting, lints, types, Rust and 
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
-	$(BIN)/python -m mypy --strict python examples benches
+	$(BIN)/python -m mypy --strict python examples benches release
 	$(BIN)/python -m mypy.stubtest opuproj._core
 
 # Always from the start (-E): a page that is not read again does not warn again.
@@ -84,6 +85,28 @@ bench-check: build ## Fail where a kernel is slower than benches/expected.json s
 .PHONY: figures
 figures: build $(VENV)/.with-bench ## Measure and draw the pictures of speed again (takes a while; ARGS=--draw-only draws only)
 	$(BIN)/python -m benches.figures $(ARGS)
+
+.PHONY: wheel
+wheel: $(VENV)/.with-release ## Build dist/: a wheel for any Python ≥ 3.10, and a source distribution with its crates
+	rm -rf dist
+	$(BIN)/python -m release.build dist
+
+.PHONY: sbom
+sbom: wheel ## List the crates in the wheel, as CycloneDX beside it (the wheel holds the list, too)
+	ls dist/*.cyclonedx.json
+
+.PHONY: release-check
+release-check: wheel ## Install both into empty environments and run them there; build them again and compare
+	$(BIN)/python -m release.check dist
+	$(BIN)/python -m release.reproducible dist
+
+.PHONY: reproducible
+reproducible: wheel ## Build both twice, in different folders, and compare the bytes
+	$(BIN)/python -m release.reproducible dist
+
+.PHONY: soak
+soak: build $(VENV)/.with-test ## Mixed concurrent calls, SOAK_MINUTES=60: right bits, flat memory
+	$(BIN)/python tests/soak.py --minutes $(SOAK_MINUTES)
 
 .PHONY: fuzz
 fuzz: ## Fuzz packing and loading, FUZZ_SECONDS=60 a target (needs nightly Rust)

@@ -7,6 +7,9 @@ import pytest
 
 # A first call builds threads and tables; a slow machine is not a wrong result.
 hypothesis.settings.register_profile("opuproj", deadline=None)
+hypothesis.settings.register_profile(
+    "thorough", deadline=None, max_examples=100_000, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("opuproj")
 
 

@@ -9,6 +9,7 @@ import textwrap
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from opuproj import _core
 
 ISAS = [name for name, found in _core.instruction_sets() if found]
@@ -36,6 +37,12 @@ def integers(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     re, im = np.rint(scaled.real), np.rint(scaled.imag)
     assert np.abs(scaled - (re + 1j * im)).max(initial=0) < 1e-6
     return re.astype(np.int64), im.astype(np.int64)
+
+
+def examples(n: int) -> settings:
+    """How many examples a test is given, unless the profile asks for more than usual."""
+    usual, asked = settings.get_profile("default").max_examples, settings().max_examples
+    return settings(max_examples=n if asked <= usual else asked)
 
 
 def run(code: str, timeout: float = 120, **environment: str) -> str:

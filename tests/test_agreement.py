@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
-from helpers import AWKWARD, ISAS, MODES, assert_same_bits, ternary
-from hypothesis import given, settings
+from helpers import AWKWARD, ISAS, MODES, assert_same_bits, examples, ternary
+from hypothesis import given
 from hypothesis import strategies as st
 from opuproj import Projector
 
@@ -31,7 +31,7 @@ def reference(monkeypatch: pytest.MonkeyPatch, op: Projector, x: np.ndarray) -> 
         return np.stack([alone(row) for row in x]) if len(x) else alone(x)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.data())
 def test_any_split_of_any_work(data: st.DataObject) -> None:
     size = st.one_of(st.sampled_from(SIZES), st.integers(1, 300))

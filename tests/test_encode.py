@@ -10,8 +10,8 @@ import numpy as np
 import opuproj
 import oracle
 import pytest
-from helpers import MODES, assert_same_bits
-from hypothesis import given, settings
+from helpers import MODES, assert_same_bits, examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from opuproj import Camera, EncodedBatch, Projector, _core
@@ -63,7 +63,7 @@ def test_digits_are_the_nearest_integers(code: dict[str, int], dtype: Any) -> No
     assert (np.abs(batch.to_numpy() - x) <= scale[..., None] * (0.5 + 1e-15 * top)).all()
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     hnp.arrays(np.float64, st.tuples(st.integers(0, 4), st.integers(1, 140)), elements=st.floats(-1e300, 1e300)),
     st.integers(1, 20),

@@ -15,8 +15,8 @@ import numpy as np
 import opuproj
 import oracle
 import pytest
-from helpers import AWKWARD, MODES, assert_same_bits, integers, ternary
-from hypothesis import given, settings
+from helpers import AWKWARD, MODES, assert_same_bits, examples, integers, ternary
+from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -78,7 +78,7 @@ def fresh_compiler() -> Iterator[None]:
 
 
 @pytest.mark.every_isa
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data(), mode=st.sampled_from(MODES), seed=st.sampled_from(SEEDS) | st.integers(0, 2**64 - 1))
 def test_the_layer_is_the_operator_bit_for_bit(data: Any, mode: Any, seed: int) -> None:
     leading = data.draw(st.lists(st.integers(0, 4), max_size=3))

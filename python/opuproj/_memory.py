@@ -24,9 +24,14 @@ def allocate(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], advice: st
 
 def reserve(what: str, shape: tuple[int, ...], n_bytes: int, advice: str) -> None:
     """Raise MemoryError if `n_bytes` cannot fit in memory."""
-    # Linux hands out more memory than there is and kills whoever uses it: an allocation that succeeds proves nothing.
-    if n_bytes > _SMALL and n_bytes > available():
+    if not fits(n_bytes):
         raise _refusal(what, shape, n_bytes, advice)
+
+
+def fits(n_bytes: int) -> bool:
+    """Whether there is memory for so many bytes."""
+    # Linux hands out more memory than there is and kills whoever uses it: an allocation that succeeds proves nothing.
+    return n_bytes <= _SMALL or n_bytes <= available()
 
 
 def _refusal(what: str, shape: tuple[int, ...], n_bytes: int, advice: str) -> MemoryError:

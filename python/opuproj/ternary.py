@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, cast
 
@@ -308,8 +309,20 @@ class TernaryBatch(Batch):
             If the file cannot be read.
         ValueError
             If it is not such a file, or is damaged.
+        MemoryError
+            If the batch cannot be allocated.
         """
-        packed, shape = _core.Packed.load(os.fspath(path))
+        name = os.fspath(path)
+        status = os.stat(name)
+        # A pipe would be waited for; what has no size cannot be compared with what it claims.
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise ValueError(f"path is {name!r}, which is no regular file")
+        if not _memory.fits(status.st_size):
+            raise MemoryError(
+                f"the batch in {name!r} takes {_memory.readable(status.st_size)}, which cannot be allocated; "
+                "the command opuproj project reads a file a part at a time"
+            )
+        packed, shape = _core.Packed.load(name)
         return TernaryBatch._of(packed, tuple(shape))
 
     def __reduce__(self) -> tuple[Any, ...]:

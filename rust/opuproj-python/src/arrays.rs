@@ -46,6 +46,13 @@ pub(crate) fn rows_mut<'a, T: Element, R>(
         .collect())
 }
 
+/// An empty vector with room for so many elements.
+pub(crate) fn room<T>(n: usize) -> PyResult<Vec<T>> {
+    let mut empty = Vec::new();
+    empty.try_reserve_exact(n).map_err(|_| no_memory())?;
+    Ok(empty)
+}
+
 /// What is raised when a batch does not fit the memory.
 pub(crate) fn no_memory() -> PyErr {
     PyMemoryError::new_err("no memory for the packed batch")

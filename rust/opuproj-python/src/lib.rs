@@ -13,7 +13,8 @@ mod projection;
 mod structured;
 
 /// The compiled half of opuproj.
-#[pymodule(name = "_core")]
+// Sound without a GIL: what is shared is immutable (`frozen`), borrowed at run time (`Packer`) or behind a lock (the pool).
+#[pymodule(name = "_core", gil_used = false)]
 mod core_module {
     use pyo3::prelude::*;
 

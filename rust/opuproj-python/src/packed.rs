@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arrays::{no_memory, readonly, wrong_type};
+use crate::arrays::{no_memory, readonly, room, wrong_type};
 
 /// Both planes of a batch as bytes, rows on whole bytes.
 type Planes<'py> = (Bound<'py, PyArray2<u8>>, Bound<'py, PyArray2<u8>>);
@@ -37,12 +37,14 @@ impl Packed {
         self.0.n_bytes()
     }
 
-    fn row_nnz<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
+    fn row_nnz<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let count = |row| {
             let (positive, negative) = self.0.counts(row);
             (positive + negative) as i64
         };
-        (0..self.0.n_rows()).map(count).collect::<Vec<i64>>().into_pyarray(py)
+        let mut counts = room(self.0.n_rows())?;
+        counts.extend((0..self.0.n_rows()).map(count));
+        Ok(counts.into_pyarray(py))
     }
 
     #[pyo3(signature = (out, /))]
@@ -70,7 +72,7 @@ impl Packed {
     fn planes<'py>(&self, py: Python<'py>, msb_first: bool) -> PyResult<Planes<'py>> {
         let n_bytes = self.0.n_inputs().div_ceil(8);
         let plane = |negative: bool| -> PyResult<Bound<'py, PyArray2<u8>>> {
-            let mut bytes = Vec::with_capacity(self.0.n_rows() * n_bytes);
+            let mut bytes = room(self.0.n_rows() * n_bytes)?;
             for row in 0..self.0.n_rows() {
                 let words = if negative { self.0.row(row).1 } else { self.0.row(row).0 };
                 let row_bytes = words.iter().flat_map(|word| word.to_le_bytes()).take(n_bytes);
@@ -95,7 +97,7 @@ impl Packed {
             if plane.dim() != (n_rows, n_inputs.div_ceil(8)) {
                 return Err(PyValueError::new_err("both planes must have a bit for each input"));
             }
-            let mut words = Vec::with_capacity(n_rows * n_inputs.div_ceil(WORD));
+            let mut words = room(n_rows * n_inputs.div_ceil(WORD))?;
             for row in plane.rows() {
                 for bytes in row.axis_chunks_iter(numpy::ndarray::Axis(0), 8) {
                     words.push((0..).zip(bytes).fold(0u64, |word, (k, &byte)| {
@@ -178,9 +180,12 @@ impl Packed {
     }
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let mut bytes = Vec::with_capacity(self.0.n_bytes() + 32);
+        let mut bytes = room(self.0.n_bytes() + 32)?;
         self.0.write_to(&[self.0.n_rows() as u64, self.0.n_inputs() as u64], &mut bytes)?;
-        Ok(PyBytes::new(py, &bytes))
+        PyBytes::new_with(py, bytes.len(), |copy| {
+            copy.copy_from_slice(&bytes);
+            Ok(())
+        })
     }
 
     #[staticmethod]

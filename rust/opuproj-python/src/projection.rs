@@ -13,7 +13,7 @@ use opuproj_core::readout::{self, MAX_ANCHOR, Mode, Real};
 use opuproj_core::recovery::Sight;
 use opuproj_core::ternary::TernaryBatch;
 use opuproj_core::transmission::Transmission;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::arrays::{rows_mut, writable, wrong_type};
@@ -304,10 +304,13 @@ pub(crate) trait Reason: Send {
 
 impl Reason for Stopped {
     fn error(self) -> Option<PyErr> {
-        let Self::TooManyNonzeros(vector) = self else { return None };
-        Some(PyValueError::new_err(format!(
-            "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
-        )))
+        match self {
+            Self::Cancelled => None,
+            Self::TooManyNonzeros(vector) => Some(PyValueError::new_err(format!(
+                "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
+            ))),
+            Self::NoMemory => Some(PyMemoryError::new_err("no memory for the buffers of a projection")),
+        }
     }
 }
 
