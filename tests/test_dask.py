@@ -120,7 +120,7 @@ def test_tasks_pickle_small() -> None:
         ({"chunks": 2.5}, TypeError, "chunks is 2.5, but must be an integer, a tuple of integers or 'auto'"),
         ({"chunks": (3, 4)}, ValueError, r"chunks is \(3, 4\), which are 7 outputs together, but there are 5"),
         ({"rows": (3, 9)}, ValueError, "rows is 3 to 9"),
-        ({"digits": 11}, ValueError, "digits is 11"),
+        ({"digits": 21}, ValueError, "digits is 21"),
         ({"noise_seed": 3}, ValueError, "noise_seed is 3, but there is no camera"),
         ({"camera": CAMERA, "digits": 2}, ValueError, "mode is 'intensity', but a camera sees digits"),
     ],

@@ -282,8 +282,7 @@ class Projector:
         )
 
     def _set(self, **values: Any) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        self.__dict__.update(values)  # around what keeps it frozen
 
     # What it is
 
