@@ -76,6 +76,7 @@ STARVED = """
         "many().planes()[1][:3]",
         "pickle.loads(pickle.dumps(many())).nnz_per_row",
         "opuproj.TernaryBatch.concatenate([many(), many()]).nnz_per_row",
+        "opuproj.Projector(200_000, 30_011, mode='complex', threads=3).H(real[:3])",
     ],
 )
 def test_memory_that_runs_out_is_an_error_or_does_not_matter(work: str) -> None:

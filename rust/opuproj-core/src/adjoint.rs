@@ -22,7 +22,7 @@ use crate::projection::{
 use crate::readout::{Real, VARIANCE};
 use crate::ternary::WORD;
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
-use crate::work::{Lead, Watch, next, sized};
+use crate::work::{Lead, Watch, has_room, next, sized};
 
 /// The most int8 vectors of a group.
 const MOST_VECTORS: usize = 1024;
@@ -80,7 +80,7 @@ impl Adjoint {
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, or a vector has too many nonzeros in one digit.
+    /// If `poll` stopped it, a vector has too many nonzeros in one digit, or memory is short.
     ///
     /// # Panics
     ///
@@ -100,6 +100,9 @@ impl Adjoint {
             return Ok(());
         }
         let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), self.kernel.shape().max_input);
+        if !has_room(&vectors, MOST_VECTORS, self.n_columns) {
+            return Err(Stopped::NoMemory);
+        }
         let groups = self.groups(&vectors, &weights);
         let watch = Watch::of(groups.iter().map(|group| self.work(group, group.words.len() * WORD_BLOCKS)).sum());
         let mut lead = Lead::new(&watch, poll);

@@ -3,6 +3,8 @@
 //! A vector is x ≈ scale · m, with integers m of d digits: m = Σ base^(d−1−k) tₖ. Its largest number has the largest m, so
 //! that |x − scale · m| ≤ scale / 2.
 
+use std::sync::Arc;
+
 use crate::kernel::Kernel;
 use crate::ternary::{Float, TernaryBatch, WORD};
 
@@ -47,17 +49,17 @@ impl Code {
 }
 
 /// A batch of vectors of real numbers, in digits.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Encoded {
     base: u32,
-    digits: Vec<TernaryBatch>,
+    digits: Vec<Arc<TernaryBatch>>,
     scales: Vec<f64>,
 }
 
 impl Encoded {
     /// A batch from its digits, the highest first, and the scale of each vector; nothing if they do not fit each other.
     #[must_use]
-    pub fn new(base: u32, digits: Vec<TernaryBatch>, scales: Vec<f64>) -> Option<Self> {
+    pub fn new(base: u32, digits: Vec<Arc<TernaryBatch>>, scales: Vec<f64>) -> Option<Self> {
         let most = match base {
             2 => 15,
             3 => 20,
@@ -107,7 +109,7 @@ impl Encoded {
                 }
             }
         }
-        Some(Self { base: code.base(), digits, scales })
+        Some(Self { base: code.base(), digits: digits.into_iter().map(Arc::new).collect(), scales })
     }
 
     /// What a digit is worth relative to the next one.
@@ -118,7 +120,7 @@ impl Encoded {
 
     /// The digits, the highest first.
     #[must_use]
-    pub fn digits(&self) -> &[TernaryBatch] {
+    pub fn digits(&self) -> &[Arc<TernaryBatch>] {
         &self.digits
     }
 

@@ -4,6 +4,7 @@
 //! Both come in chunks of bounded memory: a chunk covers a range of the planes' words, for all vectors of the group.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::kernel::{Kernel, MAX_NONZEROS, SignedColumns};
 use crate::ternary::{TernaryBatch, WORD, expand_word};
@@ -55,8 +56,8 @@ impl<'a> Vectors<'a> {
 
     /// Digits, the highest one first, added up to as few vectors as may be: elements of `max_input` at most, and sums that
     /// cannot overflow. Also gives the weight of each such vector.
-    pub(crate) fn fused(digits: &'a [TernaryBatch], base: u32, max_input: u8) -> (Self, Vec<i64>) {
-        let n_outputs = digits.first().map_or(0, TernaryBatch::n_rows);
+    pub(crate) fn fused(digits: &'a [Arc<TernaryBatch>], base: u32, max_input: u8) -> (Self, Vec<i64>) {
+        let n_outputs = digits.first().map_or(0, |digit| digit.n_rows());
         let used = |row| {
             let union = |word| digits.iter().fold(0, |union, digit| union | used(digit.row(row), word)).count_ones();
             (0..digits[0].row_words()).map(|word| u64::from(union(word))).sum::<u64>()
@@ -71,7 +72,7 @@ impl<'a> Vectors<'a> {
                 weights.push(place);
                 (weight, total, place) = (1, 0, i64::from(base).pow(exponent));
             }
-            part.push((digit, weight as i8));
+            part.push((&**digit, weight as i8));
             total += weight;
             weight *= u64::from(base);
         }

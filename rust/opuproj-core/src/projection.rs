@@ -14,9 +14,9 @@ use crate::noise::LANES;
 use crate::operand::{self, Chunk, Form, Group, Vectors};
 use crate::readout::{self, Mode, Real, Reference};
 use crate::recovery::{Shot, Sight};
-use crate::ternary::{TernaryBatch, WORD};
+use crate::ternary::TernaryBatch;
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
-use crate::work::{Lead, Watch, next, sized};
+use crate::work::{Lead, Watch, has_room, next, sized};
 
 /// Bytes of sums that a tile may have: they live in a second-level cache.
 pub(crate) const TILE_SUMS: usize = 512 << 10;
@@ -32,12 +32,6 @@ const MOST_BLOCKS: usize = 128;
 
 /// The most vectors of a group: generating T once for so many costs a tenth of multiplying it.
 const MOST_VECTORS: usize = 1024;
-
-/// What a projection needs beyond its inputs and outputs, at most: its buffers, and those of a few threads.
-const MOST_MEMORY: usize = 64 << 20;
-
-/// Memory too little to ask for in advance.
-const LITTLE_MEMORY: usize = 1 << 20;
 
 /// Columns of a list that are summed before the next look at the clock; they stay in a first-level cache.
 const LIST_RUN: usize = 2048;
@@ -190,14 +184,14 @@ impl Projection {
         if outputs.is_empty() || width == 0 {
             return Ok(());
         }
-        if !self.has_room(vectors) {
+        let n_blocks = (self.blocks().end - self.blocks().start) as usize;
+        if !has_room(vectors, MOST_VECTORS, n_blocks.saturating_mul(BLOCK_COMPONENTS)) {
             return Err(Stopped::NoMemory);
         }
         let groups = operand::groups(vectors, self.kernel, self.most_vectors());
-        let n_blocks = self.blocks().end - self.blocks().start;
         let work = |group: &Group| {
             let seen = reader.work(self.mode) * group.outputs(vectors).len() as u64;
-            (self.work(group.form, group.vectors.len(), group.columns) + seen) * n_blocks
+            (self.work(group.form, group.vectors.len(), group.columns) + seen) * n_blocks as u64
         };
         let total = groups.iter().map(work);
         let watch = Watch::of(total.sum());
@@ -211,18 +205,6 @@ impl Projection {
             }
         }
         Ok(())
-    }
-
-    /// Whether buffers can be had. A buffer that is refused later on, in some thread, would end the process.
-    fn has_room(&self, vectors: &Vectors<'_>) -> bool {
-        let n_columns = vectors.row_words().saturating_mul(WORD);
-        let n_vectors = vectors.len().min(MOST_VECTORS);
-        let n_components = ((self.blocks().end - self.blocks().start) as usize).saturating_mul(BLOCK_COMPONENTS);
-        // Of inputs: int8 rows or lists, and what lays them out. Of sums: their own 4 bytes, and what reads them out.
-        let inputs = n_columns.saturating_mul(n_vectors + 32);
-        let sums = n_components.saturating_mul(16 * n_vectors);
-        let needed = inputs.saturating_add(sums).min(MOST_MEMORY);
-        needed <= LITTLE_MEMORY || Vec::<u8>::new().try_reserve_exact(needed).is_ok()
     }
 
     fn run_group<T: Real>(

@@ -4,10 +4,30 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::operand::Vectors;
 use crate::pool;
+use crate::ternary::WORD;
 
 /// How often the caller is asked whether to go on.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What work needs beyond its inputs and outputs, at most: its buffers, and those of a few threads.
+const MOST_MEMORY: usize = 64 << 20;
+
+/// Memory too little to ask for in advance.
+const LITTLE_MEMORY: usize = 1 << 20;
+
+/// Whether buffers can be had for groups of so many vectors, with so many sums each. A buffer that is refused later on,
+/// in some thread, would end the process.
+pub(crate) fn has_room(vectors: &Vectors<'_>, most_vectors: usize, n_sums: usize) -> bool {
+    let n_columns = vectors.row_words().saturating_mul(WORD);
+    let n_vectors = vectors.len().min(most_vectors);
+    // Of inputs: int8 rows or lists, and what lays them out. Of sums: their own 4 bytes, and what reads them out.
+    let inputs = n_columns.saturating_mul(n_vectors + 32);
+    let sums = n_sums.saturating_mul(16 * n_vectors);
+    let needed = inputs.saturating_add(sums).min(MOST_MEMORY);
+    needed <= LITTLE_MEMORY || Vec::<u8>::new().try_reserve_exact(needed).is_ok()
+}
 
 /// The first `length` elements of a buffer that is made long enough; what they hold is left over from before.
 pub(crate) fn sized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {

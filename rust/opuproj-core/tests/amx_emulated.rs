@@ -7,6 +7,8 @@
 #[path = "common/tiles.rs"]
 mod tiles;
 
+use std::sync::Arc;
+
 use opuproj_core::adjoint::{Adjoint, Read};
 use opuproj_core::encoded::Encoded;
 use opuproj_core::kernel::{Isa, Kernel, Product, SignedColumns};
@@ -115,7 +117,7 @@ fn the_adjoint_gives_the_bits_of_the_portable_kernel() {
     let Some(kernel) = amx() else { return };
     for (n_vectors, n_parts, n_columns) in [(1, 70, 20), (20, 130, 300)] {
         let batch = batch(n_vectors, n_parts);
-        let batch = Encoded::new(3, vec![batch], vec![1.0; n_vectors]).expect("one digit");
+        let batch = Encoded::new(3, vec![Arc::new(batch)], vec![1.0; n_vectors]).expect("one digit");
         let back = |kernel: Kernel, threads: usize| {
             let (transmission, read) = (Transmission::new(11), Read::Complex);
             let adjoint = Adjoint { transmission, read, row_block: 3, n_columns, kernel, threads };

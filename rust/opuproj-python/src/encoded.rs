@@ -1,5 +1,7 @@
 //! Encoded batches for Python.
 
+use std::sync::Arc;
+
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use opuproj_core::encoded::{self, Code};
 use opuproj_core::ternary::TernaryBatch;
@@ -20,7 +22,7 @@ impl Encoded {
     #[new]
     #[pyo3(signature = (base, digits, scales, /))]
     fn new(base: u32, digits: Vec<PyRef<'_, Packed>>, scales: PyReadonlyArray1<'_, f64>) -> PyResult<Self> {
-        let digits = digits.iter().map(|digit| digit.0.clone()).collect();
+        let digits = digits.iter().map(|digit| Arc::clone(&digit.0)).collect();
         let scales = scales.as_array().iter().copied().collect();
         let batch = encoded::Encoded::new(base, digits, scales);
         batch.map(Self).ok_or_else(|| PyValueError::new_err("the digits and scales do not make a batch"))
@@ -43,14 +45,14 @@ impl Encoded {
 
     #[getter]
     fn nbytes(&self) -> usize {
-        self.0.digits().iter().map(TernaryBatch::n_bytes).sum()
+        self.0.digits().iter().map(|digit| digit.n_bytes()).sum()
     }
 
     fn scales<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
         self.0.scales().to_vec().into_pyarray(py)
     }
 
-    /// A copy of one digit of all rows, the highest being 0.
+    /// One digit of all rows, the highest being 0.
     #[pyo3(signature = (k, /))]
     fn digit(&self, k: usize) -> PyResult<Packed> {
         let digit = self.0.digits().get(k);
@@ -66,8 +68,9 @@ impl Encoded {
         if parts.iter().any(|part| part.0.base() != first.0.base() || part.n_digits() != first.n_digits()) {
             return Err(PyValueError::new_err("the parts must be encoded alike"));
         }
-        let digit =
-            |k: usize| TernaryBatch::concatenate(&parts.iter().map(|part| &part.0.digits()[k]).collect::<Vec<_>>());
+        let digit = |k: usize| {
+            TernaryBatch::concatenate(&parts.iter().map(|part| &*part.0.digits()[k]).collect::<Vec<_>>()).map(Arc::new)
+        };
         let digits = (0..first.n_digits()).map(digit).collect::<Option<Vec<_>>>().ok_or_else(no_memory)?;
         let scales = parts.iter().flat_map(|part| part.0.scales().iter().copied()).collect();
         encoded::Encoded::new(first.0.base(), digits, scales).map(Self).ok_or_else(no_memory)

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
 use opuproj_core::ternary::{self, Float, FormatError, Refused, TernaryBatch, Value, WORD};
@@ -18,7 +19,13 @@ type Planes<'py> = (Bound<'py, PyArray2<u8>>, Bound<'py, PyArray2<u8>>);
 /// An immutable batch of -1, 0 and 1 in two bit planes.
 #[pyclass(frozen, eq, module = "opuproj._core")]
 #[derive(PartialEq)]
-pub(crate) struct Packed(pub(crate) TernaryBatch);
+pub(crate) struct Packed(pub(crate) Arc<TernaryBatch>);
+
+impl From<TernaryBatch> for Packed {
+    fn from(batch: TernaryBatch) -> Self {
+        Self(Arc::new(batch))
+    }
+}
 
 #[pymethods]
 impl Packed {
@@ -65,7 +72,7 @@ impl Packed {
         if rows.iter().any(|&row| row >= self.0.n_rows()) {
             return Err(PyValueError::new_err("rows must lie in the batch"));
         }
-        self.0.take(&rows).map(Self).ok_or_else(no_memory)
+        self.0.take(&rows).map(Self::from).ok_or_else(no_memory)
     }
 
     #[pyo3(signature = (msb_first, /))]
@@ -109,7 +116,7 @@ impl Packed {
             Ok(words)
         };
         TernaryBatch::from_words(n_rows, n_inputs, words(&positive)?, words(&negative)?)
-            .map(Self)
+            .map(Self::from)
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
@@ -131,20 +138,20 @@ impl Packed {
         if !ordered || !inside {
             return Err(PyValueError::new_err("not compressed sparse rows of that many inputs"));
         }
-        TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &values).map(Self).ok_or_else(no_memory)
+        TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &values).map(Self::from).ok_or_else(no_memory)
     }
 
     #[staticmethod]
     #[pyo3(signature = (parts, /))]
     fn concatenate(parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
-        let parts: Vec<&TernaryBatch> = parts.iter().map(|part| &part.0).collect();
+        let parts: Vec<&TernaryBatch> = parts.iter().map(|part| &*part.0).collect();
         let Some(first) = parts.first() else {
             return Err(PyValueError::new_err("at least one batch is needed"));
         };
         if parts.iter().any(|part| part.n_inputs() != first.n_inputs()) {
             return Err(PyValueError::new_err("batches must have equal numbers of inputs"));
         }
-        TernaryBatch::concatenate(&parts).map(Self).ok_or_else(no_memory)
+        TernaryBatch::concatenate(&parts).map(Self::from).ok_or_else(no_memory)
     }
 
     #[pyo3(signature = (path, shape, /))]
@@ -175,7 +182,7 @@ impl Packed {
             let n_bytes = file.metadata()?.len();
             TernaryBatch::read_from(n_bytes, &mut BufReader::new(file))
         })
-        .map(|(batch, shape)| (Self(batch), shape))
+        .map(|(batch, shape)| (batch.into(), shape))
         .map_err(format_error)
     }
 
@@ -192,7 +199,7 @@ impl Packed {
     #[pyo3(signature = (data, /))]
     fn from_bytes(data: &[u8]) -> PyResult<Self> {
         let (batch, _) = TernaryBatch::read_from(data.len() as u64, &mut &*data).map_err(format_error)?;
-        Ok(Self(batch))
+        Ok(batch.into())
     }
 }
 
@@ -268,7 +275,7 @@ impl Packer {
         self.open()?;
         let packer = self.0.take();
         match packer.map(ternary::Packer::finish) {
-            Some(Ok(batch)) => Ok(Packed(batch)),
+            Some(Ok(batch)) => Ok(batch.into()),
             Some(Err(missing)) => Err(PyValueError::new_err(format!("{missing} rows are missing"))),
             None => Err(finished()),
         }

@@ -272,6 +272,17 @@ impl Kernel {
         dispatch!(self, kernel => kernel.planes(codes, positive, negative))
     }
 
+    /// Asks for numbers that will be read soon.
+    #[inline]
+    pub(crate) fn prefetch<T>(numbers: &[T]) {
+        #[cfg(target_arch = "x86_64")]
+        for line in (0..size_of_val(numbers)).step_by(64) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch of any address is sound.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().wrapping_byte_add(line).cast()) }
+        }
+    }
+
     /// Generates `n_bytes` of bare keystream in registers and folds it, for the benchmarks' upper limit.
     #[must_use]
     pub fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {

@@ -126,7 +126,7 @@ impl TernaryBatch {
                 }
             }
         }
-        let batch = Self::from_words(n_rows, n_inputs, batch.positive, batch.negative).map_err(FormatError::Planes)?;
+        let batch = Self::from_planes(n_rows, n_inputs, batch.positive, batch.negative).map_err(FormatError::Planes)?;
         Ok((batch, shape))
     }
 }

@@ -2,12 +2,14 @@
 
 mod format;
 mod pack;
+mod words;
 
 use std::fmt;
 use std::ops::Range;
 
 pub use format::FormatError;
 pub use pack::{Float, Packer, Refused, Value, max_abs};
+use words::Words;
 
 /// Elements in a word of a plane; rows begin on whole words.
 pub const WORD: usize = 64;
@@ -16,12 +18,12 @@ pub const WORD: usize = 64;
 ///
 /// Element j of a row is bit j % 64 of word j / 64, in the plane of its sign. No bit is set in both planes, none beyond
 /// the last element.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct TernaryBatch {
     n_rows: usize,
     n_inputs: usize,
-    positive: Vec<u64>,
-    negative: Vec<u64>,
+    positive: Words,
+    negative: Words,
 }
 
 /// Why two planes are not a batch.
@@ -62,6 +64,10 @@ impl TernaryBatch {
         positive: Vec<u64>,
         negative: Vec<u64>,
     ) -> Result<Self, PlaneError> {
+        Self::from_planes(n_rows, n_inputs, positive.into(), negative.into())
+    }
+
+    fn from_planes(n_rows: usize, n_inputs: usize, positive: Words, negative: Words) -> Result<Self, PlaneError> {
         let words = plane_words(n_rows, n_inputs).ok_or(PlaneError::TooLarge)?;
         if positive.len() != words || negative.len() != words {
             return Err(PlaneError::Size);
@@ -87,13 +93,7 @@ impl TernaryBatch {
     /// A batch of zeros to fill, or nothing if there is no memory for it.
     pub(crate) fn zeros(n_rows: usize, n_inputs: usize) -> Option<Self> {
         let words = plane_words(n_rows, n_inputs)?;
-        let plane = || {
-            let mut plane = Vec::new();
-            plane.try_reserve_exact(words).ok()?;
-            plane.resize(words, 0);
-            Some(plane)
-        };
-        Some(Self { n_rows, n_inputs, positive: plane()?, negative: plane()? })
+        Some(Self { n_rows, n_inputs, positive: Words::zeros(words)?, negative: Words::zeros(words)? })
     }
 
     /// A batch from the places and signs of its nonzeros, in compressed sparse rows.

@@ -1,10 +1,14 @@
 //! Packing numbers into planes, a piece at a time.
 
+use super::words::Words;
 use super::{TernaryBatch, WORD, plane_words};
 use crate::kernel::Kernel;
 
 /// Words that are packed at a time: their codes stay in a first-level cache.
 const STRETCH: usize = 16;
+
+/// How far ahead numbers are asked for: the hardware does not look beyond a page of 4 KiB.
+const AHEAD_BYTES: usize = 4 << 10;
 
 /// The code of a number that cannot be packed.
 const REFUSED: i8 = 2;
@@ -63,11 +67,9 @@ impl Packer {
     /// A batch to fill. Nothing if there is no memory for it.
     #[must_use]
     pub fn new(n_rows: usize, n_inputs: usize) -> Option<Self> {
-        let mut batch = TernaryBatch { n_rows, n_inputs, positive: Vec::new(), negative: Vec::new() };
-        let words = plane_words(n_rows, n_inputs)?;
-        // Only reserved: touching the memory takes long, and happens row by row while packing.
-        batch.positive.try_reserve_exact(words).ok()?;
-        batch.negative.try_reserve_exact(words).ok()?;
+        // Every word of a row is written when the row is packed, and the batch is given out once all rows are.
+        let plane = || Words::any(plane_words(n_rows, n_inputs)?);
+        let batch = TernaryBatch { n_rows, n_inputs, positive: plane()?, negative: plane()? };
         Some(Self { batch, filled: 0 })
     }
 
@@ -136,14 +138,14 @@ impl Packer {
         assert!(numbers.len() / n_inputs <= self.missing(), "no more rows than are missing");
         let kernel = Kernel::best();
         let mut codes = [[0; WORD]; STRETCH];
+        let mut ahead = numbers.chunks(STRETCH * WORD).skip(AHEAD_BYTES.div_ceil(STRETCH * WORD * size_of::<T>()));
         for (row, numbers) in numbers.chunks_exact(n_inputs).enumerate() {
             let code = code_of(row);
             let words = self.filled * width..(self.filled + 1) * width;
-            self.batch.positive.resize(words.end, 0);
-            self.batch.negative.resize(words.end, 0);
             let positive = self.batch.positive[words.clone()].chunks_mut(STRETCH);
             let planes = positive.zip(self.batch.negative[words].chunks_mut(STRETCH));
             for (k, (numbers, (positive, negative))) in numbers.chunks(STRETCH * WORD).zip(planes).enumerate() {
+                Kernel::prefetch(ahead.next().unwrap_or_default());
                 kernel.vectorize(
                     #[inline(always)]
                     || {

@@ -88,7 +88,7 @@ proptest! {
             bytes.truncate(at);
         }
         if let Ok((batch, _)) = read(&bytes) {
-            let (positive, negative) = (batch.positive.clone(), batch.negative.clone());
+            let (positive, negative) = (batch.positive.to_vec(), batch.negative.to_vec());
             let again = TernaryBatch::from_words(batch.n_rows, batch.n_inputs, positive, negative);
             prop_assert_eq!(again, Ok(batch));
         }
@@ -156,4 +156,22 @@ fn sparse_rows_and_parts_make_the_same_batch() {
     assert_eq!(batch, pack(4, &numbers));
     let parts = [batch.take(&[0]).expect("memory"), batch.take(&[1, 2]).expect("memory")];
     assert_eq!(TernaryBatch::concatenate(&[&parts[0], &parts[1]]), Some(batch));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "planes of megabytes")]
+fn planes_that_lie_where_others_lay_are_zero_where_nothing_was_written() {
+    let n_inputs = 40 << 20;
+    let ones = vec![1i8; n_inputs];
+    for _ in 0..3 {
+        let full = pack(n_inputs, &ones);
+        assert!(full.row(0).0.iter().all(|&word| word == u64::MAX) && full.row(0).1.iter().all(|&word| word == 0));
+        drop(full);
+        let one = TernaryBatch::from_sparse(n_inputs, &[0, 1], &[77], &[-1]).expect("memory");
+        assert_eq!(one.counts(0), (0, 1));
+        // Fewer words than the memory that was kept has room for.
+        let fewer = pack(n_inputs - 70, &ones[70..]);
+        assert_eq!(fewer.counts(0), (n_inputs as u64 - 70, 0));
+        assert_eq!(fewer.row(0).0.len(), fewer.row_words());
+    }
 }
