@@ -16,7 +16,7 @@ THREADS_VARIABLE = "OPUPROJ_NUM_THREADS"
 
 def isa() -> str | None:
     """Return the instruction set that OPUPROJ_ISA forces, or None for the best that the CPU has."""
-    name = os.environ.get(ISA_VARIABLE)
+    name = _core.variable(ISA_VARIABLE)
     if not name:
         return None
     try:
@@ -38,7 +38,7 @@ def n_threads(threads: int | None) -> int:
 def _threads_and_why(threads: int | None) -> tuple[int, str]:
     if threads is not None:
         return threads, "threads="
-    text = os.environ.get(THREADS_VARIABLE)
+    text = _core.variable(THREADS_VARIABLE)
     if text:
         try:
             value = int(text)

@@ -28,6 +28,7 @@ __all__ = [
     "read_fields",
     "row_max_abs",
     "structured_bytes",
+    "variable",
 ]
 
 __version__: str
@@ -180,6 +181,7 @@ def entries(
     isa: str | None,
 ) -> None: ...
 def instruction_sets() -> list[tuple[str, bool]]: ...
+def variable(name: str, /) -> str | None: ...
 def choose_isa(isa: str | None, /) -> str: ...
 
 MAX_NONZEROS: int

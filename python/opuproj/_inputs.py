@@ -133,18 +133,19 @@ class Source:
 
     def pack(self) -> _core.Packed:
         """Pack all rows."""
-        array = self.array
-        if (
-            0 < self.n_rows * self.n_inputs * array.itemsize <= PIECE_BYTES
-        ):  # one piece: spare small calls the machinery
+        if self._one_piece():
             packer = new_packer(self.name, self.n_rows, self.n_inputs)
-            self._push(packer, array.reshape(self.n_rows, self.n_inputs), 0)
+            self._push(packer, self.array.reshape(self.n_rows, self.n_inputs), 0)
             return packer.finish()
         return next(self.packed_blocks(max(1, self.n_rows)))
 
+    def _one_piece(self) -> bool:
+        """Whether there is one piece: small calls are spared what is for more."""
+        return bool(0 < self.n_rows * self.n_inputs * self.array.itemsize <= PIECE_BYTES)
+
     def block_rows(self) -> int:
         """Return how many rows to pack at a time so that a projection stays within its working memory."""
-        return self._share(packed_bytes(self.n_rows, self.n_inputs))
+        return self.n_rows if self._one_piece() else self._share(packed_bytes(self.n_rows, self.n_inputs))
 
     def _share(self, n_bytes: int) -> int:
         n_blocks = max(1, -(-n_bytes // BLOCK_BYTES))

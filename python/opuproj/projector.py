@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -152,7 +153,7 @@ def project(
     """
     ensemble = _check.ensemble(ensemble)
     source = _source(x, digits, ensemble)
-    operator = Projector(
+    operator = _operator(
         source.n_inputs,
         n_outputs,
         seed=seed,
@@ -743,6 +744,18 @@ def _source(x: Any, digits: int | None, ensemble: Ensemble) -> Source:
     source = _inputs.source("x", x)
     source.advice = "use opuproj.ternarize, or digits=, for other values"
     return source
+
+
+_kept_operator = lru_cache(maxsize=64, typed=True)(Projector)
+
+
+def _operator(n_inputs: int, n_outputs: int, **settings: Any) -> Projector:
+    """Return an operator: one that was made before, if it was, as checking its arguments is most of a small call."""
+    try:
+        return _kept_operator(n_inputs, n_outputs, **settings)
+    except TypeError:  # of what is no key, or no argument either: which, is said outside of this error
+        pass
+    return Projector(n_inputs, n_outputs, **settings)
 
 
 def _picked(name: str, index: Any, n: int) -> range | NDArray[np.int64]:
