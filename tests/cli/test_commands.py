@@ -16,10 +16,9 @@ import numpy as np
 import opuproj
 import pytest
 from cli_runs import COMMAND, REAL, X, names, saved, zarr_library
-from helpers import ternary
+from helpers import ROOT, ternary
 from opuproj.cli import bench, demo, main
 
-ROOT = Path(__file__).parent.parent
 COMMANDS = ("project", "pack", "info", "bench", "demo", "completion")
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import settings
 from opuproj import _core
 
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout
 ISAS = [name for name, found in _core.instruction_sets() if found]
 MODES = ("intensity", "linear", "complex")
 # One off every block, tile and panel that a kernel may have.

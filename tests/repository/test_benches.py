@@ -11,22 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ISAS, run
+from helpers import ISAS, ROOT, run
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benches import cases, check, comparison, growth, inputs, large, machine, saved, table  # noqa: E402
-from benches.call import Call  # noqa: E402
-from benches.figures import density, roofline, size, threads  # noqa: E402
-from benches.figures.__main__ import FIGURES  # noqa: E402
-from benches.figures.__main__ import main as figures  # noqa: E402
-from benches.figures.effort import QUICK as LITTLE  # noqa: E402
-from benches.peers import PEERS  # noqa: E402
-from benches.peers.base import Peer  # noqa: E402
-from benches.result import Result  # noqa: E402
-from benches.setting import Setting, UnavailableError  # noqa: E402
-from benches.timing import Rounds, alternate  # noqa: E402
+from benches import cases, check, comparison, growth, inputs, large, machine, saved, table
+from benches.call import Call
+from benches.figures import density, roofline, size, threads
+from benches.figures.__main__ import FIGURES
+from benches.figures.__main__ import main as figures
+from benches.figures.effort import QUICK as LITTLE
+from benches.peers import PEERS
+from benches.peers.base import Peer
+from benches.result import Result
+from benches.setting import Setting, UnavailableError
+from benches.timing import Rounds, alternate
 
 QUICK = Setting("portable", threads=1, call_seconds=0.02, budget=0.0)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import opuproj
 import pytest
-from helpers import assert_same_bits
+from helpers import ROOT, assert_same_bits
 from lightonml_opus import METHODS, binary, fitted, new
 from opuproj import lightonml
 from opuproj.lightonml import OPU
@@ -92,7 +92,7 @@ def test_config_and_version(tmp_path: Path) -> None:
 
 
 def test_every_public_name_is_on_the_page() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "lightonml.md").read_text()
+    page = (ROOT / "docs" / "lightonml.md").read_text()
     members = [name for name in vars(OPU) if not name.startswith("_") and name not in ("seed",)]
     for name in (*lightonml.__all__, *members, *base.__all__, *vars(OutputRescaling)["_member_names_"]):
         assert name in page, name

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import opuproj
 import oracle
 import pytest
-from helpers import integers, ternary
+from helpers import ROOT, integers, ternary
 
-GOLDEN = json.loads((Path(__file__).parent / "data" / "golden.json").read_text())
+GOLDEN = json.loads((ROOT / "tests" / "data" / "golden.json").read_text())
 
 pytestmark = pytest.mark.every_isa
 

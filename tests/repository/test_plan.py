@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ternary
+from helpers import ROOT, ternary
 from ranks import on_ranks
 
 torch = pytest.importorskip("torch")
@@ -24,7 +23,7 @@ OVERHEAD = 200
 
 @pytest.fixture(scope="module")
 def cluster() -> Any:
-    folder = str(Path(__file__).parent.parent / "examples")
+    folder = str(ROOT / "examples")
     for name in [name for name in sys.modules if name.split(".")[0] == "common"]:
         del sys.modules[name]
     sys.path.insert(0, folder)

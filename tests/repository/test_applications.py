@@ -6,12 +6,12 @@ import importlib
 import math
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import opuproj
 import pytest
+from helpers import ROOT
 
 pytest.importorskip("torch")
 integrate = pytest.importorskip("scipy.integrate")
@@ -19,7 +19,7 @@ integrate = pytest.importorskip("scipy.integrate")
 
 @pytest.fixture(autouse=True)
 def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "examples"))
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     yield
     for name in [name for name in sys.modules if name.split(".")[0] == "common"]:
         del sys.modules[name]

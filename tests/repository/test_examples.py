@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import ROOT
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training", "photon_budget"]
 APPLICATIONS += ["text_classification", "phase_retrieval"]
 PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", "plan", "structured_statistics", *APPLICATIONS]

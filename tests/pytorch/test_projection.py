@@ -448,7 +448,7 @@ def test_what_print_shows() -> None:
         assert part in repr(layer)
 
 
-# Gradients (those of floats are tested in test_torch_gradients.py)
+# Gradients (those of floats are tested in test_gradients.py)
 
 
 @pytest.mark.parametrize("mode", MODES)
