@@ -1,32 +1,26 @@
-"""The operator as a layer of torch: the bits of opuproj.project, in models that are saved, compiled and exported."""
+"""The operator as a layer of torch: the bits of opuproj.project, floats by a rule, mistakes, a camera."""
 
 from __future__ import annotations
 
 import copy
-import io
-import os
 import pickle
 import re
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import opuproj
 import oracle
 import pytest
-from helpers import AWKWARD, MODES, assert_same_bits, examples, integers, ternary
+from helpers import MODES, assert_same_bits, examples, integers, ternary
 from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
-
 from opuproj import Camera  # noqa: E402
-from opuproj.torch import BatchMax, Dither, Fixed, Projection, RowMax, RowStd, Ternarize, TopK, _operator  # noqa: E402
+from opuproj.torch import Projection, RowMax, Ternarize, TopK  # noqa: E402
+from tensors import BY_VECTOR, RULES, gaussian, vectors  # noqa: E402
 
 CAMERA = Camera(photons=50, read_noise=0.01)
-RULES = (Fixed(0.5), RowMax(0.25), RowStd(0.67), BatchMax(0.25), Dither(1.5), TopK(5))
-BY_VECTOR = Ternarize(RowMax(0.25), norm="row")
 SEEDS = (0, 1, 2**63 - 1, 2**63, 2**64 - 1)
 DTYPES = {
     "intensity": ("float32", "float64"),
@@ -43,35 +37,6 @@ INPUT_DTYPES = (
     torch.float32,
     torch.float64,
 )
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-compiler = pytest.mark.skipif(
-    not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), reason="no C++ compiler"
-)
-
-
-def vectors(*shape: int, dtype: Any = torch.float32, seed: int = 0) -> Any:
-    return torch.from_numpy(ternary(*shape, seed=seed)).to(dtype)
-
-
-def errors(*shape: int, dtype: Any = torch.float32, seed: int = 0) -> Any:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def saved(state: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue()
-
-
-def loaded(data: bytes) -> Any:
-    return torch.load(io.BytesIO(data), weights_only=True)
-
-
-@pytest.fixture
-def fresh_compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 # The bits of opuproj.project
@@ -192,7 +157,7 @@ def test_threads_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 def test_floats_give_a_r_t(mode: Any, shape: tuple[int, ...], norm: Any, rule: Any) -> None:
     ternarize = Ternarize(rule, norm=norm)
-    e = errors(*shape)
+    e = gaussian(*shape)
     t, a = (tensor.numpy() for tensor in ternarize(e))
     y = Projection(50, 20, seed=3, mode=mode, rows=(2, 19), ternarize=ternarize)(e)
     factor = a * a if mode == "intensity" else a
@@ -200,7 +165,7 @@ def test_floats_give_a_r_t(mode: Any, shape: tuple[int, ...], norm: Any, rule: A
 
 
 def test_floats_are_projected_as_a_matrix_would() -> None:
-    e = errors(5, 50)
+    e = gaussian(5, 50)
     t, a = Ternarize(TopK(9))(e)
     x = (a * t).numpy().astype(float)
     for mode in ("linear", "complex"):
@@ -225,7 +190,7 @@ def test_floats_are_projected_as_a_matrix_would() -> None:
 @pytest.mark.parametrize("size", [1.0, 1e-30, 1e30])
 def test_a_result_in_double_precision_has_a_factor_in_double_precision(mode: Any, e_dtype: Any, size: float) -> None:
     ternarize = Ternarize(RowMax(0.3))
-    e = size / 3 * errors(4, 50, dtype=e_dtype)
+    e = size / 3 * gaussian(4, 50, dtype=e_dtype)
     t, a = ternarize(e)
     factor = a.double() ** 2 if mode == "intensity" else a.double()
     expected = opuproj.project(t, 20, mode=mode, dtype=torch.float64) * factor
@@ -237,7 +202,7 @@ def test_a_result_in_double_precision_has_a_factor_in_double_precision(mode: Any
 @pytest.mark.parametrize("mode", MODES)
 def test_the_dtype_of_the_floats_is_not_that_of_the_result(dtype: Any, mode: Any) -> None:
     layer = Projection(50, 20, mode=mode, ternarize=BY_VECTOR)
-    e = errors(4, 50).to(dtype)
+    e = gaussian(4, 50).to(dtype)
     y = layer(e)
     assert y.dtype == layer.dtype
     assert torch.allclose(y, layer(e.float()), rtol=1e-6)
@@ -247,7 +212,7 @@ def test_the_dtype_of_the_floats_is_not_that_of_the_result(dtype: Any, mode: Any
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_vector_that_is_not_finite_gives_nan_and_leaves_the_others_alone(mode: Any, bad: float) -> None:
     layer = Projection(50, 20, mode=mode, ternarize=BY_VECTOR)
-    e = errors(5, 50)
+    e = gaussian(5, 50)
     before = layer(e)
     e[2, 7] = bad
     after = layer(e)
@@ -275,7 +240,7 @@ def test_floats_without_a_rule_are_refused_by_name_unless_they_are_ternary() -> 
 
 def test_the_advice_for_floats_can_be_followed() -> None:
     with pytest.raises(ValueError, match="ternarize="):
-        Projection(50, 20)(errors(2, 50))
+        Projection(50, 20)(gaussian(2, 50))
 
 
 # Mistakes
@@ -328,126 +293,6 @@ def test_what_is_no_dense_tensor_of_real_numbers() -> None:
         layer(torch.eye(3).to_sparse())
 
 
-# Models that are saved and copied
-
-
-def test_there_is_nothing_to_train_and_nothing_stored() -> None:
-    layer = Projection(10**6, 2 * 10**6, ternarize=BY_VECTOR)
-    assert [*layer.parameters(), *layer.buffers()] == []
-    assert len(pickle.dumps(layer)) < 2000
-
-
-def test_the_state_is_tiny_and_comes_back() -> None:
-    given = {"seed": 2**64 - 1, "mode": "complex", "rows": (3, 2 * 10**6 - 1), "n_anchor": 4096}
-    layer = Projection(10**6, 2 * 10**6, **given)
-    data = saved(layer.state_dict())
-    assert len(data) < 2000
-    again = Projection(10**6, 2 * 10**6, rows=(3, 2 * 10**6 - 1))
-    assert again.load_state_dict(loaded(data)) == torch.nn.Module().load_state_dict({})  # all keys match
-    for name, value in given.items():
-        assert getattr(again, name) == value
-    assert saved(again.state_dict()) == data
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("before", MODES)
-def test_loading_takes_on_the_matrix(mode: Any, before: Any) -> None:
-    layer = Projection(50, 20, seed=2**63 + 5, mode=mode, n_anchor=9, rows=(4, 15))
-    model = torch.nn.Sequential(torch.nn.Identity(), layer)
-    other = torch.nn.Sequential(torch.nn.Identity(), Projection(50, 20, seed=1, mode=before, rows=range(4, 15)))
-    x = vectors(3, 50)
-    assert not torch.equal(other(x), model(x))
-    other.load_state_dict(loaded(saved(model.state_dict())))
-    assert_same_bits(other(x), model(x))
-    assert other[1].dtype == layer.dtype
-    assert other[1].state_dict() == layer.state_dict()
-
-
-def test_loading_keeps_what_tells_no_matrices_apart() -> None:
-    state = Projection(50, 20, seed=7).state_dict()
-    layer = Projection(50, 20, dtype=torch.float64, threads=2, ternarize=Ternarize(TopK(3)))
-    layer.load_state_dict(state)
-    assert (layer.seed, layer.dtype, layer.threads, layer.ternarize) == (7, torch.float64, 2, Ternarize(TopK(3)))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "dtype"),
-    [
-        ("linear", "intensity", torch.float64),
-        ("linear", "complex", torch.complex128),
-        ("complex", "linear", torch.float64),
-    ],
-)
-def test_loading_keeps_double_precision(before: Any, after: Any, dtype: Any) -> None:
-    layer = Projection(50, 20, mode=before, dtype=torch.float64)
-    layer.load_state_dict(Projection(50, 20, mode=after).state_dict())
-    assert layer.dtype == dtype
-
-
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (Projection(51, 20), r"shape is \(20, 51\), but this Projection's is \(20, 50\)"),
-        (Projection(50, 21), r"shape is \(21, 50\)"),
-        (Projection(50, 20, rows=(0, 19)), r"rows is \(0, 19\), but this Projection's is \(0, 20\)"),
-    ],
-)
-def test_a_state_of_another_shape_is_refused_and_changes_nothing(other: Any, message: str) -> None:
-    layer = Projection(50, 20, seed=1)
-    before = layer.state_dict()
-    for model, state in (
-        (layer, other.state_dict()),
-        (torch.nn.Sequential(layer), torch.nn.Sequential(other).state_dict()),
-    ):
-        with pytest.raises(ValueError, match=f"the state's {message}"):
-            model.load_state_dict(state)
-    assert layer.state_dict() == before
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"version": 2}, "the state's version is 2, but this Projection's is 1"),
-        ({"seed": -1}, "seed is -1"),
-        ({"mode": "Linear"}, "mode is 'Linear'"),
-        ({"n_anchor": 0}, "n_anchor is 0"),
-    ],
-    ids=str,
-)
-def test_a_damaged_state_is_refused_and_changes_nothing(change: dict, message: str) -> None:
-    layer = Projection(50, 20, seed=1)
-    before = layer.state_dict()
-    with pytest.raises(ValueError, match=message):
-        layer.load_state_dict({"_extra_state": {**before["_extra_state"], **change}})
-    assert layer.state_dict() == before
-
-
-def test_a_state_without_the_layer_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="Missing key"):
-        torch.nn.Sequential(Projection(50, 20)).load_state_dict({})
-
-
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
-def test_copies_are_the_same_layer_and_independent(copied: Any) -> None:
-    layer = Projection(
-        50, 20, seed=2**64 - 1, mode="complex", rows=(2, 9), dtype=torch.complex128, threads=1, ternarize=BY_VECTOR
-    )
-    again = copied(layer)
-    e = errors(4, 50)
-    y = layer(e)
-    assert repr(again) == repr(layer)
-    assert_same_bits(again(e), y)
-    again.load_state_dict(Projection(50, 20, rows=(2, 9)).state_dict())
-    assert_same_bits(layer(e), y)
-
-
-def test_what_print_shows() -> None:
-    assert repr(Projection(50, 20)) == "Projection(50, 20, seed=0, mode='linear')"
-    layer = Projection(50, 20, seed=2**64 - 1, mode="complex", rows=(2, 9), ternarize=Ternarize(TopK(3)))
-    for part in ("seed=18446744073709551615", "mode='complex'", "rows=(2, 9)", "TopK(k=3)"):
-        assert part in repr(layer)
-
-
 # Gradients (those of floats are tested in test_gradients.py)
 
 
@@ -455,212 +300,11 @@ def test_what_print_shows() -> None:
 def test_a_result_with_a_rule_is_detached_and_what_follows_trains(mode: Any) -> None:
     before, layer = torch.nn.Linear(50, 50), Projection(50, 20, mode=mode, ternarize=BY_VECTOR)
     after = torch.nn.Linear(20, 3)
-    y = layer(before(errors(4, 50)))
+    y = layer(before(gaussian(4, 50)))
     assert not y.requires_grad
     after(y.abs()).sum().backward()
     assert before.weight.grad is None
     assert_same_bits(after.weight.grad, y.abs().sum(dim=0).expand(3, 20).numpy())
-
-
-# The op, compiled and exported
-
-
-@pytest.mark.parametrize(
-    ("x", "arguments"),
-    [
-        (vectors(4, 20), (6, -1, "linear", 0, 64, "", None, torch.float32, None, None)),
-        (vectors(2, 3, 20, dtype=torch.int8), (6, 5, "complex", 2, 7, "", None, torch.complex128, 2, None)),
-        (vectors(20, 4).T, (6, -(2**63), "intensity", 2**40, 7, "", None, torch.float64, 1, None)),
-        (vectors(20, dtype=torch.bfloat16), (0, 2**63 - 1, "complex", 3, 64, "", None, torch.complex64, None, None)),
-        (vectors(4, 20), (6, 0, "linear", 0, 4, _operator.text_of(CAMERA), torch.tensor(7), torch.float32, None, None)),
-        (vectors(0, 20, dtype=torch.int64), (6, 0, "linear", 0, 1, "", None, torch.float64, None, None)),
-        (errors(3, 20), (6, 0, "linear", 5, 9, "", None, torch.float32, None, 7)),
-    ],
-    ids=["4, 20", "2, 3, 20", "transposed", "1-D", "camera", "empty", "digits"],
-)
-def test_the_op_is_what_torch_asks_of_an_op(x: Any, arguments: tuple) -> None:
-    found = torch.library.opcheck(_operator.project, (x, *arguments))
-    assert set(found.values()) == {"SUCCESS"}
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("ternarize", [None, BY_VECTOR])
-@pytest.mark.parametrize("shape", [(50,), (4, 50), (2, 0, 3, 50)])
-def test_shapes_are_known_without_values(mode: Any, ternarize: Any, shape: tuple[int, ...]) -> None:
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    layer = Projection(50, 10**14, mode=mode, dtype=torch.float64, rows=(5, 10**14), ternarize=ternarize)
-    y = layer(torch.empty(shape, device="meta"))
-    assert (y.shape, y.dtype, y.device.type) == ((*shape[:-1], 10**14 - 5), layer.dtype, "meta")
-    with FakeTensorMode():
-        y = layer(torch.empty(shape))
-    assert (y.shape, y.dtype, y.device.type) == ((*shape[:-1], 10**14 - 5), layer.dtype, "cpu")
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_it_compiles_into_one_graph(mode: Any, fresh_compiler: None) -> None:
-    layer = Projection(50, 20, seed=2**64 - 1, mode=mode, rows=(3, 20))
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
-    for n in (4, 9, 0):
-        assert_same_bits(compiled(vectors(n, 50)), layer(vectors(n, 50)))
-    with pytest.raises(ValueError, match=r"x\[0, 0\] is 0\.5"):
-        compiled(torch.full((4, 50), 0.5))
-    # What is compiled is no copy of the seed: a state that is loaded counts.
-    layer.load_state_dict(Projection(50, 20, seed=8, mode="intensity", rows=(3, 20)).state_dict())
-    assert_same_bits(
-        compiled(vectors(4, 50)), Projection(50, 20, seed=8, mode="intensity", rows=(3, 20))(vectors(4, 50))
-    )
-
-
-@pytest.mark.parametrize("rule", [RowMax(0.25), Dither(1.5), TopK(5)], ids=repr)
-def test_it_compiles_into_one_graph_with_a_rule(rule: Any, fresh_compiler: None) -> None:
-    layer = Projection(50, 20, seed=2**63, ternarize=Ternarize(rule))
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
-    for n in (4, 9):
-        assert_same_bits(compiled(errors(n, 50)), layer(errors(n, 50)))
-
-
-@compiler
-def test_it_compiles_by_default(fresh_compiler: None) -> None:
-    import torch._inductor.config as config
-
-    layer = Projection(50, 20, seed=2**64 - 1, mode="complex")
-    with config.patch(compile_threads=1, fx_graph_cache=False):
-        compiled = torch.compile(layer, fullgraph=True, dynamic=True)
-        for n in (4, 9):
-            assert_same_bits(compiled(vectors(n, 50)), layer(vectors(n, 50)))
-
-
-class Head(torch.nn.Module):
-    """Random features of a hidden layer, and a readout."""
-
-    def __init__(self, projection: Projection) -> None:
-        super().__init__()
-        self.hidden = torch.nn.Linear(12, projection.n_inputs)
-        self.projection = projection
-        self.readout = torch.nn.Linear(projection.rows[1] - projection.rows[0], 3)
-
-    def forward(self, x: Any) -> Any:
-        h = self.hidden(x)
-        return self.readout(self.projection(h if self.projection.ternarize else h.detach().sign()).relu())
-
-
-def exported(model: Any, x: Any) -> Any:
-    """Export with any batch size, write to a file, and read it back."""
-    program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    file = io.BytesIO()
-    torch.export.save(program, file)
-    file.seek(0)
-    return torch.export.load(file).module()
-
-
-def test_it_exports_with_any_batch_size() -> None:
-    layer = Projection(50, 20, seed=2**64 - 1, mode="complex", rows=(3, 20))
-    program = exported(layer, vectors(4, 50))
-    for n in (9, 4, 1, 0):
-        assert_same_bits(program(vectors(n, 50)), layer(vectors(n, 50)))
-
-
-@pytest.mark.parametrize("ternarize", [None, *(Ternarize(rule) for rule in RULES)], ids=repr)
-def test_a_model_with_the_layer_exports_with_any_batch_size(ternarize: Any) -> None:
-    torch.manual_seed(0)
-    model = Head(Projection(50, 20, seed=2**63, mode="intensity", ternarize=ternarize)).eval()
-    program = exported(model, errors(4, 12))
-    for n in (9, 4, 1, 0):
-        assert torch.allclose(program(errors(n, 12)), model(errors(n, 12)), rtol=1e-6)
-
-
-# Packed on the device
-
-VALUES = (torch.int8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-@pytest.mark.parametrize("n", AWKWARD)
-def test_packing_on_the_device_is_pack(n: int) -> None:
-    x = ternary(3, n, seed=1)
-    packed = _operator.packed(torch.from_numpy(x).to(VALUES[n % len(VALUES)]))
-    assert packed == opuproj.pack(x)
-    for plane, expected in zip((x == 1, x == -1), opuproj.pack(x).planes("little"), strict=True):
-        assert_same_bits(_operator.bits(torch.from_numpy(plane)), expected)
-        assert_same_bits(_operator.bits(torch.from_numpy(plane)), np.packbits(plane, axis=-1, bitorder="little"))
-
-
-EMPTY = pytest.param((2, 0, 13))
-
-
-@pytest.mark.parametrize("shape", [(13,), EMPTY, (4, 13), (2, 3, 4, 13)])
-def test_packing_on_the_device_of_any_shape_and_strides(shape: tuple[int, ...]) -> None:
-    x = ternary(*shape)
-    tensor = torch.from_numpy(x)
-    axes = range(len(shape))[::-1]
-    reordered = tensor.permute(*axes).contiguous().permute(*axes)
-    for same in (tensor, reordered, tensor.float().requires_grad_()):
-        packed = _operator.packed(same)
-        assert packed.shape == shape
-        assert packed == opuproj.pack(x)
-    assert_same_bits(opuproj.Projector(13, 6)(packed), opuproj.Projector(13, 6)(x))
-
-
-def test_packing_on_the_device_of_what_has_no_minus_one() -> None:
-    x = np.abs(ternary(3, 50))
-    for dtype in (torch.bool, torch.uint8, torch.uint16, torch.uint64):
-        assert _operator.packed(torch.from_numpy(x).to(dtype)) == opuproj.pack(x)
-
-
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        torch.int8,
-        torch.int64,
-        pytest.param(torch.uint8),
-        pytest.param(torch.uint16),
-        pytest.param(torch.uint64),
-    ],
-)
-def test_packing_on_the_device_refuses_the_largest_number(dtype: Any) -> None:
-    largest = torch.iinfo(dtype).max
-    with pytest.raises(ValueError, match=rf"x\[1\] is {largest}, but must be -1, 0 or 1"):
-        _operator.packed(torch.tensor([0, largest], dtype=dtype))
-
-
-@pytest.mark.parametrize("value", [2, -2, 0.5, np.inf, -np.inf, np.nan, 1 + 2**-23, 1e-45])
-def test_packing_on_the_device_names_the_bad_value(value: float) -> None:
-    for shape, index in (((4, 3, 13), (3, 2, 12)), ((4, 3, 13), (0, 0, 0)), ((70,), (65,)), ((1, 1), (0, 0))):
-        x = vectors(*shape)
-        x[index] = value
-        place, shown = (re.escape(text) for text in (", ".join(map(str, index)), str(x[index].item())))
-        with pytest.raises(ValueError, match=rf"^x\[{place}\] is {shown}, but must be -1, 0 or 1; give ternarize="):
-            _operator.packed(x)
-
-
-def test_the_first_of_several_bad_values_is_named() -> None:
-    x = torch.zeros(3, 50)
-    x[1, 2], x[1, 1], x[2, 0] = 5, 4, 3
-    with pytest.raises(ValueError, match=r"^x\[1, 1\] is 4"):
-        _operator.packed(x)
-
-
-@cuda
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [(50,), (0, 50), (2, 3, 50)])
-def test_a_gpu_gives_the_same_bits(mode: Any, shape: tuple[int, ...]) -> None:
-    layer = Projection(50, 20, seed=2**64 - 1, mode=mode, rows=(3, 20))
-    for dtype in VALUES:
-        y = layer(vectors(*shape, dtype=dtype).cuda())
-        assert y.is_cuda
-        assert_same_bits(y.cpu(), layer(vectors(*shape)))
-    with pytest.raises(ValueError, match=r"x\[0\] is 0\.5, but must be -1, 0 or 1; give ternarize="):
-        layer(torch.full((50,), 0.5).cuda())
-
-
-@cuda
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("rule", RULES, ids=repr)
-def test_a_gpu_gives_the_same_with_a_rule(mode: Any, rule: Any) -> None:
-    layer = Projection(50, 20, mode=mode, ternarize=Ternarize(rule))
-    y = layer(errors(4, 50).cuda())
-    assert y.is_cuda
-    assert torch.allclose(y.cpu(), layer(errors(4, 50)), rtol=1e-5)
 
 
 # In front of a camera

@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import opuproj
+import pytest
 from hypothesis import settings
 from opuproj import _core
 
@@ -18,6 +21,7 @@ ISAS = [name for name, found in _core.instruction_sets() if found]
 MODES = ("intensity", "linear", "complex")
 # One off every block, tile and panel that a kernel may have.
 AWKWARD = sorted({1, 2, 3, *(size + d for size in (4, 8, 16, 32, 64, 128, 256, 512, 1024) for d in (-1, 0, 1))})
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
 def ternary(*shape: int, density: float = 2 / 3, seed: int = 0) -> np.ndarray:
@@ -59,3 +63,17 @@ def run(code: str, timeout: float = 120, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def long_call(seconds: float) -> tuple[opuproj.Projector, np.ndarray]:
+    """An operator and a vector whose product takes about this long on this machine, on one thread."""
+    x = ternary(30_000, density=1)
+    n_outputs = 1000
+    while True:
+        op = opuproj.Projector(30_000, n_outputs, mode="complex", threads=1)
+        start = time.perf_counter()
+        op(x)
+        taken = time.perf_counter() - start
+        if taken > seconds:
+            return op, x
+        n_outputs = int(n_outputs * min(10.0, 1.5 * seconds / taken + 0.5))
