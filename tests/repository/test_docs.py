@@ -78,6 +78,23 @@ def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_the_road_through_the_code_is_there() -> None:
+    """CONTRIBUTING's steps: each names a file of the folder above it, and names that the file has."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## One input through the code")[2].partition("\n## ")[0]
+    folder, steps = ROOT, 0
+    for paragraph in re.split(r"\n(?=\d+\. )|\n\n", section):
+        below = re.search(r"[Uu]nder `([^`]+)`:", paragraph)
+        if below:
+            folder = ROOT / below[1]
+        elif re.match(r"\d+\. ", paragraph):
+            file, *names = re.findall(r"`([^`]+)`", paragraph)
+            words = set(re.findall(r"\w+", (folder / file).read_text()))
+            for each in names:
+                assert (folder / each).exists() or set(re.findall(r"\w+", each)) <= words, (file, each)
+            steps += 1
+    assert steps > 10
+
+
 def test_the_gallery_shows_every_example() -> None:
     gallery = (DOCS / "gallery.md").read_text()
     for program in (ROOT / "examples").glob("*.py"):
