@@ -138,16 +138,16 @@ def test_the_divergence_of_gaussians_is_its_integral(order: float, variances: tu
         return math.exp(order * logs[0] + (1 - order) * logs[1])
 
     integral, _ = integrate.quad(integrand, -60, 60, points=[0, 10], epsabs=0, epsrel=1e-10, limit=500)
-    found = module("privacy").gaussian_divergence(order, mean**2, p, q)
+    found = module("private.privacy").gaussian_divergence(order, mean**2, p, q)
     assert found == pytest.approx(math.log(integral) / (order - 1), rel=1e-6)
 
 
 def test_the_divergence_is_infinite_where_the_integral_diverges() -> None:
-    assert module("privacy").gaussian_divergence(3, 0.0, 1.6, 1.0) == math.inf
+    assert module("private.privacy").gaussian_divergence(3, 0.0, 1.6, 1.0) == math.inf
 
 
 def test_without_own_noise_and_sampling_a_training_is_one_gaussian_mechanism() -> None:
-    privacy = module("privacy")
+    privacy = module("private.privacy")
     layer = privacy.NoisyLayer(rows=5, clip=1.0, length=3.0, noise=0.0, floor=30.0)
     assert privacy.step_divergence(4, [layer, layer]) == pytest.approx(4 * 2 * 0.01 / 2)
     found, order = privacy.epsilon([layer], rate=1.0, steps=100, delta=1e-5)
@@ -159,7 +159,7 @@ def test_without_own_noise_and_sampling_a_training_is_one_gaussian_mechanism() -
 
 
 def test_sampling_amplifies_and_ends_at_the_whole_batch() -> None:
-    privacy = module("privacy")
+    privacy = module("private.privacy")
     bounds = [privacy.sampled_divergence(6, rate, lambda j: j / 2) for rate in (0.001, 0.01, 0.1, 1.0)]
     assert bounds == sorted(bounds)
     assert bounds[-1] == 3.0
@@ -171,11 +171,11 @@ def test_what_a_private_network_sums_is_clipped_and_noisy_as_it_claims() -> None
     import torch
 
     checks = module("checks").Checks()
-    fashion = module("fashion")
+    fashion = module("fashion.data")
     torch.manual_seed(0)
     x, y = torch.randn(64, 12), torch.randint(3, (64,))
     data = fashion.Split(x, y, x, y)
-    private = module("private_checks")
+    private = module("private.checks")
     private.contributions(checks, (12, 8, 8, 3), data, 1.0)
     private.noise(checks, 0.5)
     assert [str(check) for check in checks.made if not check.passed] == []
@@ -184,7 +184,7 @@ def test_what_a_private_network_sums_is_clipped_and_noisy_as_it_claims() -> None
 def test_an_example_alone_decides_its_projection() -> None:
     import torch
 
-    network = module("private_network").PrivateNetwork((6, 5, 4, 3), "odfa", 0.0, 1.0, clipped=True, seed=0)
+    network = module("private.network").PrivateNetwork((6, 5, 4, 3), "odfa", 0.0, 1.0, clipped=True, seed=0)
     x, y = torch.randn(9, 6), torch.tensor([0, 1, 2] * 3)
     network.sums(x, y)
     together = [weight.grad.clone() for weight in network.weights]
@@ -241,7 +241,7 @@ def test_light_and_device_energies_by_hand() -> None:
 def test_the_optical_time_of_a_step_is_that_of_its_own_report(
     family: str, width: int, layers: int, projection: tuple[int, int, int]
 ) -> None:
-    step_timing, optical_time = module("step_timing"), module("optical_time")
+    step_timing, optical_time = module("scaling.steps"), module("scaling.optics")
     size = step_timing.Size(family, width, layers, 8)
     assert size.projection == projection
     trainee = step_timing.Trainee(size)
@@ -250,7 +250,7 @@ def test_the_optical_time_of_a_step_is_that_of_its_own_report(
 
 
 def test_a_step_with_optics_is_the_measured_one_with_the_projection_exchanged() -> None:
-    optical_time = module("optical_time")
+    optical_time = module("scaling.optics")
     odfa = {"forward": 1.0, "backward": 5.0, "projection": 3.0, "optimizer": 2.0, "step": 8.0, "ratio": 0.9}
     result = {"family": "mlp", "width": 3080, "layers": 96, "batch": 64, "methods": {"bp": {"step": 9.0}, "odfa": odfa}}
     optical = 64 * 4 / 1900  # 96 × 3080 outputs are beyond 163,000

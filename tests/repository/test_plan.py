@@ -28,7 +28,7 @@ def cluster() -> Any:
         del sys.modules[name]
     sys.path.insert(0, folder)
     try:
-        return importlib.import_module("common.cluster")
+        return importlib.import_module("common.cluster.model")
     finally:
         sys.path.remove(folder)
 

@@ -18,9 +18,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from common import runs
-from common.gpt import GPT, Shape
-from common.gpt_training import Settings
-from common.gpt_training import attach as attach_to_gpt
+from common.gpt.model import GPT, Shape
+from common.gpt.training import Settings
+from common.gpt.training import attach as attach_to_gpt
 from common.memory import resident
 
 N_FEATURES = 1000

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _config, _core
-from .projector import Projector
+from .. import _config, _core
+from ..projector import Projector
 
 # Sums of up to _core.MAX_NONZEROS nonzeros fit, over however many columns and machines they are spread.
 DTYPE = np.dtype(np.int32)

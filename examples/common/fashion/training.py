@@ -15,7 +15,8 @@ from opuproj import dfa
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from common import fashion, figures, runs
+from common import figures, runs
+from common.fashion import data as fashion
 
 if TYPE_CHECKING:
     from collections.abc import Callable

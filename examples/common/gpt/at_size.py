@@ -20,8 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common import plays, runs
-from common.gpt import GPT, Shape
-from common.gpt_training import Settings, attach, loss_of
+from common.gpt.model import GPT, Shape
+from common.gpt.training import Settings, attach, loss_of
 from common.memory import peak_resident
 
 # A layer of the paper's count: 16 width² parameters, of which 4 are attention's and 12 the perceptron's.

@@ -6,7 +6,7 @@ from typing import Any
 
 from opuproj import hardware
 
-from common.step_timing import Size
+from common.scaling.steps import Size
 
 Result = dict[str, Any]
 OPTICAL = "odfa, optical"

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from opuproj.torch import ShardedProjection
 
-from .cluster import Job, Network, Node
+from common.cluster.model import Job, Network, Node
 
 _MESSAGE = 1 << 24
 

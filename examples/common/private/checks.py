@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common import fashion, privacy
 from common.checks import Checks
-from common.private_network import CLIP, PrivateNetwork
+from common.fashion import data as fashion
+from common.private import privacy
+from common.private.network import CLIP, PrivateNetwork
 
 Array = NDArray[np.float64]
 

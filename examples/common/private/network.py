@@ -11,7 +11,7 @@ import torch
 from opuproj import dfa
 from torch import nn
 
-from common.privacy import NoisyLayer
+from common.private.privacy import NoisyLayer
 
 CLIP = 1.0  # of projected errors, and of the error at the output
 # Each vector by itself: rules and norms that look at the whole batch would tell of one example by another.

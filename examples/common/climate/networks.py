@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from common.climate import Climate
+from common.climate.data import Climate
 
 
 @dataclass(frozen=True)

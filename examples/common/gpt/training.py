@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from common import figures, plays, runs
-from common.gpt import GPT, Shape, generate
+from common.gpt.model import GPT, Shape, generate
 
 RULES: dict[str, Callable[[Any], dfa.Rule]] = {
     "batchmax": dfa.BatchMax,

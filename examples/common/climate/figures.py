@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from common import figures, runs
-from common.climate import Array, Climate
+from common.climate.data import Array, Climate
 
 NAMES = {"vit": "vision Transformer", "mlp": "fully connected"}
 Summary = dict[str, dict[str, dict[str, Any]]]
