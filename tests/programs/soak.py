@@ -1,6 +1,6 @@
 """Mixed calls from several threads for an hour: every result has the bits that it had at first, and memory stays flat.
 
-    python tests/process/soak.py [--minutes 60] [--workers 4]
+    python tests/programs/soak.py [--minutes 60] [--workers 4]
 
 It ends with exit code 1 at the first wrong bit, or where memory, open files or threads grew.
 """
