@@ -1,6 +1,6 @@
 """What a machine does to a program: memory that runs out, a disk that is full, a process that is killed, hostile files.
 
-The command line's own are in test_cli_stops.py and test_cli_refusals.py, Ctrl-C and fork in test_behaviour.py.
+The command line's own are in cli/test_stops.py and cli/test_refusals.py, Ctrl-C and fork in test_concurrency.py.
 """
 
 from __future__ import annotations

@@ -78,6 +78,13 @@ def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", TEXTS, ids=name)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    folders = "benches|docs|examples|python|release|rust|tests"
+    for path in re.findall(rf"`(?:pytest |python )?((?:{folders})/[\w./-]*\w)", page.read_text()):
+        assert (ROOT / path).exists(), path
+
+
 def test_the_road_through_the_code_is_there() -> None:
     """CONTRIBUTING's steps: each names a file of the folder above it, and names that the file has."""
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("## One input through the code")[2].partition("\n## ")[0]
