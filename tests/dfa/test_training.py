@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
+import sys
 import weakref
 from typing import Any
 
@@ -314,9 +316,8 @@ def test_data_parallel_ranks_average_their_gradients() -> None:
     # Two processes, each with half of the batch: the sum of their gradients is that of the whole batch.
     output = run(
         """
-        import os, sys, torch
+        import os, torch
         import torch.multiprocessing as mp
-        sys.path.insert(0, "tests")
         from dfa_models import F, examples, mlp
         from opuproj import dfa
 
@@ -348,7 +349,8 @@ def test_data_parallel_ranks_average_their_gradients() -> None:
                     assert torch.equal(first[name], second[name]), name
                     torch.testing.assert_close(first[name], alone[name], rtol=1e-4, atol=1e-6)
                 print("same")
-        """
+        """,
+        PYTHONPATH=os.pathsep.join(sys.path),
     )
     assert "same" in output
 
