@@ -106,7 +106,7 @@ reproducible: wheel ## Build both twice, in different folders, and compare the b
 
 .PHONY: soak
 soak: build $(VENV)/.with-test ## Mixed concurrent calls, SOAK_MINUTES=60: right bits, flat memory
-	$(BIN)/python tests/soak.py --minutes $(SOAK_MINUTES)
+	$(BIN)/python tests/programs/soak.py --minutes $(SOAK_MINUTES)
 
 .PHONY: fuzz
 fuzz: ## Fuzz packing and loading, FUZZ_SECONDS=60 a target (needs nightly Rust)

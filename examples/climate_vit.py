@@ -8,7 +8,7 @@ square error in kelvin on decades that no part of the training has seen, beside 
 mean.
 
 Data install by name (pip install --no-deps iris-sample-data==2.5.2 fair==1.6.4, and pip install h5py); ClimateBench is
-read from a folder with --data. What they are, and how they are split, is told in examples/common/climate.py.
+read from a folder with --data. What they are, and how they are split, is told in examples/common/climate/data.py.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import climate, climate_figures, runs
-from common.climate import Array, Climate
-from common.climate_networks import Network, make
+from common import runs
+from common.climate import data as climate
+from common.climate import figures as climate_figures
+from common.climate.data import Array, Climate
+from common.climate.networks import Network, make
 from opuproj import dfa
 from torch import Tensor, nn
 from tqdm import tqdm

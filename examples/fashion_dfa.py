@@ -14,8 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from common import fashion, fashion_figures, figures, runs
-from common.fashion_training import NETWORKS, Run, Ternary, Trainer
+from common import figures, runs
+from common.fashion import data as fashion
+from common.fashion import figures as fashion_figures
+from common.fashion.training import NETWORKS, Run, Ternary, Trainer
 from opuproj import dfa
 from tqdm import tqdm
 

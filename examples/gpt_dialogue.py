@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import gpt_at_size, gpt_figures, plays, runs
-from common.gpt import Shape
-from common.gpt_training import ERRORS, Run, Settings
+from common import plays, runs
+from common.gpt import at_size as gpt_at_size
+from common.gpt import figures as gpt_figures
+from common.gpt.model import Shape
+from common.gpt.training import ERRORS, Run, Settings
 from opuproj import dfa
 from tqdm import tqdm
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import fashion, figures, optical_kernel, runs
+from common import figures, optical_kernel, runs
 from common.checks import Checks, conclude
+from common.fashion import data as fashion
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from tqdm import tqdm

@@ -2,8 +2,8 @@
 
 Measured are, on one core, the time to generate an entry of T, to multiply it, to pack an element and to read an
 output; messages between processes; and whole projections over 1, 2 and 4 processes of this machine, by rows and by
-columns, to see how far the model in common/cluster.py is off. The table is the model's, for nodes with cores like this
-machine's, and for a network of which you say the latency and the bandwidth.
+columns, to see how far the model in common/cluster/model.py is off. The table is the model's, for nodes with cores like
+this machine's, and for a network of which you say the latency and the bandwidth.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common import cluster, cluster_timing, runs
-from common.cluster import Job, Network, Node, Plan
+from common import runs
+from common.cluster import model as cluster
+from common.cluster import timing as cluster_timing
+from common.cluster.model import Job, Network, Node, Plan
 
 EXAMPLES = """examples:
   python examples/plan.py --quick                                     small measurements, then the table

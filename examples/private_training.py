@@ -3,9 +3,9 @@
 Direct feedback alignment trains hidden layers on random projections of the error. An optical processing unit measures
 these with noise, and noise is what privacy needs (Ohana et al., "Photonic differential privacy with direct feedback
 alignment", NeurIPS 2021). Each example's projection is clipped and noisy, and dark frames, projections of nothing,
-make the noise cover every direction. How much a network then tells of any one image is bounded by ε: common/privacy.py
-has the mechanism, the bound and its theorems. Compared are ODFA (errors made ternary, each by itself), SHLW (only the
-last layer trained, hence noise on one layer only), and both without noise and clipping.
+make the noise cover every direction. How much a network then tells of any one image is bounded by ε:
+common/private/privacy.py has the mechanism, the bound and its theorems. Compared are ODFA (errors made ternary, each by
+itself), SHLW (only the last layer trained, hence noise on one layer only), and both without noise and clipping.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import fashion, figures, privacy, private_checks, runs
+from common import figures, runs
 from common.checks import Checks, conclude
-from common.private_network import PrivateNetwork
+from common.fashion import data as fashion
+from common.private import checks as private_checks
+from common.private import privacy
+from common.private.network import PrivateNetwork
 from opuproj import dfa
 from tqdm import tqdm
 

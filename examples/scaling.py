@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 import opuproj
 import torch
-from common import optical_time, runs, scaling_figures
+from common import runs
 from common.memory import available, readable
-from common.step_timing import (
+from common.scaling import figures as scaling_figures
+from common.scaling import optics as optical_time
+from common.scaling.steps import (
     PARTS,
     Size,
     Trainee,

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benches.inputs import Ternary
-from benches.peers.base import Peer
 from benches.peers.cuda_stored import check_device
+from benches.peers.generated import GeneratedPeer
 from benches.timing import Work
 
 # Of the tile that a program computes: vectors, outputs in each of four groups, and inputs a step.
 TILE = (64, 32, 32)
 
 
-class CudaGenerated(Peer):
+class CudaGenerated(GeneratedPeer):
     """A Triton kernel: tiles of Gaussians by Philox4x32-10 in registers, rounded to float16, multiplied, never stored.
 
     Sums are float32. Every 64 vectors have the matrix generated again, so a batch of 256 pays for it four times. Copies
@@ -28,24 +25,16 @@ class CudaGenerated(Peer):
 
     name = "CUDA float16, generated"
     needs = ("torch", "triton")
-    generates = True
     device = "cuda"
 
     def __init__(self, n_inputs: int, n_outputs: int, seed: int = 0):
-        self.shape, self.seed = (n_outputs, n_inputs), seed
+        super().__init__(n_inputs, n_outputs)
+        self.seed = seed
 
     @classmethod
     def check(cls, n_inputs: int, n_outputs: int) -> None:
         super().check(n_inputs, n_outputs)
         check_device(0)
-
-    @classmethod
-    def stored_bytes(cls, n_inputs: int, n_outputs: int) -> int:
-        return 0
-
-    @classmethod
-    def build(cls, n_inputs: int, n_outputs: int) -> CudaGenerated:
-        return cls(n_inputs, n_outputs)
 
     def multiply(self, x: Ternary) -> Work:
         import torch
@@ -65,9 +54,3 @@ class CudaGenerated(Peer):
             return result
 
         return run
-
-    def matrix(self) -> NDArray[np.float64]:
-        identity: Ternary = np.eye(self.shape[1], dtype=np.int8)
-        product: Any = self.multiply(identity)()
-        entries: NDArray[np.float64] = product.double().cpu().numpy().T
-        return entries

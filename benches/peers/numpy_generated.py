@@ -8,30 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benches.inputs import Ternary
-from benches.peers.base import Peer
-from benches.peers.torch_generated import BLOCK_ENTRIES
+from benches.peers.generated import BLOCK_ENTRIES, GeneratedPeer
 from benches.timing import Work
 
 
-class NumpyGenerated(Peer):
+class NumpyGenerated(GeneratedPeer):
     """A block of float32 rows from a seeded SFC64, NumPy's fastest, multiplied and overwritten by the next.
 
     NumPy draws on one thread; the products use as many as its BLAS does.
     """
 
     name = "NumPy float32, generated"
-    generates = True
-
-    def __init__(self, n_inputs: int, n_outputs: int):
-        self.shape = n_outputs, n_inputs
-
-    @classmethod
-    def stored_bytes(cls, n_inputs: int, n_outputs: int) -> int:
-        return 0
-
-    @classmethod
-    def build(cls, n_inputs: int, n_outputs: int) -> NumpyGenerated:
-        return cls(n_inputs, n_outputs)
 
     def multiply(self, x: Ternary) -> Work:
         n_outputs = self.shape[0]

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benches.inputs import Ternary
-from benches.peers.base import Peer
+from benches.peers.generated import BLOCK_ENTRIES, GeneratedPeer
 from benches.timing import Work
 
-BLOCK_ENTRIES = 1 << 20  # 4 MiB of float32, which stay in a second- or third-level cache until they are multiplied
 
-
-class TorchGenerated(Peer):
+class TorchGenerated(GeneratedPeer):
     """A block of rows from a seeded generator, multiplied and overwritten by the next; every product draws all anew.
 
     The generator is PyTorch's on the CPU, which draws on one thread; the products use all.
@@ -22,18 +17,6 @@ class TorchGenerated(Peer):
 
     name = "torch float32, generated"
     needs = ("torch",)
-    generates = True
-
-    def __init__(self, n_inputs: int, n_outputs: int):
-        self.shape = n_outputs, n_inputs
-
-    @classmethod
-    def stored_bytes(cls, n_inputs: int, n_outputs: int) -> int:
-        return 0
-
-    @classmethod
-    def build(cls, n_inputs: int, n_outputs: int) -> TorchGenerated:
-        return cls(n_inputs, n_outputs)
 
     def multiply(self, x: Ternary) -> Work:
         import torch
@@ -54,8 +37,3 @@ class TorchGenerated(Peer):
             return result
 
         return run
-
-    def matrix(self) -> NDArray[np.float64]:
-        identity: Ternary = np.eye(self.shape[1], dtype=np.int8)
-        drawn: NDArray[np.float64] = np.asarray(self.multiply(identity)(), dtype=np.float64).T
-        return drawn

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import zlib
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
-from .. import _core, _fields, _inputs
+from .. import _core, _inputs
 from .._check import Mode, integer
 from ..camera import Camera, imperfect
 from ..projector import Projector
 from ..ternary import TernaryBatch
-from . import _operator
+from . import _fields, _operator
+from ._mesh import Spread, group_of, spread_of
+from ._message import Vectors, as_bytes, described, from_bytes
 from ._ranks import Ranks
 from .projection import Projection
 from .ternarize import Ternarize
@@ -29,9 +28,6 @@ ShardBy = Literal["rows", "columns"]
 _FIELD_BYTES = 32 << 20
 _VECTORS = 1024
 _BLOCK_ROWS = 8
-
-# Leading axes, packed vectors (None where they have no elements) and factors of the ternary ones.
-Vectors: TypeAlias = tuple[tuple[int, ...], _core.Packed | None, torch.Tensor | None]
 
 
 class ShardedProjection(Projection):
@@ -154,7 +150,7 @@ class ShardedProjection(Projection):
             for name, value in given.items():
                 if value is not None:
                     raise ValueError(f"{name} is {value!r}, but with shard 'columns' no rank sees whole vectors")
-        self._ranks = Ranks(_group_of(mesh, mesh_dim, group))
+        self._ranks = Ranks(group_of(mesh, mesh_dim, group))
         self.shard, self.replicated, self.gather = shard, bool(replicated), bool(gather)
         self.src = integer("src", src, 0, self._ranks.size - 1)
         # What results are on: made when it is first needed, unless it is there.
@@ -200,7 +196,7 @@ class ShardedProjection(Projection):
         RuntimeError
             If another rank raised such an error, has ended or does not come.
         """
-        spread = self._spread(x)
+        spread = spread_of(x, self._ranks.group, self.shard, self.n_inputs)
         local = x if spread is None else spread.local
         if self.shard == "columns":
             leading, y = self._by_columns(local)
@@ -228,7 +224,7 @@ class ShardedProjection(Projection):
             try:
                 vectors = self._vectors(x, self.n_inputs)
                 noise = int(_operator.noise_for(self.camera) or 0) if noisy else None
-                message = {**_described(vectors), "noise": noise}
+                message = {**described(vectors), "noise": noise}
             except (ValueError, TypeError, NotImplementedError) as caught:
                 error, message = caught, {"error": f"{type(caught).__name__}: {caught}"}
         elif x is not None:  # raised once the others have been served
@@ -236,13 +232,13 @@ class ShardedProjection(Projection):
                 f"x is given on rank {ranks.rank}, but comes from rank {self.src}: pass None there, or replicated=True"
             )
         if not alike or noisy:
-            told = b"" if alike or vectors is None else _as_bytes(vectors)
+            told = b"" if alike or vectors is None else as_bytes(vectors)
             message, data = ranks.tell(self.src, "the broadcast of x", message, told)
         if error is not None:
             raise error
         if "error" in message:
             raise RuntimeError(f"rank {self.src} refused x: {message['error']}")
-        leading, packed, factors = vectors if vectors is not None else _from_bytes(message, data)
+        leading, packed, factors = vectors if vectors is not None else from_bytes(message, data)
         assert packed is not None, "a layer has an input"
         start, stop = self.shard_rows
         batch = TernaryBatch._of(packed, (packed.n_rows, self.n_inputs))
@@ -358,7 +354,7 @@ class ShardedProjection(Projection):
         parts = self._ranks.all_gather(padded, "gathering the outputs").cpu()
         return parts.transpose(0, 1).flatten(1)[:, : stop - start].contiguous()
 
-    def _result(self, y: torch.Tensor, spread: _Spread | None) -> torch.Tensor:
+    def _result(self, y: torch.Tensor, spread: Spread | None) -> torch.Tensor:
         """Return a rank's outputs as a DTensor where they are part of one."""
         if spread is None and self.gather:
             return y
@@ -379,38 +375,6 @@ class ShardedProjection(Projection):
         result: torch.Tensor = DTensor.from_local(y, mesh, placements, run_check=False, shape=shape, stride=stride)
         return result
 
-    def _spread(self, x: Any) -> _Spread | None:
-        """Return what is known of a DTensor; None for anything else."""
-        module = sys.modules.get("torch.distributed.tensor")
-        if module is None or not isinstance(x, module.DTensor):
-            return None
-        mesh, members = x.device_mesh, dist.get_process_group_ranks(self._ranks.group)
-        dims = [d for d in range(mesh.ndim) if dist.get_process_group_ranks(mesh.get_group(d)) == members]
-        if not dims:
-            raise ValueError(f"x is a DTensor over {mesh}, no dimension of which is this layer's ranks {members}")
-        dim, last = dims[-1], x.ndim - 1
-        wanted = module.Replicate() if self.shard == "rows" else module.Shard(last)
-        others = [p for d, p in enumerate(x.placements) if d != dim]
-        if x.placements[dim] != wanted or any(p.is_partial() or p.is_shard(last) for p in others):
-            raise ValueError(
-                f"x has placements {x.placements}, but shard {self.shard!r} needs {wanted} on dimension {dim} of the "
-                "mesh, and whole vectors on others: use x.redistribute"
-            )
-        if x.shape[-1] != self.n_inputs:
-            raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {self.n_inputs})")
-        return _Spread(x.to_local(), mesh, tuple(x.placements), dim, tuple(x.shape[:-1]))
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """A DTensor: what this rank has of it, and how it is spread; `dim` is the mesh's dimension of the layer's ranks."""
-
-    local: torch.Tensor
-    mesh: Any
-    placements: tuple[Any, ...]
-    dim: int
-    leading: tuple[int, ...]
-
 
 def _share(n: int, rank: int, size: int) -> tuple[int, int]:
     """Return which of n elements a rank has, as torch.chunk and DTensor share them out."""
@@ -421,36 +385,3 @@ def _share(n: int, rank: int, size: int) -> tuple[int, int]:
 def _tile(share: tuple[int, int], at: int, width: int) -> range:
     start, stop = share
     return range(min(start + at, stop), min(start + at + width, stop))
-
-
-def _described(vectors: Vectors) -> dict[str, Any]:
-    leading, _, factors = vectors
-    return {"leading": leading, "factors": None if factors is None else str(factors.dtype).removeprefix("torch.")}
-
-
-def _as_bytes(vectors: Vectors) -> bytes:
-    _, packed, factors = vectors
-    assert packed is not None, "a layer has an input"
-    return packed.to_bytes() + (b"" if factors is None else factors.numpy().tobytes())
-
-
-def _from_bytes(message: dict[str, Any], data: memoryview) -> Vectors:
-    leading, factors = tuple(message["leading"]), None
-    if message["factors"] is not None:
-        factors = torch.empty(math.prod(leading), 1, dtype=getattr(torch, message["factors"]))
-        data, rest = data[: len(data) - factors.nbytes], data[len(data) - factors.nbytes :]
-        factors.numpy()[:] = np.frombuffer(rest, factors.numpy().dtype)[:, None]
-    return leading, _core.Packed.from_bytes(bytes(data)), factors
-
-
-def _group_of(mesh: Any, mesh_dim: str | int | None, group: Any) -> Any:
-    """Return the process group that is meant; None is the world."""
-    if mesh is None:
-        if mesh_dim is not None:
-            raise ValueError(f"mesh_dim is {mesh_dim!r}, but there is no mesh")
-        return group
-    if group is not None:
-        raise ValueError("both mesh and group are given, but ranks are those of one of them")
-    if mesh_dim is None and mesh.ndim != 1:
-        raise ValueError(f"mesh has {mesh.ndim} dimensions: say which one with mesh_dim")
-    return mesh.get_group(mesh_dim)

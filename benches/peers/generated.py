@@ -1,0 +1,42 @@
+"""What peers without a stored matrix have in common: every product makes the matrix anew."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benches.inputs import Ternary
+from benches.peers.base import Peer
+
+P = TypeVar("P", bound="GeneratedPeer")
+
+# Of rows that a processor draws at a time: 4 MiB of float32, which stay in a second- or third-level cache until they
+# are multiplied.
+BLOCK_ENTRIES = 1 << 20
+
+
+class GeneratedPeer(Peer):
+    """A matrix that is nothing but its shape between products."""
+
+    generates = True
+
+    def __init__(self, n_inputs: int, n_outputs: int):
+        self.shape = n_outputs, n_inputs
+
+    @classmethod
+    def stored_bytes(cls, n_inputs: int, n_outputs: int) -> int:
+        return 0
+
+    @classmethod
+    def build(cls: type[P], n_inputs: int, n_outputs: int) -> P:
+        return cls(n_inputs, n_outputs)
+
+    def matrix(self) -> NDArray[np.float64]:
+        """The products of unit vectors."""
+        identity: Ternary = np.eye(self.shape[1], dtype=np.int8)
+        product: Any = self.multiply(identity)()
+        on_host = product if isinstance(product, np.ndarray) else product.cpu()
+        entries: NDArray[np.float64] = np.asarray(on_host, dtype=np.float64).T
+        return entries

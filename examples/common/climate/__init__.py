@@ -1,0 +1,1 @@
+"""What belongs to climate_vit.py: forcings and maps, networks, table and figures."""

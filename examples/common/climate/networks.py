@@ -1,0 +1,134 @@
+"""The networks of climate_vit.py: from a year's forcings to its temperature at every point of the map."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from common.climate.data import Climate
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model and its parts as direct feedback alignment sees them.
+
+    Attributes
+    ----------
+    model
+        Called with the forcings, scalars and maps, it returns a flat map.
+    blocks
+        What is fed, from input to output.
+    top
+        What lies above the last block and has its true gradient.
+    output
+        Where the error is taken; None is the model's own output.
+    """
+
+    model: nn.Module
+    blocks: list[nn.Module]
+    top: list[nn.Module]
+    output: nn.Module | None
+
+
+def make(kind: str, data: Climate) -> Network:
+    """Return a new "vit" or "mlp" that fits the data."""
+    channels, (height, breadth) = data.maps.shape[1], data.normal.shape
+    if kind == "mlp":
+        mlp = Perceptron(data.scalars.shape[1] + channels * height * breadth, 512, 3, height * breadth)
+        return Network(mlp, list(mlp.layers), [mlp.head], None)
+    # ClimateBench: 8 × 12 patches of 12 × 12. North America: 5 × 7 of 8 × 7, the last of which hang over.
+    patch = (12, 12) if height * breadth > 5000 else (8, 7)
+    vit = VisionTransformer(data.scalars.shape[1] + channels, (height, breadth), patch, 96, 4)
+    # All patches share one head: what tells a token how to change is its patch's own error, so feedback goes by patch.
+    return Network(vit, list(vit.layers), [vit.norm, vit.head], vit.head)
+
+
+class Perceptron(nn.Module):
+    """Fully connected: all forcings as one vector, hidden layers, all points of the map as one vector."""
+
+    def __init__(self, n_inputs: int, width: int, depth: int, n_outputs: int):
+        super().__init__()
+        widths = [n_inputs, *[width] * depth]
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(widths))
+        self.head = nn.Linear(width, n_outputs)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, scalars: Tensor, maps: Tensor) -> Tensor:
+        """Turn forcings into a flat map."""
+        hidden = torch.cat([scalars, maps.flatten(1)], dim=1)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        flat: Tensor = self.head(hidden)
+        return flat
+
+
+class VisionTransformer(nn.Module):
+    """Forcings as the channels of a map that is cut into patches: a token each, and each returns its patch's points.
+
+    A forcing without a place is the same everywhere on its channel. What tells the patches apart is then the learned
+    position alone.
+    """
+
+    def __init__(self, channels: int, shape: tuple[int, int], patch: tuple[int, int], width: int, depth: int):
+        super().__init__()
+        self.shape, self.patch = shape, patch
+        self.grid = (math.ceil(shape[0] / patch[0]), math.ceil(shape[1] / patch[1]))
+        n_points = patch[0] * patch[1]
+        self.embedding = nn.Linear(channels * n_points, width)
+        self.positions = nn.Parameter(torch.randn(self.grid[0] * self.grid[1], width))
+        self.layers = nn.ModuleList(EncoderLayer(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, n_points)
+
+    def forward(self, scalars: Tensor, maps: Tensor) -> Tensor:
+        """Turn forcings into a flat map."""
+        everywhere = scalars[:, :, None, None].expand(-1, -1, *self.shape)
+        tokens = self.embedding(self.cut(torch.cat([everywhere, maps], dim=1))) + self.positions
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.join(self.head(self.norm(tokens))).flatten(1)
+
+    def cut(self, maps: Tensor) -> Tensor:
+        """(rows, channels, latitudes, longitudes) to (rows, patches, numbers of a patch); 0 where there is no map."""
+        (rows, columns), (height, breadth) = self.grid, self.patch
+        padded = F.pad(maps, (0, columns * breadth - self.shape[1], 0, rows * height - self.shape[0]))
+        patches = padded.unflatten(3, (columns, breadth)).unflatten(2, (rows, height))
+        return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+    def join(self, patches: Tensor) -> Tensor:
+        """(rows, patches, points of a patch) to (rows, latitudes, longitudes)."""
+        split = patches.unflatten(2, self.patch).unflatten(1, self.grid)
+        whole = split.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)
+        return whole[:, : self.shape[0], : self.shape[1]]
+
+
+class EncoderLayer(nn.Module):
+    """Attention among all patches, then a perceptron at each; both add to the stream of vectors."""
+
+    def __init__(self, width: int, n_heads: int = 4, expansion: int = 2):
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention_input = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.perceptron = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+        )
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """(rows, patches, width) to the same shape."""
+        stream = stream + self.attention(self.attention_norm(stream))
+        out: Tensor = stream + self.perceptron(stream)
+        return out
+
+    def attention(self, x: Tensor) -> Tensor:
+        """(rows, patches, width) to the same shape."""
+        query, key, value = self.attention_input(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.attention_output(mixed.transpose(1, 2).flatten(-2))
+        return out

@@ -1,0 +1,1 @@
+"""What belongs to gpt_dialogue.py: the language model, its training, a billion parameters, figures."""

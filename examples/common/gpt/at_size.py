@@ -1,0 +1,132 @@
+"""Memory and time of training at a billion parameters, with all gradients kept or each one used as soon as it is there.
+
+A gradient is as large as its parameter. Kept until the optimizer's step, all of them take as much memory as the model;
+used in the backward pass, at the moment a parameter's gradient is complete, only the largest one is there at a time.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from opuproj.dfa import Method
+from torch import Tensor
+from tqdm import tqdm
+
+from common import plays, runs
+from common.gpt.model import GPT, Shape
+from common.gpt.training import Settings, attach, loss_of
+from common.memory import peak_resident
+
+# A layer of the paper's count: 16 width² parameters, of which 4 are attention's and 12 the perceptron's.
+PAPER = Shape(width=2040, n_layers=16, n_heads=20, vocabulary=1016, context=24, expansion=6, turn=False)
+# Adafactor keeps a row and a column for every matrix, Adam two matrices.
+OPTIMIZERS = {
+    "adafactor": partial(torch.optim.Adafactor, foreach=False),
+    "adam": partial(torch.optim.Adam, foreach=False),
+    "sgd": partial(torch.optim.SGD, foreach=False),
+}
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What to measure: a method, and when the optimizer steps."""
+
+    method: Method
+    in_backward: bool
+
+    @property
+    def name(self) -> str:
+        """What its result is called."""
+        return f"{self.method}-{'step-in-backward' if self.in_backward else 'gradients-kept'}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all variants have in common."""
+
+    shape: Shape
+    error: str
+    optimizer: str
+    rate: float
+    batch: int
+    threads: int | None
+    progress: bool
+
+
+VARIANTS = (Variant("bp", False), Variant("bp", True), Variant("dfa", True), Variant("odfa", True))
+
+
+def measure_all(plan: Plan, methods: list[str], corpus: plays.Corpus, n_steps: int, directory: Path) -> None:
+    """Train every variant for some steps in a process of its own, one after the other, and print what they took."""
+    print(f"{GPT(plan.shape).count():,} parameters in float32; {plan.optimizer}, {plan.batch} windows a step\n")
+    inputs, targets = plays.windows(corpus.training, plan.shape.context)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[: n_steps * plan.batch]
+    batches = list(zip(inputs[order].split(plan.batch), targets[order].split(plan.batch), strict=True))
+    print(f"{'':<24}{'peak':>10}{'Python':>10}{'model':>10}{'seconds a step':>16}{'loss, first and last':>24}")
+    for variant in VARIANTS:
+        if variant.method in methods:
+            file = directory / f"{variant.name}.json"
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                result = runs.read_json(file) or process.submit(measure, variant, plan, batches).result()
+            runs.write_json(file, result)
+            print(
+                f"{variant.name:<24}{result['peak'] / GB:>7.2f} GB{result['before'] / GB:>7.2f} GB"
+                f"{result['model'] / GB:>7.2f} GB{result['seconds_a_step']:>16.2f}"
+                f"{result['losses'][0]:>14.3f}{result['losses'][-1]:>10.3f}"
+            )
+
+
+def measure(variant: Variant, plan: Plan, batches: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """Train one variant."""
+    runs.use_threads(plan.threads)
+    before = peak_resident()
+    model = GPT(plan.shape).initialise(torch.Generator().manual_seed(0))
+    settings = Settings(variant.method, seed=0, rate=plan.rate, shape=plan.shape, error=plan.error, block_layers=1)
+    attach(model, settings)
+    make = partial(OPTIMIZERS[plan.optimizer], lr=plan.rate)
+    optimizer = None if variant.in_backward else make(list(model.parameters()))
+    if variant.in_backward:
+        step_in_backward(model, make)
+
+    losses, seconds = [], []
+    for inputs, targets in tqdm(batches, desc=variant.name, leave=False, disable=not plan.progress):
+        started = perf_counter()
+        loss = loss_of(model, inputs, targets)
+        loss.backward()
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+        seconds.append(perf_counter() - started)
+    return {
+        "parameters": model.count(),
+        "model": 4 * model.count(),
+        "optimizer": plan.optimizer,
+        "batch": plan.batch,
+        "before": before,
+        "peak": peak_resident(),
+        # The first step also allocates.
+        "seconds_a_step": sum(seconds[1:] or seconds) / len(seconds[1:] or seconds),
+        "losses": losses,
+        "seconds": seconds,
+    }
+
+
+def step_in_backward(model: GPT, make: Any) -> None:
+    """Give each parameter an optimizer of its own, which steps as soon as the gradient is complete, and free that."""
+    optimizers = {parameter: make([parameter]) for parameter in model.parameters()}
+
+    def step(parameter: Tensor) -> None:
+        optimizers[parameter].step()
+        parameter.grad = None
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(step)

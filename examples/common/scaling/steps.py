@@ -1,0 +1,198 @@
+"""What a training step costs: seconds of its parts, methods taking turns, and memory in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from opuproj import dfa
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from common import runs
+from common.gpt.model import GPT, Shape
+from common.gpt.training import Settings
+from common.gpt.training import attach as attach_to_gpt
+from common.memory import resident
+
+N_FEATURES = 1000
+N_CLASSES = 1000
+PARTS = ("forward", "backward", "projection", "optimizer")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network to measure.
+
+    Attributes
+    ----------
+    family
+        "mlp": hidden layers of one width with tanh, from `n_inputs` to `n_outputs`. "gpt": the decoder-only Transformer
+        of the dialogue, its error taken after the last layer norm.
+    width, layers, batch
+        Hidden units, hidden layers (all of them fed; of "gpt" all but the last, if there are several), examples a step.
+    """
+
+    family: str
+    width: int
+    layers: int
+    batch: int
+    n_inputs: int = N_FEATURES
+    n_outputs: int = N_CLASSES
+
+    @property
+    def name(self) -> str:
+        """What its results are called."""
+        return f"{self.family}-width{self.width}-layers{self.layers}-batch{self.batch}"
+
+    @property
+    def gpt(self) -> Shape:
+        """The same as a Transformer's shape."""
+        return Shape(width=self.width, n_layers=self.layers, n_heads=max(1, self.width // 32))
+
+    @property
+    def projection(self) -> tuple[int, int, int]:
+        """What a step projects: how many errors, of how many elements, to how many rows."""
+        if self.family == "gpt":
+            return self.batch * self.gpt.context, self.width, max(1, self.layers - 1) * self.width
+        return self.batch, self.n_outputs, self.layers * self.width
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters it has, biases and norms left out."""
+        if self.family == "gpt":
+            return 12 * self.layers * self.width**2 + (2 * self.gpt.vocabulary + self.gpt.context) * self.width
+        return (self.layers - 1) * self.width**2 + (self.n_inputs + self.n_outputs) * self.width
+
+
+class Trainee:
+    """A network with feedback attached, an optimizer and one batch of random data: it can take steps.
+
+    Parameters
+    ----------
+    size
+        Of the network.
+    make_optimizer
+        Called with the parameters; by default SGD, which has no memory of its own.
+    attached
+        Without feedback, its steps are PyTorch's own backpropagation and nothing else.
+    """
+
+    def __init__(
+        self, size: Size, make_optimizer: Callable[..., torch.optim.Optimizer] | None = None, attached: bool = True
+    ):
+        random = torch.Generator().manual_seed(0)
+        if size.family == "gpt":
+            self.model: nn.Module = GPT(size.gpt).initialise(random)
+            shape = (size.batch, size.gpt.context)
+            self.x = torch.randint(size.gpt.vocabulary, shape, generator=random)
+            self.y = torch.randint(size.gpt.vocabulary, shape, generator=random).flatten()
+        else:
+            self.model = perceptron(size)
+            self.x = torch.randn(size.batch, size.n_inputs, generator=random)
+            self.y = torch.randint(size.n_outputs, (size.batch,), generator=random)
+        self.feedback = attach(self.model, size) if attached else None
+        make = make_optimizer or (lambda parameters: torch.optim.SGD(parameters, lr=1e-4))
+        self.optimizer = make(self.model.parameters())
+
+    def step(self, method: dfa.Method) -> dict[str, float]:
+        """Take one step; return the seconds of its parts ("projection" is within "backward")."""
+        before = 0.0
+        if self.feedback is not None:
+            self.feedback.method = method
+            before = self.feedback.statistics.seconds
+        start = perf_counter()
+        loss = F.cross_entropy(self.model(self.x).flatten(0, -2), self.y)
+        forward = perf_counter()
+        loss.backward()
+        backward = perf_counter()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        end = perf_counter()
+        projection = self.feedback.statistics.seconds - before if self.feedback is not None else 0.0
+        return {
+            "forward": forward - start,
+            "backward": backward - forward,
+            "projection": projection,
+            "optimizer": end - backward,
+            "step": end - start,
+        }
+
+
+def perceptron(size: Size) -> nn.Sequential:
+    """Return a fully connected net whose members are the hidden layers, then the last layer."""
+    widths = [size.n_inputs, *[size.width] * size.layers]
+    hidden = [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(widths)]
+    return nn.Sequential(*hidden, nn.Linear(size.width, size.n_outputs))
+
+
+def attach(model: nn.Module, size: Size) -> dfa.Feedback:
+    """Feed the hidden layers."""
+    if isinstance(model, GPT):
+        if size.layers > 1:
+            return attach_to_gpt(model, Settings("odfa", seed=0, rate=0.0, shape=size.gpt, block_layers=1))
+        return dfa.attach(model, ["layers.0"], output="norm")
+    return dfa.attach(model, list(model.children())[:-1])
+
+
+def interleave(
+    steps: Mapping[str, Callable[[], dict[str, float]]], least: int, most: int, budget: float
+) -> dict[str, list[dict[str, float]]]:
+    """Take steps in turn, round after round, after one of each that does not count.
+
+    There are `least` rounds at least, `most` at most, and none begins after `budget` seconds.
+    """
+    for step in steps.values():
+        step()
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
+    start = perf_counter()
+    for done in range(most):
+        if done >= least and perf_counter() - start > budget:
+            break
+        for name, step in steps.items():
+            measured[name].append(step())
+    return measured
+
+
+def medians(measured: Mapping[str, list[dict[str, float]]], against: str = "bp") -> dict[str, dict[str, float]]:
+    """Median seconds of each part, and the median over the rounds of the step's ratio to another method's step."""
+    summary = {}
+    for name, rounds in measured.items():
+        summary[name] = {part: median(r[part] for r in rounds) for part in (*PARTS, "step")}
+        summary[name]["rounds"] = len(rounds)
+        if against in measured:
+            pairs = zip(rounds, measured[against], strict=True)
+            summary[name]["ratio"] = median(mine["step"] / theirs["step"] for mine, theirs in pairs)
+    return summary
+
+
+def peak_memory(size: Size, method: dfa.Method, threads: int | None) -> int | None:
+    """Bytes that two training steps need beyond an idle process: parameters, gradients, activations, feedback.
+
+    Measured in a new process, as its most resident memory less what was resident before the network was made. None
+    where the system does not tell.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_peak_memory, size, method, threads).result()
+
+
+def _peak_memory(size: Size, method: dfa.Method, threads: int | None) -> int | None:
+    runs.use_threads(threads)
+    small = Trainee(Size(size.family, 32, 2, 1))  # what libraries allocate at their first use
+    small.step(method)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the most so far is the present again
+    before = resident("VmRSS")
+    trainee = Trainee(size)
+    for _ in range(2):
+        trainee.step(method)
+    peak = resident("VmHWM")
+    return None if peak is None or before is None else max(0, peak - before)

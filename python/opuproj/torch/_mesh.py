@@ -1,0 +1,56 @@
+"""Device meshes and the tensors spread over them, as a layer on the ranks of one process group sees them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A DTensor: what this rank has of it, and how it is spread; `dim` is the mesh's dimension of the layer's ranks."""
+
+    local: torch.Tensor
+    mesh: Any
+    placements: tuple[Any, ...]
+    dim: int
+    leading: tuple[int, ...]
+
+
+def spread_of(x: Any, group: Any, shard: str, n_inputs: int) -> Spread | None:
+    """Return what is known of a DTensor, which must suit a layer of this shard; None for anything else."""
+    module = sys.modules.get("torch.distributed.tensor")
+    if module is None or not isinstance(x, module.DTensor):
+        return None
+    mesh, members = x.device_mesh, dist.get_process_group_ranks(group)
+    dims = [d for d in range(mesh.ndim) if dist.get_process_group_ranks(mesh.get_group(d)) == members]
+    if not dims:
+        raise ValueError(f"x is a DTensor over {mesh}, no dimension of which is this layer's ranks {members}")
+    dim, last = dims[-1], x.ndim - 1
+    wanted = module.Replicate() if shard == "rows" else module.Shard(last)
+    others = [p for d, p in enumerate(x.placements) if d != dim]
+    if x.placements[dim] != wanted or any(p.is_partial() or p.is_shard(last) for p in others):
+        raise ValueError(
+            f"x has placements {x.placements}, but shard {shard!r} needs {wanted} on dimension {dim} of the "
+            "mesh, and whole vectors on others: use x.redistribute"
+        )
+    if x.shape[-1] != n_inputs:
+        raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {n_inputs})")
+    return Spread(x.to_local(), mesh, tuple(x.placements), dim, tuple(x.shape[:-1]))
+
+
+def group_of(mesh: Any, mesh_dim: str | int | None, group: Any) -> Any:
+    """Return the process group that is meant; None is the world."""
+    if mesh is None:
+        if mesh_dim is not None:
+            raise ValueError(f"mesh_dim is {mesh_dim!r}, but there is no mesh")
+        return group
+    if group is not None:
+        raise ValueError("both mesh and group are given, but ranks are those of one of them")
+    if mesh_dim is None and mesh.ndim != 1:
+        raise ValueError(f"mesh has {mesh.ndim} dimensions: say which one with mesh_dim")
+    return mesh.get_group(mesh_dim)

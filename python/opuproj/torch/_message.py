@@ -1,0 +1,37 @@
+"""Packed vectors on their way from one rank to the others."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from .. import _core
+
+# Leading axes, packed vectors (None where they have no elements) and factors of the ternary ones.
+Vectors: TypeAlias = tuple[tuple[int, ...], _core.Packed | None, torch.Tensor | None]
+
+
+def described(vectors: Vectors) -> dict[str, Any]:
+    """Return what goes before the bytes: plain numbers and names."""
+    leading, _, factors = vectors
+    return {"leading": leading, "factors": None if factors is None else str(factors.dtype).removeprefix("torch.")}
+
+
+def as_bytes(vectors: Vectors) -> bytes:
+    """Return the bits of packed vectors, and their factors."""
+    _, packed, factors = vectors
+    assert packed is not None, "a layer has an input"
+    return packed.to_bytes() + (b"" if factors is None else factors.numpy().tobytes())
+
+
+def from_bytes(message: dict[str, Any], data: memoryview) -> Vectors:
+    """Return the vectors that another rank described and sent."""
+    leading, factors = tuple(message["leading"]), None
+    if message["factors"] is not None:
+        factors = torch.empty(math.prod(leading), 1, dtype=getattr(torch, message["factors"]))
+        data, rest = data[: len(data) - factors.nbytes], data[len(data) - factors.nbytes :]
+        factors.numpy()[:] = np.frombuffer(rest, factors.numpy().dtype)[:, None]
+    return leading, _core.Packed.from_bytes(bytes(data)), factors

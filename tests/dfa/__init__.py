@@ -1,0 +1,1 @@
+"""opuproj.dfa: direct feedback alignment."""

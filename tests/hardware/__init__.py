@@ -1,0 +1,1 @@
+"""The optical device: what its camera does, and what projections would have cost on it."""

@@ -1,0 +1,101 @@
+"""Packed batches in files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import opuproj
+import pytest
+from helpers import ternary
+from hypothesis import given
+from hypothesis import strategies as st
+from opuproj import TernaryBatch
+
+
+@pytest.mark.parametrize("shape", [(1,), (70,), (5, 70), (0, 3), (2, 3, 64), (3, 0, 65)])
+def test_a_saved_batch_loads(shape: tuple[int, ...], tmp_path: Path) -> None:
+    batch = opuproj.pack(ternary(*shape))
+    for path in (tmp_path / "a batch", str(tmp_path / "b")):
+        batch.save(path)
+        assert TernaryBatch.load(path) == batch
+    assert sorted(os.listdir(tmp_path)) == ["a batch", "b"]
+
+
+def test_saving_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    opuproj.pack(ternary(50, 70)).save(path)
+    opuproj.pack(ternary(2, 70)).save(path)
+    assert TernaryBatch.load(path) == opuproj.pack(ternary(2, 70))
+
+
+def test_files_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        TernaryBatch.load(tmp_path / "nothing here")
+    with pytest.raises(FileNotFoundError):
+        opuproj.pack([1]).save(tmp_path / "no folder" / "x")
+    with pytest.raises(TypeError):
+        TernaryBatch.load(3)  # type: ignore[arg-type]
+
+
+def test_every_shortened_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    opuproj.pack(ternary(3, 70)).save(path)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"."):
+            TernaryBatch.load(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(ValueError, match=r"."):
+        TernaryBatch.load(path)
+
+
+def test_damage_is_noticed_or_gives_a_valid_batch(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    batch = opuproj.pack(ternary(3, 70))
+    batch.save(path)
+    whole = path.read_bytes()
+    refused = 0
+    for position in range(len(whole)):
+        for flipped in (1, 0x80, 0xFF):
+            damaged = bytearray(whole)
+            damaged[position] ^= flipped
+            path.write_bytes(damaged)
+            try:
+                loaded = TernaryBatch.load(path)
+            except ValueError:
+                refused += 1
+                continue
+            assert loaded.shape[-1] * len(loaded.nnz_per_row.reshape(-1)) <= 8 * len(whole)
+            assert set(np.unique(loaded.to_numpy())) <= {-1, 0, 1}
+    assert refused > 3  # at least whatever the file begins with
+
+
+def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    np.save(tmp_path / "x.npy", ternary(3, 70))
+    for content in (b"", b"\0" * 1000, b"\xff" * 1000, (tmp_path / "x.npy").read_bytes(), os.urandom(4096)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"."):
+            TernaryBatch.load(path)
+
+
+@given(st.binary(max_size=300), st.integers(0, 200))
+def test_a_real_beginning_and_a_hostile_end(end: bytes, kept: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x"
+        batch = opuproj.pack(ternary(3, 70))
+        batch.save(path)
+        whole = path.read_bytes()
+        content = whole[: min(kept, len(whole))] + end
+        path.write_bytes(content)
+        try:
+            loaded = TernaryBatch.load(path)
+        except ValueError:
+            return
+        assert loaded == batch or content != whole
+        assert set(np.unique(loaded.to_numpy())) <= {-1, 0, 1}

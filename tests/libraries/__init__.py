@@ -1,0 +1,1 @@
+"""The operator in other libraries: scikit-learn and dask."""

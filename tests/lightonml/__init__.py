@@ -1,0 +1,1 @@
+"""opuproj.lightonml: the API of lightonml 1.4."""

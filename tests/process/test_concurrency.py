@@ -1,0 +1,205 @@
+"""Long work beside other work: Ctrl-C, threads, fork, workers. What may hang or die has a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import opuproj
+import pytest
+from helpers import MODES, assert_same_bits, linux, long_call, run, ternary
+
+# Work that takes minutes on any machine.
+ENDLESS = {
+    "one dense vector": "opuproj.project(np.ones(1_000_000, np.int8), 250_000_000, progress=True)",
+    "a dense batch": "opuproj.project(np.ones((256, 200_000), np.int8), 1_000_000)",
+    "sparse vectors": "opuproj.project(np.repeat(np.eye(512, dtype=np.int8), 300, axis=1), 500_000)",
+    "linear": "opuproj.project(np.ones(1_000_000, np.int8), 250_000_000, mode='linear')",
+    "packing": "[opuproj.pack(np.broadcast_to(np.int8(1), (2000, 1_000_000))) for _ in range(1000)]",
+    "a window": "[op.matrix(slice(0, 8000), slice(0, 8000)) for _ in range(1000)]",
+}
+
+
+@linux
+@pytest.mark.parametrize("work", ENDLESS)
+def test_ctrl_c_returns_control_at_once(work: str) -> None:
+    code = f"""
+        import signal, time
+        import numpy as np, opuproj
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+        op = opuproj.Projector(10_000, 10_000)
+        x = np.arange(10_000) % 3 - 1
+        before = op(x)
+        print("ready", flush=True)
+        try:
+            {ENDLESS[work]}
+            print("it ended")
+        except KeyboardInterrupt:
+            print(time.time(), flush=True)
+        assert np.array_equal(op(x), before)
+        print("usable", flush=True)
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n", child.communicate()
+        time.sleep(0.5)
+        sent = time.time()
+        child.send_signal(signal.SIGINT)
+        output, errors = child.communicate(timeout=30)
+    finally:
+        child.kill()
+    lines = output.split()
+    assert lines[-1:] == ["usable"], output + errors
+    assert float(lines[0]) - sent < 0.3
+
+
+def test_python_threads_run_meanwhile() -> None:
+    op, x = long_call(0.5)
+    ticks: list[float] = []
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(0.001):
+            ticks.append(time.perf_counter())
+
+    counter = threading.Thread(target=tick)
+    counter.start()
+    time.sleep(0.05)
+    start = time.perf_counter()
+    op(x)
+    end = time.perf_counter()
+    stop.set()
+    counter.join()
+    during = [start, *(t for t in ticks if start < t < end), end]
+    assert len(during) > 50
+    assert max(np.diff(during)) < 0.25  # never shut out for long
+
+
+def test_concurrent_calls() -> None:
+    x = ternary(20, 3000)
+    jobs = [(seed, mode, threads) for seed in range(4) for mode in MODES for threads in (1, 2, 3)]
+
+    def work(job: tuple[int, str, int]) -> np.ndarray:
+        seed, mode, threads = job
+        return opuproj.project(x, 500, seed=seed, mode=mode, threads=threads)
+
+    expected = [work(job) for job in jobs]
+    with ThreadPoolExecutor(6) as pool:
+        for result, alone in zip(pool.map(work, jobs), expected, strict=True):
+            assert_same_bits(result, alone)
+
+
+def test_one_operator_and_one_batch_in_many_threads() -> None:
+    op, batch = opuproj.Projector(2000, 400), opuproj.pack(ternary(30, 2000))
+    expected = op(batch)
+    y = np.empty_like(expected)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda i: op(batch[i], out=y[i]), range(30)))
+    assert_same_bits(y, expected)
+
+
+FORK = """
+    import os, signal, sys
+    import numpy as np, opuproj
+    x = np.arange(100_000).reshape(20, 5000) % 3 - 1
+    op = opuproj.Projector(5000, 2000, threads=2)
+    BEFORE
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # a child that hangs is killed
+        np.save(sys.argv[1] + "/child", op(x))
+        grandchild = os.fork()
+        if grandchild == 0:
+            signal.alarm(60)
+            np.save(sys.argv[1] + "/grandchild", op(x))
+            os._exit(0)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+    np.save(sys.argv[1] + "/parent", op(x))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    np.save(sys.argv[1] + "/after", op(x))
+"""
+
+
+@linux
+@pytest.mark.parametrize("before", ["pass", "op(x)"], ids=["before use", "after use"])
+def test_fork(before: str, tmp_path: Any) -> None:
+    code = FORK.replace("BEFORE", before).replace("sys.argv[1]", repr(str(tmp_path)))
+    run(code)
+    expected = opuproj.Projector(5000, 2000)(np.arange(100_000).reshape(20, 5000) % 3 - 1)
+    for name in ("parent", "child", "grandchild", "after"):
+        assert_same_bits(np.load(tmp_path / f"{name}.npy"), expected)
+
+
+@linux
+def test_fork_while_another_thread_projects(tmp_path: Any) -> None:
+    code = """
+        import os, signal, threading, time
+        import numpy as np, opuproj
+        op = opuproj.Projector(20_000, 20_000, threads=2)
+        x = np.ones(20_000, np.int8)
+        expected = op(x)
+        busy = threading.Thread(target=lambda: [op(x) for _ in range(20)])
+        busy.start()
+        children = []
+        for _ in range(5):
+            time.sleep(0.01)
+            children.append(os.fork())
+            if children[-1] == 0:
+                signal.alarm(60)
+                os._exit(0 if np.array_equal(op(x), expected) else 1)
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 5
+        busy.join()
+        print("right")
+    """
+    assert run(code).split()[-1] == "right"
+
+
+@linux
+def test_workers_of_a_data_loader() -> None:
+    pytest.importorskip("torch")
+    code = """
+        import numpy as np, opuproj, torch
+        x = np.arange(80_000).reshape(16, 5000) % 3 - 1
+        op = opuproj.Projector(5000, 300, threads=2)
+        class Features(torch.utils.data.Dataset):
+            def __len__(self):
+                return 16
+            def __getitem__(self, i):
+                return op(x[i])
+        loader = torch.utils.data.DataLoader(
+            Features(), batch_size=4, num_workers=2, timeout=60, multiprocessing_context="fork",
+            collate_fn=np.stack,
+        )
+        before = np.concatenate(list(loader))
+        assert np.array_equal(before, op(x))
+        after = np.concatenate(list(loader))
+        assert np.array_equal(after, before)
+        print("right")
+    """
+    assert run(code).split()[-1] == "right"
+
+
+def test_workers_that_are_spawned() -> None:
+    code = """
+        import concurrent.futures, multiprocessing
+        import numpy as np, opuproj
+        if __name__ == "__main__":
+            op = opuproj.Projector(500, 300)
+            x = np.arange(5000).reshape(10, 500) % 3 - 1
+            context = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+                parts = list(pool.map(op[:100], x)), list(pool.map(op[100:], x))
+            assert np.array_equal(np.concatenate([np.stack(part) for part in parts], axis=1), op(x))
+            print("right")
+    """
+    assert run(code).split()[-1] == "right"

@@ -1,0 +1,1 @@
+"""project, Projector and the adjoint: results, arguments, mistakes."""

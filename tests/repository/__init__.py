@@ -1,0 +1,1 @@
+"""What lies around the package: pages, docstrings, examples, benchmarks."""

@@ -1,0 +1,1 @@
+"""The matrix T: its definition, its laws, and the same bits however it is computed."""
