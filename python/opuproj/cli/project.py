@@ -21,7 +21,7 @@ from ..camera import imperfect
 from ..projector import Projector
 from . import _arguments
 from ._errors import Terminated, Unfinished
-from ._files import refuse_folder
+from ._files import refuse_other
 from ._packed import PackedReader
 from ._partial import Partial
 from ._plan import Plan, plan
@@ -104,7 +104,7 @@ def _refuse_output(given: str, out: str) -> None:
     if path.suffix not in (".npy", ".zarr"):
         raise ValueError(f"OUT is {out}, but must end in .npy or .zarr, or be -")
     if path.suffix == ".npy":
-        refuse_folder(path)
+        refuse_other(path)
     elif path.is_dir():
         if any(path.iterdir()) and not _is_zarr_array(path):
             raise ValueError(f"OUT is {out}, a folder that is no Zarr array, and is not replaced")
