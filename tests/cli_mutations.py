@@ -379,7 +379,7 @@ def spoil_zarr(draw: random.Random, files: dict[str, bytes]) -> None:
         name = draw.choice(sorted(documents))
         try:
             files[name] = json.dumps(other_json(draw, json.loads(files[name]))).encode()
-        except ValueError:
+        except (ValueError, RecursionError):
             files[name] = spoiled_bytes(draw, files[name], b"{}")
     elif way < 0.7 and documents:
         name = draw.choice(sorted(documents))

@@ -187,6 +187,14 @@ def test_numbers_that_no_float_holds(arguments: list[str], capsys: pytest.Captur
         assert capsys.readouterr().err.startswith(f"opuproj: error: {name}[1, 2] is ")
 
 
+def test_more_than_any_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", X)
+    assert project("x.npy", "y.npy", "--outputs", 2**63 - 1) == 1
+    needed = 4 * 37 * (2**63 - 1) + 128
+    assert f"y.npy.partial: File too large: it takes {needed:,} bytes" in capsys.readouterr().err
+    assert names() == {"x.npy"}
+
+
 def test_zarr_that_does_not_fit_on_the_disk(capsys: pytest.CaptureFixture[str]) -> None:
     zarr_library()
     np.save("x.npy", X)

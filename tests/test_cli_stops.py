@@ -228,6 +228,7 @@ def test_a_changed_input_is_refused(unfinished: None, capsys: pytest.CaptureFixt
     ("content", "said"),
     [
         (b"", "y.npy.partial.json is not what this program writes"),
+        (b"[" * 100_000, "y.npy.partial.json is not what this program writes"),
         (b"[1, 2]", "y.npy.partial.json is not what this program writes"),
         (b'{"request": {}, "tiles": -1, "rows": 1, "columns": 1}', "is not what this program writes"),
         (b'{"request": {}, "tiles": 1, "rows": 1, "columns": 1}', "is of another request: opuproj is None there"),

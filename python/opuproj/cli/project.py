@@ -120,7 +120,7 @@ def _is_zarr_array(folder: Path) -> bool:
     """Whether a folder is an array, and not a group with other arrays in it."""
     try:
         return bool(json.loads((folder / "zarr.json").read_bytes())["node_type"] == "array")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return (folder / ".zarray").exists()
 
 
