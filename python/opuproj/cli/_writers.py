@@ -47,8 +47,6 @@ class NpyWriter:
         self._offset = write_header(self._file, self._shape, self._dtype)
         size = self._size()
         try:
-            if size >= 2**63:  # no file has a size that the system cannot count
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             os.posix_fallocate(self._file.fileno(), 0, size)
         except (AttributeError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):

@@ -149,6 +149,11 @@ class _Job:
         # No vectors through no outputs: every argument is looked at, and nothing is computed.
         operator._window(0, 0)._apply(self._source(0, 0), self._noise_given, None, False)
         self._shape = (*reader.shape[:-1], operator.n_outputs)
+        # NumPy counts bytes as if no axis were empty.
+        if math.prod(length or 1 for length in self._shape) * operator.dtype.itemsize >= 2**63 - 2**16:
+            raise ValueError(
+                f"the result would have shape {self._shape}, and no array holds so much: ask for fewer --rows"
+            )
         self._noise: int | None = None
         if imperfect(operator.camera):
             self._noise = _check.noise_seed(self._noise_given)
