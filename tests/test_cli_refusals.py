@@ -39,6 +39,7 @@ HOSTILE = [
     (header((2**62, 2**62)), "makes no sense"),
     (header((0, 2**70)), "makes no sense"),
     (header((-1, 4)) + bytes(16), "makes no sense"),
+    (header((True, 4)) + bytes(16), "makes no sense"),
     (header((1,) * 40) + bytes(4), "has 40 axes"),
     (header(()) + bytes(4), "is a single number"),
     (header((4, 0)), "needs at least one input"),
