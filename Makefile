@@ -109,12 +109,13 @@ soak: build $(VENV)/.with-test ## Mixed concurrent calls, SOAK_MINUTES=60: right
 	$(BIN)/python tests/programs/soak.py --minutes $(SOAK_MINUTES)
 
 .PHONY: fuzz
-fuzz: ## Fuzz packing and loading, FUZZ_SECONDS=60 a target (needs nightly Rust)
+fuzz: build $(VENV)/.with-test ## Fuzz packing, loading and the command line, FUZZ_SECONDS=60 a target (needs nightly Rust)
 	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	targets=$$(cargo +nightly fuzz list --fuzz-dir rust/fuzz); \
 	for target in $$targets; do \
 		cargo +nightly fuzz run --fuzz-dir rust/fuzz "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
 	done
+	$(BIN)/python tests/programs/fuzz_cli.py --seconds $(FUZZ_SECONDS)
 
 .PHONY: miri
 miri: ## Look for undefined behaviour with Miri (needs nightly Rust)

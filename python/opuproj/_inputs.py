@@ -180,6 +180,8 @@ class Source:
         if bad is not None:
             self._refuse(row + bad[0], bad[1], piece[bad[0]][bad[1]].item())
 
+    # NaN and what is too large are refused by what comes next, which says where they are.
+    @np.errstate(invalid="ignore", over="ignore")
     def _packable(self, piece: Any) -> NDArray[Any]:
         array = self.to_numpy(piece)
         if array.dtype in _PACKABLE:
@@ -201,7 +203,9 @@ class Source:
                 yield array.astype(np.complex64 if array.dtype.itemsize <= 8 else np.complex128, copy=False)
                 continue
             narrow = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
-            yield array.astype(np.float32 if narrow else np.float64, copy=False)
+            with np.errstate(invalid="ignore", over="ignore"):  # refused by what comes next, which says where
+                floats = array.astype(np.float32 if narrow else np.float64, copy=False)
+            yield floats
 
     def position(self, row: int, column: int) -> str:
         """Return `x[3, 17]` for a place in the 2-D view of the rows."""

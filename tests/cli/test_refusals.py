@@ -15,7 +15,7 @@ import opuproj
 import pytest
 from cli_runs import ASKED, COMMAND, REAL, SMALL, Crash, X, names, project, saved, stop_at, zarr_library
 from helpers import ternary
-from opuproj.cli import _files, _readers, _writers
+from opuproj.cli import _files, _readers, _writers, main
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")
 
@@ -39,6 +39,7 @@ HOSTILE = [
     (header((2**62, 2**62)), "makes no sense"),
     (header((0, 2**70)), "makes no sense"),
     (header((-1, 4)) + bytes(16), "makes no sense"),
+    (header((True, 4)) + bytes(16), "makes no sense"),
     (header((1,) * 40) + bytes(4), "has 40 axes"),
     (header(()) + bytes(4), "is a single number"),
     (header((4, 0)), "needs at least one input"),
@@ -133,6 +134,10 @@ def test_zarr_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     zarr.create_array("x.zarr/a", shape=(2, 3, 4), chunks=(1, 1, 1), dtype="i1")
     zarr.create_array("x.zarr/b", shape=(2**30, 2**20), chunks=(2**20, 2**20), dtype="f4")
     Path("x.zarr/zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
+    zarr.create_array("x.zarr/c", shape=(2, 3), chunks=(1, 3), dtype="i1")
+    hollow = json.loads(Path("x.zarr/c/zarr.json").read_text())
+    hollow["chunk_grid"]["configuration"]["chunk_shape"] = [0, 3]
+    Path("x.zarr/c/zarr.json").write_text(json.dumps(hollow))
     Path("empty").mkdir()
     Path("bad.zarr").mkdir()
     Path("bad.zarr/zarr.json").write_text("{")
@@ -140,6 +145,7 @@ def test_zarr_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         ("x.zarr", "is no Zarr array: name an array inside it"),
         ("x.zarr/a", "has 3 axes, but a Zarr array may have one or two here"),
         ("x.zarr/b", "a chunk of x.zarr/b"),
+        ("x.zarr/c", "x.zarr/c has chunks of shape (0, 3), which hold nothing"),
         ("empty", "empty is a folder, but no Zarr array"),
         ("bad.zarr", "is no Zarr array"),
     ):
@@ -153,6 +159,56 @@ def test_zarr_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "y.zarr.partial" not in names()
 
 
+def test_names_that_would_break_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "a\nb\x1b[2J\udcff"]) == 1
+    assert capsys.readouterr().err == "opuproj: error: a\\nb\\x1b[2J\\udcff: No such file or directory\n"
+    Path("a\nb").mkdir()
+    assert main(["info", "a\nb"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_zarr_that_warns(capfd: pytest.CaptureFixture[str]) -> None:
+    zarr_library().create_array("x", shape=(2, 3), chunks=(1, 1), dtype="i1")
+    Path("x/.zarray").write_text("{}")  # of both formats: zarr warns, and takes the newer
+    assert subprocess.run([*COMMAND, "project", "x", "y.npy", "--outputs", "3"], check=False).returncode == 0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("arguments", [[], ["--digits", "3"]])
+def test_numbers_that_no_float_holds(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.zeros((2, 5), np.longdouble)
+    x[1, 2] = np.finfo(np.longdouble).max
+    np.save("x.npy", x)
+    signalling = np.zeros((2, 5), "<u2")
+    signalling[1, 2] = 0x7D01
+    np.save("nan.npy", signalling.view(np.float16))
+    for name in ("x.npy", "nan.npy"):
+        assert project(name, "y.npy", "--outputs", 10, *arguments) == 1
+        assert capsys.readouterr().err.startswith(f"opuproj: error: {name}[1, 2] is ")
+
+
+@pytest.mark.parametrize("n_vectors", [0, 37])
+@pytest.mark.parametrize("out", ["y.npy", "y.zarr", "-"])
+def test_more_than_any_array_holds(n_vectors: int, out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", X[:n_vectors])
+    assert project("x.npy", out, "--outputs", 2**63 - 1) == 1
+    said = f"the result would have shape ({n_vectors}, {2**63 - 1}), and no array holds so much"
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+    assert names() == {"x.npy"}
+
+
+def test_zarr_that_does_not_fit_on_the_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    zarr_library()
+    np.save("x.npy", X)
+    assert project("x.npy", "y.zarr", "--outputs", 2**50) == 1
+    needed = 4 * 37 * 2**50
+    assert f"y.zarr.partial: No space left on device: it takes {needed:,} bytes, and" in capsys.readouterr().err
+    assert names() == {"x.npy"}
+
+
 def test_a_group_is_not_replaced_by_an_array(capsys: pytest.CaptureFixture[str]) -> None:
     zarr_library().create_array("y.zarr/precious", shape=(2,), chunks=(1,), dtype="i1")
     for metadata in ({"zarr_format": 3, "node_type": "group"}, []):
@@ -161,6 +217,17 @@ def test_a_group_is_not_replaced_by_an_array(capsys: pytest.CaptureFixture[str])
         assert project("x.npy", "y.zarr", "--outputs", 10) == 1
         assert "OUT is y.zarr, a folder that is no Zarr array, and is not replaced" in capsys.readouterr().err
     assert Path("y.zarr/precious/zarr.json").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_replaced_by_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", X)
+    os.mkfifo("y.npy")
+    for command in (["project", "x.npy", "y.npy", "--outputs", "10"], ["pack", "x.npy", "y.npy"]):
+        assert main(command) == 1
+        assert "OUT is y.npy, a device or a pipe, and is not replaced" in capsys.readouterr().err
+    assert Path("y.npy").is_fifo()
+    assert names() == {"x.npy", "y.npy"}
 
 
 def test_zarr_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,7 @@ def test_a_changed_input_is_refused(unfinished: None, capsys: pytest.CaptureFixt
     ("content", "said"),
     [
         (b"", "y.npy.partial.json is not what this program writes"),
+        (b"[" * 100_000, "y.npy.partial.json is not what this program writes"),
         (b"[1, 2]", "y.npy.partial.json is not what this program writes"),
         (b'{"request": {}, "tiles": -1, "rows": 1, "columns": 1}', "is not what this program writes"),
         (b'{"request": {}, "tiles": 1, "rows": 1, "columns": 1}', "is of another request: opuproj is None there"),
@@ -402,8 +404,9 @@ def test_a_full_disk(
     np.save("x.npy", X)
     other, out = small_disk / "other", small_disk / name
     other.write_bytes(bytes(900_000))
-    # As where space cannot be reserved.
+    # As where space cannot be reserved, and another takes what was free.
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
     monkeypatch.setattr(_plan, "TILE_BYTES", 20_000)
     arguments = ["x.npy", out, "--outputs", 3000, *SMALL]  # 444,000 bytes
     if name == "y.zarr":
@@ -429,4 +432,8 @@ def test_a_full_disk_is_told_before_any_work(small_disk: Path, capsys: pytest.Ca
     assert project("x.npy", small_disk / "y.npy", "--outputs", 10_000) == 1
     said = capsys.readouterr().err
     assert said.endswith("y.npy.partial: No space left on device: it takes 1,480,128 bytes\n")
+    assert list(small_disk.iterdir()) == []
+    zarr_library()
+    assert project("x.npy", small_disk / "y.zarr", "--outputs", 10_000) == 1
+    assert "y.zarr.partial: No space left on device: it takes 1,480,000 bytes, and there are" in capsys.readouterr().err
     assert list(small_disk.iterdir()) == []

@@ -84,7 +84,7 @@ def _ended(error: BaseException, kept: str) -> int:
     else:
         code, text = REFUSED, f"error: {_text(error)}"
     if sys.stderr is not None:
-        print(f"opuproj: {text}{kept}", file=sys.stderr)
+        print(_printable(f"opuproj: {text}{kept}"), file=sys.stderr)
     return code
 
 
@@ -92,6 +92,11 @@ def _text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _printable(text: str) -> str:
+    """Escape what would break the line or steer the terminal: names of files may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ class Replacement:
     """A file that takes its name, in place of what had it, when all of it is on disk; else nothing of it stays."""
 
     def __init__(self, path: Path) -> None:
-        refuse_folder(path)
+        refuse_other(path)
         self._path = path
         # In the same folder, under a name that nobody else uses.
         self._partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
@@ -68,7 +68,9 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def refuse_folder(path: Path) -> None:
-    """Refuse to write a file where a folder is."""
+def refuse_other(path: Path) -> None:
+    """Refuse to put a file in the place of a folder, a device or a named pipe."""
     if path.is_dir():
         raise IsADirectoryError(21, "Is a directory", str(path))
+    if path.exists() and not path.is_file():
+        raise ValueError(f"OUT is {path}, a device or a pipe, and is not replaced by a file")

@@ -90,7 +90,7 @@ class Partial:
             state = json.loads(self.state_path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             state = None
         fits = isinstance(state, dict) and isinstance(state.get("request"), dict)
         if not (fits and all(isinstance(state.get(k), int) and state[k] >= 0 for k in ("tiles", "rows", "columns"))):

@@ -47,17 +47,22 @@ class Plan:
         """Rows of chunks that fill a block exactly."""
         return _GRAIN if self.rows % _GRAIN == 0 else self.rows
 
-    def blocks(self, first_tile: int) -> Iterator[tuple[int, int, list[Tile]]]:
+    def blocks(self, first_tile: int) -> Iterator[tuple[int, int, Iterator[Tile]]]:
         """Yield (start, stop) of each block of vectors, with the tiles of it from `first_tile` on."""
         across = -(-self.n_outputs // self.columns)
         for number in range(first_tile // across if across else 0, -(-self.n_rows // self.rows) if across else 0):
-            top, bottom = number * self.rows, min((number + 1) * self.rows, self.n_rows)
-            tiles = [
-                Tile(k, top, bottom, left, min(left + self.columns, self.n_outputs))
-                for k, left in enumerate(range(0, self.n_outputs, self.columns), number * across)
-                if k >= first_tile
-            ]
-            yield top, bottom, tiles
+            yield (
+                number * self.rows,
+                min((number + 1) * self.rows, self.n_rows),
+                self._tiles(number, across, first_tile),
+            )
+
+    def _tiles(self, block: int, across: int, first_tile: int) -> Iterator[Tile]:
+        """Yield the tiles of a block, one at a time: down a pipe there may be more than fit in memory."""
+        top, bottom = block * self.rows, min((block + 1) * self.rows, self.n_rows)
+        for number in range(max(first_tile, block * across), (block + 1) * across):
+            left = (number - block * across) * self.columns
+            yield Tile(number, top, bottom, left, min(left + self.columns, self.n_outputs))
 
     def computed(self, n_tiles: int) -> int:
         """Return how many numbers of the result the first tiles are."""

@@ -245,7 +245,7 @@ def checked_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> N
         raise ValueError(f"{name} has {len(shape)} axes, but may have {MAX_AXES} at most")
     _inputs._check_shape(name, shape)
     size = math.prod(length or 1 for length in shape) * dtype.itemsize
-    if any(length < 0 for length in shape) or size >= 2**63:
+    if any(length < 0 or isinstance(length, bool) for length in shape) or size >= 2**63:
         raise ValueError(f"{name} claims the shape {shape}, which makes no sense")
 
 

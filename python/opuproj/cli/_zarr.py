@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import math
 import os
+import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +35,11 @@ def library(path: str) -> Any:
 
 @contextmanager
 def named(path: str) -> Iterator[None]:
-    """Name the array in whatever goes wrong inside zarr and its codecs, which raise exceptions of many kinds."""
+    """Name the array in whatever goes wrong inside zarr and its codecs, which warn, and raise errors of many kinds."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except (OSError, MemoryError):
         raise
     except Exception as error:
@@ -60,11 +66,11 @@ class ZarrReader(Reader):
         if len(self.shape) > 2:
             raise ValueError(f"{path} has {len(self.shape)} axes, but a Zarr array may have one or two here")
         self.chunks: tuple[int, ...] = tuple(array.chunks)
+        if min(self.chunks) < 1:
+            raise ValueError(f"{path} has chunks of shape {self.chunks}, which hold nothing")
         self._array, self._path = array, path
         self._changed = there[0].stat().st_mtime_ns
-        _memory.reserve(
-            f"a chunk of {path}", self.chunks, int(np.prod(self.chunks)) * self.dtype.itemsize, "rechunk it"
-        )
+        _memory.reserve(f"a chunk of {path}", self.chunks, math.prod(self.chunks) * self.dtype.itemsize, "rechunk it")
 
     def step(self) -> int:
         """Return as many rows as there are in a band of chunks, or in a part of it if that is large."""
@@ -101,7 +107,12 @@ class ZarrWriter:
         self._unsafe: list[Tile] = []
 
     def create(self) -> None:
-        """Make an empty array."""
+        """Make an empty array, if there is room for what it will hold: better refused now."""
+        needed = math.prod(self._shape) * self._dtype.itemsize
+        free = shutil.disk_usage(self._folder).free
+        if needed > free:
+            text = f"{os.strerror(errno.ENOSPC)}: it takes {needed:,} bytes, and there are {free:,}"
+            raise OSError(errno.ENOSPC, text, str(self._folder))
         chunks = (self._plan.chunk_rows, self._plan.columns)[-len(self._shape) :]
         self._array = self._zarr.create_array(
             self._folder,

@@ -21,7 +21,7 @@ from ..camera import imperfect
 from ..projector import Projector
 from . import _arguments
 from ._errors import Terminated, Unfinished
-from ._files import refuse_folder
+from ._files import refuse_other
 from ._packed import PackedReader
 from ._partial import Partial
 from ._plan import Plan, plan
@@ -104,7 +104,7 @@ def _refuse_output(given: str, out: str) -> None:
     if path.suffix not in (".npy", ".zarr"):
         raise ValueError(f"OUT is {out}, but must end in .npy or .zarr, or be -")
     if path.suffix == ".npy":
-        refuse_folder(path)
+        refuse_other(path)
     elif path.is_dir():
         if any(path.iterdir()) and not _is_zarr_array(path):
             raise ValueError(f"OUT is {out}, a folder that is no Zarr array, and is not replaced")
@@ -120,7 +120,7 @@ def _is_zarr_array(folder: Path) -> bool:
     """Whether a folder is an array, and not a group with other arrays in it."""
     try:
         return bool(json.loads((folder / "zarr.json").read_bytes())["node_type"] == "array")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return (folder / ".zarray").exists()
 
 
@@ -149,6 +149,11 @@ class _Job:
         # No vectors through no outputs: every argument is looked at, and nothing is computed.
         operator._window(0, 0)._apply(self._source(0, 0), self._noise_given, None, False)
         self._shape = (*reader.shape[:-1], operator.n_outputs)
+        # NumPy counts bytes as if no axis were empty.
+        if math.prod(length or 1 for length in self._shape) * operator.dtype.itemsize >= 2**63 - 2**16:
+            raise ValueError(
+                f"the result would have shape {self._shape}, and no array holds so much: ask for fewer --rows"
+            )
         self._noise: int | None = None
         if imperfect(operator.camera):
             self._noise = _check.noise_seed(self._noise_given)
