@@ -119,6 +119,30 @@ def test_a_loss_that_does_not_depend_on_the_output() -> None:
     optimizer.step()
 
 
+def test_a_forgotten_backward_pass_of_blocks_that_hold_no_parameters() -> None:
+    # The blocks of the documentation are activations: what they train lies in front of them.
+    model = nn.Sequential(nn.Linear(20, 13), nn.Tanh(), nn.Linear(13, 17), nn.Tanh(), nn.Linear(17, 10))
+    x, _ = examples()
+    dfa.attach(model, ["1", "3"])
+    model(x)
+    torch.optim.SGD(model[4].parameters(), 0.1).step()  # trains no block
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with refused(RuntimeError, "'1', '3'", "no error reached", "backward was not called"):
+        optimizer.step()
+    model(x)
+    with refused(RuntimeError, "blocks '3',", "no error reached"):
+        torch.optim.SGD(model[2].parameters(), 0.1).step()
+
+
+def test_nothing_above_the_last_block() -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    feedback = dfa.attach(model, [*BLOCKS, "top"])
+    with pytest.warns(UserWarning, match="no parameter of the model lies above its last block, 'top'"):
+        loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    assert "leave the last layer out" in str(feedback.check(lambda: F.cross_entropy(model(x), y)))
+
+
 def test_optimizers_of_others_are_left_alone() -> None:
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS)
@@ -229,7 +253,11 @@ def test_an_error_without_a_batch() -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "arguments"),
     [
-        (ValueError, "blocks has 'hidden.9', which the model has not", {"blocks": ["hidden.9"]}),
+        (
+            ValueError,
+            "blocks has 'hidden.9', which the model has not; model.named_modules() has 'hidden', 'hidden.0',",
+            {"blocks": ["hidden.9"]},
+        ),
         (ValueError, "blocks has a Linear, which is not part of the model", {"blocks": [nn.Linear(2, 2)]}),
         (ValueError, "blocks is empty", {"blocks": []}),
         (ValueError, "blocks has 'hidden.0' twice", {"blocks": ["hidden.0", "hidden.0"]}),

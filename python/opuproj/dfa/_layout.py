@@ -44,7 +44,10 @@ class Layout:
         block's output has the same first two; else it is 1, the batch.
         """
         if len(error) == 0:
-            raise ValueError("the error is a single number, but needs a batch axis: take it before the loss")
+            raise ValueError(
+                "the error is a single number, but needs a batch axis: if the model returns its loss, let output= name "
+                "the module whose output goes into it"
+            )
         if batch_axes is None:
             sequences = len(error) == 3 and all(
                 len(s) >= 3 and tuple(s[:2]) == tuple(error[:2]) for s in blocks.values()

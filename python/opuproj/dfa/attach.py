@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -17,6 +18,9 @@ from ._spread import Spread
 from .feedback import Feedback, Method
 
 Which: TypeAlias = str | torch.nn.Module
+
+# Names of modules that an error suggests.
+_SHOWN_NAMES = 5
 
 
 def attach(
@@ -201,7 +205,12 @@ def _find(model: torch.nn.Module, names: dict[int, str], argument: str, which: W
         try:
             return which, model.get_submodule(which)
         except AttributeError:
-            raise ValueError(f"{argument} has {which!r}, which the model has not; see model.named_modules()") from None
+            there = [name for name, _ in model.named_modules() if name]
+            close = get_close_matches(which, there, _SHOWN_NAMES, cutoff=0.8)
+            shown = ", ".join(map(repr, sorted(close, key=there.index) or there[:_SHOWN_NAMES]))
+            raise ValueError(
+                f"{argument} has {which!r}, which the model has not; model.named_modules() has {shown or 'no parts'}"
+            ) from None
     if not isinstance(which, torch.nn.Module):
         raise TypeError(f"{argument} has {which!r}, but must have modules of the model, or their names")
     if id(which) not in names:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
 
+from ._graph import leaves, nodes
 from ._pass import Pass
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ class Check:
         width = max(map(len, [*self.blocks, *self.top, ""]))
         for name, off in self.blocks.items():
             lines.append(f"  {name:<{width}}  off by {off:.0e}, cosine to backpropagation {self.cosines[name]:+.3f}")
-        lines.append("what lies above the last block receives its true gradient")
+        lines.append(
+            "what lies above the last block receives its true gradient"
+            if self.top
+            else "no parameter of the model receives its true gradient alone: leave the last layer out of blocks"
+        )
         lines += [
             f"  {name:<{width}}  {f'off by {off:.0e}' if off else 'bit for bit'}" for name, off in self.top.items()
         ]
@@ -76,8 +81,8 @@ def alignment(
     with _undone(feedback):
         loss, current = _run(feedback, closure, method)
         ends = current.ends
-        segments = {name: _leaves(end) for name, end in ends.items()}
-        parameters = list(dict.fromkeys(p for leaves in segments.values() for p in leaves))
+        segments = {name: leaves(end) for name, end in ends.items()}
+        parameters = list(dict.fromkeys(p for segment in segments.values() for p in segment))
         given = _gradients(loss, [*ends.values(), *parameters])
         loss, current = _run(feedback, closure, "bp")
         true = _gradients(loss, [*(current.ends[name] for name in ends), *parameters])
@@ -96,8 +101,8 @@ def check(feedback: Feedback, closure: Closure, method: Method) -> Check:
         loss, current = _run(feedback, closure, method)
         ends = current.ends
         _refuse_crossings(ends)
-        above = _leaves(loss, stop=ends.values())
-        counts = Counter([*above, *(p for end in ends.values() for p in _leaves(end))])
+        above = leaves(loss, stop=ends.values())
+        counts = Counter([*above, *(p for end in ends.values() for p in leaves(end))])
         names = {p: name for name, p in feedback.model.named_parameters()}
         top = [p for p in above if counts[p] == 1 and p in names]
         given = _gradients(loss, [*ends.values(), *top])
@@ -183,31 +188,11 @@ def _gradients(loss: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[Grad
     return list(torch.autograd.grad(loss, tensors, allow_unused=True))
 
 
-def _leaves(tensor: torch.Tensor, stop: Iterable[torch.Tensor] = ()) -> list[torch.Tensor]:
-    """Return the leaves that a tensor's gradient reaches, but not through the tensors of `stop`."""
-    nodes = _nodes(tensor, {end.grad_fn for end in stop})
-    return [node.variable for node in nodes if hasattr(node, "variable")]
-
-
-def _nodes(tensor: torch.Tensor, stop: set[Any]) -> list[Any]:
-    """Return the nodes of the graph behind a tensor."""
-    seen, left = set(stop), [tensor.grad_fn]
-    found = []
-    while left:
-        node = left.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        found.append(node)
-        left += [following for following, _ in node.next_functions]
-    return found
-
-
 def _refuse_crossings(ends: dict[str, torch.Tensor]) -> None:
     """Raise RuntimeError if the graph behind one block's end reaches another's."""
     at = {end.grad_fn: name for name, end in ends.items()}
     for name, end in ends.items():
-        other = next((at[node] for node in _nodes(end, set()) if at.get(node, name) != name), None)
+        other = next((at[node] for node in nodes(end, set()) if at.get(node, name) != name), None)
         if other is not None:
             raise RuntimeError(f"the gradient of block {name!r} crosses into block {other!r}")
 

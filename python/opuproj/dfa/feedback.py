@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from ..hardware import LIGHTON, Generation
 from ..projector import Projector
 from ..torch import Ternarize
 from . import _optimizers, _projection, _tensors
+from ._graph import leaves
 from ._layout import Layout
 from ._pass import Deliver, Pass
 from ._spread import Error, Spread
@@ -127,6 +129,8 @@ class Feedback:
         self._pending: dict[int, Pass] = {}  # passes of this rank's part whose error is to come
         self._n_passes = 0
         self._n_anchor, self._threads, self._scaler = n_anchor, threads, scaler
+        # What each block trains, by names that copies of the model share: not only what its module holds.
+        self._trained: dict[str, frozenset[str]] = {}
         self._dense = _projection.Dense()
         self._pass: Pass | None = None
         self._recording: list[Pass] | None = None
@@ -220,7 +224,9 @@ class Feedback:
             f"  {name}: rows {rows[name].start} to {rows[name].stop - 1}" if name in rows else f"  {name}"
             for name in self.blocks
         ]
-        return "\n".join([head, *lines])
+        return "\n".join(
+            [head, *lines] if rows else [head, *lines, "  (rows of the matrix: from the first forward pass on)"]
+        )
 
     @property
     def _at_end(self) -> bool:
@@ -475,6 +481,7 @@ class Feedback:
             self._fits(z.shape, current)
         elif self._spread is None:
             self._layout = Layout.of(z.shape, {name: current.shapes[name] for name in self.blocks}, self._batch_axes)
+        self._look(current, z)
         current.trainable = tuple(current.ends)
         self._passes += 1
         fed = cast(torch.Tensor, Deliver.apply(self._feed, current, z, *current.ends.values()))
@@ -510,9 +517,27 @@ class Feedback:
         if current.method == "shallow":
             return
         self._count(current)
+        self._look(current, None)
         current.trainable = tuple(current.ends)
         self._pending[current.number] = current
         self._passes += 1
+
+    def _look(self, current: Pass, output: torch.Tensor | None) -> None:
+        """Keep which parameters each block trains, once, and warn if nothing is left above the blocks."""
+        if self._trained or not current.ends:
+            return
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        self._trained = {
+            name: frozenset(names[id(p)] for p in leaves(end) if id(p) in names) for name, end in current.ends.items()
+        }
+        if output is None or self.output or any(id(p) in names for p in leaves(output, current.ends.values())):
+            return
+        warnings.warn(
+            f"no parameter of the model lies above its last block, {list(current.ends)[-1]!r}, so none is trained by "
+            "its true gradient, and feedback alone does not learn: leave the last layer out of blocks (unless the loss "
+            "itself has parameters to train)",
+            stacklevel=2,
+        )
 
     def _fits(self, error: Sequence[int], current: Pass) -> None:
         """Raise ValueError if the shapes of a later pass do not fit the rows that the first one was given."""
@@ -632,10 +657,7 @@ class Feedback:
         """Refuse a step that would change blocks which a forward pass was made for, but no backward pass reached."""
         if self._passes == 0:
             return
-        parameters = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        stepped = [
-            name for name, block in self._modules.items() if any(id(p) in parameters for p in block.parameters())
-        ]
+        stepped = self._stepped({id(p) for group in optimizer.param_groups for p in group["params"]})
         if not stepped:
             return
         deliveries = self._deliveries
@@ -650,6 +672,15 @@ class Feedback:
                     else "the feedback's backward was not called"
                 )
             )
+
+    def _stepped(self, parameters: set[int]) -> list[str]:
+        """Return the blocks that train some of the parameters with these ids."""
+        named = {name for name, p in self.model.named_parameters() if id(p) in parameters}
+        return [
+            name
+            for name, block in self._modules.items()
+            if not named.isdisjoint(self._trained.get(name, ())) or any(id(p) in parameters for p in block.parameters())
+        ]
 
     def _feeding(self, method: Method | None) -> Method:
         if self._spread is not None:
@@ -672,7 +703,7 @@ class Feedback:
         return {**self.__dict__, **left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"ensemble": "gaussian", **state})
+        self.__dict__.update({"ensemble": "gaussian", "_trained": {}, **state})
         if not self._removed:
             self._handles = [_optimizers.watch(self)]
 
