@@ -69,6 +69,9 @@ def jobs(folder: Path) -> dict[str, Job]:
     }
     made |= {
         "digits": lambda: opuproj.project(real, 300, mode="linear", digits=5, threads=2),
+        "planes of megabytes": lambda: opuproj.pack(np.broadcast_to(x[0], (12_000, 3000))).nnz_per_row,
+        "structured": lambda: opuproj.project(real, 700, mode="linear", ensemble="structured", threads=2),
+        "adjoint": lambda: opuproj.Projector(700, 3000, threads=2).H(real),
         "camera": lambda: opuproj.project(x[:4], 300, mode="linear", camera=camera, noise_seed=1, threads=2),
         "entries": lambda: opuproj.Projector(3000, 700).matrix(slice(5, 40), slice(0, 200)),
         "ternarize": lambda: opuproj.ternarize(real, 0.5).to_numpy(),
