@@ -145,11 +145,11 @@ class Source:
 
     def block_rows(self) -> int:
         """Return how many rows to pack at a time so that a projection stays within its working memory."""
-        return self.n_rows if self._one_piece() else self._share(packed_bytes(self.n_rows, self.n_inputs))
+        return self._share(packed_bytes(self.n_rows, self.n_inputs))
 
     def _share(self, n_bytes: int) -> int:
-        n_blocks = max(1, -(-n_bytes // BLOCK_BYTES))
-        return max(1, -(-self.n_rows // n_blocks))
+        n_blocks = -(-n_bytes // BLOCK_BYTES)
+        return max(1, self.n_rows if n_blocks <= 1 else -(-self.n_rows // n_blocks))
 
     def packed_blocks(self, block_rows: int) -> Iterator[_core.Packed]:
         """Yield all rows packed, `block_rows` at a time (the last may be shorter; no rows give one empty block).
