@@ -180,14 +180,13 @@ class Source:
         if bad is not None:
             self._refuse(row + bad[0], bad[1], piece[bad[0]][bad[1]].item())
 
-    # NaN and what is too large are refused by what comes next, which says where they are.
-    @np.errstate(invalid="ignore", over="ignore")
     def _packable(self, piece: Any) -> NDArray[Any]:
         array = self.to_numpy(piece)
         if array.dtype in _PACKABLE:
             return array
         if array.dtype.itemsize == 2:
-            return array.astype(np.float32)
+            with np.errstate(invalid="ignore"):  # NaN is refused by what comes next, which says where it is
+                return array.astype(np.float32)
         # longdouble: a conversion would round 1 + 1e-18 to 1
         small = np.where(array == 1, 1, np.where(array == -1, -1, np.where(array == 0, 0, 2)))
         return small.astype(np.int8)
