@@ -62,3 +62,5 @@ mod noise;
 mod operand;
 mod pool;
 mod work;
+
+pub use work::Stopped;

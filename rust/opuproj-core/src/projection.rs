@@ -9,20 +9,17 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
-use crate::kernel::{Kernel, MAX_NONZEROS, Product, SignedColumns, TILE_BLOCKS};
+use crate::kernel::{Kernel, Product, SignedColumns, TILE_BLOCKS};
 use crate::noise::LANES;
 use crate::operand::{self, Chunk, Form, Group, Vectors};
 use crate::readout::{self, Mode, Real, Reference};
 use crate::recovery::{Shot, Sight};
 use crate::ternary::TernaryBatch;
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
-use crate::work::{Lead, Watch, has_room, next, sized};
-
-/// Bytes of sums that a tile may have: they live in a second-level cache.
-pub(crate) const TILE_SUMS: usize = 512 << 10;
-
-/// Bytes of sums that a stripe may have.
-pub(crate) const STRIPE_SUMS: usize = 16 << 20;
+use crate::work::{
+    ENTRIES_PER_THREAD, Lead, Pace, STRIPE_SUMS, Stopped, TILE_SUMS, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, has_room,
+    next, refuse_too_many, sized,
+};
 
 /// Bytes that the tiles of all threads may have together.
 const ALL_TILE_SUMS: usize = 16 << 20;
@@ -35,9 +32,6 @@ const MOST_VECTORS: usize = 1024;
 
 /// Columns of a list that are summed before the next look at the clock; they stay in a first-level cache.
 const LIST_RUN: usize = 2048;
-
-/// Entries of T worth the waking of another thread.
-pub(crate) const ENTRIES_PER_THREAD: u64 = 1 << 22;
 
 /// The rows of T that are projected on, and how.
 #[derive(Clone, Debug)]
@@ -54,17 +48,6 @@ pub struct Projection {
     pub kernel: Kernel,
     /// Threads to use, the caller's among them; at least 1.
     pub threads: usize,
-}
-
-/// Why a projection did not take place, or not to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// The caller's `poll` said so.
-    Cancelled,
-    /// This vector has more than [`MAX_NONZEROS`] nonzeros.
-    TooManyNonzeros(usize),
-    /// There is no memory for inputs and sums on their way.
-    NoMemory,
 }
 
 impl Projection {
@@ -123,7 +106,7 @@ impl Projection {
     /// The exact integer fields, √2048 Tx, of vectors whose elements belong to the columns from `column_start` on: real
     /// and imaginary parts in turn, two numbers a row. The mode and the camera play no part.
     ///
-    /// Fields of disjoint columns add up to that of all: those of up to [`MAX_NONZEROS`] nonzeros together still fit 32
+    /// Fields of disjoint columns add up to that of all: those of up to [`MAX_NONZEROS`](crate::kernel::MAX_NONZEROS) nonzeros together still fit 32
     /// bits, and [`read_fields`](Self::read_fields) makes results of them. Otherwise as [`run`](Self::run).
     ///
     /// # Errors
@@ -246,8 +229,7 @@ impl Projection {
                         first_output: group.outputs(batch).start,
                         first,
                         last,
-                        keep_on,
-                        watch,
+                        pace: Pace::new(watch, keep_on, WORK_PER_PAUSE),
                         scratch: Scratch::default(),
                     };
                     while let Some(tile) = next(&queue) {
@@ -398,30 +380,11 @@ impl Projection {
     }
 }
 
-/// Refuses a batch with a vector whose sums might not fit.
-pub(crate) fn refuse_too_many(batch: &TernaryBatch) -> Result<(), Stopped> {
-    let too_many = |&vector: &usize| {
-        let (positive, negative) = batch.counts(vector);
-        positive + negative > MAX_NONZEROS
-    };
-    let possible = batch.n_inputs() as u64 > MAX_NONZEROS;
-    match (0..batch.n_rows()).filter(|_| possible).find(too_many) {
-        Some(vector) => Err(Stopped::TooManyNonzeros(vector)),
-        None => Ok(()),
-    }
-}
-
 /// Vectors that are read out between two looks at the clock.
 const VECTORS_PER_LOOK: usize = 8;
 
-/// Units that the work of one entry is counted in.
-pub(crate) const WORK_PER_ENTRY: u64 = 4;
-
 /// The work of one pixel's reading in one frame: some ten nanoseconds.
 const WORK_PER_READING: u64 = WORK_PER_ENTRY * 100;
-
-/// Work between two looks at the clock: some ten microseconds of a fast kernel, some milliseconds of the slowest.
-pub(crate) const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
 
 /// What becomes of the fields of the vectors that make an output.
 #[derive(Clone, Copy)]
@@ -485,7 +448,6 @@ struct Scratch {
     total: Vec<i64>,
     wide: Vec<f64>,
     reference: Reference,
-    unreported: u64,
 }
 
 /// One thread at work on the tiles of a chunk.
@@ -501,8 +463,7 @@ struct Worker<'a> {
     /// Whether the chunk is the group's first one, where sums begin, and its last one, where they are read out.
     first: bool,
     last: bool,
-    keep_on: &'a mut dyn FnMut() -> bool,
-    watch: &'a Watch,
+    pace: Pace<'a>,
     scratch: Scratch,
 }
 
@@ -552,7 +513,7 @@ impl Worker<'_> {
         x.index.chunks(LIST_RUN).zip(x.sign.chunks(LIST_RUN)).all(|(index, sign)| {
             kernel.field(transmission, SignedColumns { index, sign }, tile.blocks.start, sums);
             let per_block = self.projection.work(Form::Lists, 1, index.len() as u64);
-            self.pause(per_block * (sums.len() / BLOCK_COMPONENTS) as u64)
+            self.pace.pause(per_block * (sums.len() / BLOCK_COMPONENTS) as u64)
         })
     }
 
@@ -585,7 +546,7 @@ impl Worker<'_> {
                     sums_stride: n_sums,
                 });
                 let per_block = self.projection.work(Form::Rows, n_vectors, columns.len() as u64);
-                self.pause(per_block * (panel_sums / BLOCK_COMPONENTS) as u64)
+                self.pace.pause(per_block * (panel_sums / BLOCK_COMPONENTS) as u64)
             })
         })
     }
@@ -603,7 +564,7 @@ impl Worker<'_> {
         for (index, field) in anchors.iter().zip(fields.chunks_exact_mut(n_sums)) {
             let sign = vec![0; index.len()];
             kernel.field(transmission, SignedColumns { index, sign: &sign }, tile.blocks.start, field);
-            if !(self.keep_on)() {
+            if !self.pace.keep_on() {
                 return false;
             }
         }
@@ -648,7 +609,7 @@ impl Worker<'_> {
             Reader::Sum { weights, scales } => self.add_up(tile, v, field, weights, scales),
         }
         // Not counted as progress, but it takes time: the first touch of a page of memory above all.
-        if v.is_multiple_of(VECTORS_PER_LOOK) { (self.keep_on)() } else { true }
+        if v.is_multiple_of(VECTORS_PER_LOOK) { self.pace.keep_on() } else { true }
     }
 
     /// Reads one vector's field, or the second one of a pair, through the camera.
@@ -685,7 +646,7 @@ impl Worker<'_> {
                     || shot.recover(first, field, &anchors, output),
                 );
             }
-            self.pause(work)
+            self.pace.pause(work)
         });
         (self.scratch.anchors, self.scratch.first) = (anchors, first);
         done
@@ -720,15 +681,5 @@ impl Worker<'_> {
                 || readout::read(*mode, wide, scale, reference, tile.outputs[output]),
             );
         }
-    }
-
-    /// Notes work, and once there is enough of it, reports it and asks whether to go on.
-    fn pause(&mut self, work: u64) -> bool {
-        self.scratch.unreported += work;
-        if self.scratch.unreported < WORK_PER_PAUSE {
-            return true;
-        }
-        self.watch.done.fetch_add(std::mem::take(&mut self.scratch.unreported), Relaxed);
-        (self.keep_on)()
     }
 }

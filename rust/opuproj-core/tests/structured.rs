@@ -2,10 +2,11 @@
 
 use std::slice::from_ref;
 
+use opuproj_core::Stopped;
 use opuproj_core::kernel::Kernel;
 use opuproj_core::readout::Mode;
 use opuproj_core::structured::definition::{self, Part, Signs};
-use opuproj_core::structured::{Floats, Stopped, Structured, Vectors};
+use opuproj_core::structured::{Floats, Structured, Vectors};
 use opuproj_core::ternary::{Packer, TernaryBatch};
 use opuproj_core::transmission::Transmission;
 

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::{rows_mut, writable, wrong_type};
 use crate::encoded::Encoded;
-use crate::projection::{kernel_of, polled};
+use crate::projection::{BUFFERS, kernel_of, polled};
 
 /// Projects a batch back into `out`: vectors of the parts of complex numbers in turn, from row block `row_block` on.
 #[pyfunction]
@@ -79,7 +79,7 @@ impl Call<'_> {
         }
         let adjoint = Adjoint { n_columns, ..self.adjoint };
         let batch = self.batch;
-        polled(py, self.on_progress.as_ref(), |poll| adjoint.run(batch, &mut outputs, poll))
+        polled(py, self.on_progress.as_ref(), BUFFERS, |poll| adjoint.run(batch, &mut outputs, poll))
     }
 }
 

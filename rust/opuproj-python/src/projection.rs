@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use numpy::{
     Complex32, Complex64, Element, PyReadonlyArray1, PyReadwriteArray2, PyUntypedArray, PyUntypedArrayMethods,
 };
+use opuproj_core::Stopped;
 use opuproj_core::camera::{Camera, Detector};
 use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
 use opuproj_core::limits;
-use opuproj_core::projection::{Projection, Stopped};
+use opuproj_core::projection::Projection;
 use opuproj_core::readout::{self, MAX_ANCHOR, Mode, Real};
 use opuproj_core::recovery::Sight;
 use opuproj_core::ternary::TernaryBatch;
@@ -287,7 +288,7 @@ impl Call {
             kernel: self.kernel,
             threads: self.threads,
         };
-        polled(py, self.on_progress.as_ref(), |poll| match batch {
+        polled(py, self.on_progress.as_ref(), BUFFERS, |poll| match batch {
             Held::Ternary(batch) => projection.run(batch, &mut outputs, poll),
             Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, poll),
             Held::Columns(batch, column) => projection.run_fields(batch, column, &mut outputs, poll),
@@ -296,29 +297,27 @@ impl Call {
     }
 }
 
-/// Why long work ended early.
-pub(crate) trait Reason: Send {
-    /// What to raise; nothing if the caller's own `poll` ended it.
-    fn error(self) -> Option<PyErr>;
-}
+/// What a projection by T itself, or back, needs memory for.
+pub(crate) const BUFFERS: &str = "the buffers of a projection";
 
-impl Reason for Stopped {
-    fn error(self) -> Option<PyErr> {
-        match self {
-            Self::Cancelled => None,
-            Self::TooManyNonzeros(vector) => Some(PyValueError::new_err(format!(
-                "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
-            ))),
-            Self::NoMemory => Some(PyMemoryError::new_err("no memory for the buffers of a projection")),
-        }
+/// What to raise; nothing if the caller's own `poll` ended the work. `needed` is what it needs memory for.
+fn error_of(stopped: Stopped, needed: &str) -> Option<PyErr> {
+    match stopped {
+        Stopped::Cancelled => None,
+        Stopped::TooManyNonzeros(vector) => Some(PyValueError::new_err(format!(
+            "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
+        ))),
+        Stopped::NoMemory => Some(PyMemoryError::new_err(format!("no memory for {needed}"))),
     }
 }
 
-/// Runs long work without the GIL, which now and then answers signals and reports its progress.
-pub(crate) fn polled<E: Reason>(
+/// Runs long work without the GIL, which now and then answers signals and reports its progress; `needed` is what it needs
+/// memory for.
+pub(crate) fn polled(
     py: Python<'_>,
     on_progress: Option<&Py<PyAny>>,
-    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<(), E> + Send,
+    needed: &str,
+    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<(), Stopped> + Send,
 ) -> PyResult<()> {
     let (ended, raised) = py.detach(|| {
         let mut raised = None;
@@ -340,9 +339,9 @@ pub(crate) fn polled<E: Reason>(
     });
     match ended {
         Ok(()) => on_progress.map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
-        Err(reason) => {
-            Err(reason.error().or(raised).unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped")))
-        }
+        Err(stopped) => Err(error_of(stopped, needed)
+            .or(raised)
+            .unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped"))),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use numpy::{Complex32, Complex64, Element, PyReadonlyArray1};
 use opuproj_core::readout::{Mode, Real};
-use opuproj_core::structured::{self, Stopped, Structured, Vectors};
-use pyo3::exceptions::{PyMemoryError, PyValueError};
+use opuproj_core::structured::{self, Structured, Vectors};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{no_memory, readonly, rows_mut, writable, wrong_type};
 use crate::packed::Packed;
-use crate::projection::{Reason, kernel_of, mode_of, polled};
+use crate::projection::{kernel_of, mode_of, polled};
 
 /// A batch of real numbers in float32, each vector scaled by a power of two; filled by pieces.
 #[pyclass(module = "opuproj._core")]
@@ -142,12 +142,6 @@ impl Call<'_> {
             return Err(PyValueError::new_err("the rows must end below 2**63"));
         };
         projection.rows.end = end;
-        polled(py, on_progress.as_ref(), |poll| projection.run(vectors, &mut outputs, poll))
-    }
-}
-
-impl Reason for Stopped {
-    fn error(self) -> Option<PyErr> {
-        matches!(self, Self::NoMemory).then(|| PyMemoryError::new_err("no memory for the transforms"))
+        polled(py, on_progress.as_ref(), "the transforms", |poll| projection.run(vectors, &mut outputs, poll))
     }
 }

@@ -24,7 +24,7 @@ mod reading;
 mod signs;
 mod vectors;
 
-pub use projection::{Stopped, Structured, bytes_per_thread};
+pub use projection::{Structured, bytes_per_thread};
 pub use vectors::{Floats, Vectors};
 
 use crate::kernel::{Isa, Kernel};

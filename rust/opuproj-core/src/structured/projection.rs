@@ -14,7 +14,7 @@ use super::{run, signs};
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
 use crate::readout::{Mode, Real};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
-use crate::work::{Lead, Watch, next};
+use crate::work::{Lead, Pace, Stopped, Watch, next};
 
 /// Lines of a row that are read at a time.
 const LINES_AT_ONCE: usize = 64;
@@ -53,15 +53,6 @@ pub struct Structured {
     pub kernel: Kernel,
     /// Threads to use, the caller's among them; at least 1.
     pub threads: usize,
-}
-
-/// Why a projection did not take place, or not to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// The caller's `poll` said so.
-    Cancelled,
-    /// There is no memory for the transforms.
-    NoMemory,
 }
 
 /// Bytes that each thread works in, if they fit the address space.
@@ -142,22 +133,20 @@ impl Structured {
                     shape,
                     phases: &phases,
                     first_block: stripe.start,
-                    keep_on,
-                    watch: &watch,
+                    pace: Pace::new(&watch, keep_on, LINES_PER_PAUSE),
                     space: space.filled(shape),
                     has: None,
-                    unreported: 0,
                 };
                 while let Some(task) = next(&queue) {
                     if worker.work_off(task).is_none() {
                         break;
                     }
                 }
-                let Worker { space, keep_on, .. } = worker;
+                let Worker { space, mut pace, .. } = worker;
                 workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(space);
                 drop(busy_one);
                 // The caller is asked whether to go on as long as anything goes on.
-                while std::thread::current().id() == lead_thread && busy.load(Relaxed) > 0 && keep_on() {
+                while std::thread::current().id() == lead_thread && busy.load(Relaxed) > 0 && pace.keep_on() {
                     std::thread::sleep(WAIT);
                 }
             };
@@ -374,12 +363,10 @@ struct Worker<'a> {
     phases: &'a PhasePlanes,
     /// The block whose phases are the first ones.
     first_block: u64,
-    keep_on: &'a mut dyn FnMut() -> bool,
-    watch: &'a Watch,
+    pace: Pace<'a>,
     space: Workspace,
     /// The vector whose first round is at hand.
     has: Option<usize>,
-    unreported: u64,
 }
 
 impl Worker<'_> {
@@ -518,11 +505,6 @@ impl Worker<'_> {
 
     /// Notes lines that passed, and once there are enough of them, reports them and asks whether to go on.
     fn pause(&mut self, lines: usize) -> Option<()> {
-        self.unreported += lines as u64;
-        if self.unreported < LINES_PER_PAUSE {
-            return Some(());
-        }
-        self.watch.done.fetch_add(std::mem::take(&mut self.unreported), Relaxed);
-        (self.keep_on)().then_some(())
+        self.pace.pause(lines as u64).then_some(())
     }
 }
