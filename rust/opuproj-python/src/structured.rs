@@ -1,14 +1,14 @@
 //! Projections by the structured matrix for Python.
 
-use numpy::{Complex32, Complex64, Element, PyReadonlyArray1};
-use opuproj_core::readout::{Mode, Real};
+use numpy::PyReadonlyArray1;
+use opuproj_core::readout::Real;
 use opuproj_core::structured::{self, Structured, Vectors};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{no_memory, readonly, rows_mut, writable, wrong_type};
+use crate::arrays::{Results, no_memory, readonly, write_results, wrong_type};
+use crate::call::{kernel_of, mode_of, polled};
 use crate::packed::Packed;
-use crate::projection::{kernel_of, mode_of, polled};
 
 /// A batch of real numbers in float32, each vector scaled by a power of two; filled by pieces.
 #[pyclass(module = "opuproj._core")]
@@ -102,38 +102,19 @@ pub(crate) fn project_structured(
         Batch::Ternary(batch) => Vectors::Ternary(&batch.0),
         Batch::Real(batch) => Vectors::Real(&batch.batch),
     };
-    let call = Call { projection, vectors, on_progress };
-    match mode {
-        Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, out),
-        Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, out),
-    }
+    write_results(out, mode.parts(), Call { py, projection, vectors, on_progress })
 }
 
 struct Call<'a> {
+    py: Python<'a>,
     projection: Structured,
     vectors: Vectors<'a>,
     on_progress: Option<Py<PyAny>>,
 }
 
-impl Call<'_> {
-    /// Projects into an output of elements `A` (parts `RA`) or `B` (parts `RB`).
-    fn first_of<A: Element, RA: Real, B: Element, RB: Real>(
-        self,
-        py: Python<'_>,
-        out: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let parts = self.projection.mode.parts();
-        if let Some(mut out) = writable::<A>(out)? {
-            self.run::<RA>(py, rows_mut(&mut out, parts)?)
-        } else if let Some(mut out) = writable::<B>(out)? {
-            self.run::<RB>(py, rows_mut(&mut out, parts)?)
-        } else {
-            Err(wrong_type(if parts == 2 { "complex64 or complex128" } else { "float32 or float64" }))
-        }
-    }
-
-    fn run<R: Real>(self, py: Python<'_>, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
-        let Self { mut projection, vectors, on_progress } = self;
+impl Results for Call<'_> {
+    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+        let Self { py, mut projection, vectors, on_progress } = self;
         let n_rows = outputs.first().map_or(0, |output| output.len() / projection.mode.parts()) as u64;
         if outputs.len() != vectors.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
