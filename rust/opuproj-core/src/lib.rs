@@ -7,7 +7,7 @@
 //! * [`transmission`] defines T in a page of scalar code. Everything else must agree with it, bit for bit.
 //! * [`ternary`] holds batches of −1, 0 and 1 in two bits an element: packing, unpacking, a file format.
 //! * [`encoded`] holds real numbers as several such batches, a digit each.
-//! * [`kernel`] has the inner loops, one file an instruction set, chosen when the program runs.
+//! * [`kernel`] has the inner loops, a file or folder an instruction set, chosen when the program runs.
 //! * [`projection`] takes a batch through T: which form its inputs take, tiles of rows, threads, cancellation.
 //! * [`adjoint`] takes a batch back, through Tᴴ.
 //! * [`readout`] makes results of exact integer fields.
