@@ -2,8 +2,9 @@
 
 use numpy::{Complex64, IntoPyArray, PyArray1};
 use opuproj_core::adjoint::{Adjoint, Read};
+use opuproj_core::anchor::{self, MAX_ANCHOR};
 use opuproj_core::encoded;
-use opuproj_core::readout::{self, MAX_ANCHOR, Real};
+use opuproj_core::readout::Real;
 use opuproj_core::transmission::Transmission;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -80,7 +81,7 @@ pub(crate) fn anchor_phases(
     let kernel = kernel_of(isa)?;
     let phases = py.detach(|| {
         let mut parts = vec![0.0; 2 * n_rows];
-        readout::anchor_phases(kernel, &Transmission::new(seed), n_anchor, row_start, &mut parts);
+        anchor::phases(kernel, &Transmission::new(seed), n_anchor, row_start, &mut parts);
         parts.as_chunks::<2>().0.iter().map(|&[re, im]| Complex64::new(re, im)).collect::<Vec<_>>()
     });
     Ok(phases.into_pyarray(py).unbind())

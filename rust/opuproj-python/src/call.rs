@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use opuproj_core::Stopped;
+use opuproj_core::anchor::MAX_ANCHOR;
 use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
-use opuproj_core::readout::{MAX_ANCHOR, Mode};
+use opuproj_core::readout::Mode;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 

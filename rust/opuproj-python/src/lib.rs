@@ -42,7 +42,7 @@ mod core_module {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("MAX_NONZEROS", opuproj_core::kernel::MAX_NONZEROS)?;
-        module.add("MAX_ANCHOR", opuproj_core::readout::MAX_ANCHOR)
+        module.add("MAX_ANCHOR", opuproj_core::anchor::MAX_ANCHOR)
     }
 }
 

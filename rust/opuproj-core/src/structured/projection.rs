@@ -11,6 +11,7 @@ use super::passes::{FirstRow, InPlace, LINES_PER_BLOCK, MiddleRow, Shape, SignBl
 use super::reading::{Finish, Phases, Reading};
 use super::vectors::Vectors;
 use super::{run, signs};
+use crate::anchor;
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
 use crate::readout::{Mode, Real};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
@@ -205,10 +206,8 @@ impl Structured {
                 self.kernel.field(&t, SignedColumns { index: &anchor, sign: &sign }, first / BLOCK_ROWS as u64, sums);
                 let lanes =
                     cos.iter_mut().flat_map(|line| &mut line.0).zip(sin.iter_mut().flat_map(|line| &mut line.0));
-                for ((cos, sin), &[re, im]) in lanes.zip(sums.as_chunks::<2>().0) {
-                    let (re, im) = if (re, im) == (0, 0) { (1.0, 0.0) } else { (f64::from(re), f64::from(im)) };
-                    let modulus = (re * re + im * im).sqrt();
-                    (*cos, *sin) = ((re / modulus) as f32, (im / modulus) as f32);
+                for ((cos, sin), &r) in lanes.zip(sums.as_chunks::<2>().0) {
+                    [*cos, *sin] = anchor::phase_of(r).map(|part| part as f32);
                 }
             }
         };
