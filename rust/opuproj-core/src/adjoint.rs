@@ -15,10 +15,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::{Kernel, Product};
-use crate::operand::{self, ROWS_CAPACITY, Vectors};
+use crate::operand::{self, ROWS_CAPACITY};
 use crate::readout::{Real, VARIANCE};
 use crate::ternary::WORD;
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
+use crate::vectors::Vectors;
 use crate::work::{
     ENTRIES_PER_THREAD, Lead, Pace, STRIPE_SUMS, Stopped, TILE_SUMS, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, has_room,
     next, refuse_too_many, sized,

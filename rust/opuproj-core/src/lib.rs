@@ -62,6 +62,7 @@ pub mod transmission;
 mod noise;
 mod operand;
 mod pool;
+mod vectors;
 mod work;
 
 pub use work::Stopped;

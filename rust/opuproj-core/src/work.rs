@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::kernel::MAX_NONZEROS;
-use crate::operand::Vectors;
 use crate::pool;
 use crate::ternary::{TernaryBatch, WORD};
+use crate::vectors::Vectors;
 
 /// Bytes of sums that a tile may have: they live in a second-level cache.
 pub(crate) const TILE_SUMS: usize = 512 << 10;

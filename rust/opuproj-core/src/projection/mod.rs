@@ -18,11 +18,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::Kernel;
-use crate::operand::{self, Chunk, Form, Group, Vectors};
+use crate::operand::{self, Chunk, Form, Group};
 use crate::readout::{Mode, Real};
 use crate::recovery::{Shot, Sight};
 use crate::ternary::TernaryBatch;
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
+use crate::vectors::Vectors;
 use crate::work::{
     Lead, Pace, STRIPE_SUMS, Stopped, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, has_room, next, refuse_too_many,
 };
