@@ -2,7 +2,7 @@
 
 use numpy::PyReadonlyArray1;
 use opuproj_core::readout::Real;
-use opuproj_core::structured::{self, Structured, Vectors};
+use opuproj_core::structured::{self, Inputs, Structured};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -99,8 +99,8 @@ pub(crate) fn project_structured(
     let rows = row_start..row_start;
     let projection = Structured { seed, mode, rows, kernel: kernel_of(isa)?, threads: threads.max(1) };
     let vectors = match &batch {
-        Batch::Ternary(batch) => Vectors::Ternary(&batch.0),
-        Batch::Real(batch) => Vectors::Real(&batch.batch),
+        Batch::Ternary(batch) => Inputs::Ternary(&batch.0),
+        Batch::Real(batch) => Inputs::Real(&batch.batch),
     };
     write_results(out, mode.parts(), Call { py, projection, vectors, on_progress })
 }
@@ -108,7 +108,7 @@ pub(crate) fn project_structured(
 struct Call<'a> {
     py: Python<'a>,
     projection: Structured,
-    vectors: Vectors<'a>,
+    vectors: Inputs<'a>,
     on_progress: Option<Py<PyAny>>,
 }
 

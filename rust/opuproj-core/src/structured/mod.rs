@@ -17,15 +17,15 @@ pub mod definition;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod inputs;
 mod lanes;
 mod passes;
 mod projection;
 mod reading;
 mod signs;
-mod vectors;
 
+pub use inputs::{Floats, Inputs};
 pub use projection::{Structured, bytes_per_thread};
-pub use vectors::{Floats, Vectors};
 
 use crate::kernel::{Isa, Kernel};
 use lanes::Pass;

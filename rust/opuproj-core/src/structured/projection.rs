@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::definition::{self, Part, SIGNS, Signs};
+use super::inputs::Inputs;
 use super::lanes::{LANES, Line};
 use super::passes::{FirstRow, InPlace, LINES_PER_BLOCK, MiddleRow, Shape, SignBlock, Signed};
 use super::reading::{Finish, Phases, Reading};
-use super::vectors::Vectors;
 use super::{run, signs};
 use crate::anchor;
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
@@ -79,7 +79,7 @@ impl Structured {
     /// If there is not one output of that size for each vector.
     pub fn run<T: Real>(
         &self,
-        vectors: Vectors<'_>,
+        vectors: Inputs<'_>,
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
@@ -355,7 +355,7 @@ struct Task<'o, T> {
 /// One thread at work.
 struct Worker<'a> {
     projection: &'a Structured,
-    vectors: Vectors<'a>,
+    vectors: Inputs<'a>,
     signs: Signs,
     n: usize,
     shape: Shape,
