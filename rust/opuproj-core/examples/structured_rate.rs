@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use opuproj_core::kernel::{Isa, Kernel};
 use opuproj_core::readout::Mode;
-use opuproj_core::structured::{Structured, Vectors};
+use opuproj_core::structured::{Inputs, Structured};
 use opuproj_core::ternary::{Packer, TernaryBatch};
 
 const ROUNDS: usize = 3;
@@ -29,7 +29,7 @@ fn main() {
             let rows = 0..n_outputs as u64;
             let projection = Structured { seed: 1, mode: Mode::Intensity, rows, kernel, threads: *threads };
             let (start, on_core) = (Instant::now(), nanoseconds_on_core());
-            projection.run(Vectors::Ternary(batch), &mut outputs, &mut |_| true).expect("memory");
+            projection.run(Inputs::Ternary(batch), &mut outputs, &mut |_| true).expect("memory");
             if round > 0 {
                 let rate = *n_vectors as f64 / start.elapsed().as_secs_f64();
                 rates.push((rate, (nanoseconds_on_core() - on_core) / 1e6 / *n_vectors as f64));

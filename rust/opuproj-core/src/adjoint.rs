@@ -15,14 +15,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::{Kernel, Product};
-use crate::operand::{self, ROWS_CAPACITY, Vectors};
-use crate::projection::{
-    ENTRIES_PER_THREAD, STRIPE_SUMS, Stopped, TILE_SUMS, WORK_PER_ENTRY, WORK_PER_PAUSE, refuse_too_many,
-};
+use crate::operand::{self, ROWS_CAPACITY};
 use crate::readout::{Real, VARIANCE};
 use crate::ternary::WORD;
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
-use crate::work::{Lead, Watch, has_room, next, sized};
+use crate::vectors::Vectors;
+use crate::work::{
+    ENTRIES_PER_THREAD, Lead, Pace, STRIPE_SUMS, Stopped, TILE_SUMS, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, has_room,
+    next, refuse_too_many, sized,
+};
 
 /// The most int8 vectors of a group.
 const MOST_VECTORS: usize = 1024;
@@ -179,8 +180,13 @@ impl Adjoint {
                     Tile { columns, sums: sums.next().expect("sums for each tile of a stripe"), outputs }
                 }));
                 let work = |keep_on: &mut dyn FnMut() -> bool| {
-                    let mut worker =
-                        Worker { adjoint: self, group, chunk, keep_on, watch, panel: Vec::new(), unreported: 0 };
+                    let mut worker = Worker {
+                        adjoint: self,
+                        group,
+                        chunk,
+                        pace: Pace::new(watch, keep_on, WORK_PER_PAUSE),
+                        panel: Vec::new(),
+                    };
                     while let Some(mut tile) = next(&queue) {
                         if !worker.add(&mut tile, first) {
                             return;
@@ -325,10 +331,8 @@ struct Worker<'a> {
     adjoint: &'a Adjoint,
     group: &'a Group<'a>,
     chunk: &'a Chunk,
-    keep_on: &'a mut dyn FnMut() -> bool,
-    watch: &'a Watch,
+    pace: Pace<'a>,
     panel: Vec<u8>,
-    unreported: u64,
 }
 
 impl Worker<'_> {
@@ -363,12 +367,7 @@ impl Worker<'_> {
                     sums: &mut tile.sums[at..],
                     sums_stride: stride,
                 });
-                self.unreported += self.adjoint.work_of(n_vectors, unit, row_blocks.len());
-                if self.unreported < WORK_PER_PAUSE {
-                    return true;
-                }
-                self.watch.done.fetch_add(std::mem::take(&mut self.unreported), Relaxed);
-                (self.keep_on)()
+                self.pace.pause(self.adjoint.work_of(n_vectors, unit, row_blocks.len()))
             })
         })
     }

@@ -7,10 +7,10 @@
 //! * [`transmission`] defines T in a page of scalar code. Everything else must agree with it, bit for bit.
 //! * [`ternary`] holds batches of −1, 0 and 1 in two bits an element: packing, unpacking, a file format.
 //! * [`encoded`] holds real numbers as several such batches, a digit each.
-//! * [`kernel`] has the inner loops, one file an instruction set, chosen when the program runs.
+//! * [`kernel`] has the inner loops, a file or folder an instruction set, chosen when the program runs.
 //! * [`projection`] takes a batch through T: which form its inputs take, tiles of rows, threads, cancellation.
 //! * [`adjoint`] takes a batch back, through Tᴴ.
-//! * [`readout`] makes results of exact integer fields.
+//! * [`readout`] makes results of exact integer fields; [`anchor`] is the light by which it does so for "linear".
 //! * [`camera`] is what a real detector makes of an intensity, and [`recovery`] what can be had back from its frames.
 //! * [`structured`] is a sibling of T by fast transforms, with a definition, kernels and a projection of its own.
 //! * [`limits`] measures what bounds all that from above.
@@ -47,6 +47,7 @@
 //! ```
 
 pub mod adjoint;
+pub mod anchor;
 pub mod camera;
 pub mod encoded;
 pub mod kernel;
@@ -61,4 +62,7 @@ pub mod transmission;
 mod noise;
 mod operand;
 mod pool;
+mod vectors;
 mod work;
+
+pub use work::Stopped;

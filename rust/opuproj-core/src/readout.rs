@@ -5,14 +5,12 @@
 
 use std::ops::Range;
 
+use crate::anchor;
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 
 /// T's entries are integers over this: twice the variance 1024 of a part.
 pub(crate) const VARIANCE: f64 = 2048.0;
-
-/// The most pixels that an anchor may have. Up to here the products of anchor and data fields are exact in float64.
-pub const MAX_ANCHOR: u32 = 4096;
 
 /// A type that results are rounded to: of floating point, a camera's integers, or those of a field.
 pub trait Real: Copy + Send + Sync {
@@ -64,7 +62,7 @@ pub enum Mode {
     Intensity,
     /// Rx, as recovered from intensities with an anchor of so many pixels.
     Linear {
-        /// Pixels of the anchor, at least 1 and at most [`MAX_ANCHOR`].
+        /// Pixels of the anchor, at least 1 and at most [`anchor::MAX_ANCHOR`].
         n_anchor: u32,
     },
 }
@@ -84,14 +82,9 @@ impl Mode {
     pub fn anchor(self) -> Vec<u64> {
         match self {
             Self::Complex | Self::Intensity => Vec::new(),
-            Self::Linear { n_anchor } => anchor_columns(0, u64::from(n_anchor)),
+            Self::Linear { n_anchor } => anchor::columns(0, u64::from(n_anchor)),
         }
     }
-}
-
-/// The columns that anchor `which` lights, of `pixels` each: from the last column down, one anchor after the other.
-pub(crate) fn anchor_columns(which: u64, pixels: u64) -> Vec<u64> {
-    (which * pixels..(which + 1) * pixels).map(|k| u64::MAX - k).collect()
 }
 
 /// The anchor's field r at some rows, and what turns a product with it into R's units.
@@ -103,13 +96,13 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The reference of an anchor's field. A dark pixel (r = 0) counts as phase 1.
+    /// The reference of an anchor's field.
     pub fn set(&mut self, field: &[i32]) {
         for plane in [&mut self.re, &mut self.im, &mut self.scale] {
             plane.clear();
         }
-        for &[re, im] in field.as_chunks::<2>().0 {
-            let (re, im) = if (re, im) == (0, 0) { (1.0, 0.0) } else { (f64::from(re), f64::from(im)) };
+        for &r in field.as_chunks::<2>().0 {
+            let [re, im] = anchor::lit(r);
             self.re.push(re);
             self.im.push(im);
             // √2 of the law of R, over √2048 of T's units.
@@ -188,37 +181,6 @@ pub fn entries<T: Real>(
             }
         }
         done += places.len();
-    }
-}
-
-/// The phases r/|r| of an anchor's field from `first_row` on, parts in turn; 1 where r = 0.
-///
-/// # Panics
-///
-/// If there are not two parts for each row.
-pub fn anchor_phases(kernel: Kernel, t: &Transmission, n_anchor: u32, first_row: u64, phases: &mut [f64]) {
-    const TILE_ROWS: usize = TILE_BLOCKS * BLOCK_ROWS;
-    assert!(phases.len().is_multiple_of(2), "two parts a row");
-    let index = anchor_columns(0, u64::from(n_anchor));
-    let sign = vec![0; index.len()];
-    // Tiles begin with a row block, the rows perhaps in the middle of one.
-    let before = (first_row % BLOCK_ROWS as u64) as usize;
-    let (mut rest, mut skip) = (phases, before);
-    for tile in 0.. {
-        if rest.is_empty() {
-            break;
-        }
-        let mut field = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
-        let row_block = first_row / BLOCK_ROWS as u64 + tile * TILE_BLOCKS as u64;
-        kernel.field(t, SignedColumns { index: &index, sign: &sign }, row_block, &mut field);
-        let here;
-        (here, rest) = rest.split_at_mut(rest.len().min(2 * (TILE_ROWS - skip)));
-        for (phase, r) in here.as_chunks_mut::<2>().0.iter_mut().zip(&field.as_chunks::<2>().0[skip..]) {
-            let [re, im] = r.map(f64::from);
-            let modulus = (re * re + im * im).sqrt();
-            *phase = if modulus == 0.0 { [1.0, 0.0] } else { [re / modulus, im / modulus] };
-        }
-        skip = 0;
     }
 }
 

@@ -11,9 +11,10 @@
 #![allow(clippy::inline_always, reason = "callers compile these loops for their instruction set")]
 #![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays")]
 
+use crate::anchor;
 use crate::camera::{Camera, Detector, Exposure};
 use crate::noise::{LANES, Lanes};
-use crate::readout::{self, Mode, Real, VARIANCE};
+use crate::readout::{Mode, Real, VARIANCE};
 
 /// T's entries are integers over the root of 1/this.
 const UNIT: f64 = 1.0 / VARIANCE;
@@ -53,7 +54,7 @@ impl Sight {
     /// The columns of T that each anchor lights: the last ones there are, those of "linear" being the first anchor's.
     pub(crate) fn anchor_columns(&self, mode: Mode) -> Vec<Vec<u64>> {
         let pixels = self.anchor_pixels(mode);
-        (0..u64::from(self.anchors(mode))).map(|which| readout::anchor_columns(which, pixels)).collect()
+        (0..u64::from(self.anchors(mode))).map(|which| anchor::columns(which, pixels)).collect()
     }
 
     /// How many exposures a vector takes.

@@ -4,9 +4,25 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::operand::Vectors;
+use crate::kernel::MAX_NONZEROS;
 use crate::pool;
-use crate::ternary::WORD;
+use crate::ternary::{TernaryBatch, WORD};
+use crate::vectors::Vectors;
+
+/// Bytes of sums that a tile may have: they live in a second-level cache.
+pub(crate) const TILE_SUMS: usize = 512 << 10;
+
+/// Bytes of sums that a stripe may have.
+pub(crate) const STRIPE_SUMS: usize = 16 << 20;
+
+/// Entries of T worth the waking of another thread.
+pub(crate) const ENTRIES_PER_THREAD: u64 = 1 << 22;
+
+/// Units that the work of one entry is counted in.
+pub(crate) const WORK_PER_ENTRY: u64 = 4;
+
+/// Work between two looks at the clock: some ten microseconds of a fast kernel, some milliseconds of the slowest.
+pub(crate) const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
 
 /// How often the caller is asked whether to go on.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -16,6 +32,25 @@ const MOST_MEMORY: usize = 64 << 20;
 
 /// Memory too little to ask for in advance.
 const LITTLE_MEMORY: usize = 1 << 20;
+
+/// Why work did not take place, or not to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The caller's `poll` said so.
+    Cancelled,
+    /// This vector has more than [`MAX_NONZEROS`] nonzeros.
+    TooManyNonzeros(usize),
+    /// There is no memory for its buffers.
+    NoMemory,
+}
+
+/// Refuses a batch with a vector whose sums might not fit.
+pub(crate) fn refuse_too_many(batch: &TernaryBatch) -> Result<(), Stopped> {
+    match batch.first_with_more_than(MAX_NONZEROS) {
+        Some(vector) => Err(Stopped::TooManyNonzeros(vector)),
+        None => Ok(()),
+    }
+}
 
 /// Whether buffers can be had for groups of so many vectors, with so many sums each. A buffer that is refused later on,
 /// in some thread, would end the process.
@@ -40,7 +75,7 @@ pub(crate) fn sized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &m
 /// What all threads know of the work.
 pub(crate) struct Watch {
     total: u64,
-    pub(crate) done: AtomicU64,
+    done: AtomicU64,
     pub(crate) cancelled: AtomicBool,
 }
 
@@ -78,6 +113,36 @@ impl<'w, 'p> Lead<'w, 'p> {
             self.last = Instant::now();
         }
         !self.watch.cancelled.load(Relaxed)
+    }
+}
+
+/// One thread at work: what it has done that is not yet reported, and whether it is to go on.
+pub(crate) struct Pace<'a> {
+    watch: &'a Watch,
+    keep_on: &'a mut dyn FnMut() -> bool,
+    /// Work between two looks at the clock.
+    per_look: u64,
+    unreported: u64,
+}
+
+impl<'a> Pace<'a> {
+    pub(crate) fn new(watch: &'a Watch, keep_on: &'a mut dyn FnMut() -> bool, per_look: u64) -> Self {
+        Self { watch, keep_on, per_look, unreported: 0 }
+    }
+
+    /// Notes work, and once there is enough of it, reports it and asks whether to go on.
+    pub(crate) fn pause(&mut self, work: u64) -> bool {
+        self.unreported += work;
+        if self.unreported < self.per_look {
+            return true;
+        }
+        self.watch.done.fetch_add(std::mem::take(&mut self.unreported), Relaxed);
+        self.keep_on()
+    }
+
+    /// Asks whether to go on.
+    pub(crate) fn keep_on(&mut self) -> bool {
+        (self.keep_on)()
     }
 }
 

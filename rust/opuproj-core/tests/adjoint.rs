@@ -1,9 +1,9 @@
 //! The adjoint against the definition, in exact integers, however the work is cut.
 
+use opuproj_core::Stopped;
 use opuproj_core::adjoint::{Adjoint, Read};
 use opuproj_core::encoded::{Code, Encoded};
 use opuproj_core::kernel::Kernel;
-use opuproj_core::projection::Stopped;
 use opuproj_core::transmission::Transmission;
 
 const READS: [Read; 3] = [Read::Complex, Read::Real, Read::Linear];

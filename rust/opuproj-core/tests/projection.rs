@@ -1,7 +1,8 @@
 //! Whole projections against the definition, and against each other: every way to compute an output gives the same bits.
 
+use opuproj_core::Stopped;
 use opuproj_core::kernel::{Kernel, MAX_NONZEROS};
-use opuproj_core::projection::{Projection, Stopped};
+use opuproj_core::projection::Projection;
 use opuproj_core::readout::{Mode, Real, entries};
 use opuproj_core::ternary::{Packer, TernaryBatch};
 use opuproj_core::transmission::Transmission;

@@ -2,10 +2,11 @@
 
 use std::slice::from_ref;
 
+use opuproj_core::Stopped;
 use opuproj_core::kernel::Kernel;
 use opuproj_core::readout::Mode;
 use opuproj_core::structured::definition::{self, Part, Signs};
-use opuproj_core::structured::{Floats, Stopped, Structured, Vectors};
+use opuproj_core::structured::{Floats, Inputs, Structured};
 use opuproj_core::ternary::{Packer, TernaryBatch};
 use opuproj_core::transmission::Transmission;
 
@@ -38,7 +39,7 @@ fn floats(rows: &[Vec<f32>]) -> Floats {
     floats
 }
 
-fn run(kernel: Kernel, mode: Mode, rows: std::ops::Range<u64>, threads: usize, vectors: Vectors<'_>) -> Vec<Vec<f64>> {
+fn run(kernel: Kernel, mode: Mode, rows: std::ops::Range<u64>, threads: usize, vectors: Inputs<'_>) -> Vec<Vec<f64>> {
     let width = (rows.end - rows.start) as usize * mode.parts();
     let mut results = vec![vec![f64::NAN; width]; vectors.n_rows()];
     let mut outputs: Vec<&mut [f64]> = results.iter_mut().map(|row| &mut row[..]).collect();
@@ -86,9 +87,9 @@ fn every_kernel_gives_the_field_of_the_definition() {
             let from_real = complex(&expected(&real, rows.clone()));
             for kernel in Kernel::available() {
                 let isa = kernel.isa();
-                let found = run(kernel, Mode::Complex, rows.clone(), 1, Vectors::Ternary(&packed(from_ref(&x))));
+                let found = run(kernel, Mode::Complex, rows.clone(), 1, Inputs::Ternary(&packed(from_ref(&x))));
                 assert!(same_bits(&found[0], &from_ternary), "ternary, {n_inputs} inputs, {isa}");
-                let found = run(kernel, Mode::Complex, rows.clone(), 1, Vectors::Real(&floats(from_ref(&real))));
+                let found = run(kernel, Mode::Complex, rows.clone(), 1, Inputs::Real(&floats(from_ref(&real))));
                 assert!(same_bits(&found[0], &from_real), "real, {n_inputs} inputs, {isa}");
             }
         }
@@ -101,7 +102,7 @@ fn long_transforms_are_those_of_the_definition() {
     let x: Vec<i8> = ternary((1 << 21) + 1, 3);
     let wanted = complex(&expected(&x.iter().map(|&x| f32::from(x)).collect::<Vec<_>>(), 0..1 << 22));
     for kernel in Kernel::available() {
-        let found = run(kernel, Mode::Complex, 0..1 << 22, 2, Vectors::Ternary(&packed(from_ref(&x))));
+        let found = run(kernel, Mode::Complex, 0..1 << 22, 2, Inputs::Ternary(&packed(from_ref(&x))));
         assert!(same_bits(&found[0], &wanted), "{}", kernel.isa());
     }
 }
@@ -112,8 +113,8 @@ fn intensity_and_linear_are_read_from_the_field() {
     let rows = 400..1500;
     let batch = floats(&x);
     for kernel in Kernel::available() {
-        let intensity = run(kernel, Mode::Intensity, rows.clone(), 2, Vectors::Real(&batch));
-        let linear = run(kernel, Mode::Linear { n_anchor: 5 }, rows.clone(), 2, Vectors::Real(&batch));
+        let intensity = run(kernel, Mode::Intensity, rows.clone(), 2, Inputs::Real(&batch));
+        let linear = run(kernel, Mode::Linear { n_anchor: 5 }, rows.clone(), 2, Inputs::Real(&batch));
         for (v, x) in x.iter().enumerate() {
             let field = expected(&x.iter().map(|x| x / 2.0).collect::<Vec<_>>(), rows.clone());
             for (i, [re, im]) in field.into_iter().map(|parts| parts.map(|part| 2.0 * part)).enumerate() {
@@ -142,12 +143,12 @@ fn threads_batches_and_rows_do_not_matter() {
         let x: Vec<Vec<i8>> = (0..7).map(|k| ternary(n_inputs, k)).collect();
         for mode in [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 2 }] {
             let rows = 100..if cfg!(miri) { 1000 } else { 40_000 };
-            let whole = run(kernel, mode, rows.clone(), 1, Vectors::Ternary(&packed(&x)));
+            let whole = run(kernel, mode, rows.clone(), 1, Inputs::Ternary(&packed(&x)));
             for threads in [2, 3, 8] {
-                assert_eq!(run(kernel, mode, rows.clone(), threads, Vectors::Ternary(&packed(&x))), whole);
+                assert_eq!(run(kernel, mode, rows.clone(), threads, Inputs::Ternary(&packed(&x))), whole);
             }
             for (k, x) in x.iter().enumerate() {
-                let alone = run(kernel, mode, 300..777, 3, Vectors::Ternary(&packed(from_ref(x))));
+                let alone = run(kernel, mode, 300..777, 3, Inputs::Ternary(&packed(from_ref(x))));
                 assert_eq!(alone[0], whole[k][200 * mode.parts()..677 * mode.parts()]);
             }
         }
@@ -159,7 +160,7 @@ fn zeros_give_zeros_without_a_sign() {
     let zeros = packed(&[vec![0; 300]]);
     for kernel in Kernel::available() {
         for mode in [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 2 }] {
-            let found = run(kernel, mode, 0..1024, 1, Vectors::Ternary(&zeros));
+            let found = run(kernel, mode, 0..1024, 1, Inputs::Ternary(&zeros));
             assert!(found[0].iter().all(|y| y.to_bits() == 0), "{mode:?}");
         }
     }
@@ -178,7 +179,7 @@ fn it_reports_and_stops() {
             seen.push(done);
             seen.len() < 3
         };
-        let ended = projection.run(Vectors::Ternary(&x), &mut outputs, &mut poll);
+        let ended = projection.run(Inputs::Ternary(&x), &mut outputs, &mut poll);
         assert!(seen.is_sorted() && seen.iter().all(|done| (0.0..=1.0).contains(done)));
         assert_eq!(ended, if seen.len() < 3 { Ok(()) } else { Err(Stopped::Cancelled) });
         assert!(cfg!(miri) || seen.len() == 3);
@@ -193,6 +194,6 @@ fn a_transform_that_no_memory_holds_is_refused() {
     let projection =
         Structured { seed: 0, mode: Mode::Linear { n_anchor: 1 }, rows: 0..1, kernel: Kernel::best(), threads: 1 };
     let mut y = [0f32];
-    projection.run(Vectors::Ternary(&x), &mut [&mut y[..]], &mut |_| true).expect("memory");
+    projection.run(Inputs::Ternary(&x), &mut [&mut y[..]], &mut |_| true).expect("memory");
     assert_eq!(y[0].to_bits(), 0);
 }

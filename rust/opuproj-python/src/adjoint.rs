@@ -1,16 +1,17 @@
 //! The adjoint for Python.
 
-use numpy::{Complex32, Complex64, Element, IntoPyArray, PyArray1, PyUntypedArrayMethods};
+use numpy::{Complex64, IntoPyArray, PyArray1};
 use opuproj_core::adjoint::{Adjoint, Read};
+use opuproj_core::anchor::{self, MAX_ANCHOR};
 use opuproj_core::encoded;
-use opuproj_core::readout::{self, MAX_ANCHOR, Real};
+use opuproj_core::readout::Real;
 use opuproj_core::transmission::Transmission;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{rows_mut, writable, wrong_type};
+use crate::arrays::{Results, write_results};
+use crate::call::{BUFFERS, kernel_of, polled};
 use crate::encoded::Encoded;
-use crate::projection::{kernel_of, polled};
 
 /// Projects a batch back into `out`: vectors of the parts of complex numbers in turn, from row block `row_block` on.
 #[pyfunction]
@@ -41,45 +42,25 @@ pub(crate) fn adjoint(
         kernel: kernel_of(isa)?,
         threads: threads.max(1),
     };
-    let call = Call { adjoint, batch: &batch.0, on_progress };
-    match read {
-        Read::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, out),
-        Read::Real | Read::Linear => call.first_of::<f32, f32, f64, f64>(py, out),
-    }
+    write_results(out, read.parts(), Call { py, adjoint, batch: &batch.0, on_progress })
 }
 
 struct Call<'a> {
+    py: Python<'a>,
     adjoint: Adjoint,
     batch: &'a encoded::Encoded,
     on_progress: Option<Py<PyAny>>,
 }
 
-impl Call<'_> {
-    /// Projects back into an output of elements `A` (parts `RA`) or `B` (parts `RB`).
-    fn first_of<A: Element, RA: Real, B: Element, RB: Real>(
-        self,
-        py: Python<'_>,
-        out: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let parts = self.adjoint.read.parts();
-        if let Some(mut out) = writable::<A>(out)? {
-            let n_columns = out.shape()[1];
-            self.run::<RA>(py, rows_mut(&mut out, parts)?, n_columns)
-        } else if let Some(mut out) = writable::<B>(out)? {
-            let n_columns = out.shape()[1];
-            self.run::<RB>(py, rows_mut(&mut out, parts)?, n_columns)
-        } else {
-            Err(wrong_type(if parts == 2 { "complex64 or complex128" } else { "float32 or float64" }))
-        }
-    }
-
-    fn run<R: Real>(self, py: Python<'_>, mut outputs: Vec<&mut [R]>, n_columns: usize) -> PyResult<()> {
+impl Results for Call<'_> {
+    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
         if outputs.len() != self.batch.scales().len() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
         }
+        let n_columns = outputs.first().map_or(0, |output| output.len() / self.adjoint.read.parts());
         let adjoint = Adjoint { n_columns, ..self.adjoint };
         let batch = self.batch;
-        polled(py, self.on_progress.as_ref(), |poll| adjoint.run(batch, &mut outputs, poll))
+        polled(self.py, self.on_progress.as_ref(), BUFFERS, |poll| adjoint.run(batch, &mut outputs, poll))
     }
 }
 
@@ -100,7 +81,7 @@ pub(crate) fn anchor_phases(
     let kernel = kernel_of(isa)?;
     let phases = py.detach(|| {
         let mut parts = vec![0.0; 2 * n_rows];
-        readout::anchor_phases(kernel, &Transmission::new(seed), n_anchor, row_start, &mut parts);
+        anchor::phases(kernel, &Transmission::new(seed), n_anchor, row_start, &mut parts);
         parts.as_chunks::<2>().0.iter().map(|&[re, im]| Complex64::new(re, im)).collect::<Vec<_>>()
     });
     Ok(phases.into_pyarray(py).unbind())

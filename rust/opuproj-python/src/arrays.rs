@@ -1,6 +1,9 @@
 //! NumPy arrays as slices.
 
-use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
+use numpy::{
+    Complex32, Complex64, Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods,
+};
+use opuproj_core::readout::Real;
 use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -44,6 +47,35 @@ pub(crate) fn rows_mut<'a, T: Element, R>(
             unsafe { std::slice::from_raw_parts_mut(start.add(row * row_stride).cast::<R>(), width * parts) }
         })
         .collect())
+}
+
+/// What results are made by, in whichever precision the output has.
+pub(crate) trait Results {
+    /// Writes them, the rows of the output being real numbers: those of a complex one in turn.
+    fn write<R: Real>(self, rows: Vec<&mut [R]>) -> PyResult<()>;
+}
+
+/// Writes results of two real `parts` (complex ones) or one to a writable 2-D array of single or double precision.
+pub(crate) fn write_results(out: &Bound<'_, PyAny>, parts: usize, results: impl Results) -> PyResult<()> {
+    match parts {
+        2 => single_or_double::<Complex32, Complex64>(out, 2, "complex64 or complex128", results),
+        _ => single_or_double::<f32, f64>(out, 1, "float32 or float64", results),
+    }
+}
+
+fn single_or_double<A: Element, B: Element>(
+    out: &Bound<'_, PyAny>,
+    parts: usize,
+    expected: &str,
+    results: impl Results,
+) -> PyResult<()> {
+    if let Some(mut out) = writable::<A>(out)? {
+        results.write::<f32>(rows_mut(&mut out, parts)?)
+    } else if let Some(mut out) = writable::<B>(out)? {
+        results.write::<f64>(rows_mut(&mut out, parts)?)
+    } else {
+        Err(wrong_type(expected))
+    }
 }
 
 /// An empty vector with room for so many elements.

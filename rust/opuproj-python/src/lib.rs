@@ -7,7 +7,10 @@ use pyo3::prelude::*;
 
 mod adjoint;
 mod arrays;
+mod call;
 mod encoded;
+mod entries;
+mod machine;
 mod packed;
 mod projection;
 mod structured;
@@ -25,11 +28,13 @@ mod core_module {
     #[pymodule_export]
     use crate::encoded::{Encoded, encode};
     #[pymodule_export]
+    use crate::entries::entries;
+    #[pymodule_export]
+    use crate::machine::{choose_isa, instruction_sets, keystream_seconds, multiply_seconds};
+    #[pymodule_export]
     use crate::packed::{Packed, Packer, row_max_abs};
     #[pymodule_export]
-    use crate::projection::{
-        choose_isa, entries, fields, instruction_sets, keystream_seconds, multiply_seconds, project, read_fields,
-    };
+    use crate::projection::{fields, project, read_fields};
     #[pymodule_export]
     use crate::structured::{Floats, project_structured, structured_bytes};
 
@@ -37,7 +42,7 @@ mod core_module {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("MAX_NONZEROS", opuproj_core::kernel::MAX_NONZEROS)?;
-        module.add("MAX_ANCHOR", opuproj_core::readout::MAX_ANCHOR)
+        module.add("MAX_ANCHOR", opuproj_core::anchor::MAX_ANCHOR)
     }
 }
 

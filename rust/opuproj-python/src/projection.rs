@@ -1,51 +1,20 @@
-//! Projections for Python: arguments in, GIL released, signals answered.
+//! Projections for Python.
 
-use std::time::{Duration, Instant};
-
-use numpy::{
-    Complex32, Complex64, Element, PyReadonlyArray1, PyReadwriteArray2, PyUntypedArray, PyUntypedArrayMethods,
-};
+use numpy::{Element, PyUntypedArray, PyUntypedArrayMethods};
 use opuproj_core::camera::{Camera, Detector};
-use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
-use opuproj_core::limits;
-use opuproj_core::projection::{Projection, Stopped};
-use opuproj_core::readout::{self, MAX_ANCHOR, Mode, Real};
+use opuproj_core::kernel::Kernel;
+use opuproj_core::projection::Projection;
+use opuproj_core::readout::{Mode, Real};
 use opuproj_core::recovery::Sight;
 use opuproj_core::ternary::TernaryBatch;
 use opuproj_core::transmission::Transmission;
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{rows_mut, writable, wrong_type};
+use crate::arrays::{Results, rows_mut, writable, write_results, wrong_type};
+use crate::call::{BUFFERS, kernel_of, mode_of, polled};
 use crate::encoded::Encoded;
 use crate::packed::Packed;
-
-/// Between two reports of progress.
-const REPORT_INTERVAL: Duration = Duration::from_millis(100);
-
-pub(crate) fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
-    match name {
-        "complex" => Ok(Mode::Complex),
-        "intensity" => Ok(Mode::Intensity),
-        "linear" if (1..=MAX_ANCHOR).contains(&n_anchor) => Ok(Mode::Linear { n_anchor }),
-        "linear" => Err(PyValueError::new_err(format!("n_anchor must be 1 to {MAX_ANCHOR}, but is {n_anchor}"))),
-        _ => Err(PyValueError::new_err(format!("mode must be 'intensity', 'linear' or 'complex', but is '{name}'"))),
-    }
-}
-
-pub(crate) fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
-    let Some(name) = isa else { return Ok(Kernel::best()) };
-    let Some(isa) = Isa::from_name(name) else {
-        let names = Isa::ALL.map(Isa::name).join(", ");
-        return Err(PyValueError::new_err(format!("the instruction set must be one of {names}, but is '{name}'")));
-    };
-    Kernel::new(isa).ok_or_else(|| {
-        PyRuntimeError::new_err(format!(
-            "this CPU (or its operating system) lacks the instruction set '{name}'; the best one it has is '{}'",
-            Kernel::best().isa()
-        ))
-    })
-}
 
 /// The camera that the Python package's object of that name describes, by its attributes.
 #[derive(FromPyObject)]
@@ -122,16 +91,12 @@ pub(crate) fn project(
         threads: threads.max(1),
         on_progress,
     };
-    match call.mode {
-        Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, batch, out),
-        Mode::Intensity if call.sight.is_some_and(|sight| sight.detector.camera.bits.is_some()) => {
-            if call.raw::<u8>(py, batch, out)? || call.raw::<u16>(py, batch, out)? {
-                return Ok(());
-            }
-            call.first_of::<f32, f32, f64, f64>(py, batch, out)
-        }
-        Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, batch, out),
+    let whole_numbers =
+        call.mode == Mode::Intensity && call.sight.is_some_and(|sight| sight.detector.camera.bits.is_some());
+    if whole_numbers && (call.raw::<u8>(py, batch, out)? || call.raw::<u16>(py, batch, out)?) {
+        return Ok(());
     }
+    call.run(py, batch, out)
 }
 
 /// Writes the exact integer fields of a batch whose elements belong to columns `column_start` on into `out`, of int32:
@@ -157,7 +122,8 @@ pub(crate) fn fields(
         return Err(PyValueError::new_err("the columns must end below 2**64"));
     }
     let call = Call::exact(seed, Mode::Complex, row_start, threads, isa)?;
-    call.run::<i32>(py, Held::Columns(&batch.0, column_start), None, rows_mut(&mut out, 1)?)
+    Job { call: &call, py, batch: Held::Columns(&batch.0, column_start), sight: None }
+        .write::<i32>(rows_mut(&mut out, 1)?)
 }
 
 /// Reads whole fields into `out`, as a projection would.
@@ -182,10 +148,7 @@ pub(crate) fn read_fields(
     }
     let fields: Vec<&[i32]> = rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field).collect();
     let call = Call::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
-    match call.mode {
-        Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, Held::Fields(&fields), out),
-        Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, Held::Fields(&fields), out),
-    }
+    call.run(py, Held::Fields(&fields), out)
 }
 
 /// What is projected.
@@ -244,184 +207,47 @@ impl Call {
     fn raw<R: Element + Real>(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
         let sight = self.sight.map(|sight| Sight { raw: true, ..sight });
-        self.run::<R>(py, batch, sight, rows_mut(&mut out, 1)?)?;
+        Job { call: self, py, batch, sight }.write::<R>(rows_mut(&mut out, 1)?)?;
         Ok(true)
     }
 
-    /// Projects into an output of elements `A` (parts `RA`) or `B` (parts `RB`).
-    fn first_of<A: Element, RA: Real, B: Element, RB: Real>(
-        &self,
-        py: Python<'_>,
-        batch: Held<'_>,
-        out: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let parts = self.mode.parts();
-        if let Some(mut out) = writable::<A>(out)? {
-            self.run::<RA>(py, batch, self.sight, rows_mut(&mut out, parts)?)
-        } else if let Some(mut out) = writable::<B>(out)? {
-            self.run::<RB>(py, batch, self.sight, rows_mut(&mut out, parts)?)
-        } else {
-            Err(wrong_type(if parts == 2 { "complex64 or complex128" } else { "float32 or float64" }))
-        }
+    /// Projects into an output of either precision.
+    fn run(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<()> {
+        write_results(out, self.mode.parts(), Job { call: self, py, batch, sight: self.sight })
     }
+}
 
-    fn run<R: Real>(
-        &self,
-        py: Python<'_>,
-        batch: Held<'_>,
-        sight: Option<Sight>,
-        mut outputs: Vec<&mut [R]>,
-    ) -> PyResult<()> {
-        let n_rows = outputs.first().map_or(0, |output| output.len() / self.mode.parts()) as u64;
+/// A call on a batch, seen by this camera.
+struct Job<'a> {
+    call: &'a Call,
+    py: Python<'a>,
+    batch: Held<'a>,
+    sight: Option<Sight>,
+}
+
+impl Results for Job<'_> {
+    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+        let Self { call, py, batch, sight } = self;
+        let n_rows = outputs.first().map_or(0, |output| output.len() / call.mode.parts()) as u64;
         if outputs.len() != batch.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
         }
-        let Some(row_end) = self.row_start.checked_add(n_rows) else {
+        let Some(row_end) = call.row_start.checked_add(n_rows) else {
             return Err(PyValueError::new_err("the rows must end below 2**64"));
         };
         let projection = Projection {
-            transmission: self.transmission,
-            mode: self.mode,
+            transmission: call.transmission,
+            mode: call.mode,
             sight,
-            rows: self.row_start..row_end,
-            kernel: self.kernel,
-            threads: self.threads,
+            rows: call.row_start..row_end,
+            kernel: call.kernel,
+            threads: call.threads,
         };
-        polled(py, self.on_progress.as_ref(), |poll| match batch {
+        polled(py, call.on_progress.as_ref(), BUFFERS, |poll| match batch {
             Held::Ternary(batch) => projection.run(batch, &mut outputs, poll),
             Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, poll),
             Held::Columns(batch, column) => projection.run_fields(batch, column, &mut outputs, poll),
             Held::Fields(fields) => projection.read_fields(fields, &mut outputs, poll),
         })
     }
-}
-
-/// Why long work ended early.
-pub(crate) trait Reason: Send {
-    /// What to raise; nothing if the caller's own `poll` ended it.
-    fn error(self) -> Option<PyErr>;
-}
-
-impl Reason for Stopped {
-    fn error(self) -> Option<PyErr> {
-        match self {
-            Self::Cancelled => None,
-            Self::TooManyNonzeros(vector) => Some(PyValueError::new_err(format!(
-                "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
-            ))),
-            Self::NoMemory => Some(PyMemoryError::new_err("no memory for the buffers of a projection")),
-        }
-    }
-}
-
-/// Runs long work without the GIL, which now and then answers signals and reports its progress.
-pub(crate) fn polled<E: Reason>(
-    py: Python<'_>,
-    on_progress: Option<&Py<PyAny>>,
-    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<(), E> + Send,
-) -> PyResult<()> {
-    let (ended, raised) = py.detach(|| {
-        let mut raised = None;
-        let mut last = Instant::now();
-        let mut poll = |fraction: f64| {
-            let report = last.elapsed() >= REPORT_INTERVAL;
-            if report {
-                last = Instant::now();
-            }
-            let callback = on_progress.filter(|_| report);
-            Python::attach(|py| {
-                py.check_signals()?;
-                callback.map_or(Ok(()), |callback| callback.call1(py, (fraction,)).map(drop))
-            })
-            .map_err(|error| raised = Some(error))
-            .is_ok()
-        };
-        (work(&mut poll), raised)
-    });
-    match ended {
-        Ok(()) => on_progress.map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
-        Err(reason) => {
-            Err(reason.error().or(raised).unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped")))
-        }
-    }
-}
-
-/// Writes exact entries of T or R into `out`.
-#[pyfunction]
-#[pyo3(signature = (rows, columns, out, *, seed, mode, n_anchor, isa))]
-#[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
-pub(crate) fn entries(
-    rows: PyReadonlyArray1<'_, u64>,
-    columns: PyReadonlyArray1<'_, u64>,
-    out: &Bound<'_, PyAny>,
-    seed: u64,
-    mode: &str,
-    n_anchor: u32,
-    isa: Option<&str>,
-) -> PyResult<()> {
-    let mode = mode_of(mode, n_anchor)?;
-    let (kernel, t) = (kernel_of(isa)?, Transmission::new(seed));
-    let window = Window { kernel, t, mode, rows: rows.as_slice()?, columns: columns.as_slice()? };
-    match mode {
-        Mode::Linear { .. } => window.first_of::<f32, f32, f64, f64>(out),
-        Mode::Complex | Mode::Intensity => window.first_of::<Complex32, f32, Complex64, f64>(out),
-    }
-}
-
-struct Window<'a> {
-    kernel: Kernel,
-    t: Transmission,
-    mode: Mode,
-    rows: &'a [u64],
-    columns: &'a [u64],
-}
-
-impl Window<'_> {
-    fn first_of<A: Element, RA: Real, B: Element, RB: Real>(&self, out: &Bound<'_, PyAny>) -> PyResult<()> {
-        if let Some(mut out) = writable::<A>(out)? {
-            self.write::<A, RA>(&mut out)
-        } else if let Some(mut out) = writable::<B>(out)? {
-            self.write::<B, RB>(&mut out)
-        } else {
-            Err(wrong_type("what the mode's entries are"))
-        }
-    }
-
-    fn write<A: Element, R: Real>(&self, out: &mut PyReadwriteArray2<'_, A>) -> PyResult<()> {
-        if out.shape() != [self.rows.len(), self.columns.len()] {
-            return Err(PyValueError::new_err("out must have the shape of the window"));
-        }
-        let mut outputs = rows_mut::<A, R>(out, size_of::<A>() / size_of::<R>())?;
-        readout::entries(self.kernel, &self.t, self.mode, self.rows, self.columns, &mut outputs);
-        Ok(())
-    }
-}
-
-/// Every instruction set, best first, and whether this CPU has it.
-#[pyfunction]
-pub(crate) fn instruction_sets() -> Vec<(&'static str, bool)> {
-    Isa::ALL.into_iter().map(|isa| (isa.name(), Kernel::new(isa).is_some())).collect()
-}
-
-/// The instruction set that `isa` chooses.
-#[pyfunction]
-#[pyo3(signature = (isa, /))]
-pub(crate) fn choose_isa(isa: Option<&str>) -> PyResult<&'static str> {
-    Ok(kernel_of(isa)?.isa().name())
-}
-
-/// Seconds that one thread takes for bare keystream.
-#[pyfunction]
-#[pyo3(signature = (isa, n_bytes, /))]
-pub(crate) fn keystream_seconds(py: Python<'_>, isa: Option<&str>, n_bytes: u64) -> PyResult<f64> {
-    let kernel = kernel_of(isa)?;
-    Ok(py.detach(|| limits::keystream(kernel, n_bytes)).as_secs_f64())
-}
-
-/// Seconds that one thread takes for bare multiply-adds.
-#[pyfunction]
-#[pyo3(signature = (isa, n_multiply_adds, /))]
-pub(crate) fn multiply_seconds(py: Python<'_>, isa: Option<&str>, n_multiply_adds: u64) -> PyResult<f64> {
-    let kernel = kernel_of(isa)?;
-    Ok(py.detach(|| limits::multiply(kernel, n_multiply_adds)).as_secs_f64())
 }

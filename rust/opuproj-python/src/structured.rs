@@ -1,14 +1,14 @@
 //! Projections by the structured matrix for Python.
 
-use numpy::{Complex32, Complex64, Element, PyReadonlyArray1};
-use opuproj_core::readout::{Mode, Real};
-use opuproj_core::structured::{self, Stopped, Structured, Vectors};
-use pyo3::exceptions::{PyMemoryError, PyValueError};
+use numpy::PyReadonlyArray1;
+use opuproj_core::readout::Real;
+use opuproj_core::structured::{self, Inputs, Structured};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{no_memory, readonly, rows_mut, writable, wrong_type};
+use crate::arrays::{Results, no_memory, readonly, write_results, wrong_type};
+use crate::call::{kernel_of, mode_of, polled};
 use crate::packed::Packed;
-use crate::projection::{Reason, kernel_of, mode_of, polled};
 
 /// A batch of real numbers in float32, each vector scaled by a power of two; filled by pieces.
 #[pyclass(module = "opuproj._core")]
@@ -99,41 +99,22 @@ pub(crate) fn project_structured(
     let rows = row_start..row_start;
     let projection = Structured { seed, mode, rows, kernel: kernel_of(isa)?, threads: threads.max(1) };
     let vectors = match &batch {
-        Batch::Ternary(batch) => Vectors::Ternary(&batch.0),
-        Batch::Real(batch) => Vectors::Real(&batch.batch),
+        Batch::Ternary(batch) => Inputs::Ternary(&batch.0),
+        Batch::Real(batch) => Inputs::Real(&batch.batch),
     };
-    let call = Call { projection, vectors, on_progress };
-    match mode {
-        Mode::Complex => call.first_of::<Complex32, f32, Complex64, f64>(py, out),
-        Mode::Intensity | Mode::Linear { .. } => call.first_of::<f32, f32, f64, f64>(py, out),
-    }
+    write_results(out, mode.parts(), Call { py, projection, vectors, on_progress })
 }
 
 struct Call<'a> {
+    py: Python<'a>,
     projection: Structured,
-    vectors: Vectors<'a>,
+    vectors: Inputs<'a>,
     on_progress: Option<Py<PyAny>>,
 }
 
-impl Call<'_> {
-    /// Projects into an output of elements `A` (parts `RA`) or `B` (parts `RB`).
-    fn first_of<A: Element, RA: Real, B: Element, RB: Real>(
-        self,
-        py: Python<'_>,
-        out: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let parts = self.projection.mode.parts();
-        if let Some(mut out) = writable::<A>(out)? {
-            self.run::<RA>(py, rows_mut(&mut out, parts)?)
-        } else if let Some(mut out) = writable::<B>(out)? {
-            self.run::<RB>(py, rows_mut(&mut out, parts)?)
-        } else {
-            Err(wrong_type(if parts == 2 { "complex64 or complex128" } else { "float32 or float64" }))
-        }
-    }
-
-    fn run<R: Real>(self, py: Python<'_>, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
-        let Self { mut projection, vectors, on_progress } = self;
+impl Results for Call<'_> {
+    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+        let Self { py, mut projection, vectors, on_progress } = self;
         let n_rows = outputs.first().map_or(0, |output| output.len() / projection.mode.parts()) as u64;
         if outputs.len() != vectors.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
@@ -142,12 +123,6 @@ impl Call<'_> {
             return Err(PyValueError::new_err("the rows must end below 2**63"));
         };
         projection.rows.end = end;
-        polled(py, on_progress.as_ref(), |poll| projection.run(vectors, &mut outputs, poll))
-    }
-}
-
-impl Reason for Stopped {
-    fn error(self) -> Option<PyErr> {
-        matches!(self, Self::NoMemory).then(|| PyMemoryError::new_err("no memory for the transforms"))
+        polled(py, on_progress.as_ref(), "the transforms", |poll| projection.run(vectors, &mut outputs, poll))
     }
 }

@@ -1,4 +1,4 @@
-//! The inner loops: one file an instruction set, one contract for all, the same integers from each.
+//! The inner loops: a file or folder an instruction set, one contract for all, the same integers from each.
 //!
 //! A [`Kernel`] value proves that this CPU has its instructions, which is what makes its methods safe to call. It does
 //! three things for a run of consecutive row blocks and a list of columns,

@@ -17,15 +17,15 @@ pub mod definition;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod inputs;
 mod lanes;
 mod passes;
 mod projection;
 mod reading;
 mod signs;
-mod vectors;
 
-pub use projection::{Stopped, Structured, bytes_per_thread};
-pub use vectors::{Floats, Vectors};
+pub use inputs::{Floats, Inputs};
+pub use projection::{Structured, bytes_per_thread};
 
 use crate::kernel::{Isa, Kernel};
 use lanes::Pass;

@@ -133,7 +133,7 @@ impl Columns {
 
 /// A row of a vector: what the transform begins with.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Inputs<'a> {
+pub(super) enum RowInputs<'a> {
     /// Bits of the +1 and of the −1; zeros follow.
     Ternary(&'a [u64], &'a [u64]),
     /// Numbers; zeros follow.
@@ -142,7 +142,7 @@ pub(super) enum Inputs<'a> {
 
 /// Sets a row to D₁ x, and does the first round's stages within it.
 pub(super) struct FirstRow<'a> {
-    pub(super) inputs: Inputs<'a>,
+    pub(super) inputs: RowInputs<'a>,
     pub(super) signs: &'a [SignBlock],
     pub(super) row: &'a mut [Line],
 }
@@ -155,7 +155,7 @@ impl Pass for FirstRow<'_> {
         let Self { inputs, signs, row } = self;
         let signs = signs.as_flattened();
         match inputs {
-            Inputs::Ternary(positive, negative) => {
+            RowInputs::Ternary(positive, negative) => {
                 let word = |plane: &[u64], line: usize| {
                     plane.get(line / 4).map_or(0, |&word| (word >> (16 * (line % 4))) as u16)
                 };
@@ -164,7 +164,7 @@ impl Pass for FirstRow<'_> {
                     L::ones(positive | negative).flip(negative ^ signs).store(line);
                 }
             }
-            Inputs::Real(x) => {
+            RowInputs::Real(x) => {
                 let (whole, rest) = x.as_chunks::<LANES>();
                 for ((line, &signs), x) in row.iter_mut().zip(signs).zip(whole) {
                     line.0 = *x;

@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::definition::{self, Part, SIGNS, Signs};
+use super::inputs::Inputs;
 use super::lanes::{LANES, Line};
 use super::passes::{FirstRow, InPlace, LINES_PER_BLOCK, MiddleRow, Shape, SignBlock, Signed};
 use super::reading::{Finish, Phases, Reading};
-use super::vectors::Vectors;
 use super::{run, signs};
+use crate::anchor;
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
 use crate::readout::{Mode, Real};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
-use crate::work::{Lead, Watch, next};
+use crate::work::{Lead, Pace, Stopped, Watch, next};
 
 /// Lines of a row that are read at a time.
 const LINES_AT_ONCE: usize = 64;
@@ -55,15 +56,6 @@ pub struct Structured {
     pub threads: usize,
 }
 
-/// Why a projection did not take place, or not to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// The caller's `poll` said so.
-    Cancelled,
-    /// There is no memory for the transforms.
-    NoMemory,
-}
-
 /// Bytes that each thread works in, if they fit the address space.
 #[must_use]
 pub fn bytes_per_thread(n_inputs: usize) -> Option<usize> {
@@ -87,7 +79,7 @@ impl Structured {
     /// If there is not one output of that size for each vector.
     pub fn run<T: Real>(
         &self,
-        vectors: Vectors<'_>,
+        vectors: Inputs<'_>,
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
@@ -142,22 +134,20 @@ impl Structured {
                     shape,
                     phases: &phases,
                     first_block: stripe.start,
-                    keep_on,
-                    watch: &watch,
+                    pace: Pace::new(&watch, keep_on, LINES_PER_PAUSE),
                     space: space.filled(shape),
                     has: None,
-                    unreported: 0,
                 };
                 while let Some(task) = next(&queue) {
                     if worker.work_off(task).is_none() {
                         break;
                     }
                 }
-                let Worker { space, keep_on, .. } = worker;
+                let Worker { space, mut pace, .. } = worker;
                 workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(space);
                 drop(busy_one);
                 // The caller is asked whether to go on as long as anything goes on.
-                while std::thread::current().id() == lead_thread && busy.load(Relaxed) > 0 && keep_on() {
+                while std::thread::current().id() == lead_thread && busy.load(Relaxed) > 0 && pace.keep_on() {
                     std::thread::sleep(WAIT);
                 }
             };
@@ -216,10 +206,8 @@ impl Structured {
                 self.kernel.field(&t, SignedColumns { index: &anchor, sign: &sign }, first / BLOCK_ROWS as u64, sums);
                 let lanes =
                     cos.iter_mut().flat_map(|line| &mut line.0).zip(sin.iter_mut().flat_map(|line| &mut line.0));
-                for ((cos, sin), &[re, im]) in lanes.zip(sums.as_chunks::<2>().0) {
-                    let (re, im) = if (re, im) == (0, 0) { (1.0, 0.0) } else { (f64::from(re), f64::from(im)) };
-                    let modulus = (re * re + im * im).sqrt();
-                    (*cos, *sin) = ((re / modulus) as f32, (im / modulus) as f32);
+                for ((cos, sin), &r) in lanes.zip(sums.as_chunks::<2>().0) {
+                    [*cos, *sin] = anchor::phase_of(r).map(|part| part as f32);
                 }
             }
         };
@@ -367,19 +355,17 @@ struct Task<'o, T> {
 /// One thread at work.
 struct Worker<'a> {
     projection: &'a Structured,
-    vectors: Vectors<'a>,
+    vectors: Inputs<'a>,
     signs: Signs,
     n: usize,
     shape: Shape,
     phases: &'a PhasePlanes,
     /// The block whose phases are the first ones.
     first_block: u64,
-    keep_on: &'a mut dyn FnMut() -> bool,
-    watch: &'a Watch,
+    pace: Pace<'a>,
     space: Workspace,
     /// The vector whose first round is at hand.
     has: Option<usize>,
-    unreported: u64,
 }
 
 impl Worker<'_> {
@@ -518,11 +504,6 @@ impl Worker<'_> {
 
     /// Notes lines that passed, and once there are enough of them, reports them and asks whether to go on.
     fn pause(&mut self, lines: usize) -> Option<()> {
-        self.unreported += lines as u64;
-        if self.unreported < LINES_PER_PAUSE {
-            return Some(());
-        }
-        self.watch.done.fetch_add(std::mem::take(&mut self.unreported), Relaxed);
-        (self.keep_on)().then_some(())
+        self.pace.pause(lines as u64).then_some(())
     }
 }

@@ -167,6 +167,16 @@ impl TernaryBatch {
         (ones(positive), ones(negative))
     }
 
+    /// The first row with more than so many nonzeros.
+    pub(crate) fn first_with_more_than(&self, most: u64) -> Option<usize> {
+        let too_many = |&row: &usize| {
+            let (positive, negative) = self.counts(row);
+            positive + negative > most
+        };
+        let possible = self.n_inputs as u64 > most;
+        (0..self.n_rows).filter(|_| possible).find(too_many)
+    }
+
     /// Writes part of a row as int8, the elements of `words`.
     ///
     /// # Panics

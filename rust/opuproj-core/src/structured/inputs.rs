@@ -2,7 +2,7 @@
 
 use crate::ternary::{Float, TernaryBatch, WORD};
 
-use super::passes::Inputs;
+use super::passes::RowInputs;
 
 /// Powers of two that vectors are divided by. Beyond these limits a result's scale would not be a normal number.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -960..=1000;
@@ -61,14 +61,14 @@ impl Floats {
 
 /// The vectors of a projection.
 #[derive(Clone, Copy, Debug)]
-pub enum Vectors<'a> {
+pub enum Inputs<'a> {
     /// Of −1, 0 and 1.
     Ternary(&'a TernaryBatch),
     /// Of real numbers.
     Real(&'a Floats),
 }
 
-impl<'a> Vectors<'a> {
+impl<'a> Inputs<'a> {
     /// How many.
     #[must_use]
     pub fn n_rows(self) -> usize {
@@ -96,16 +96,16 @@ impl<'a> Vectors<'a> {
     }
 
     /// The elements of a vector from `start`, a multiple of 64, on, as many as there are but not more than `length`.
-    pub(super) fn inputs(self, vector: usize, start: usize, length: usize) -> Inputs<'a> {
+    pub(super) fn inputs(self, vector: usize, start: usize, length: usize) -> RowInputs<'a> {
         let end = self.n_inputs().min(start + length);
         let start = start.min(end);
         match self {
             Self::Ternary(batch) => {
                 let (positive, negative) = batch.row(vector);
                 let words = start.div_ceil(WORD)..end.div_ceil(WORD);
-                Inputs::Ternary(&positive[words.clone()], &negative[words])
+                RowInputs::Ternary(&positive[words.clone()], &negative[words])
             }
-            Self::Real(batch) => Inputs::Real(&batch.values[vector * batch.n_inputs..][start..end]),
+            Self::Real(batch) => RowInputs::Real(&batch.values[vector * batch.n_inputs..][start..end]),
         }
     }
 }

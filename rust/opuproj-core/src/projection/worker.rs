@@ -1,0 +1,282 @@
+//! One thread at work on a tile: sums its field over the inputs, and reads that out into the tile's part of the outputs.
+
+use std::ops::Range;
+
+use super::Projection;
+use super::reader::{Reader, WORK_PER_READING};
+use crate::kernel::{Product, SignedColumns};
+use crate::noise::LANES;
+use crate::operand::{Chunk, Form};
+use crate::readout::{self, Mode, Real, Reference};
+use crate::recovery::Shot;
+use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
+use crate::work::{Pace, sized};
+
+/// Columns of a list that are summed before the next look at the clock; they stay in a first-level cache.
+const LIST_RUN: usize = 2048;
+
+/// Vectors that are read out between two looks at the clock.
+const VECTORS_PER_LOOK: usize = 8;
+
+/// Rows that one thread works on at a time.
+pub(super) struct Tile<'s, 'o, T> {
+    pub(super) blocks: Range<u64>,
+    pub(super) rows: Range<usize>,
+    pub(super) sums: Option<&'s mut [i32]>,
+    pub(super) outputs: Vec<&'o mut [T]>,
+}
+
+impl<T> Tile<'_, '_, T> {
+    /// Sums of one vector.
+    fn n_sums(&self) -> usize {
+        (self.blocks.end - self.blocks.start) as usize * BLOCK_COMPONENTS
+    }
+}
+
+/// One thread at work on the tiles of a chunk.
+pub(super) struct Worker<'a> {
+    pub(super) projection: &'a Projection,
+    /// Where each vector's sums begin.
+    pub(super) starts: &'a [i32],
+    pub(super) reader: Reader<'a>,
+    /// How the camera sees each output; empty where there is none.
+    pub(super) shots: &'a [Shot<'a>],
+    /// The first output of the group, counted from that of the batch.
+    pub(super) first_output: usize,
+    /// Whether the chunk is the group's first one, where sums begin, and its last one, where they are read out.
+    pub(super) first: bool,
+    pub(super) last: bool,
+    pub(super) pace: Pace<'a>,
+    pub(super) scratch: Scratch,
+}
+
+impl Worker<'_> {
+    /// Sums a tile over the chunk; `false` if it was stopped.
+    pub(super) fn work_off<T: Real>(&mut self, chunk: &Chunk, mut tile: Tile<'_, '_, T>) -> bool {
+        if self.last && !self.set_reference(&tile) {
+            return false;
+        }
+        let mut own = std::mem::take(&mut self.scratch.sums);
+        let mut kept = tile.sums.take();
+        let n_sums = tile.n_sums();
+        let done = match chunk {
+            Chunk::Lists { index, sign, ends } => (0..self.starts.len()).all(|v| {
+                let sums = match &mut kept {
+                    Some(kept) => &mut kept[v * n_sums..(v + 1) * n_sums],
+                    // Read out before the next vector is summed: one vector's sums stay in a first-level cache.
+                    None => sized(&mut own, n_sums),
+                };
+                if self.first {
+                    sums.fill(self.starts[v]);
+                }
+                self.add_list(Chunk::list(index, sign, ends, v), &tile, sums) && self.read_out(&mut tile, v, sums)
+            }),
+            Chunk::Rows { columns, inputs, largest } => {
+                let n_vectors = self.starts.len();
+                let sums = match &mut kept {
+                    Some(kept) => &mut kept[..n_vectors * n_sums],
+                    None => sized(&mut own, n_vectors * n_sums),
+                };
+                if self.first {
+                    for (sums, &start) in sums.chunks_exact_mut(n_sums).zip(self.starts) {
+                        sums.fill(start);
+                    }
+                }
+                self.add_rows(columns, inputs, *largest, &tile, sums)
+                    && sums.chunks_exact(n_sums).enumerate().all(|(v, sums)| self.read_out(&mut tile, v, sums))
+            }
+        };
+        self.scratch.sums = own;
+        done
+    }
+
+    /// Adds one vector's field over its list.
+    fn add_list<T>(&mut self, x: SignedColumns<'_>, tile: &Tile<'_, '_, T>, sums: &mut [i32]) -> bool {
+        let Projection { kernel, transmission, .. } = self.projection;
+        x.index.chunks(LIST_RUN).zip(x.sign.chunks(LIST_RUN)).all(|(index, sign)| {
+            kernel.field(transmission, SignedColumns { index, sign }, tile.blocks.start, sums);
+            let per_block = self.projection.work(Form::Lists, 1, index.len() as u64);
+            self.pace.pause(per_block * (sums.len() / BLOCK_COMPONENTS) as u64)
+        })
+    }
+
+    /// Adds all vectors' fields over a chunk's columns, a panel at a time.
+    fn add_rows<T>(
+        &mut self,
+        columns: &[u64],
+        inputs: &[i8],
+        largest: u8,
+        tile: &Tile<'_, '_, T>,
+        sums: &mut [i32],
+    ) -> bool {
+        let Projection { kernel, transmission, .. } = self.projection;
+        let (n_sums, n_vectors) = (tile.n_sums(), self.starts.len());
+        let panel_sums = kernel.shape().panel_blocks * BLOCK_COMPONENTS;
+        (0..n_sums).step_by(panel_sums).all(|first| {
+            let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
+            let mut inputs = inputs;
+            columns.chunks(kernel.shape().panel_columns).all(|columns| {
+                let panel = sized(&mut self.scratch.panel, panel_sums * columns.len());
+                kernel.panel(transmission, columns, row_block, panel);
+                kernel.multiply(Product {
+                    panel,
+                    columns: columns.len(),
+                    x: inputs.split_off(..n_vectors * columns.len()).expect("inputs for every column"),
+                    largest,
+                    x_stride: columns.len(),
+                    n_vectors,
+                    sums: &mut sums[first..],
+                    sums_stride: n_sums,
+                });
+                let per_block = self.projection.work(Form::Rows, n_vectors, columns.len() as u64);
+                self.pace.pause(per_block * (panel_sums / BLOCK_COMPONENTS) as u64)
+            })
+        })
+    }
+
+    /// The anchors' fields at the rows of a tile, and for "linear" what to make of them without a camera.
+    fn set_reference<T>(&mut self, tile: &Tile<'_, '_, T>) -> bool {
+        let Projection { kernel, transmission, mode, .. } = self.projection;
+        let anchors = match self.shots.first() {
+            Some(shot) => shot.sight.anchor_columns(*mode),
+            None => Vec::from_iter(Some(mode.anchor()).filter(|anchor| !anchor.is_empty())),
+        };
+        let n_sums = tile.n_sums();
+        let fields = sized(&mut self.scratch.anchors, anchors.len() * n_sums);
+        fields.fill(0);
+        for (index, field) in anchors.iter().zip(fields.chunks_exact_mut(n_sums)) {
+            let sign = vec![0; index.len()];
+            kernel.field(transmission, SignedColumns { index, sign: &sign }, tile.blocks.start, field);
+            if !self.pace.keep_on() {
+                return false;
+            }
+        }
+        if let (Mode::Linear { .. }, true) = (mode, self.shots.is_empty()) {
+            self.scratch.reference.set(readout::parts_of(fields, tile.rows.clone()));
+        }
+        true
+    }
+
+    /// Reads one vector's field out into its part of the output, if this is the last chunk.
+    fn read_out<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, sums: &[i32]) -> bool {
+        if !self.last {
+            return true;
+        }
+        let field = match self.reader {
+            Reader::Given(fields) => {
+                let first = tile.blocks.start * BLOCK_ROWS as u64 + tile.rows.start as u64;
+                let at = (first - self.projection.rows.start) as usize;
+                readout::parts_of(fields[self.first_output + v], at..at + tile.rows.len())
+            }
+            _ => readout::parts_of(sums, tile.rows.clone()),
+        };
+        match self.reader {
+            Reader::Field => {
+                for (output, &part) in tile.outputs[v].iter_mut().zip(field) {
+                    *output = T::rounded(f64::from(part));
+                }
+            }
+            Reader::Exact | Reader::Given(_) => {
+                let Projection { kernel, mode, .. } = self.projection;
+                let output = &mut tile.outputs[v];
+                kernel.vectorize(
+                    #[inline(always)]
+                    || readout::read(*mode, field, 1.0, &self.scratch.reference, output),
+                );
+            }
+            Reader::Camera(_) => {
+                if !self.see(tile, v, field) {
+                    return false;
+                }
+            }
+            Reader::Sum { weights, scales } => self.add_up(tile, v, field, weights, scales),
+        }
+        // Not counted as progress, but it takes time: the first touch of a page of memory above all.
+        if v.is_multiple_of(VECTORS_PER_LOOK) { self.pace.keep_on() } else { true }
+    }
+
+    /// Reads one vector's field, or the second one of a pair, through the camera.
+    fn see<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, field: &[i32]) -> bool {
+        let Projection { kernel, mode, .. } = self.projection;
+        let first_row = tile.blocks.start * BLOCK_ROWS as u64 + tile.rows.start as u64;
+        let an_output = self.starts.len() / self.shots.len();
+        let shot = self.shots[v / an_output];
+        if an_output == 2 && v.is_multiple_of(2) {
+            self.scratch.first.clear();
+            self.scratch.first.extend_from_slice(field);
+            return true;
+        }
+        let (anchors, first) = (std::mem::take(&mut self.scratch.anchors), std::mem::take(&mut self.scratch.first));
+        let n_sums = tile.n_sums();
+        let outputs = tile.outputs[v / an_output].chunks_mut(LANES * mode.parts());
+        let work = shot.readings() * LANES as u64 * WORK_PER_READING;
+        let done = outputs.enumerate().all(|(i, output)| {
+            let rows = i * LANES..(i * LANES + output.len() / mode.parts());
+            let shot = Shot { first_row: first_row + rows.start as u64, ..shot };
+            let field = readout::parts_of(field, rows.clone());
+            if an_output == 1 {
+                kernel.vectorize(
+                    #[inline(always)]
+                    || shot.intensity(field, output),
+                );
+            } else {
+                let first = readout::parts_of(&first, rows.clone());
+                let anchors = anchors.chunks_exact(n_sums).take(shot.anchors());
+                let rows = tile.rows.start + rows.start..tile.rows.start + rows.end;
+                let anchors: Vec<&[i32]> = anchors.map(|anchor| readout::parts_of(anchor, rows.clone())).collect();
+                kernel.vectorize(
+                    #[inline(always)]
+                    || shot.recover(first, field, &anchors, output),
+                );
+            }
+            self.pace.pause(work)
+        });
+        (self.scratch.anchors, self.scratch.first) = (anchors, first);
+        done
+    }
+
+    /// Adds one vector's field to its output's, and reads that out after the last one.
+    fn add_up<T: Real>(
+        &mut self,
+        tile: &mut Tile<'_, '_, T>,
+        v: usize,
+        field: &[i32],
+        weights: &[i64],
+        scales: &[f64],
+    ) {
+        let Projection { kernel, mode, .. } = self.projection;
+        let (output, part) = (v / weights.len(), v % weights.len());
+        let Scratch { total, wide, reference, .. } = &mut self.scratch;
+        if part == 0 {
+            total.clear();
+            total.resize(field.len(), 0);
+        }
+        let weight = weights[part];
+        for (total, &sum) in total.iter_mut().zip(field) {
+            *total += weight * i64::from(sum);
+        }
+        if part + 1 == weights.len() {
+            let scale = scales[self.first_output + output];
+            wide.clear();
+            wide.extend(total.iter().map(|&total| total as f64));
+            kernel.vectorize(
+                #[inline(always)]
+                || readout::read(*mode, wide, scale, reference, tile.outputs[output]),
+            );
+        }
+    }
+}
+
+/// What a thread keeps from tile to tile.
+#[derive(Default)]
+pub(super) struct Scratch {
+    sums: Vec<i32>,
+    panel: Vec<u8>,
+    anchors: Vec<i32>,
+    /// The first field of two that make an output.
+    first: Vec<i32>,
+    /// Fields of several vectors, added up, and the same as floats.
+    total: Vec<i64>,
+    wide: Vec<f64>,
+    reference: Reference,
+}

@@ -1,0 +1,180 @@
+//! The vectors that are multiplied: those of a batch whole, split into two binary ones, or fused from several digits.
+
+use std::sync::Arc;
+
+use crate::kernel::MAX_NONZEROS;
+use crate::ternary::TernaryBatch;
+
+/// The vectors that are multiplied, one or several for each output.
+#[derive(Debug)]
+pub(crate) struct Vectors<'a> {
+    n_outputs: usize,
+    /// The column of T that their first element belongs to.
+    first_column: u64,
+    parts: Parts<'a>,
+}
+
+#[derive(Debug)]
+enum Parts<'a> {
+    /// Those of a batch.
+    Whole(&'a TernaryBatch),
+    /// The two binary ones p and q that each is the difference of, and a plane without any bit, which they have for
+    /// their −1.
+    Split(&'a TernaryBatch, Vec<u64>),
+    /// Sums of several batches' vectors, each batch with its weight.
+    Fused(Vec<Vec<(&'a TernaryBatch, i8)>>),
+}
+
+impl<'a> Vectors<'a> {
+    pub(crate) fn whole(batch: &'a TernaryBatch) -> Self {
+        Self { n_outputs: batch.n_rows(), first_column: 0, parts: Parts::Whole(batch) }
+    }
+
+    /// The same elements at other columns of T.
+    pub(crate) fn at_column(self, first_column: u64) -> Self {
+        Self { first_column, ..self }
+    }
+
+    /// Each vector as the two binary ones that it is the difference of.
+    pub(crate) fn split(batch: &'a TernaryBatch) -> Self {
+        let parts = Parts::Split(batch, vec![0; batch.row_words()]);
+        Self { n_outputs: batch.n_rows(), first_column: 0, parts }
+    }
+
+    /// Digits, the highest one first, added up to as few vectors as may be: elements of `max_input` at most, and sums that
+    /// cannot overflow. Also gives the weight of each such vector.
+    pub(crate) fn fused(digits: &'a [Arc<TernaryBatch>], base: u32, max_input: u8) -> (Self, Vec<i64>) {
+        let n_outputs = digits.first().map_or(0, |digit| digit.n_rows());
+        let used = |row| {
+            let union = |word| digits.iter().fold(0, |union, digit| union | used(digit.row(row), word)).count_ones();
+            (0..digits[0].row_words()).map(|word| u64::from(union(word))).sum::<u64>()
+        };
+        let most_used = (0..n_outputs).map(used).max().unwrap_or(0).max(1);
+        let limit = u64::from(max_input).min(MAX_NONZEROS / most_used).max(1);
+        let (mut parts, mut weights) = (Vec::new(), Vec::new());
+        let (mut part, mut weight, mut total, mut place) = (Vec::new(), 1, 0, 1);
+        for (exponent, digit) in (0..).zip(digits.iter().rev()) {
+            if total + weight > limit {
+                parts.push(std::mem::take(&mut part));
+                weights.push(place);
+                (weight, total, place) = (1, 0, i64::from(base).pow(exponent));
+            }
+            part.push((&**digit, weight as i8));
+            total += weight;
+            weight *= u64::from(base);
+        }
+        parts.push(part);
+        weights.push(place);
+        (Self { n_outputs, first_column: 0, parts: Parts::Fused(parts) }, weights)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.n_outputs * self.an_output()
+    }
+
+    /// How many make one output.
+    pub(crate) fn an_output(&self) -> usize {
+        match &self.parts {
+            Parts::Whole(_) => 1,
+            Parts::Split(..) => 2,
+            Parts::Fused(parts) => parts.len(),
+        }
+    }
+
+    /// The column of T that their first element belongs to.
+    pub(crate) fn first_column(&self) -> u64 {
+        self.first_column
+    }
+
+    /// Whether they are sums of several batches' vectors.
+    pub(crate) fn is_fused(&self) -> bool {
+        matches!(self.parts, Parts::Fused(_))
+    }
+
+    /// Words of a vector in one plane.
+    pub(crate) fn row_words(&self) -> usize {
+        match &self.parts {
+            Parts::Whole(batch) | Parts::Split(batch, _) => batch.row_words(),
+            Parts::Fused(parts) => parts[0][0].0.row_words(),
+        }
+    }
+
+    /// The largest magnitude that an element may have.
+    pub(crate) fn largest(&self) -> u8 {
+        match &self.parts {
+            Parts::Whole(_) | Parts::Split(..) => 1,
+            Parts::Fused(parts) => {
+                let sum = |part: &Vec<(_, i8)>| part.iter().map(|(_, weight)| weight.unsigned_abs()).sum();
+                parts.iter().map(sum).max().unwrap_or(1)
+            }
+        }
+    }
+
+    /// A vector as a sum of ternary ones with weights: their planes of the +1 and of the −1.
+    pub(crate) fn terms(&self, vector: usize) -> impl Iterator<Item = ((&[u64], &[u64]), i8)> + Clone {
+        let (output, part) = (vector / self.an_output(), vector % self.an_output());
+        let (one, several) = match &self.parts {
+            Parts::Whole(batch) => (Some(batch.row(output)), None),
+            Parts::Split(batch, dark) => {
+                let (p, q) = batch.row(output);
+                (Some((if part == 0 { p } else { q }, &dark[..])), None)
+            }
+            Parts::Fused(parts) => (None, Some(&parts[part])),
+        };
+        let several = several.into_iter().flatten().map(move |&(batch, weight)| (batch.row(output), weight));
+        one.into_iter().map(|planes| (planes, 1)).chain(several)
+    }
+
+    /// Where a vector is not 0, in one word.
+    pub(crate) fn used(&self, vector: usize, word: usize) -> u64 {
+        self.terms(vector).fold(0, |union, (planes, _)| union | used(planes, word))
+    }
+
+    /// The nonzeros of a vector.
+    pub(crate) fn nonzeros(&self, vector: usize) -> u64 {
+        (0..self.row_words()).map(|word| u64::from(self.used(vector, word).count_ones())).sum()
+    }
+
+    /// The sum of a vector's elements.
+    pub(crate) fn sum(&self, vector: usize) -> i64 {
+        let ones = |plane: &[u64]| plane.iter().map(|word| i64::from(word.count_ones())).sum::<i64>();
+        self.terms(vector)
+            .map(|((positive, negative), weight)| i64::from(weight) * (ones(positive) - ones(negative)))
+            .sum()
+    }
+}
+
+fn used((positive, negative): (&[u64], &[u64]), word: usize) -> u64 {
+    positive[word] | negative[word]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoded::{Code, Encoded};
+
+    fn weights(n_inputs: usize, digits: u32, max_input: u8) -> Vec<i64> {
+        let code = Code::BalancedTernary(digits);
+        let batch = Encoded::encode(&vec![1.0; n_inputs], n_inputs, &[1.0], code).expect("memory");
+        let (vectors, weights) = Vectors::fused(batch.digits(), 3, max_input);
+        assert!(u64::from(vectors.largest()) * n_inputs as u64 <= MAX_NONZEROS, "sums fit");
+        assert!(vectors.largest() <= max_input);
+        let total: i64 = (0..vectors.len()).map(|part| vectors.sum(part) * weights[part]).sum();
+        assert_eq!(total, n_inputs as i64 * i64::from(code.largest()));
+        weights
+    }
+
+    #[test]
+    fn digits_are_added_up_as_far_as_sums_fit() {
+        assert_eq!(weights(100, 5, 127), [1]);
+        assert_eq!(weights(100, 6, 127), [1, 243]);
+        assert_eq!(weights(100, 20, 127), [1, 243, 59_049, 14_348_907]);
+        assert_eq!(weights(100, 5, 13), [1, 27]);
+        assert_eq!(weights(100, 2, 1), [1, 3]);
+        // 177,477 × 121 × 100 < 2³¹ and no more.
+        assert_eq!(weights(177_477, 5, 127), [1]);
+        assert_eq!(weights(177_478, 5, 127), [1, 81]);
+        assert_eq!(weights(1_100_000, 5, 127), [1, 27]);
+    }
+}

@@ -1,0 +1,85 @@
+//! What every long call of Python's has in common: names become a mode and a kernel, the GIL is released, signals are answered.
+
+use std::time::{Duration, Instant};
+
+use opuproj_core::Stopped;
+use opuproj_core::anchor::MAX_ANCHOR;
+use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
+use opuproj_core::readout::Mode;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+/// Between two reports of progress.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
+    match name {
+        "complex" => Ok(Mode::Complex),
+        "intensity" => Ok(Mode::Intensity),
+        "linear" if (1..=MAX_ANCHOR).contains(&n_anchor) => Ok(Mode::Linear { n_anchor }),
+        "linear" => Err(PyValueError::new_err(format!("n_anchor must be 1 to {MAX_ANCHOR}, but is {n_anchor}"))),
+        _ => Err(PyValueError::new_err(format!("mode must be 'intensity', 'linear' or 'complex', but is '{name}'"))),
+    }
+}
+
+pub(crate) fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
+    let Some(name) = isa else { return Ok(Kernel::best()) };
+    let Some(isa) = Isa::from_name(name) else {
+        let names = Isa::ALL.map(Isa::name).join(", ");
+        return Err(PyValueError::new_err(format!("the instruction set must be one of {names}, but is '{name}'")));
+    };
+    Kernel::new(isa).ok_or_else(|| {
+        PyRuntimeError::new_err(format!(
+            "this CPU (or its operating system) lacks the instruction set '{name}'; the best one it has is '{}'",
+            Kernel::best().isa()
+        ))
+    })
+}
+
+/// What a projection by T itself, or back, needs memory for.
+pub(crate) const BUFFERS: &str = "the buffers of a projection";
+
+/// What to raise; nothing if the caller's own `poll` ended the work. `needed` is what it needs memory for.
+fn error_of(stopped: Stopped, needed: &str) -> Option<PyErr> {
+    match stopped {
+        Stopped::Cancelled => None,
+        Stopped::TooManyNonzeros(vector) => Some(PyValueError::new_err(format!(
+            "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
+        ))),
+        Stopped::NoMemory => Some(PyMemoryError::new_err(format!("no memory for {needed}"))),
+    }
+}
+
+/// Runs long work without the GIL, which now and then answers signals and reports its progress; `needed` is what it needs
+/// memory for.
+pub(crate) fn polled(
+    py: Python<'_>,
+    on_progress: Option<&Py<PyAny>>,
+    needed: &str,
+    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<(), Stopped> + Send,
+) -> PyResult<()> {
+    let (ended, raised) = py.detach(|| {
+        let mut raised = None;
+        let mut last = Instant::now();
+        let mut poll = |fraction: f64| {
+            let report = last.elapsed() >= REPORT_INTERVAL;
+            if report {
+                last = Instant::now();
+            }
+            let callback = on_progress.filter(|_| report);
+            Python::attach(|py| {
+                py.check_signals()?;
+                callback.map_or(Ok(()), |callback| callback.call1(py, (fraction,)).map(drop))
+            })
+            .map_err(|error| raised = Some(error))
+            .is_ok()
+        };
+        (work(&mut poll), raised)
+    });
+    match ended {
+        Ok(()) => on_progress.map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
+        Err(stopped) => Err(error_of(stopped, needed)
+            .or(raised)
+            .unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped"))),
+    }
+}

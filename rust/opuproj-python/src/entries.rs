@@ -1,0 +1,52 @@
+//! Exact entries of T or R for Python.
+
+use numpy::PyReadonlyArray1;
+use opuproj_core::kernel::Kernel;
+use opuproj_core::readout::{self, Mode, Real};
+use opuproj_core::transmission::Transmission;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arrays::{Results, write_results};
+use crate::call::{kernel_of, mode_of};
+
+/// Writes exact entries of T or R into `out`.
+#[pyfunction]
+#[pyo3(signature = (rows, columns, out, *, seed, mode, n_anchor, isa))]
+#[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
+pub(crate) fn entries(
+    rows: PyReadonlyArray1<'_, u64>,
+    columns: PyReadonlyArray1<'_, u64>,
+    out: &Bound<'_, PyAny>,
+    seed: u64,
+    mode: &str,
+    n_anchor: u32,
+    isa: Option<&str>,
+) -> PyResult<()> {
+    let mode = mode_of(mode, n_anchor)?;
+    let (kernel, t) = (kernel_of(isa)?, Transmission::new(seed));
+    let parts = if let Mode::Linear { .. } = mode { 1 } else { 2 };
+    let window = Window { kernel, t, mode, parts, rows: rows.as_slice()?, columns: columns.as_slice()? };
+    write_results(out, parts, window)
+}
+
+/// Some rows and columns, `parts` real numbers an entry.
+struct Window<'a> {
+    kernel: Kernel,
+    t: Transmission,
+    mode: Mode,
+    parts: usize,
+    rows: &'a [u64],
+    columns: &'a [u64],
+}
+
+impl Results for Window<'_> {
+    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+        let width = self.columns.len() * self.parts;
+        if outputs.len() != self.rows.len() || outputs.iter().any(|output| output.len() != width) {
+            return Err(PyValueError::new_err("out must have the shape of the window"));
+        }
+        readout::entries(self.kernel, &self.t, self.mode, self.rows, self.columns, &mut outputs);
+        Ok(())
+    }
+}
