@@ -7,7 +7,8 @@
 //! * [`definition`] says what the matrix is, in scalar code.
 //! * `lanes` is what an instruction set must do, `avx512` and `avx2` are those that have a file of their own.
 //! * `passes` are the transforms, cut so that each goes through memory as seldom as it can; `signs` are their diagonals.
-//! * `reading` makes results of the two parts; [`Structured`] takes a batch through all of it.
+//! * `reading` makes results of the two parts; a `worker` does all that for a vector, in a `workspace`.
+//! * [`Structured`] takes a batch through all of it.
 
 #![allow(clippy::inline_always, reason = "what is not inlined lacks the instruction set of the function around it")]
 
@@ -23,9 +24,12 @@ mod passes;
 mod projection;
 mod reading;
 mod signs;
+mod worker;
+mod workspace;
 
 pub use inputs::{Floats, Inputs};
-pub use projection::{Structured, bytes_per_thread};
+pub use projection::Structured;
+pub use workspace::bytes_per_thread;
 
 use crate::kernel::{Isa, Kernel};
 use lanes::Pass;

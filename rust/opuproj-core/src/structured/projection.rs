@@ -5,23 +5,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::definition::{self, Part, SIGNS, Signs};
+use super::definition::{self, Signs};
 use super::inputs::Inputs;
 use super::lanes::{LANES, Line};
-use super::passes::{FirstRow, InPlace, LINES_PER_BLOCK, MiddleRow, Shape, SignBlock, Signed};
-use super::reading::{Finish, Phases, Reading};
-use super::{run, signs};
+use super::passes::Shape;
+use super::worker::{PhasePlanes, Task, Worker};
+use super::workspace::Workspace;
 use crate::anchor;
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
 use crate::readout::{Mode, Real};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 use crate::work::{Lead, Pace, Stopped, Watch, next};
-
-/// Lines of a row that are read at a time.
-const LINES_AT_ONCE: usize = 64;
-
-/// Blocks of signs that are made at a time where columns are short.
-const SIGN_BLOCKS: usize = 64;
 
 /// Lines that pass between two looks at the clock: some 100 µs of a fast instruction set, some milliseconds of the slowest.
 const LINES_PER_PAUSE: u64 = 1 << 14;
@@ -54,13 +48,6 @@ pub struct Structured {
     pub kernel: Kernel,
     /// Threads to use, the caller's among them; at least 1.
     pub threads: usize,
-}
-
-/// Bytes that each thread works in, if they fit the address space.
-#[must_use]
-pub fn bytes_per_thread(n_inputs: usize) -> Option<usize> {
-    let n = definition::length(n_inputs).filter(|&n| n <= 1 << 48)?;
-    Some(Workspace::lines(Shape::new(n)) * size_of::<Line>() + sign_blocks(Shape::new(n)) * size_of::<SignBlock>())
 }
 
 impl Structured {
@@ -164,7 +151,7 @@ impl Structured {
     }
 
     /// The rows of some blocks that are asked for.
-    fn rows_of(&self, n: usize, blocks: &Range<u64>) -> Range<u64> {
+    pub(super) fn rows_of(&self, n: usize, blocks: &Range<u64>) -> Range<u64> {
         let n = n as u64;
         self.rows.start.max(blocks.start * n)..self.rows.end.min(blocks.end.saturating_mul(n))
     }
@@ -239,96 +226,6 @@ fn pop<T>(stack: &Mutex<Vec<T>>) -> Option<T> {
     stack.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
 }
 
-/// Blocks of signs that a thread needs at a time.
-fn sign_blocks(shape: Shape) -> usize {
-    (shape.groups() * blocks_at_once(shape)).max(shape.lines() / LINES_PER_BLOCK)
-}
-
-/// Blocks of signs of a row that the passes between groups take together.
-fn blocks_at_once(shape: Shape) -> usize {
-    (SIGN_BLOCKS / shape.groups()).clamp(1, shape.lines() / LINES_PER_BLOCK)
-}
-
-/// What a thread works in: one allocation each, made before the work begins and filled by the thread.
-struct Workspace {
-    /// The first round's result.
-    first: Vec<Line>,
-    /// The real and the imaginary part of a block.
-    parts: [Vec<Line>; 2],
-    /// A strip of columns, between two steps and at the end.
-    packed: Vec<Line>,
-    gathered: [Vec<Line>; 2],
-    signs: Vec<SignBlock>,
-}
-
-/// What the last calls worked in: the next one need not have its pages made anew.
-static SPARE: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
-
-/// Bytes of spare workspaces that are kept.
-const SPARE_BYTES: usize = 32 << 20;
-
-impl Workspace {
-    /// One of a call before, if it was for transforms of the same length.
-    fn spare(shape: Shape) -> Option<Self> {
-        // Another thread may have held the lock when this process was forked: then nobody will ever open it.
-        let mut spare = SPARE.try_lock().ok()?;
-        let k = spare.iter().position(|space| space.first.len() == shape.plane())?;
-        Some(spare.swap_remove(k))
-    }
-
-    /// Keeps it for calls to come, if there is room.
-    fn keep(self, shape: Shape) {
-        let Ok(mut spare) = SPARE.try_lock() else { return };
-        let bytes = |space: &Self| 3 * size_of_val(&space.first[..]);
-        spare.retain(|space| space.first.len() == shape.plane());
-        if spare.iter().map(bytes).sum::<usize>() + bytes(&self) <= SPARE_BYTES {
-            spare.push(self);
-        }
-    }
-
-    fn lines(shape: Shape) -> usize {
-        3 * shape.plane() + 2 * shape.groups() + shape.groups().max(shape.group())
-    }
-
-    fn reserved(shape: Shape) -> Option<Self> {
-        let lines = |n: usize| {
-            let mut lines = Vec::new();
-            lines.try_reserve_exact(n).ok().map(|()| lines)
-        };
-        let plane = || lines(shape.plane());
-        let mut signs = Vec::new();
-        signs.try_reserve_exact(sign_blocks(shape)).ok()?;
-        Some(Self {
-            first: plane()?,
-            parts: [plane()?, plane()?],
-            packed: lines(shape.groups().max(shape.group()))?,
-            gathered: [lines(shape.groups())?, lines(shape.groups())?],
-            signs,
-        })
-    }
-
-    fn filled(mut self, shape: Shape) -> Self {
-        let [re, im] = &mut self.parts;
-        for plane in [&mut self.first, re, im] {
-            plane.resize(shape.plane(), Line::ZERO);
-        }
-        let [re, im] = &mut self.gathered;
-        for place in [re, im] {
-            place.resize(shape.groups(), Line::ZERO);
-        }
-        self.packed.resize(shape.groups().max(shape.group()), Line::ZERO);
-        self.signs.resize(sign_blocks(shape), SignBlock::default());
-        self
-    }
-}
-
-/// The anchor's phases at the rows of some blocks.
-#[derive(Default)]
-struct PhasePlanes {
-    cos: Vec<Line>,
-    sin: Vec<Line>,
-}
-
 /// Counts a thread that is at work, even if it panics.
 struct Busy<'a>(&'a AtomicUsize);
 
@@ -342,168 +239,5 @@ impl<'a> Busy<'a> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A vector and some blocks of rows, with their part of its output.
-struct Task<'o, T> {
-    vector: usize,
-    blocks: Range<u64>,
-    out: &'o mut [T],
-}
-
-/// One thread at work.
-struct Worker<'a> {
-    projection: &'a Structured,
-    vectors: Inputs<'a>,
-    signs: Signs,
-    n: usize,
-    shape: Shape,
-    phases: &'a PhasePlanes,
-    /// The block whose phases are the first ones.
-    first_block: u64,
-    pace: Pace<'a>,
-    space: Workspace,
-    /// The vector whose first round is at hand.
-    has: Option<usize>,
-}
-
-impl Worker<'_> {
-    /// Does a task; nothing if it was stopped.
-    fn work_off<T: Real>(&mut self, task: Task<'_, T>) -> Option<()> {
-        if self.has != Some(task.vector) {
-            self.has = None;
-            self.first_round(task.vector)?;
-            self.has = Some(task.vector);
-        }
-        let mut rest = task.out;
-        for block in task.blocks {
-            let rows = self.projection.rows_of(self.n, &(block..block + 1));
-            let width = (rows.end - rows.start) as usize * self.projection.mode.parts();
-            let out = rest.split_off_mut(..width).expect("outputs are as wide as their blocks together");
-            for part in Part::BOTH {
-                self.between_groups(block, part)?;
-                self.within_groups(block, part)?;
-            }
-            self.read(task.vector, block, (rows.start - block * self.n as u64) as usize, out)?;
-        }
-        Some(())
-    }
-
-    /// Fills the first plane with H D₁ x.
-    fn first_round(&mut self, vector: usize) -> Option<()> {
-        let Self { shape, vectors, .. } = *self;
-        let kernel = self.projection.kernel;
-        let length = shape.row_length();
-        for row in 0..shape.rows() {
-            let to = &mut self.space.first[shape.row(row)];
-            if row * length >= vectors.n_inputs() {
-                to.fill(Line::ZERO);
-            } else {
-                let signs = &mut self.space.signs[..length / SIGNS];
-                let block = |j: usize| (row * (length / SIGNS) + j) as u64;
-                signs::fill(kernel, &self.signs, Signs::FIRST, block, signs);
-                let inputs = vectors.inputs(vector, row * length, length);
-                run(kernel, FirstRow { inputs, signs, row: to });
-            }
-            self.pause(shape.lines())?;
-        }
-        let lines = 0..shape.lines();
-        for group in 0..shape.groups() {
-            let Workspace { first: plane, packed, .. } = &mut self.space;
-            run(kernel, InPlace::<true> { columns: shape.within(group), lines: lines.clone(), plane, packed });
-            self.pause(shape.lines() * shape.group())?;
-        }
-        for row in 0..shape.group() {
-            let Workspace { first: plane, packed, .. } = &mut self.space;
-            run(kernel, InPlace::<true> { columns: shape.between(row), lines: lines.clone(), plane, packed });
-            self.pause(shape.lines() * shape.groups())?;
-        }
-        Some(())
-    }
-
-    /// Fills a part's plane with the stages of round 2 that go between groups.
-    fn between_groups(&mut self, block: u64, part: Part) -> Option<()> {
-        let Self { shape, .. } = *self;
-        let kernel = self.projection.kernel;
-        let at_once = blocks_at_once(shape);
-        let diagonal = Signs::diagonal(block, part, 2);
-        let per_row = shape.row_length() / SIGNS;
-        let step = at_once * LINES_PER_BLOCK;
-        for row in 0..shape.group() {
-            for (k, line) in (0..shape.lines()).step_by(step).enumerate() {
-                let Workspace { first, parts, packed, signs, .. } = &mut self.space;
-                let signs = &mut signs[..shape.groups() * at_once];
-                let number = |j: usize| {
-                    let row = j / at_once * shape.group() + row;
-                    (row * per_row + k * at_once + j % at_once) as u64
-                };
-                signs::fill(kernel, &self.signs, diagonal, number, signs);
-                let (columns, lines, to) = (shape.between(row), line..line + step, &mut parts[part as usize]);
-                run(kernel, Signed { columns, lines, from: first, to, signs, packed });
-                self.pause(step * shape.groups())?;
-            }
-        }
-        Some(())
-    }
-
-    /// The rest of a part but for the stages of round 3 that go between groups.
-    fn within_groups(&mut self, block: u64, part: Part) -> Option<()> {
-        let Self { shape, .. } = *self;
-        let kernel = self.projection.kernel;
-        let diagonal = Signs::diagonal(block, part, 3);
-        let per_row = shape.row_length() / SIGNS;
-        for group in 0..shape.groups() {
-            let Workspace { parts, signs, packed, .. } = &mut self.space;
-            let (plane, signs) = (&mut parts[part as usize], &mut signs[..per_row]);
-            let (columns, lines) = (shape.within(group), 0..shape.lines());
-            run(kernel, InPlace::<false> { columns, lines: lines.clone(), plane, packed });
-            for row in group * shape.group()..(group + 1) * shape.group() {
-                signs::fill(kernel, &self.signs, diagonal, |j| (row * per_row + j) as u64, signs);
-                run(kernel, MiddleRow { signs, row: &mut plane[shape.row(row)] });
-            }
-            run(kernel, InPlace::<true> { columns, lines, plane, packed });
-            self.pause(3 * shape.lines() * shape.group())?;
-        }
-        Some(())
-    }
-
-    /// The stages of round 3 between groups, and what is read of both parts.
-    fn read<T: Real>(&mut self, vector: usize, block: u64, first: usize, out: &mut [T]) -> Option<()> {
-        let Self { shape, n, .. } = *self;
-        let Structured { kernel, mode, .. } = *self.projection;
-        let reading = Reading::new(mode, self.vectors.scale(vector) / n as f64);
-        let before = (block - self.first_block) as usize * (n / LANES);
-        let phases = matches!(mode, Mode::Linear { .. }).then(|| Phases {
-            cos: &self.phases.cos[before..before + n / LANES],
-            sin: &self.phases.sin[before..before + n / LANES],
-        });
-        let step = LINES_AT_ONCE.min(shape.lines());
-        for row in 0..shape.group() {
-            for line in (0..shape.lines()).step_by(step) {
-                let Workspace { parts, packed, gathered, .. } = &mut self.space;
-                let finish = Finish {
-                    reading,
-                    columns: shape.between(row),
-                    lines: line..line + step,
-                    parts,
-                    packed,
-                    gathered,
-                    line: row * shape.lines(),
-                    step: shape.group() * shape.lines(),
-                    phases,
-                    first,
-                    out: &mut *out,
-                };
-                run(kernel, finish);
-                self.pause(2 * step * shape.groups())?;
-            }
-        }
-        Some(())
-    }
-
-    /// Notes lines that passed, and once there are enough of them, reports them and asks whether to go on.
-    fn pause(&mut self, lines: usize) -> Option<()> {
-        self.pace.pause(lines as u64).then_some(())
     }
 }

@@ -1,0 +1,100 @@
+//! What threads work in: scratch memory that is kept from call to call.
+
+use std::sync::Mutex;
+
+use super::definition;
+use super::lanes::Line;
+use super::passes::{LINES_PER_BLOCK, Shape, SignBlock};
+
+/// Blocks of signs that are made at a time where columns are short.
+const SIGN_BLOCKS: usize = 64;
+
+/// Bytes of spare workspaces that are kept.
+const SPARE_BYTES: usize = 32 << 20;
+
+/// Bytes that each thread works in, if they fit the address space.
+#[must_use]
+pub fn bytes_per_thread(n_inputs: usize) -> Option<usize> {
+    let n = definition::length(n_inputs).filter(|&n| n <= 1 << 48)?;
+    Some(Workspace::lines(Shape::new(n)) * size_of::<Line>() + sign_blocks(Shape::new(n)) * size_of::<SignBlock>())
+}
+
+/// Blocks of signs that a thread needs at a time.
+fn sign_blocks(shape: Shape) -> usize {
+    (shape.groups() * blocks_at_once(shape)).max(shape.lines() / LINES_PER_BLOCK)
+}
+
+/// Blocks of signs of a row that the passes between groups take together.
+pub(super) fn blocks_at_once(shape: Shape) -> usize {
+    (SIGN_BLOCKS / shape.groups()).clamp(1, shape.lines() / LINES_PER_BLOCK)
+}
+
+/// What a thread works in: one allocation each, made before the work begins and filled by the thread.
+pub(super) struct Workspace {
+    /// The first round's result.
+    pub(super) first: Vec<Line>,
+    /// The real and the imaginary part of a block.
+    pub(super) parts: [Vec<Line>; 2],
+    /// A strip of columns, between two steps and at the end.
+    pub(super) packed: Vec<Line>,
+    pub(super) gathered: [Vec<Line>; 2],
+    pub(super) signs: Vec<SignBlock>,
+}
+
+/// What the last calls worked in: the next one need not have its pages made anew.
+static SPARE: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
+
+impl Workspace {
+    /// One of a call before, if it was for transforms of the same length.
+    pub(super) fn spare(shape: Shape) -> Option<Self> {
+        // Another thread may have held the lock when this process was forked: then nobody will ever open it.
+        let mut spare = SPARE.try_lock().ok()?;
+        let k = spare.iter().position(|space| space.first.len() == shape.plane())?;
+        Some(spare.swap_remove(k))
+    }
+
+    /// Keeps it for calls to come, if there is room.
+    pub(super) fn keep(self, shape: Shape) {
+        let Ok(mut spare) = SPARE.try_lock() else { return };
+        let bytes = |space: &Self| 3 * size_of_val(&space.first[..]);
+        spare.retain(|space| space.first.len() == shape.plane());
+        if spare.iter().map(bytes).sum::<usize>() + bytes(&self) <= SPARE_BYTES {
+            spare.push(self);
+        }
+    }
+
+    fn lines(shape: Shape) -> usize {
+        3 * shape.plane() + 2 * shape.groups() + shape.groups().max(shape.group())
+    }
+
+    pub(super) fn reserved(shape: Shape) -> Option<Self> {
+        let lines = |n: usize| {
+            let mut lines = Vec::new();
+            lines.try_reserve_exact(n).ok().map(|()| lines)
+        };
+        let plane = || lines(shape.plane());
+        let mut signs = Vec::new();
+        signs.try_reserve_exact(sign_blocks(shape)).ok()?;
+        Some(Self {
+            first: plane()?,
+            parts: [plane()?, plane()?],
+            packed: lines(shape.groups().max(shape.group()))?,
+            gathered: [lines(shape.groups())?, lines(shape.groups())?],
+            signs,
+        })
+    }
+
+    pub(super) fn filled(mut self, shape: Shape) -> Self {
+        let [re, im] = &mut self.parts;
+        for plane in [&mut self.first, re, im] {
+            plane.resize(shape.plane(), Line::ZERO);
+        }
+        let [re, im] = &mut self.gathered;
+        for place in [re, im] {
+            place.resize(shape.groups(), Line::ZERO);
+        }
+        self.packed.resize(shape.groups().max(shape.group()), Line::ZERO);
+        self.signs.resize(sign_blocks(shape), SignBlock::default());
+        self
+    }
+}
