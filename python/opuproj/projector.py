@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,14 @@ from .camera import Camera, checked_camera, imperfect
 from .ternary import TernaryBatch
 
 _WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
+_PROJECT_ADVICE = "use opuproj.ternarize, or digits=, for other values"
+# What an operator's caller is to do about them, of which matvec takes none for intensities.
+_ADVICE: dict[Mode, str] = {
+    "intensity": "use op(x, digits=…) for real numbers, or opuproj.ternarize",
+    **dict.fromkeys(
+        ("linear", "complex"), "use op(x, digits=…) or op.matvec(x) for real numbers, or opuproj.ternarize"
+    ),
+}
 _TILE = (64, 4096)
 # Of results of one digit in front of a camera.
 _PHOTOGRAPH_BYTES = 1 << 23
@@ -218,6 +226,9 @@ class Projector:
 
     The law of the entries, and how R comes from intensities, are described in [1]_ and in :func:`project`.
 
+    `digits`, `out`, `noise_seed` and `progress` are arguments of the call, ``op(x, digits=5)``; ``op @ x`` projects
+    rows; `matvec` and `matmat` take real numbers and columns.
+
     References
     ----------
     .. [1] R. Ohana, D. Hesslow, D. Brunner, S. Gigan and K. Müller, "Linear optical random projections without
@@ -351,11 +362,24 @@ class Projector:
         ValueError, TypeError, MemoryError
             As :func:`project`.
         """
-        return self._apply(_source(x, digits, self.ensemble), noise_seed, out, progress)
+        return self._apply(_source(x, digits, self.ensemble, _ADVICE[self.mode]), noise_seed, out, progress)
 
     def __matmul__(self, x: Any) -> Any:
         """Project vectors: ``op @ x`` is ``op(x)``, so x has shape (..., n_inputs)."""
-        return self._apply(_source(x, None, self.ensemble), None, None, False)
+        return self._apply(_source(x, None, self.ensemble, _ADVICE[self.mode]), None, None, False)
+
+    def __rmatmul__(self, x: object) -> NoReturn:
+        none = self.mode == "intensity" or self.ensemble == "structured"
+        adjoint = "" if none else f", and op.T @ x takes rows of n_outputs ({self.n_outputs}) back"
+        raise TypeError(
+            f"x @ op is not defined: op @ x projects the rows of x, which have n_inputs ({self.n_inputs}) elements"
+            f"{adjoint}"
+        )
+
+    def __mul__(self, factor: object) -> NoReturn:
+        raise TypeError("an operator is not multiplied by a number: multiply its results, as in 2 * op(x)")
+
+    __rmul__ = __mul__
 
     def _apply(
         self,
@@ -734,7 +758,7 @@ def _digits(block: _core.Packed | _core.Encoded) -> Iterator[_core.Packed]:
         yield from map(block.digit, range(block.n_digits))
 
 
-def _source(x: Any, digits: int | None, ensemble: Ensemble) -> Source:
+def _source(x: Any, digits: int | None, ensemble: Ensemble, advice: str = _PROJECT_ADVICE) -> Source:
     if ensemble == "structured":
         return _structured.source("x", x, digits)
     if digits is not None or isinstance(x, encoded.EncodedBatch):
@@ -742,7 +766,7 @@ def _source(x: Any, digits: int | None, ensemble: Ensemble) -> Source:
     if isinstance(x, TernaryBatch):
         return _inputs.PackedSource("x", x._packed, x.shape)
     source = _inputs.source("x", x)
-    source.advice = "use opuproj.ternarize, or digits=, for other values"
+    source.advice = advice
     return source
 
 

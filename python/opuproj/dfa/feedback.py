@@ -656,6 +656,7 @@ class Feedback:
     def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a step that would change blocks which a forward pass was made for, but no backward pass reached."""
         if self._passes == 0:
+            self._deliveries = 0  # of a pass whose step was refused: they are not the next one's
             return
         stepped = self._stepped({id(p) for group in optimizer.param_groups for p in group["params"]})
         if not stepped:
