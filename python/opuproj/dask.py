@@ -20,11 +20,11 @@ import numpy as np
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
-from . import _check, _config, encoded
+from . import _check, _config, _sources, encoded
 from ._check import Mode
 from .camera import Camera, imperfect
 from .packing import pack
-from .projector import Projector, _source
+from .projector import Projector
 from .ternary import TernaryBatch
 
 __all__ = ["project"]
@@ -212,9 +212,8 @@ def _project_chunk(
         for index in np.ndindex(y.shape[:-2]):
             at = (*(np.add(begin[:-1], index) if index else ()), *begin[-1:])
             first = int(np.ravel_multi_index(tuple(map(int, at)), leading)) if at else 0
-            operator._apply(
-                _source(x[index] if index else x, digits, operator.ensemble), noise_seed, y[index], False, first
-            )
+            source = _sources.source(x[index] if index else x, digits, operator.ensemble)
+            operator._apply(source, noise_seed, y[index], False, first)
         return y
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .. import _check, _core, _inputs, _memory, encoded
+from .. import _check, _core, _inputs, _memory, _sources, encoded
 from ..camera import imperfect
 from ..projector import Projector
 from . import _arguments
@@ -201,7 +201,8 @@ class _Job:
             return
         source = self._source(first_row, self._reader.n_rows)
         if source.n_rows:
-            self._operator._check_nonzeros(source, source.packed_blocks(source.block_rows()))
+            blocks = source.packed_blocks(source.block_rows())
+            _sources.check_nonzeros(source, blocks, self._operator.ensemble)
 
     # To a pipe
 
