@@ -41,21 +41,17 @@ def run(operator: Projector, blocks: Iterable[Block], rows: NDArray[Any], call: 
     done, n = 0, len(rows)
     for block in blocks:
         size = block.n_rows
-        if size == n:
-            _block(operator, block, rows, call)
+        whole = size == n
+        out = rows if whole else rows[done : done + size]
+        part = call if whole else call.part(done, done / n, size / n)
+        if isinstance(block, _core.Floats) or (operator.ensemble == "structured" and isinstance(block, _core.Packed)):
+            _transform(operator, block, out, part)
+        elif isinstance(block, _core.Packed) or not imperfect(operator.camera):
+            _project(operator, block, out, part)
         else:
-            _block(operator, block, rows[done : done + size], call.part(done, done / n, size / n))
+            _photograph(operator, block, out, part)
         done += size
         del block  # before the next one is made
-
-
-def _block(operator: Projector, block: Block, out: NDArray[Any], call: Call) -> None:
-    if isinstance(block, _core.Floats) or (operator.ensemble == "structured" and isinstance(block, _core.Packed)):
-        _transform(operator, block, out, call)
-    elif isinstance(block, _core.Packed) or not imperfect(operator.camera):
-        _project(operator, block, out, call)
-    else:
-        _photograph(operator, block, out, call)
 
 
 def _transform(operator: Projector, block: _core.Packed | _core.Floats, out: NDArray[Any], call: Call) -> None:

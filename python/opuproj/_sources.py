@@ -36,7 +36,8 @@ def blocks(rows: Source, ensemble: Ensemble) -> Iterable[Block]:
     step = rows.block_rows()
     if step >= rows.n_rows:
         whole = (rows.pack(),)
-        check_nonzeros(rows, whole, ensemble)
+        if rows.n_inputs > _core.MAX_NONZEROS:  # asked here, too, to spare small calls one
+            check_nonzeros(rows, whole, ensemble)
         return whole
     check_nonzeros(rows, rows.packed_blocks(step), ensemble)
     return rows.packed_blocks(step)

@@ -397,17 +397,19 @@ class Projector:
         result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype)
         rows = _outputs.rows_of(result)
         isa, threads = _config.isa(), _config.n_threads(self.threads)
-        call = Call(isa, threads, noise, first_vector, progress if callable(progress) else None)
+        call = Call(isa, threads, noise, first_vector, None)
         if self.ensemble == "structured":
             _structured.reserve(self.n_inputs, threads, self.mode == "linear")
         blocks = _sources.blocks(source, self.ensemble)
         if rows.size == 0:
             pass
-        elif progress and not callable(progress):
+        elif not progress:
+            run(self, blocks, rows, call)
+        elif callable(progress):
+            run(self, blocks, rows, call._replace(advance=progress))
+        else:
             with _progress.bar(rows.size) as advance:
                 run(self, blocks, rows, call._replace(advance=advance))
-        else:
-            run(self, blocks, rows, call)
         return source.wrap(result) if out is None else out
 
     def _wrong_length(self, shape: tuple[int, ...]) -> str:
