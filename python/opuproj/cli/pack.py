@@ -10,8 +10,9 @@ from typing import Any
 
 from .. import _core, _inputs, packing
 from . import _arguments
+from ._open import open_input
 from ._packed import PackedReader, write_packed
-from ._readers import Reader, open_input
+from ._reader import Reader
 from ._source import file_source
 
 _EXAMPLES = """\
