@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from . import _check, _config, _sources, encoded
 from ._check import Mode
-from .camera import Camera, imperfect
+from .camera import Camera, imperfect, refuse_digits
 from .packing import pack
 from .projector import Projector
 from .ternary import TernaryBatch
@@ -112,8 +112,8 @@ def project(
         digits = _check.integer("digits", digits, 1, encoded.MAX_DIGITS)
     if noise_seed is not None and camera is None:
         raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
-    if digits is not None and operator.mode == "intensity" and imperfect(camera):
-        raise ValueError("mode is 'intensity', but a camera sees digits one after the other: use 'linear' or 'complex'")
+    if digits is not None:
+        refuse_digits(operator.mode, camera)
     noise = _check.noise_seed(noise_seed) if imperfect(camera) else None
     widths = _widths(chunks, operator, max(map(math.prod, _products(x.chunks[:-1])), default=1))
     whole = x.rechunk({x.ndim - 1: -1})

@@ -14,7 +14,7 @@ from . import _check, _config, _outputs, _progress, _sources, _structured, _wind
 from ._check import Ensemble, Mode
 from ._run import Call, run
 from .adjoint import Adjoint, default_digits
-from .camera import Camera, checked_camera, imperfect
+from .camera import Camera, checked_camera, imperfect, refuse_digits
 
 # What to do about real numbers, of which matvec takes none for intensities.
 _ADVICE: dict[Mode, str] = {
@@ -385,12 +385,8 @@ class Projector:
             raise ValueError(self._wrong_length(source.shape))
         if noise_seed is not None and self.camera is None:
             raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
-        digits = isinstance(source, (encoded.EncodingSource, encoded.EncodedSource))
-        if digits and self.mode == "intensity" and imperfect(self.camera):
-            raise ValueError(
-                f"mode is 'intensity', but a camera sees the digits of {source.name} one after the other, and no "
-                "intensity of their sum: use mode 'linear' or 'complex', or no camera"
-            )
+        if isinstance(source, (encoded.EncodingSource, encoded.EncodedSource)):
+            refuse_digits(self.mode, self.camera, f"the digits of {source.name}")
         unused = noise_seed is None and not imperfect(self.camera)
         noise = 0 if unused else _check.noise_seed(noise_seed)
         shape = (*source.shape[:-1], self.n_outputs)
