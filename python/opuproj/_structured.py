@@ -1,9 +1,9 @@
-"""What goes through the structured matrix, which takes real numbers as they are, and what its windows are made of."""
+"""What goes through the structured matrix, which takes real numbers as they are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,9 @@ from . import _core, _inputs, _memory
 from .encoded import EncodedBatch
 from .ternary import TernaryBatch
 
-if TYPE_CHECKING:
-    from .projector import Projector
-
 # Vectors in float32 that a projection holds at a time, half of what it may use beyond inputs and outputs.
 BLOCK_BYTES = 1 << 25
 _SMALLEST = 256
-_WINDOW_BYTES = 1 << 23
 _TO_PROJECT = "projecting on fewer threads (threads=) or fewer inputs needs less"
 _WHY = "ensemble is 'structured', a fast sibling in software of the device's own matrix"
 
@@ -106,24 +102,6 @@ class FloatSource:
         shape = (n_rows, self.n_inputs)
         _memory.reserve(f"{self.name}, in float32,", shape, 4 * n_rows * self.n_inputs, _inputs.TO_MATRIX)
         return _core.Floats(n_rows, self.n_inputs)
-
-
-def window(operator: Projector, rows: NDArray[np.uint64], columns: NDArray[np.uint64], out: NDArray[Any]) -> None:
-    """Write entries at rows and columns of the whole matrix: projected unit vectors, a block of rows at a time."""
-    if out.size == 0:
-        return
-    n = length(operator.n_inputs)
-    mode = "linear" if operator.mode == "linear" else "complex"
-    block = rows // np.uint64(n)
-    for b in np.unique(block):
-        here = np.flatnonzero(block == b)
-        first, last = int(rows[here].min()), int(rows[here].max())
-        part = operator._changed(n_outputs=last + 1 - first, row_start=first, mode=mode, dtype=out.dtype)
-        picked = (rows[here] - np.uint64(first)).astype(np.intp)
-        step = max(1, _WINDOW_BYTES // max(part.n_outputs * out.itemsize, operator.n_inputs // 4 + 1))
-        for start in range(0, len(columns), step):
-            units = unit_vectors(columns[start : start + step].astype(np.int64), operator.n_inputs)
-            out[here, start : start + step] = part(units)[:, picked].T
 
 
 def unit_vectors(columns: NDArray[np.int64], n_inputs: int) -> TernaryBatch:

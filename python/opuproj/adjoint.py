@@ -164,7 +164,8 @@ class Adjoint:
         if read == "real":
             dtype = np.empty(0, dtype).real.dtype
         n_digits = default_digits(dtype) if digits is None else digits
-        coded = encoded.EncodingSource(source, 3, _check.integer("digits", n_digits, 1, encoded.MAX_DIGITS))
+        n_digits = _check.integer("digits", n_digits, 1, encoded.MAX_DIGITS)
+        coded = encoded.EncodingSource(source, encoded.TERNARY_BASE, n_digits)
         shape = (*source.y.shape[:-1], operator.n_inputs)
         result = _outputs.new(shape, dtype) if out is None else _outputs.given(out, shape, dtype)
         rows = _outputs.rows_of(result)

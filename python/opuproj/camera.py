@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _check
+from ._check import Mode
 
 MAX_BITS = 16
 MAX_FRAMES = 2**12
@@ -160,6 +161,15 @@ class Camera:
 def imperfect(camera: Camera | None) -> bool:
     """Whether results differ from exact ones: there is a camera, and it is not ideal."""
     return camera is not None and not camera.is_ideal
+
+
+def refuse_digits(mode: Mode, camera: Camera | None, what: str = "digits", given: str = "mode is 'intensity'") -> None:
+    """Raise ValueError if a camera would see intensities of digits; `given` says which argument asks for them."""
+    if mode == "intensity" and imperfect(camera):
+        raise ValueError(
+            f"{given}, but a camera sees {what} one after the other, and no intensity of their sum: "
+            "use mode 'linear' or 'complex', or no camera"
+        )
 
 
 def checked_camera(camera: Any) -> Camera | None:

@@ -20,11 +20,11 @@ import numpy as np
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
-from . import _check, _config, encoded
+from . import _check, _config, _sources, encoded
 from ._check import Mode
-from .camera import Camera, imperfect
+from .camera import Camera, imperfect, refuse_digits
 from .packing import pack
-from .projector import Projector, _source
+from .projector import Projector
 from .ternary import TernaryBatch
 
 __all__ = ["project"]
@@ -112,8 +112,8 @@ def project(
         digits = _check.integer("digits", digits, 1, encoded.MAX_DIGITS)
     if noise_seed is not None and camera is None:
         raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
-    if digits is not None and operator.mode == "intensity" and imperfect(camera):
-        raise ValueError("mode is 'intensity', but a camera sees digits one after the other: use 'linear' or 'complex'")
+    if digits is not None:
+        refuse_digits(operator.mode, camera)
     noise = _check.noise_seed(noise_seed) if imperfect(camera) else None
     widths = _widths(chunks, operator, max(map(math.prod, _products(x.chunks[:-1])), default=1))
     whole = x.rechunk({x.ndim - 1: -1})
@@ -212,9 +212,8 @@ def _project_chunk(
         for index in np.ndindex(y.shape[:-2]):
             at = (*(np.add(begin[:-1], index) if index else ()), *begin[-1:])
             first = int(np.ravel_multi_index(tuple(map(int, at)), leading)) if at else 0
-            operator._apply(
-                _source(x[index] if index else x, digits, operator.ensemble), noise_seed, y[index], False, first
-            )
+            source = _sources.source(x[index] if index else x, digits, operator.ensemble)
+            operator._apply(source, noise_seed, y[index], False, first)
         return y
 
 

@@ -14,6 +14,7 @@ from ._batch import Batch
 from .ternary import TernaryBatch
 
 _ADVICE = "encode fewer vectors at a time"
+TERNARY_BASE, BINARY_BASE = 3, 2
 MAX_DIGITS = 20
 MAX_PLANES = 15
 
@@ -247,9 +248,9 @@ def _source(name: str, x: Any, digits: int | None, planes: int | None) -> Encodi
     if digits is not None and planes is not None:
         raise TypeError(f"encode takes either digits or planes, but got digits={digits!r} and planes={planes!r}")
     if planes is not None:
-        base, n_digits = 2, _check.integer("planes", planes, 1, MAX_PLANES)
+        base, n_digits = BINARY_BASE, _check.integer("planes", planes, 1, MAX_PLANES)
     else:
-        base, n_digits = 3, _check.integer("digits", 5 if digits is None else digits, 1, MAX_DIGITS)
+        base, n_digits = TERNARY_BASE, _check.integer("digits", 5 if digits is None else digits, 1, MAX_DIGITS)
     if isinstance(x, (TernaryBatch, EncodedBatch)):
         raise TypeError(f"{name} is a {type(x).__name__}, but must hold real numbers")
     array = _inputs.source(name, x)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _check, _config, _core, _inputs, _memory, _outputs, _progress, _structured, encoded
+from . import _check, _config, _outputs, _progress, _sources, _structured, _window, encoded
 from ._check import Ensemble, Mode
+from ._run import Call, run
 from .adjoint import Adjoint, default_digits
-from .camera import Camera, checked_camera, imperfect
-from .ternary import TernaryBatch
+from .camera import Camera, checked_camera, imperfect, refuse_digits
 
-_WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
-_TILE = (64, 4096)
-# Of results of one digit in front of a camera.
-_PHOTOGRAPH_BYTES = 1 << 23
-
-Source: TypeAlias = _inputs.Source | encoded.EncodingSource | encoded.EncodedSource | _structured.FloatSource
-Block: TypeAlias = _core.Packed | _core.Encoded | _core.Floats
+# What to do about real numbers, of which matvec takes none for intensities.
+_ADVICE: dict[Mode, str] = {
+    "intensity": "use op(x, digits=…) for real numbers, or opuproj.ternarize",
+    **dict.fromkeys(
+        ("linear", "complex"), "use op(x, digits=…) or op.matvec(x) for real numbers, or opuproj.ternarize"
+    ),
+}
 
 
 def project(
@@ -152,7 +151,7 @@ def project(
     True
     """
     ensemble = _check.ensemble(ensemble)
-    source = _source(x, digits, ensemble)
+    source = _sources.source(x, digits, ensemble)
     operator = _operator(
         source.n_inputs,
         n_outputs,
@@ -217,6 +216,9 @@ class Projector:
     ``"structured"`` the rows are the same for any `n_outputs`, but not for any `n_inputs`.)
 
     The law of the entries, and how R comes from intensities, are described in [1]_ and in :func:`project`.
+
+    `digits`, `out`, `noise_seed` and `progress` are arguments of the call, ``op(x, digits=5)``; ``op @ x`` projects
+    rows; `matvec` and `matmat` take real numbers and columns.
 
     References
     ----------
@@ -351,15 +353,28 @@ class Projector:
         ValueError, TypeError, MemoryError
             As :func:`project`.
         """
-        return self._apply(_source(x, digits, self.ensemble), noise_seed, out, progress)
+        return self._apply(_sources.source(x, digits, self.ensemble, _ADVICE[self.mode]), noise_seed, out, progress)
 
     def __matmul__(self, x: Any) -> Any:
         """Project vectors: ``op @ x`` is ``op(x)``, so x has shape (..., n_inputs)."""
-        return self._apply(_source(x, None, self.ensemble), None, None, False)
+        return self._apply(_sources.source(x, None, self.ensemble, _ADVICE[self.mode]), None, None, False)
+
+    def __rmatmul__(self, x: object) -> NoReturn:
+        none = self.mode == "intensity" or self.ensemble == "structured"
+        adjoint = "" if none else f", and op.T @ x takes rows of n_outputs ({self.n_outputs}) back"
+        raise TypeError(
+            f"x @ op is not defined: op @ x projects the rows of x, which have n_inputs ({self.n_inputs}) elements"
+            f"{adjoint}"
+        )
+
+    def __mul__(self, factor: object) -> NoReturn:
+        raise TypeError("an operator is not multiplied by a number: multiply its results, as in 2 * op(x)")
+
+    __rmul__ = __mul__
 
     def _apply(
         self,
-        source: Source,
+        source: _sources.Source,
         noise_seed: int | None,
         out: Any,
         progress: bool | Callable[[float], None],
@@ -370,141 +385,28 @@ class Projector:
             raise ValueError(self._wrong_length(source.shape))
         if noise_seed is not None and self.camera is None:
             raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
-        digits = isinstance(source, (encoded.EncodingSource, encoded.EncodedSource))
-        if digits and self.mode == "intensity" and imperfect(self.camera):
-            raise ValueError(
-                f"mode is 'intensity', but a camera sees the digits of {source.name} one after the other, and no "
-                "intensity of their sum: use mode 'linear' or 'complex', or no camera"
-            )
+        if isinstance(source, (encoded.EncodingSource, encoded.EncodedSource)):
+            refuse_digits(self.mode, self.camera, f"the digits of {source.name}")
         unused = noise_seed is None and not imperfect(self.camera)
         noise = 0 if unused else _check.noise_seed(noise_seed)
         shape = (*source.shape[:-1], self.n_outputs)
         result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype)
         rows = _outputs.rows_of(result)
         isa, threads = _config.isa(), _config.n_threads(self.threads)
+        call = Call(isa, threads, noise, first_vector, None)
         if self.ensemble == "structured":
             _structured.reserve(self.n_inputs, threads, self.mode == "linear")
-        blocks = self._blocks(source)
+        blocks = _sources.blocks(source, self.ensemble)
         if rows.size == 0:
             pass
+        elif not progress:
+            run(self, blocks, rows, call)
         elif callable(progress):
-            self._run(blocks, noise, rows, isa, threads, progress, first_vector)
-        elif progress:
-            with _progress.bar(rows.size) as advance:
-                self._run(blocks, noise, rows, isa, threads, advance, first_vector)
+            run(self, blocks, rows, call._replace(advance=progress))
         else:
-            self._run(blocks, noise, rows, isa, threads, None, first_vector)
+            with _progress.bar(rows.size) as advance:
+                run(self, blocks, rows, call._replace(advance=advance))
         return source.wrap(result) if out is None else out
-
-    def _blocks(self, source: Source) -> Iterable[Block]:
-        """Return the rows in blocks, after all of them have been looked at."""
-        if isinstance(source, _structured.FloatSource):
-            source.check()
-            return source.blocks()
-        step = source.block_rows()
-        if step >= source.n_rows:
-            blocks = (source.pack(),)
-            self._check_nonzeros(source, blocks)
-            return blocks
-        self._check_nonzeros(source, source.packed_blocks(step))
-        return source.packed_blocks(step)
-
-    def _run(
-        self,
-        blocks: Iterable[Block],
-        noise_seed: int,
-        rows: NDArray[Any],
-        isa: str | None,
-        threads: int,
-        advance: Callable[[float], None] | None,
-        first_vector: int,
-    ) -> None:
-        done = 0
-        for block in blocks:
-            part = rows[done : done + block.n_rows]
-            on_progress = advance and _progress.part_of(advance, done / len(rows), len(part) / len(rows))
-            if isinstance(block, _core.Floats) or (isinstance(block, _core.Packed) and self.ensemble == "structured"):
-                self._transform(block, part, isa, threads, on_progress)
-            elif isinstance(block, _core.Packed) or not imperfect(self.camera):
-                self._project(block, part, noise_seed, first_vector + done, isa, threads, on_progress)
-            else:
-                self._photograph(block, part, noise_seed, first_vector + done, isa, threads, on_progress)
-            done += len(part)
-            del block  # before the next one is made
-
-    def _transform(
-        self,
-        block: _core.Packed | _core.Floats,
-        out: NDArray[Any],
-        isa: str | None,
-        threads: int,
-        on_progress: Callable[[float], None] | None,
-    ) -> None:
-        _core.project_structured(
-            block,
-            out,
-            seed=self.seed,
-            mode=self.mode,
-            row_start=self.row_start,
-            n_anchor=self.n_anchor,
-            threads=threads,
-            isa=isa,
-            on_progress=on_progress,
-        )
-
-    def _project(
-        self,
-        block: _core.Packed | _core.Encoded,
-        out: NDArray[Any],
-        noise_seed: int,
-        first_vector: int,
-        isa: str | None,
-        threads: int,
-        on_progress: Callable[[float], None] | None,
-    ) -> None:
-        _core.project(
-            block,
-            out,
-            seed=self.seed,
-            mode=self.mode,
-            row_start=self.row_start,
-            n_anchor=self.n_anchor,
-            camera=self.camera,
-            noise_seed=noise_seed,
-            first_vector=first_vector,
-            threads=threads,
-            isa=isa,
-            on_progress=on_progress,
-        )
-
-    def _photograph(
-        self,
-        block: _core.Encoded,
-        out: NDArray[Any],
-        noise_seed: int,
-        first_vector: int,
-        isa: str | None,
-        threads: int,
-        advance: Callable[[float], None] | None,
-    ) -> None:
-        """Add up what the camera gives of each digit."""
-        digits = list(_digits(block))
-        width = max(1, _PHOTOGRAPH_BYTES // (len(out) * out.itemsize or 1))
-        for start in range(0, out.shape[1], width):
-            part = out[:, start : start + width]
-            window = self._window(start, start + part.shape[1])
-            one = np.empty_like(part, order="C")
-            for k, digit in enumerate(digits):
-                done = start / out.shape[1] + part.shape[1] / out.shape[1] * k / len(digits)
-                on_progress = advance and _progress.part_of(advance, done, part.shape[1] / out.shape[1] / len(digits))
-                # Frames that no other digit has.
-                window._project(digit, one, noise_seed, first_vector + (k << 40), isa, threads, on_progress)
-                if k == 0:
-                    part[...] = one
-                else:
-                    part *= block.base
-                    part += one
-            part *= block.scales()[:, None]
 
     def _wrong_length(self, shape: tuple[int, ...]) -> str:
         message = (
@@ -513,22 +415,6 @@ class Projector:
         if len(shape) == 2 and shape[0] == self.n_inputs:
             message += "; vectors lie along the last axis: for columns use op(x.T).T"
         return message
-
-    def _check_nonzeros(
-        self,
-        source: _inputs.Source | encoded.EncodingSource | encoded.EncodedSource,
-        blocks: Iterable[_core.Packed | _core.Encoded],
-    ) -> None:
-        """Go through all blocks, whose making checks every value, and refuse a vector of too many nonzeros."""
-        for block in blocks:
-            if self.n_inputs > _core.MAX_NONZEROS and self.ensemble == "gaussian":
-                most = max(int(digit.row_nnz().max(initial=0)) for digit in _digits(block))
-                if most > _core.MAX_NONZEROS:
-                    raise ValueError(
-                        f"{source.name} has a vector of {most} nonzeros, but may have {_core.MAX_NONZEROS} at most: "
-                        "up to there, sums of entries are exact in 32 bits"
-                    )
-            del block  # before the next one is made
 
     # Back, and what solvers ask for
 
@@ -701,49 +587,7 @@ class Projector:
         >>> op.matrix(rows=slice(1_999_998, None), columns=[0, 999_999]).shape
         (2, 2)
         """
-        dtype = self.dtype if self.mode != "intensity" else np.result_type(self.dtype, np.complex64)
-        picked = [_picked("rows", rows, self.n_outputs), _picked("columns", columns, self.n_inputs)]
-        shape = (len(picked[0]), len(picked[1]))
-        _memory.reserve("a window", shape, math.prod(shape) * dtype.itemsize + 8 * sum(shape), _WINDOW_ADVICE)
-        out = _memory.allocate("a window", shape, dtype, _WINDOW_ADVICE)
-        # A range is only spelled out now that it is known to fit.
-        index = [np.array(numbers, dtype=np.uint64) for numbers in picked]
-        index[0] += np.uint64(self.row_start)
-        if self.ensemble == "structured":
-            _structured.window(self, index[0], index[1], out)
-            return out
-        isa = _config.isa()
-        for i in range(0, shape[0], _TILE[0]):  # tile by tile, so that Ctrl-C works between two of them
-            for j in range(0, shape[1], _TILE[1]):
-                _core.entries(
-                    index[0][i : i + _TILE[0]],
-                    index[1][j : j + _TILE[1]],
-                    out[i : i + _TILE[0], j : j + _TILE[1]],
-                    seed=self.seed,
-                    mode=self.mode,
-                    n_anchor=self.n_anchor,
-                    isa=isa,
-                )
-        return out
-
-
-def _digits(block: _core.Packed | _core.Encoded) -> Iterator[_core.Packed]:
-    if isinstance(block, _core.Packed):
-        yield block
-    else:
-        yield from map(block.digit, range(block.n_digits))
-
-
-def _source(x: Any, digits: int | None, ensemble: Ensemble) -> Source:
-    if ensemble == "structured":
-        return _structured.source("x", x, digits)
-    if digits is not None or isinstance(x, encoded.EncodedBatch):
-        return encoded.source("x", x, digits)
-    if isinstance(x, TernaryBatch):
-        return _inputs.PackedSource("x", x._packed, x.shape)
-    source = _inputs.source("x", x)
-    source.advice = "use opuproj.ternarize, or digits=, for other values"
-    return source
+        return _window.entries(self, rows, columns)
 
 
 _kept_operator = lru_cache(maxsize=64, typed=True)(Projector)
@@ -756,28 +600,6 @@ def _operator(n_inputs: int, n_outputs: int, **settings: Any) -> Projector:
     except TypeError:  # of what is no key, or no argument either: which, is said outside of this error
         pass
     return Projector(n_inputs, n_outputs, **settings)
-
-
-def _picked(name: str, index: Any, n: int) -> range | NDArray[np.int64]:
-    """Return the numbers that an index picks of 0..n."""
-    if index is None:
-        return range(n)
-    if isinstance(index, slice):
-        return range(n)[index]
-    if isinstance(index, range):
-        if len(index) and (min(index[0], index[-1]) < 0 or max(index[0], index[-1]) >= n):
-            raise IndexError(f"{name} is {index}, but must lie in 0 to {n - 1}")
-        return index
-    numbers = np.asarray(index)
-    if numbers.size == 0 and numbers.ndim == 1:
-        return range(0)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise TypeError(f"{name} is {index!r}, but must be a slice, a range or a sequence of integers")
-    outside = np.flatnonzero((numbers < -n) | (numbers >= n))
-    if len(outside):
-        raise IndexError(f"{name} holds {numbers[outside[0]]}, but must lie in {-n} to {n - 1}")
-    signed: NDArray[np.int64] = numbers.astype(np.int64)
-    return np.where(signed < 0, signed + n, signed)
 
 
 def _restore(state: dict[str, Any]) -> Projector:

@@ -86,6 +86,9 @@ def test_pack_takes_zarr_and_pipes() -> None:
         (["x.ternary", "y", "--threshold", "1"], "x.ternary is a packed file, and ternary already"),
         (["x.ternary", "x.ternary"], "OUT is x.ternary, which is IN"),
         (["e.npy", "-"], "OUT is -, but a packed file is not written in order"),
+        (["e.npy", "y.npy", "--threshold", "1"], "OUT is y.npy, but what is written is a packed file"),
+        (["e.npy", "y.NPZ", "--threshold", "1"], "OUT is y.NPZ, but what is written is a packed file"),
+        (["e.npy", "y.zarr", "--threshold", "1"], "give another ending, as in x.ternary"),
         (["e.npy", "folder", "--threshold", "1"], "folder: Is a directory"),
         (["e.npy", "no/y", "--threshold", "1"], "No such file or directory"),
         (["-", "y", "--relative", "0.1", "--scale", "global"], "which needs all of standard input twice"),
@@ -191,6 +194,21 @@ def test_bench_times_a_product_of_the_whole_batch(library: str) -> None:
     assert y.shape == (5, 3000)
     # Gaussian entries: each vector's results have its norm as their deviation.
     assert np.allclose(y.std(1), np.sqrt((x != 0).sum(1)), rtol=0.1)
+
+
+def test_bench_shows_rounds_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--inputs", 300, "--outputs", 200, "--batch", 4, "--seconds", 0, "--against", "numpy"]
+    assert run("bench", *arguments) == 0
+    assert capsys.readouterr().err == ""
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert run("bench", *arguments) == 0
+    shown = terminal.getvalue()
+    assert "making the matrix:   0%" in shown
+    assert re.search(r"measuring: .* 3/15 ", shown)
 
 
 def test_bench_refuses(capsys: pytest.CaptureFixture[str]) -> None:

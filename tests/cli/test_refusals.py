@@ -15,7 +15,7 @@ import opuproj
 import pytest
 from cli_runs import ASKED, COMMAND, REAL, SMALL, Crash, X, names, project, saved, stop_at, zarr_library
 from helpers import ternary
-from opuproj.cli import _files, _readers, _writers, main
+from opuproj.cli import _files, _npy, _writers, main
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")
 
@@ -83,7 +83,7 @@ def test_hostile_files(content: bytes, said: str, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("content", [c for c, _ in HOSTILE[4:25] if c[:6] == b"\x93NUMPY"])
 def test_hostile_pipes(content: bytes) -> None:
     def read() -> None:
-        reader = _readers.PipeReader("standard input", io.BytesIO(content))
+        reader = _npy.PipeReader("standard input", io.BytesIO(content))
         reader.read(0, min(reader.n_rows, 100))
 
     with pytest.raises((ValueError, TypeError, MemoryError)):
@@ -222,12 +222,12 @@ def test_a_group_is_not_replaced_by_an_array(capsys: pytest.CaptureFixture[str])
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_not_replaced_by_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     np.save("x.npy", X)
-    os.mkfifo("y.npy")
-    for command in (["project", "x.npy", "y.npy", "--outputs", "10"], ["pack", "x.npy", "y.npy"]):
+    for name, command in (("y.npy", ["project", "x.npy", "y.npy", "--outputs", "10"]), ("y", ["pack", "x.npy", "y"])):
+        os.mkfifo(name)
         assert main(command) == 1
-        assert "OUT is y.npy, a device or a pipe, and is not replaced" in capsys.readouterr().err
-    assert Path("y.npy").is_fifo()
-    assert names() == {"x.npy", "y.npy"}
+        assert f"OUT is {name}, a device or a pipe, and is not replaced" in capsys.readouterr().err
+        assert Path(name).is_fifo()
+    assert names() == {"x.npy", "y.npy", "y"}
 
 
 def test_zarr_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,6 +134,20 @@ def test_a_forgotten_backward_pass_of_blocks_that_hold_no_parameters() -> None:
         torch.optim.SGD(model[2].parameters(), 0.1).step()
 
 
+def test_a_refused_step_hides_no_later_one() -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    dfa.attach(model, BLOCKS)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loss = F.cross_entropy(model(x), y)
+    with refused(RuntimeError, "no error reached", "backward was not called"):
+        optimizer.step()
+    loss.backward()
+    optimizer.step()
+    model(x)
+    with refused(RuntimeError, "no error reached", "backward was not called"):
+        optimizer.step()
+
+
 def test_nothing_above_the_last_block() -> None:
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, [*BLOCKS, "top"])

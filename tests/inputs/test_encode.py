@@ -204,7 +204,7 @@ def test_digits_are_photographed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert (noisy(batch, noise_seed=1) != noisy(batch, noise_seed=2)).mean() > 0.5
     # In several windows of outputs, so that the working memory is bounded.
     whole = noisy(batch, noise_seed=1)
-    monkeypatch.setattr("opuproj.projector._PHOTOGRAPH_BYTES", 6 * 8 * 70)
+    monkeypatch.setattr("opuproj._run._PHOTOGRAPH_BYTES", 6 * 8 * 70)
     assert_same_bits(noisy(batch, noise_seed=1), whole)
     with pytest.raises(ValueError, match="a camera sees the digits of x one after the other"):
         Projector(200, 9, mode="intensity", camera=camera)(batch)

@@ -65,6 +65,7 @@ def test_a_bar_over_many_blocks(recorder: type[Recorder], monkeypatch: pytest.Mo
     from opuproj import _inputs
 
     monkeypatch.setattr(_inputs, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(_inputs, "PIECE_BYTES", 1000)
     opuproj.project(ternary(50, 300), 20, progress=True)
     (bar,) = recorder.made
     assert bar.total == bar.n == 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import opuproj
@@ -82,8 +83,14 @@ def test_values_other_than_ternary(value: float, shown: str, dtype: str) -> None
     if kind.kind == "i" and (not np.isfinite(value) or abs(value) > 127):
         return
     x[2, 1, 77] = value
-    match = rf"x\[2, 1, 77\] is {shown}(\.0)?, but must be -1, 0 or 1; use opuproj\.ternarize(, or digits=,)? for other"
-    for call in (opuproj.pack, lambda x: opuproj.project(x, 5), Projector(90, 5)):
+    calls = {
+        "use opuproj.ternarize for other values": opuproj.pack,
+        "use opuproj.ternarize, or digits=, for other values": lambda x: opuproj.project(x, 5),
+        "use op(x, digits=…) or op.matvec(x) for real numbers, or opuproj.ternarize": Projector(90, 5),
+        "use op(x, digits=…) for real numbers, or opuproj.ternarize": Projector(90, 5, mode="intensity"),
+    }
+    for advice, call in calls.items():
+        match = rf"x\[2, 1, 77\] is {shown}(\.0)?, but must be -1, 0 or 1; {re.escape(advice)}$"
         with pytest.raises(ValueError, match=match):
             call(x)
 

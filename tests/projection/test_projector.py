@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import opuproj
@@ -155,10 +156,23 @@ def test_it_is_immutable(name: str) -> None:
 
 
 def test_an_array_times_an_operator_is_refused() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(
+        TypeError, match=r"op @ x projects the rows .* n_inputs \(10\) .* op.T @ x .* n_outputs \(20\) back"
+    ):
         ternary(2, 20) @ Projector(10, 20)
+    for without_adjoint in ({"mode": "intensity"}, {"ensemble": "structured"}):
+        with pytest.raises(TypeError, match=r"which have n_inputs \(10\) elements$"):
+            ternary(2, 20) @ Projector(10, 20, **without_adjoint)
     with pytest.raises(TypeError):
         np.add(1, Projector(10, 20))
+
+
+@pytest.mark.parametrize("factor", [2, 0.5, np.float32(2), np.ones(20)])
+def test_an_operator_is_not_scaled(factor: Any) -> None:
+    op = Projector(10, 20)
+    for multiply in (lambda: op * factor, lambda: factor * op):
+        with pytest.raises(TypeError, match=r"multiply its results, as in 2 \* op\(x\)"):
+            multiply()
 
 
 def test_project_is_the_operator() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import _core
 from ..ternary import TernaryBatch
 from ._files import Replacement
-from ._readers import MAX_AXES, FileReader
+from ._reader import MAX_AXES, FileReader
 
 MAGIC = b"OPUTERN1"
 

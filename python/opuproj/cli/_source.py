@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core, _inputs
 from ._packed import PackedReader
-from ._readers import Reader
+from ._reader import Reader
 
 
 class FileSource(_inputs.Source):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .. import _inputs, _memory
 from ._files import sync_file, sync_folder
 from ._plan import Plan, Tile
-from ._readers import Reader
+from ._reader import Reader
 
 # Rows that are read together, so that no chunk is decoded twice.
 _BAND_BYTES = 1 << 26

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from statistics import median
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from .. import _check, _config, _memory
 from ..projector import Projector
@@ -62,11 +64,11 @@ def run(arguments: argparse.Namespace) -> None:
     x = (2 * np.random.default_rng(1).integers(0, 2, (batch, op.n_inputs), dtype=np.int8) - 1).astype(np.int8)
     result = np.empty((batch, op.n_outputs), np.float32)
     limited, make = _STORED[library](threads)
-    with limited:
+    with limited, _progress() as bar:
         start = perf_counter()
         stored = make(op.shape, x)
         built = perf_counter() - start
-        generated, multiplied = _alternate(lambda: op(x, out=result), stored, min(arguments.seconds, 40.0))
+        generated, multiplied = _alternate(lambda: op(x, out=result), stored, min(arguments.seconds, 40.0), bar)
     here = info.machine()
     found = {
         "cpu": here["cpu"],
@@ -86,8 +88,17 @@ def run(arguments: argparse.Namespace) -> None:
     print(json.dumps(found, indent=1) if arguments.json else _table(found))
 
 
-def _alternate(first: Callable[[], object], second: Callable[[], object], budget: float) -> tuple[list[float], ...]:
+def _progress() -> Any:
+    """Return a bar of rounds, on a terminal alone; it is told of between the works that are timed."""
+    shown = sys.stderr is not None and sys.stderr.isatty()
+    return tqdm(total=_ROUNDS, unit=" rounds", desc="opuproj: making the matrix", disable=not shown, mininterval=0)
+
+
+def _alternate(
+    first: Callable[[], object], second: Callable[[], object], budget: float, bar: Any
+) -> tuple[list[float], ...]:
     """Time two works in turn, so that a ratio does not see the machine's mood change; first calls are not counted."""
+    bar.set_description("opuproj: measuring")
     seconds: tuple[list[float], ...] = ([], [])
     works = (first, second)
     calls = []
@@ -100,6 +111,7 @@ def _alternate(first: Callable[[], object], second: Callable[[], object], budget
             break
         for work, n, measured in zip(works, calls, seconds, strict=True):
             measured.append(_timed(work, n))
+        bar.update()
     return seconds
 
 

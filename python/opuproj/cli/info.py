@@ -12,7 +12,8 @@ from typing import Any
 
 from .. import _config, _memory
 from . import _arguments
-from ._readers import NpzReader, open_input
+from ._npy import NpzReader
+from ._open import open_input
 
 _EXAMPLES = """\
   opuproj info                    # version, processor, instruction sets, threads

@@ -10,8 +10,9 @@ from typing import Any
 
 from .. import _core, _inputs, packing
 from . import _arguments
+from ._open import open_input
 from ._packed import PackedReader, write_packed
-from ._readers import Reader, open_input
+from ._reader import Reader
 from ._source import file_source
 
 _EXAMPLES = """\
@@ -20,6 +21,9 @@ _EXAMPLES = """\
   opuproj pack errors.npz errors.ternary --member validation --relative 0.1 --scale global
 
 The result is what opuproj.TernaryBatch.save writes; it appears under its name when it is complete."""
+
+# Of files of numbers: a packed file of such a name would be taken for one.
+_ENDINGS = (".npy", ".npz", ".zarr")
 
 
 def add_parser(commands: Any) -> None:
@@ -41,6 +45,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Pack."""
     if arguments.output == "-":
         raise ValueError("OUT is -, but a packed file is not written in order, and cannot go down a pipe")
+    if Path(arguments.output).suffix.lower() in _ENDINGS:
+        raise ValueError(
+            f"OUT is {arguments.output}, but what is written is a packed file, and not what {', '.join(_ENDINGS)} say: "
+            "give another ending, as in x.ternary"
+        )
     if arguments.scale is not None and arguments.relative is None:
         raise ValueError(f"scale is {arguments.scale!r}, but means something with --relative only")
     out = Path(arguments.output)

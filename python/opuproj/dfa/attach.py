@@ -14,6 +14,7 @@ from .. import _check
 from .._check import Ensemble
 from ..camera import Camera
 from ..torch import Ternarize
+from ._hooks import Hooks
 from ._spread import Spread
 from .feedback import Feedback, Method
 
@@ -180,9 +181,7 @@ def _blocks(
         called[name] = name if given is None else given
         if block is model:
             raise ValueError("blocks has the model itself, but the error is taken at or below its end: name its parts")
-        if any(
-            isinstance(h, partial) and isinstance(getattr(h.func, "__self__", None), Feedback) for h in _hooks(block)
-        ):
+        if any(isinstance(h, partial) and isinstance(getattr(h.func, "__self__", None), Hooks) for h in _hooks(block)):
             raise ValueError(f"block {name!r} has feedback attached already: remove() that first")
         found[name] = block
     if not found and not may_be_empty:

@@ -1,4 +1,4 @@
-"""Feedback attached to a model: hooks cut it at the ends of its blocks and feed each a projection of the error."""
+"""Feedback attached to a model: what a user holds, and how an error becomes feedback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 from typing import Any, Literal, cast
 
@@ -19,10 +18,11 @@ from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
 from ..projector import Projector
 from ..torch import Ternarize
-from . import _optimizers, _projection, _tensors
+from . import _optimizers, _projection
 from ._graph import leaves
+from ._hooks import Hooks
 from ._layout import Layout
-from ._pass import Deliver, Pass
+from ._pass import Pass
 from ._spread import Error, Spread
 from .diagnosis import Check, alignment, check
 from .hardware_report import HardwareReport, Projected, report
@@ -132,15 +132,12 @@ class Feedback:
         # What each block trains, by names that copies of the model share: not only what its module holds.
         self._trained: dict[str, frozenset[str]] = {}
         self._dense = _projection.Dense()
-        self._pass: Pass | None = None
         self._recording: list[Pass] | None = None
         self._passes, self._deliveries = 0, 0  # since the last step of an optimizer
         self._removed = False
+        self._hooks = Hooks(self)
         self._handles: list[RemovableHandle] = [
-            model.register_forward_pre_hook(self._begin),
-            *(block.register_forward_hook(partial(self._cut, name)) for name, block in blocks.items()),
-            *([output[1].register_forward_hook(self._tap)] if self._at_end else []),
-            model.register_forward_hook(self._end if self._at_end else self._end_of_part),
+            *self._hooks.registered(model, blocks, output[1] if self._at_end else None),
             _optimizers.watch(self),
         ]
 
@@ -242,7 +239,7 @@ class Feedback:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._removed, self._pass = True, None
+        self._removed, self._hooks.current = True, None
 
     def backward(self) -> None:
         """Receive the error of a pass, and train this rank's blocks from it, in place of ``loss.backward()``.
@@ -406,120 +403,21 @@ class Feedback:
         self._all_gains = dict(state["gains"])
         self._all_output = self.output if self._at_end else state["output"]
 
-    # Hooks: what happens in a forward pass
+    # What the hooks ask for in a forward pass
 
-    @torch._disable_dynamo
-    def _begin(self, model: torch.nn.Module, args: Any) -> None:
-        if _in_backward():  # a checkpoint computes again what it did not keep
-            return
-        self._pass = None
-        recorded = self._recording is not None
-        if not self._removed and torch.is_grad_enabled() and (self.method != "bp" or recorded):
-            self._pass = Pass(self.method, recorded=recorded)
-
-    @torch._disable_dynamo
-    def _cut(self, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
-        current = self._pass
-        if self._removed or (self.method == "bp" and current is None):
-            return None
-        if _in_backward():  # a checkpoint around the block must see the same graph as before
-            return _tensors.cut(output, name)
-        if not torch.is_grad_enabled():
-            if current is not None and _trainable(block):
-                raise RuntimeError(
-                    f"block {name!r} ran without gradients while the model ran with them, so it cannot be trained; for "
-                    "activation checkpointing use use_reentrant=False, and freeze what is not to be trained"
-                )
-            return None
-        if current is None:
-            raise RuntimeError(f"block {name!r} was called on its own: feedback needs the whole model's forward pass")
-        if current.tapped:
-            raise RuntimeError(
-                f"block {name!r} ran after {self._where()}, where the error is taken, so no error could "
-                "reach it: leave it out of blocks, or take the error later"
-            )
-        if name in current.shapes:
-            raise RuntimeError(f"block {name!r} ran twice in one forward pass: attach its parts, or what is around it")
-        end = _tensors.activation(output)
-        if end is None:
-            raise TypeError(f"block {name!r} returned no floating-point tensor, so there is nothing to feed")
-        current.shapes[name], current.dtypes[name], current.devices[name] = end.shape, end.dtype, end.device
-        if end.requires_grad:
-            current.ends[name] = end
-            if current.method == "bp":
-                return None
-        elif _trainable(block):
-            raise RuntimeError(
-                f"block {name!r} has parameters to train, but its output depends on none: feedback cannot train it"
-            )
-        return _tensors.cut(output, name)
-
-    @torch._disable_dynamo
-    def _tap(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
-        current = self._pass
-        if current is None or _in_backward() or not torch.is_grad_enabled():
-            return None
-        where = self._where()
-        if current.tapped:
-            raise RuntimeError(f"{where} ran twice in one forward pass, but the error can be taken only once")
-        missing = [name for name in self.blocks if name not in current.shapes]
-        if missing:
-            raise RuntimeError(f"block {missing[0]!r} was not reached before {where}, where the error is taken")
-        current.tapped = True
-        z = _tensors.activation(output)
-        if z is None:
-            raise TypeError(f"{where} is not a floating-point tensor, so it has no error")
-        if current.recorded and self._recording is not None:
-            self._recording.append(current)
-        if current.method in ("bp", "shallow"):
-            if not current.recorded:
-                current.ends.clear()
-            return None
+    def _expect(self, current: Pass, output: torch.Tensor | None) -> None:
+        """Take in a pass whose error is to come; `output` is where it is taken, if that is on this rank."""
         if self._spread is not None:
             self._count(current)
-        if self._layout is not None:
-            self._fits(z.shape, current)
+        if output is None:
+            self._pending[current.number] = current
+        elif self._layout is not None:
+            self._fits(output.shape, current)
         elif self._spread is None:
-            self._layout = Layout.of(z.shape, {name: current.shapes[name] for name in self.blocks}, self._batch_axes)
-        self._look(current, z)
+            shapes = {name: current.shapes[name] for name in self.blocks}
+            self._layout = Layout.of(output.shape, shapes, self._batch_axes)
+        self._look(current, output)
         current.trainable = tuple(current.ends)
-        self._passes += 1
-        fed = cast(torch.Tensor, Deliver.apply(self._feed, current, z, *current.ends.values()))
-        if not current.recorded:
-            current.ends = {}
-        return _tensors.replaced(output, fed)
-
-    @torch._disable_dynamo
-    def _end(self, model: torch.nn.Module, args: Any, output: Any) -> None:
-        if _in_backward():
-            return
-        current, self._pass = self._pass, None
-        if current is not None and not current.tapped:
-            raise RuntimeError(f"{self._where()}, where the error is taken, was not reached")
-
-    @torch._disable_dynamo
-    def _end_of_part(self, model: torch.nn.Module, args: Any, output: Any) -> None:
-        """Keep a pass of a part of the model, on a rank without a loss, until its error comes."""
-        if _in_backward():
-            return
-        current, self._pass = self._pass, None
-        if current is None:
-            return
-        missing = [name for name in self.blocks if name not in current.shapes]
-        if missing:
-            raise RuntimeError(f"block {missing[0]!r} was not reached in this rank's part of the model")
-        end = _tensors.activation(output)
-        if end is not None and end.requires_grad:
-            raise RuntimeError(
-                "what comes after the last block of this rank's part of the model is to be trained, but no error comes "
-                "there: it belongs to the rank of the next block"
-            )
-        if current.method == "shallow":
-            return
-        self._count(current)
-        self._look(current, None)
-        current.trainable = tuple(current.ends)
-        self._pending[current.number] = current
         self._passes += 1
 
     def _look(self, current: Pass, output: torch.Tensor | None) -> None:
@@ -656,6 +554,7 @@ class Feedback:
     def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a step that would change blocks which a forward pass was made for, but no backward pass reached."""
         if self._passes == 0:
+            self._deliveries = 0  # of a pass whose step was refused: they are not the next one's
             return
         stepped = self._stepped({id(p) for group in optimizer.param_groups for p in group["params"]})
         if not stepped:
@@ -695,7 +594,6 @@ class Feedback:
     def __getstate__(self) -> dict[str, Any]:
         left_out: dict[str, Any] = {
             "_handles": [],
-            "_pass": None,
             "_recording": None,
             "_pending": {},
             "_dense": _projection.Dense(),
@@ -706,11 +604,3 @@ class Feedback:
         self.__dict__.update({"ensemble": "gaussian", "_trained": {}, **state})
         if not self._removed:
             self._handles = [_optimizers.watch(self)]
-
-
-def _trainable(block: torch.nn.Module) -> bool:
-    return any(p.requires_grad for p in block.parameters())
-
-
-def _in_backward() -> bool:
-    return bool(torch._C._current_graph_task_id() != -1)

@@ -8,7 +8,7 @@ import torch
 
 from .. import _check
 from .._check import Ensemble, Mode
-from ..camera import Camera, imperfect
+from ..camera import Camera, refuse_digits
 from ..encoded import MAX_DIGITS
 from ..projector import Projector
 from . import _operator
@@ -105,11 +105,7 @@ class Projection(torch.nn.Module):
             digits = _check.integer("digits", digits, 1, MAX_DIGITS)
             if ternarize is not None:
                 raise TypeError(f"digits is {digits}, but ternarize makes input ternary already: give one of the two")
-            if mode == "intensity" and imperfect(camera):
-                raise ValueError(
-                    f"digits is {digits}, but a camera sees digits one after the other, and no intensity of their sum: "
-                    "use mode 'linear' or 'complex', or no camera"
-                )
+            refuse_digits(mode, camera, given=f"digits is {digits}")
         operator = Projector(
             n_inputs,
             n_outputs,

@@ -1,11 +1,8 @@
-"""Files of vectors, read a few rows at a time: .npy, the members of .npz, and .npy that arrives through a pipe."""
+"""Arrays that NumPy saved, a few rows at a time: .npy, the members of .npz, and .npy that comes through a pipe."""
 
 from __future__ import annotations
 
-import math
 import os
-import stat
-import sys
 import warnings
 import zipfile
 import zlib
@@ -17,84 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _inputs, _memory
+from ._reader import FileReader, Reader
 
-NPY, ZIP, EMPTY_ZIP = b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06"
-MAX_AXES = 32
 _TOO_LONG = "its vectors are too long for this machine"
-
-
-class Reader:
-    """An array of shape (..., n_inputs) in a file, as rows that are read when they are asked for.
-
-    Attributes
-    ----------
-    name : str
-        What messages call it.
-    kind : str
-        What it is, for people.
-    shape : tuple of int
-    dtype : dtype
-        Of the elements as they are stored; that of a packed batch is int8, its elements as an array.
-    rewinds : bool
-        Whether rows can be read again.
-    """
-
-    kind = "an array"
-    rewinds = True
-
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        checked_header(name, shape, dtype)
-        self.name, self.shape, self.dtype = name, shape, dtype
-        self.n_inputs = shape[-1]
-        self.n_rows: int = math.prod(shape[:-1])
-        self.row_bytes = self.n_inputs * dtype.itemsize
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows start to stop - 1 as an array of shape (stop - start, n_inputs)."""
-        raise NotImplementedError
-
-    def pieces(self, start: int, stop: int) -> Iterator[NDArray[Any]]:
-        """Yield the rows from start to stop in order, as few at a time as suits the file."""
-        step = self.step()
-        while start < stop:
-            end = min(stop, (start // step + 1) * step)
-            yield self.read(start, end)
-            start = end
-
-    def step(self) -> int:
-        """Return how many rows to read at a time."""
-        return max(1, _inputs.PIECE_BYTES // self.row_bytes)
-
-    def identity(self) -> dict[str, Any]:
-        """Return what tells whether another run reads the same."""
-        raise NotImplementedError
-
-    def refuse_change(self) -> None:
-        """Raise ValueError if the file is no longer what it was when it was opened."""
-
-    def close(self) -> None:
-        """Let go of the file."""
-
-
-class FileReader(Reader):
-    """An array in a regular file, which is open while it is read."""
-
-    _path: str
-    _file: BinaryIO
-    _status: os.stat_result
-
-    def _hold(self, path: str, file: BinaryIO) -> None:
-        self._path, self._file, self._status = path, file, os.fstat(file.fileno())
-
-    def identity(self) -> dict[str, Any]:
-        return _identity(self._path, self._status)
-
-    def refuse_change(self) -> None:
-        if _identity(self._path, os.fstat(self._file.fileno())) != _identity(self._path, self._status):
-            raise ValueError(f"{self.name} changed while it was read, so the result is of neither: nothing is kept")
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class NpyReader(FileReader):
@@ -235,20 +157,6 @@ def damage_named(name: str) -> Iterator[None]:
         raise ValueError(f"{name} cannot be read: {error}") from error
 
 
-def checked_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse what holds no vectors of numbers, before anything of its size is allocated."""
-    if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, which would have to be unpickled: that is refused")
-    if dtype.kind not in "biuf":
-        raise TypeError(f"{name} has dtype {dtype}, but must hold integers, booleans or real floating-point numbers")
-    if len(shape) > MAX_AXES:
-        raise ValueError(f"{name} has {len(shape)} axes, but may have {MAX_AXES} at most")
-    _inputs._check_shape(name, shape)
-    size = math.prod(length or 1 for length in shape) * dtype.itemsize
-    if any(length < 0 or isinstance(length, bool) for length in shape) or size >= 2**63:
-        raise ValueError(f"{name} claims the shape {shape}, which makes no sense")
-
-
 def npy_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read the header of a .npy file; return shape, order and dtype."""
     try:
@@ -287,66 +195,3 @@ def refuse_fortran(name: str, fortran: bool, shape: tuple[int, ...]) -> None:
             f"{name} is in Fortran order, so its rows cannot be read one after the other: "
             "save np.ascontiguousarray of it, or make it a .npy file of its own"
         )
-
-
-def _identity(path: str, status: os.stat_result) -> dict[str, Any]:
-    """Return what changes when a file does."""
-    return {"path": os.path.realpath(path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def open_input(path: str, member: str | None = None) -> Reader:
-    """Open what vectors are read from, whatever its name: its first bytes tell what it is.
-
-    Parameters
-    ----------
-    path : str
-        A .npy, .npz or packed file, a Zarr array, or "-" for a .npy file on standard input.
-    member : str, optional
-        Which array of a .npz file; needed if it has several.
-
-    Raises
-    ------
-    ValueError, TypeError, OSError
-        If it is none of these, is damaged, or holds no vectors of numbers.
-    """
-    if os.path.isdir(path):
-        from ._zarr import ZarrReader
-
-        refuse_member(path, member)
-        return ZarrReader(path)
-    if path == "-":
-        refuse_member(path, member)
-        if sys.stdin is None or sys.stdin.closed:
-            raise ValueError("standard input is closed")
-        return PipeReader("standard input", sys.stdin.buffer)
-    file = open(path, "rb")  # noqa: SIM115 - closed by the reader
-    try:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            refuse_member(path, member)
-            return PipeReader(path, file)
-        return _from_file(path, file, member)
-    except BaseException:
-        file.close()
-        raise
-
-
-def _from_file(path: str, file: BinaryIO, member: str | None) -> Reader:
-    from ._packed import MAGIC, PackedReader
-
-    magic = file.read(8)
-    file.seek(0)
-    if magic[:4] in (ZIP, EMPTY_ZIP):
-        return NpzReader(path, file, member)
-    refuse_member(path, member)
-    if magic[:6] == NPY:
-        return NpyReader(path, file)
-    if magic == MAGIC:
-        return PackedReader(path, file)
-    what = f"it begins with {magic!r}" if magic else "it is empty"
-    raise ValueError(f"{path} is no .npy, .npz or packed file, and no Zarr array: {what}")
-
-
-def refuse_member(path: str, member: str | None) -> None:
-    """Refuse the name of a member of what has none."""
-    if member is not None:
-        raise ValueError(f"member is {member!r}, but {path} is no .npz file, and has no members")

@@ -1,0 +1,266 @@
+"""A file through T: what was asked, checked; a block at a time, to be continued after any stop."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from tqdm import tqdm
+
+from .. import _check, _core, _inputs, _memory, _sources, encoded
+from ..camera import imperfect
+from ..projector import Projector
+from ._errors import Terminated, Unfinished
+from ._packed import PackedReader
+from ._partial import Partial
+from ._plan import Plan, plan
+from ._reader import Reader
+from ._source import FileSource, file_source
+from ._writers import NpyWriter, PipeWriter, Writer
+from ._zarr import ZarrWriter
+
+_ADVICE = "use --digits, or opuproj pack --threshold, for other values"
+
+
+class Job:
+    """What is projected, with which operator; all of it checked."""
+
+    def __init__(self, arguments: argparse.Namespace, reader: Reader) -> None:
+        self._reader, self._digits = reader, arguments.digits
+        self._batch_rows, self._checkpoint = arguments.batch_rows, arguments.checkpoint
+        operator = Projector(
+            reader.n_inputs,
+            arguments.outputs,
+            seed=arguments.seed,
+            mode=arguments.mode,
+            n_anchor=arguments.n_anchor,
+            camera=arguments.camera,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+        )
+        if arguments.rows is not None:
+            operator = operator._window(*_check.row_range(slice(*arguments.rows), operator.n_outputs))
+        self._operator = operator
+        self._noise_given: int | None = arguments.noise_seed
+        if isinstance(reader, PackedReader) and self._digits is not None:
+            raise ValueError(f"digits is {self._digits}, but {reader.name} is a packed file, and ternary already")
+        # No vectors through no outputs: every argument is looked at, and nothing is computed.
+        operator._window(0, 0)._apply(self._source(0, 0), self._noise_given, None, False)
+        self._shape = (*reader.shape[:-1], operator.n_outputs)
+        # NumPy counts bytes as if no axis were empty.
+        if math.prod(length or 1 for length in self._shape) * operator.dtype.itemsize >= 2**63 - 2**16:
+            raise ValueError(
+                f"the result would have shape {self._shape}, and no array holds so much: ask for fewer --rows"
+            )
+        self._noise: int | None = None
+        if imperfect(operator.camera):
+            self._noise = _check.noise_seed(self._noise_given)
+
+    def _source(self, start: int, stop: int) -> FileSource | encoded.EncodingSource:
+        source = file_source(self._reader, start, stop, _ADVICE)
+        if self._digits is None:
+            return source
+        n_digits = _check.integer("digits", self._digits, 1, encoded.MAX_DIGITS)
+        return encoded.EncodingSource(source, encoded.TERNARY_BASE, n_digits)
+
+    def _plan(self, *, in_order: bool) -> Plan:
+        n_inputs = self._reader.n_inputs
+        return plan(
+            self._reader.n_rows,
+            self._operator.n_outputs,
+            self._operator.dtype.itemsize,
+            n_inputs=n_inputs,
+            row_bytes=_inputs.packed_bytes(1, n_inputs) * (1 if self._digits is None else 2 * self._digits),
+            batch_rows=self._batch_rows,
+            in_order=in_order,
+        )
+
+    def _request(self) -> dict[str, Any]:
+        """Return all that the bits of the result depend on."""
+        operator = self._operator
+        request = {
+            "opuproj": _core.__version__,
+            "input": self._reader.identity(),
+            "n_inputs": operator.n_inputs,
+            "rows": [operator.row_start, operator.row_start + operator.n_outputs],
+            "shape": self._shape,
+            "seed": operator.seed,
+            "mode": operator.mode,
+            "n_anchor": operator.n_anchor,
+            "digits": self._digits,
+            "camera": None if operator.camera is None else asdict(operator.camera),
+            "noise_seed": self._noise_given,
+            "dtype": operator.dtype.name,
+        }
+        return json.loads(json.dumps(request))  # type: ignore[no-any-return]
+
+    def _check(self, first_row: int) -> None:
+        """Look at all values before any is projected, as `opuproj.project` does; a pipe shows them only once."""
+        if not self._reader.rewinds:
+            return
+        source = self._source(first_row, self._reader.n_rows)
+        if source.n_rows:
+            blocks = source.packed_blocks(source.block_rows())
+            _sources.check_nonzeros(source, blocks, self._operator.ensemble)
+
+    # To a pipe
+
+    def to_pipe(self) -> None:
+        """Write the result to standard output as it is computed."""
+        self._check(0)
+        self._tell_noise()
+        writer = PipeWriter(sys.stdout.buffer, self._shape, self._operator.dtype)
+        writer.create()
+        for _ in self._computed(self._plan(in_order=True), 0, writer):
+            pass
+        writer.sync()
+        self._reader.refuse_change()
+
+    # To a file
+
+    def to_file(self, out: Path, restart: bool) -> None:
+        """Write the result beside `out`, and rename it when it is complete."""
+        partial = Partial(out, folder=out.suffix == ".zarr")
+        with closing(partial):
+            request = self._request()
+            if not restart and partial.finished(request):
+                partial.remove()
+                return
+            if restart:
+                partial.empty()
+            begun = self._begun(partial, request)
+            sizes = self._plan(in_order=False)
+            if begun is not None:  # the tiles that are there are of its plan
+                sizes = Plan(sizes.n_rows, sizes.n_outputs, max(1, begun["rows"]), max(1, begun["columns"]))
+                self._noise = begun.get("noise")
+            first = 0 if begun is None else begun["tiles"]
+            if first > sizes.n_tiles:
+                raise partial.senseless()
+            writer: Writer
+            if out.suffix == ".zarr":
+                writer = ZarrWriter(partial.path, sizes, self._shape, self._operator.dtype)
+            else:
+                writer = NpyWriter(partial.path, self._shape, self._operator.dtype)
+            with closing(writer):
+                self._fill(partial, writer, sizes, first, request)
+            try:
+                self._reader.refuse_change()
+            except ValueError:
+                partial.remove()
+                raise
+            with _named(out):
+                partial.finish(sizes.n_tiles)
+        self._say(out)
+
+    def _begun(self, partial: Partial, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the state of a run to be continued, leaving no trace where that is refused."""
+        begun = partial.begun(request)
+        if begun is not None and not (self._reader.rewinds and begun["tiles"]):
+            partial.empty()
+            return None
+        return begun
+
+    def _fill(self, partial: Partial, writer: Writer, sizes: Plan, first: int, request: dict[str, Any]) -> None:
+        safe = done = first
+        sound = True  # what a disk has refused once to make safe, it may say next time to have
+        try:
+            across = max(1, -(-sizes.n_outputs // sizes.columns))
+            self._check(min(first // across * sizes.rows, sizes.n_rows))
+            with _named(partial.path):
+                if first:
+                    writer.reopen()
+                else:
+                    partial.begin(
+                        {"request": request, "rows": sizes.rows, "columns": sizes.columns, "noise": self._noise}
+                    )
+                    writer.create()
+                    self._tell_noise()
+                last = monotonic()
+                for done in self._computed(sizes, first, writer):
+                    if self._reader.rewinds and monotonic() - last >= self._checkpoint:
+                        sound = False
+                        writer.sync()
+                        sound = True
+                        partial.count(done)
+                        safe, last = done, monotonic()
+                sound = False
+                writer.sync()
+        except (Exception, KeyboardInterrupt, Terminated) as error:
+            if not self._reader.rewinds or done == 0:
+                writer.close()
+                partial.remove()
+                raise
+            with suppress(OSError):
+                if done > safe and sound:
+                    writer.sync()
+                    partial.count(done)
+                    safe = done
+            raise Unfinished(f"{safe / sizes.n_tiles:.0%} is kept in {partial.path}", "continues") from error
+
+    def _computed(self, sizes: Plan, first: int, writer: Writer) -> Iterator[int]:
+        """Compute and write tiles; yield how many of all there are after each."""
+        operator = self._operator
+        high, wide = min(sizes.rows, max(1, sizes.n_rows)), sizes.columns
+        n_bytes = high * wide * operator.dtype.itemsize
+        memory = _memory.allocate(
+            "a tile of the result", (high * wide,), operator.dtype, "take fewer vectors with --batch-rows"
+        )
+        total = math.prod(self._shape)
+        with tqdm(
+            total=total,
+            initial=sizes.computed(first),
+            unit=" outputs",
+            unit_scale=True,
+            desc="opuproj",
+            disable=n_bytes == 0 or sys.stderr is None or not sys.stderr.isatty(),
+        ) as bar:
+            for top, bottom, tiles in sizes.blocks(first):
+                block = self._packed(top, bottom)
+                for tile in tiles:
+                    shape = (bottom - top, tile.right - tile.left)
+                    values = memory[: math.prod(shape)].reshape(shape)
+                    before = sizes.computed(tile.number)
+
+                    def advance(fraction: float, before: int = before, size: int = values.size) -> None:
+                        bar.update(before + round(fraction * size) - bar.n)
+
+                    operator._window(tile.left, tile.right)._apply(block, self._noise, values, advance, top)
+                    writer.write(tile, values)
+                    yield tile.number + 1
+
+    def _packed(self, top: int, bottom: int) -> _inputs.PackedSource | encoded.EncodedSource:
+        """Return a block of vectors, read once for all its tiles."""
+        source = self._source(top, bottom)
+        shape = (bottom - top, self._reader.n_inputs)
+        if isinstance(source, encoded.EncodingSource):
+            return encoded.EncodedSource(source.name, encoded.EncodedBatch._of(source.pack(), shape))
+        return _inputs.PackedSource(source.name, source.pack(), shape)
+
+    def _tell_noise(self) -> None:
+        if self._noise is not None and self._noise_given is None and sys.stderr is not None:
+            print(f"opuproj: the camera's noise is that of --noise-seed {self._noise}", file=sys.stderr)
+
+    def _say(self, out: Path) -> None:
+        if sys.stderr is not None and sys.stderr.isatty():
+            size = _memory.readable(math.prod(self._shape) * self._operator.dtype.itemsize)
+            print(f"{out}: {self._shape} {self._operator.dtype.name}, {size}", file=sys.stderr)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in an error of the system that names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise

@@ -1,0 +1,108 @@
+"""What any file of vectors is read by: rows as they are asked for, whatever the file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _inputs
+
+MAX_AXES = 32
+
+
+class Reader:
+    """An array of shape (..., n_inputs) in a file, as rows that are read when they are asked for.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it.
+    kind : str
+        What it is, for people.
+    shape : tuple of int
+    dtype : dtype
+        Of the elements as they are stored; that of a packed batch is int8, its elements as an array.
+    rewinds : bool
+        Whether rows can be read again.
+    """
+
+    kind = "an array"
+    rewinds = True
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        checked_header(name, shape, dtype)
+        self.name, self.shape, self.dtype = name, shape, dtype
+        self.n_inputs = shape[-1]
+        self.n_rows: int = math.prod(shape[:-1])
+        self.row_bytes = self.n_inputs * dtype.itemsize
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows start to stop - 1 as an array of shape (stop - start, n_inputs)."""
+        raise NotImplementedError
+
+    def pieces(self, start: int, stop: int) -> Iterator[NDArray[Any]]:
+        """Yield the rows from start to stop in order, as few at a time as suits the file."""
+        step = self.step()
+        while start < stop:
+            end = min(stop, (start // step + 1) * step)
+            yield self.read(start, end)
+            start = end
+
+    def step(self) -> int:
+        """Return how many rows to read at a time."""
+        return max(1, _inputs.PIECE_BYTES // self.row_bytes)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells whether another run reads the same."""
+        raise NotImplementedError
+
+    def refuse_change(self) -> None:
+        """Raise ValueError if the file is no longer what it was when it was opened."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class FileReader(Reader):
+    """An array in a regular file, which is open while it is read."""
+
+    _path: str
+    _file: BinaryIO
+    _status: os.stat_result
+
+    def _hold(self, path: str, file: BinaryIO) -> None:
+        self._path, self._file, self._status = path, file, os.fstat(file.fileno())
+
+    def identity(self) -> dict[str, Any]:
+        return _identity(self._path, self._status)
+
+    def refuse_change(self) -> None:
+        if _identity(self._path, os.fstat(self._file.fileno())) != _identity(self._path, self._status):
+            raise ValueError(f"{self.name} changed while it was read, so the result is of neither: nothing is kept")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def checked_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse what holds no vectors of numbers, before anything of its size is allocated."""
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which would have to be unpickled: that is refused")
+    if dtype.kind not in "biuf":
+        raise TypeError(f"{name} has dtype {dtype}, but must hold integers, booleans or real floating-point numbers")
+    if len(shape) > MAX_AXES:
+        raise ValueError(f"{name} has {len(shape)} axes, but may have {MAX_AXES} at most")
+    _inputs._check_shape(name, shape)
+    size = math.prod(length or 1 for length in shape) * dtype.itemsize
+    if any(length < 0 or isinstance(length, bool) for length in shape) or size >= 2**63:
+        raise ValueError(f"{name} claims the shape {shape}, which makes no sense")
+
+
+def _identity(path: str, status: os.stat_result) -> dict[str, Any]:
+    """Return what changes when a file does."""
+    return {"path": os.path.realpath(path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
