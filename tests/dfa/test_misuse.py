@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from typing import Any
 
 import pytest
 from dfa_models import Convolutional, F, examples, images, mlp, nn, torch
 from opuproj import dfa
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.checkpoint import checkpoint
 
 BLOCKS = ["hidden.0", "hidden.1"]
@@ -320,3 +322,26 @@ def test_methods_and_rules_set_later() -> None:
         feedback.ternarize = None  # type: ignore[assignment]
     with refused(RuntimeError, "call the model first"):
         feedback.operator(10)
+
+
+def test_feedback_that_is_collected_during_a_step() -> None:
+    dropped: list[nn.Module] = []
+
+    def drop(*_: object) -> None:
+        dropped.clear()
+        gc.collect()
+
+    def attached() -> nn.Sequential:
+        model = nn.Sequential(nn.Linear(20, 13), nn.Tanh(), nn.Linear(13, 10))
+        dfa.attach(model, ["1"])
+        return model
+
+    handle = register_optimizer_step_pre_hook(drop)  # before the others, so that it is called before them
+    try:
+        dropped += [attached() for _ in range(3)]
+        kept = attached()
+        kept(torch.randn(4, 20)).sum().backward()
+        torch.optim.SGD(kept.parameters(), 0.1).step()
+    finally:
+        handle.remove()
+    assert not dropped

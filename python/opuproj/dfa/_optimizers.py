@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from functools import cache
 from typing import Any, Protocol
 
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
-from torch.utils.hooks import RemovableHandle
 
 
 class Watcher(Protocol):
@@ -15,15 +15,36 @@ class Watcher(Protocol):
     def _before_step(self, optimizer: Optimizer) -> None: ...
 
 
-def watch(watcher: Watcher) -> RemovableHandle:
-    """Have a watcher told of each step of any optimizer before it."""
-    reference = weakref.ref(watcher)
+# Of all who watch, so that torch has one hook that stays: it goes through its hooks at every step, and must not find
+# one taken away by the garbage collector meanwhile.
+_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
 
-    def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        alive = reference()
-        if alive is not None:
-            alive._before_step(optimizer)
 
-    handle = register_optimizer_step_pre_hook(before_step)
-    weakref.finalize(watcher, handle.remove)
-    return handle
+class Watch:
+    """What ends a watch, as a hook's handle does."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = weakref.ref(watcher)
+
+    def remove(self) -> None:
+        """Tell the watcher no longer."""
+        watcher = self._watcher()
+        if watcher is not None:
+            _watchers.discard(watcher)
+
+
+def watch(watcher: Watcher) -> Watch:
+    """Have a watcher told of each step of any optimizer before it, as long as it lives."""
+    _register()
+    _watchers.add(watcher)
+    return Watch(watcher)
+
+
+@cache
+def _register() -> None:
+    register_optimizer_step_pre_hook(_before_step)
+
+
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    for watcher in list(_watchers):
+        watcher._before_step(optimizer)

@@ -136,7 +136,7 @@ class Feedback:
         self._passes, self._deliveries = 0, 0  # since the last step of an optimizer
         self._removed = False
         self._hooks = Hooks(self)
-        self._handles: list[RemovableHandle] = [
+        self._handles: list[RemovableHandle | _optimizers.Watch] = [
             *self._hooks.registered(model, blocks, output[1] if self._at_end else None),
             _optimizers.watch(self),
         ]
