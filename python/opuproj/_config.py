@@ -32,12 +32,10 @@ def isa() -> str | None:
 
 def n_threads(threads: int | None) -> int:
     """Return `threads`, else OPUPROJ_NUM_THREADS, else the number of cores that this process may use."""
-    return _threads_and_why(threads)[0]
+    return _threads_and_why()[0] if threads is None else threads
 
 
-def _threads_and_why(threads: int | None) -> tuple[int, str]:
-    if threads is not None:
-        return threads, "threads="
+def _threads_and_why() -> tuple[int, str]:
     text = _core.variable(THREADS_VARIABLE)
     if text:
         try:
@@ -56,7 +54,7 @@ def _threads_and_why(threads: int | None) -> tuple[int, str]:
 def config() -> dict[str, Any]:
     """Return what show_config prints."""
     forced = isa()
-    threads, why = _threads_and_why(None)
+    threads, why = _threads_and_why()
     return {
         "version": _core.__version__,
         "python": platform.python_version(),

@@ -370,7 +370,9 @@ def packed_bytes(n_rows: int, n_inputs: int) -> int:
 
 
 def new_packer(name: str, n_rows: int, n_inputs: int) -> _core.Packer:
-    _memory.reserve(f"{name}, packed,", (n_rows, n_inputs), packed_bytes(n_rows, n_inputs), TO_MATRIX)
+    n_bytes = packed_bytes(n_rows, n_inputs)
+    if not _memory.fits(n_bytes):
+        _memory.reserve(f"{name}, packed,", (n_rows, n_inputs), n_bytes, TO_MATRIX)
     return _core.Packer(n_rows, n_inputs)
 
 

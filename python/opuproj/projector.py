@@ -152,17 +152,7 @@ def project(
     """
     ensemble = _check.ensemble(ensemble)
     source = _sources.source(x, digits, ensemble)
-    operator = _operator(
-        source.n_inputs,
-        n_outputs,
-        seed=seed,
-        mode=mode,
-        ensemble=ensemble,
-        n_anchor=n_anchor,
-        camera=camera,
-        dtype=dtype,
-        threads=threads,
-    )
+    operator = _operator(source.n_inputs, n_outputs, seed, mode, ensemble, n_anchor, camera, dtype, threads)
     if rows is not None:
         operator = operator._window(*_check.row_range(rows, operator.n_outputs))
     return operator._apply(source, noise_seed, out, progress)
@@ -590,16 +580,41 @@ class Projector:
         return _window.entries(self, rows, columns)
 
 
-_kept_operator = lru_cache(maxsize=64, typed=True)(Projector)
-
-
-def _operator(n_inputs: int, n_outputs: int, **settings: Any) -> Projector:
+def _operator(*arguments: Any) -> Projector:
     """Return an operator: one that was made before, if it was, as checking its arguments is most of a small call."""
     try:
-        return _kept_operator(n_inputs, n_outputs, **settings)
+        return _kept_operator(*arguments)
     except TypeError:  # of what is no key, or no argument either: which, is said outside of this error
         pass
-    return Projector(n_inputs, n_outputs, **settings)
+    return _new_operator(*arguments)
+
+
+def _new_operator(
+    n_inputs: int,
+    n_outputs: int,
+    seed: int,
+    mode: Mode,
+    ensemble: Ensemble,
+    n_anchor: int,
+    camera: Camera | None,
+    dtype: Any,
+    threads: int | None,
+) -> Projector:
+    return Projector(
+        n_inputs,
+        n_outputs,
+        seed=seed,
+        mode=mode,
+        ensemble=ensemble,
+        n_anchor=n_anchor,
+        camera=camera,
+        dtype=dtype,
+        threads=threads,
+    )
+
+
+# By place and not by name: names would be part of the key, and take as long again.
+_kept_operator = lru_cache(maxsize=64, typed=True)(_new_operator)
 
 
 def _restore(state: dict[str, Any]) -> Projector:
