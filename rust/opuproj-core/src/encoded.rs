@@ -82,7 +82,7 @@ impl Encoded {
     #[must_use]
     pub fn encode<T: Float>(numbers: &[T], n_inputs: usize, largest: &[f64], code: Code) -> Option<Self> {
         assert_eq!(numbers.len(), n_inputs * largest.len(), "whole vectors");
-        let planes = || TernaryBatch::zeros(largest.len(), n_inputs);
+        let planes = || TernaryBatch::any(largest.len(), n_inputs);
         let mut digits = (0..code.digits()).map(|_| planes()).collect::<Option<Vec<_>>>()?;
         let kernel = Kernel::best();
         let top = f64::from(code.largest());

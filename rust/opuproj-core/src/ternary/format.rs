@@ -115,7 +115,7 @@ impl TernaryBatch {
         if expected != n_bytes {
             return Err(FormatError::Length { expected, found: n_bytes });
         }
-        let mut batch = Self::zeros(n_rows, n_inputs).ok_or(FormatError::Memory)?;
+        let mut batch = Self::any(n_rows, n_inputs).ok_or(FormatError::Memory)?;
         let mut bytes = vec![0; 8 * PIECE.min(words)];
         for plane in [&mut batch.positive, &mut batch.negative] {
             for piece in plane.chunks_mut(PIECE) {

@@ -91,9 +91,16 @@ impl TernaryBatch {
     }
 
     /// A batch of zeros to fill, or nothing if there is no memory for it.
-    pub(crate) fn zeros(n_rows: usize, n_inputs: usize) -> Option<Self> {
+    fn zeros(n_rows: usize, n_inputs: usize) -> Option<Self> {
         let words = plane_words(n_rows, n_inputs)?;
         Some(Self { n_rows, n_inputs, positive: Words::zeros(words)?, negative: Words::zeros(words)? })
+    }
+
+    /// A batch of any bits, every word of which must be written before the batch is handed on, or nothing if there is no
+    /// memory for it.
+    pub(crate) fn any(n_rows: usize, n_inputs: usize) -> Option<Self> {
+        let words = plane_words(n_rows, n_inputs)?;
+        Some(Self { n_rows, n_inputs, positive: Words::any(words)?, negative: Words::any(words)? })
     }
 
     /// A batch from the places and signs of its nonzeros, in compressed sparse rows.
@@ -216,7 +223,7 @@ impl TernaryBatch {
     /// If a row lies outside the batch.
     #[must_use]
     pub fn take(&self, rows: &[usize]) -> Option<Self> {
-        let mut taken = Self::zeros(rows.len(), self.n_inputs)?;
+        let mut taken = Self::any(rows.len(), self.n_inputs)?;
         for (to, &from) in rows.iter().enumerate() {
             taken.copy_row(to, self, from);
         }
@@ -231,7 +238,7 @@ impl TernaryBatch {
     #[must_use]
     pub fn concatenate(parts: &[&Self]) -> Option<Self> {
         let n_inputs = parts.first().expect("at least one part").n_inputs;
-        let mut whole = Self::zeros(parts.iter().map(|part| part.n_rows).sum(), n_inputs)?;
+        let mut whole = Self::any(parts.iter().map(|part| part.n_rows).sum(), n_inputs)?;
         let mut to = 0;
         for part in parts {
             assert_eq!(part.n_inputs, n_inputs, "vectors of one length");

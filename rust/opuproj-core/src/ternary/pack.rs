@@ -1,7 +1,6 @@
 //! Packing numbers into planes, a piece at a time.
 
-use super::words::Words;
-use super::{TernaryBatch, WORD, plane_words};
+use super::{TernaryBatch, WORD};
 use crate::kernel::Kernel;
 
 /// Words that are packed at a time: their codes stay in a first-level cache.
@@ -68,9 +67,7 @@ impl Packer {
     #[must_use]
     pub fn new(n_rows: usize, n_inputs: usize) -> Option<Self> {
         // Every word of a row is written when the row is packed, and the batch is given out once all rows are.
-        let plane = || Words::any(plane_words(n_rows, n_inputs)?);
-        let batch = TernaryBatch { n_rows, n_inputs, positive: plane()?, negative: plane()? };
-        Some(Self { batch, filled: 0 })
+        Some(Self { batch: TernaryBatch::any(n_rows, n_inputs)?, filled: 0 })
     }
 
     /// The length of a vector.

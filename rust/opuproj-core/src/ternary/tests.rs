@@ -160,7 +160,7 @@ fn sparse_rows_and_parts_make_the_same_batch() {
 
 #[test]
 #[cfg_attr(miri, ignore = "planes of megabytes")]
-fn planes_that_lie_where_others_lay_are_zero_where_nothing_was_written() {
+fn planes_that_lie_where_others_lay_have_nothing_of_theirs() {
     let n_inputs = 40 << 20;
     let ones = vec![1i8; n_inputs];
     for _ in 0..3 {
@@ -173,5 +173,13 @@ fn planes_that_lie_where_others_lay_are_zero_where_nothing_was_written() {
         let fewer = pack(n_inputs - 70, &ones[70..]);
         assert_eq!(fewer.counts(0), (n_inputs as u64 - 70, 0));
         assert_eq!(fewer.row(0).0.len(), fewer.row_words());
+        drop(fewer);
+        let whole = bytes(&one);
+        drop(pack(n_inputs, &ones));
+        assert!(one.take(&[0]).as_ref() == Some(&one));
+        drop(pack(n_inputs, &ones));
+        assert!(TernaryBatch::concatenate(&[&one]).as_ref() == Some(&one));
+        drop(pack(n_inputs, &ones));
+        assert!(read(&whole).expect("a batch").0 == one);
     }
 }
