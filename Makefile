@@ -108,6 +108,10 @@ reproducible: wheel ## Build both twice, in different folders, and compare the b
 soak: build $(VENV)/.with-test ## Mixed concurrent calls, SOAK_MINUTES=60: right bits, flat memory
 	$(BIN)/python tests/programs/soak.py --minutes $(SOAK_MINUTES)
 
+.PHONY: properties
+properties: build $(VENV)/.with-test ## Test each property with 100,000 examples (two hours)
+	$(BIN)/python -m pytest --hypothesis-profile=thorough -m hypothesis --durations=0
+
 .PHONY: fuzz
 fuzz: build $(VENV)/.with-test ## Fuzz packing, loading and the command line, FUZZ_SECONDS=60 a target (needs nightly Rust)
 	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz

@@ -9,8 +9,8 @@ import numpy as np
 import opuproj
 import oracle
 import pytest
-from helpers import AWKWARD, assert_same_bits
-from hypothesis import given, settings
+from helpers import AWKWARD, assert_same_bits, examples
+from hypothesis import given
 from hypothesis import strategies as st
 from opuproj import Adjoint, Camera, Projector
 
@@ -83,7 +83,7 @@ def test_no_result_is_off_by_more_than_promised(mode: str, digits: int) -> None:
 
 
 @pytest.mark.every_isa
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data(), mode=st.sampled_from(LINEAR_MODES))
 def test_the_adjoint_identity(data: Any, mode: str) -> None:
     n_inputs, n_outputs = (data.draw(st.sampled_from(AWKWARD) | st.integers(1, 400)) for _ in range(2))

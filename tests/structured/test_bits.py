@@ -8,8 +8,8 @@ import numpy as np
 import opuproj
 import pytest
 import structured_oracle as oracle
-from helpers import ISAS, MODES, assert_same_bits, ternary
-from hypothesis import given, settings
+from helpers import ISAS, MODES, assert_same_bits, examples, ternary
+from hypothesis import given
 from hypothesis import strategies as st
 from opuproj import Projector
 from structured_calls import project, reals
@@ -44,7 +44,7 @@ def test_bits_of_long_transforms(monkeypatch: pytest.MonkeyPatch, isa: str) -> N
         assert_same_bits(y, oracle.project(seed, x, rows, "complex"))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.data())
 def test_any_split_of_any_work(data: st.DataObject) -> None:
     n_rows = data.draw(st.sampled_from([0, 1, 2, 3, 5, 16]), "batch")
