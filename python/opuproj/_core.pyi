@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BLOCK_ROWS",
     "MAX_ANCHOR",
     "MAX_NONZEROS",
     "Encoded",
@@ -184,6 +185,7 @@ def instruction_sets() -> list[tuple[str, bool]]: ...
 def variable(name: str, /) -> str | None: ...
 def choose_isa(isa: str | None, /) -> str: ...
 
+BLOCK_ROWS: int
 MAX_NONZEROS: int
 MAX_ANCHOR: int
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
-from . import _core, _inputs, _structured, encoded
+from . import _core, _inputs, _rows, _structured, encoded
 from ._check import Ensemble
 from .ternary import TernaryBatch
 
-Source: TypeAlias = _inputs.Source | encoded.EncodingSource | encoded.EncodedSource | _structured.FloatSource
+Source: TypeAlias = _rows.Source | encoded.EncodingSource | encoded.EncodedSource | _structured.FloatSource
 Block: TypeAlias = _core.Packed | _core.Encoded | _core.Floats
 
 _ADVICE = "use opuproj.ternarize, or digits=, for other values"
@@ -22,7 +22,7 @@ def source(x: Any, digits: int | None, ensemble: Ensemble, advice: str = _ADVICE
     if digits is not None or isinstance(x, encoded.EncodedBatch):
         return encoded.source("x", x, digits)
     if isinstance(x, TernaryBatch):
-        return _inputs.PackedSource("x", x._packed, x.shape)
+        return _rows.PackedSource("x", x._packed, x.shape)
     rows = _inputs.source("x", x)
     rows.advice = advice
     return rows
@@ -44,7 +44,7 @@ def blocks(rows: Source, ensemble: Ensemble) -> Iterable[Block]:
 
 
 def check_nonzeros(
-    rows: _inputs.Source | encoded.EncodingSource | encoded.EncodedSource,
+    rows: _rows.Source | encoded.EncodingSource | encoded.EncodedSource,
     blocks: Iterable[_core.Packed | _core.Encoded],
     ensemble: Ensemble,
 ) -> None:

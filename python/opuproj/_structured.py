@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, _inputs, _memory
+from . import _core, _inputs, _memory, _rows
 from .encoded import EncodedBatch
 from .ternary import TernaryBatch
 
@@ -19,14 +19,14 @@ _TO_PROJECT = "projecting on fewer threads (threads=) or fewer inputs needs less
 _WHY = "ensemble is 'structured', a fast sibling in software of the device's own matrix"
 
 
-def source(name: str, x: Any, digits: int | None) -> _inputs.Source | FloatSource:
+def source(name: str, x: Any, digits: int | None) -> _rows.Source | FloatSource:
     """Return `x` as ternary rows where that is plain from its dtype and values, else as rows of float32."""
     if digits is not None:
         raise ValueError(f"digits is {digits!r}, but {_WHY}: it takes real numbers as they are, without digits=")
     if isinstance(x, EncodedBatch):
         raise TypeError(f"{name} is an EncodedBatch, but {_WHY}: pass the real numbers as they are")
     if isinstance(x, TernaryBatch):
-        return _inputs.PackedSource(name, x._packed, x.shape)
+        return _rows.PackedSource(name, x._packed, x.shape)
     rows = _inputs.source(name, x)
     return rows if _is_ternary(rows) else FloatSource(rows)
 
@@ -51,22 +51,22 @@ def length(n_inputs: int) -> int:
     return max(_SMALLEST, 1 << (n_inputs - 1).bit_length())
 
 
-def _is_ternary(rows: _inputs.Source) -> bool:
+def _is_ternary(rows: _rows.Source) -> bool:
     """Say whether these are integers (or a sparse matrix of any dtype) of -1, 0 and 1."""
-    if isinstance(rows, _inputs.SparseSource):
+    if isinstance(rows, _rows.SparseSource):
         data = rows.canonical().data
         return bool(((data == 0) | (data == 1) | (data == -1)).all()) if data.dtype.kind != "b" else True
     dtype = rows.array.dtype
-    if dtype.is_floating_point if isinstance(rows, _inputs.TorchSource) else dtype.kind == "f":
+    if dtype.is_floating_point if isinstance(rows, _rows.TorchSource) else dtype.kind == "f":
         return False
-    pieces = map(rows.to_numpy, _inputs.pieces(rows.array))
+    pieces = map(rows.to_numpy, _rows.pieces(rows.array))
     return all(piece.size == 0 or (int(piece.min()) >= -1 and int(piece.max()) <= 1) for piece in pieces)
 
 
 class FloatSource:
-    """Rows of real numbers on their way to float32, as `_inputs.Source` packs ternary ones."""
+    """Rows of real numbers on their way to float32, as `_rows.Source` packs ternary ones."""
 
-    def __init__(self, rows: _inputs.Source) -> None:
+    def __init__(self, rows: _rows.Source) -> None:
         self._rows = rows
         self.name, self.shape = rows.name, rows.shape
         self.n_inputs, self.n_rows = rows.n_inputs, rows.n_rows
@@ -80,7 +80,7 @@ class FloatSource:
         """Look at all numbers: raise ValueError at the first that is not finite."""
         done = 0
         for piece in self._rows.real_pieces():
-            self._largest.append(_inputs.largest(self._rows, piece, done, "a projection"))
+            self._largest.append(_rows.largest(self._rows, piece, done, "a projection"))
             done += len(piece)
 
     def blocks(self) -> Iterator[_core.Floats]:
@@ -100,7 +100,7 @@ class FloatSource:
 
     def _new(self, n_rows: int) -> _core.Floats:
         shape = (n_rows, self.n_inputs)
-        _memory.reserve(f"{self.name}, in float32,", shape, 4 * n_rows * self.n_inputs, _inputs.TO_MATRIX)
+        _memory.reserve(f"{self.name}, in float32,", shape, 4 * n_rows * self.n_inputs, _rows.TO_MATRIX)
         return _core.Floats(n_rows, self.n_inputs)
 
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _check, _config, _core, _inputs, _outputs, _progress, encoded
+from . import _check, _config, _core, _inputs, _outputs, _progress, _rows, encoded
 
 if TYPE_CHECKING:
     from .projector import Projector
 
 Read = Literal["complex", "real", "linear"]
 
-_BLOCK_ROWS = 8
 # Entries of the anchor's columns between two chances of Ctrl-C.
 _PHASE_ENTRIES = 1 << 24
 _DOUBLE = ("float64", "complex128")
@@ -206,7 +205,7 @@ class Adjoint:
                 part,
                 seed=operator.seed,
                 read=read,
-                row_block=operator.row_start // _BLOCK_ROWS,
+                row_block=operator.row_start // _core.BLOCK_ROWS,
                 threads=threads,
                 isa=isa,
                 on_progress=advance and _progress.part_of(advance, start, share),
@@ -215,12 +214,12 @@ class Adjoint:
             del block  # before the next one is made
 
 
-class _Parts(_inputs.Source):
+class _Parts(_rows.Source):
     """Vectors of outputs as the core takes them: real and imaginary parts in turn, from the first row of a block on."""
 
     def __init__(self, y: Any, operator: Projector, *, negated: bool) -> None:
         self.y = _inputs.source("y", y, complex_too=operator.mode == "complex")
-        if isinstance(self.y, _inputs.SparseSource):
+        if isinstance(self.y, _rows.SparseSource):
             raise TypeError("y is a sparse matrix, but must be dense: pass y.toarray()")
         if self.y.n_inputs != operator.n_outputs:
             raise ValueError(
@@ -230,7 +229,7 @@ class _Parts(_inputs.Source):
         self.operator, self.negated = operator, negated
         self.double = str(self.y.array.dtype).removeprefix("torch.") in (*_DOUBLE, "longdouble", "clongdouble")
         # Zeros for the rows before the window's in its first block.
-        self.before = operator.row_start % _BLOCK_ROWS
+        self.before = operator.row_start % _core.BLOCK_ROWS
         self.name, self.n_rows, self.n_inputs = "y", self.y.n_rows, 2 * (self.before + operator.n_outputs)
         self.shape = self.n_rows, self.n_inputs
 
@@ -250,7 +249,7 @@ class _Parts(_inputs.Source):
                     np.multiply(piece.imag, -1 if self.negated else 1, out=inner[..., 1])
             else:
                 inner[..., 0] = piece
-                _inputs.largest(self, parts.reshape(len(piece), -1), done, "encoding")  # as it was given
+                _rows.largest(self, parts.reshape(len(piece), -1), done, "encoding")  # as it was given
                 np.multiply(piece, phases.imag, out=inner[..., 1])
                 inner[..., 0] *= phases.real
             done += len(piece)

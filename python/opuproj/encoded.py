@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from . import _check, _core, _inputs, _memory
+from . import _check, _core, _inputs, _memory, _rows
 from ._batch import Batch
 from .ternary import TernaryBatch
 
@@ -170,9 +170,9 @@ class EncodedBatch(Batch):
 
 
 class EncodingSource:
-    """Rows of real numbers that are encoded on their way to a projection, as `_inputs.Source` packs ternary ones."""
+    """Rows of real numbers that are encoded on their way to a projection, as `_rows.Source` packs ternary ones."""
 
-    def __init__(self, source: _inputs.Source, base: int, n_digits: int) -> None:
+    def __init__(self, source: _rows.Source, base: int, n_digits: int) -> None:
         self._source, self._base, self._n_digits = source, base, n_digits
         self.name, self.shape = source.name, source.shape
         self.n_inputs, self.n_rows = source.n_inputs, source.n_rows
@@ -184,7 +184,7 @@ class EncodingSource:
     def block_rows(self) -> int:
         """Return how many rows to encode at a time so that a projection stays within its working memory."""
         # Twice: parts are put together.
-        return self._source._share(2 * self._n_digits * _inputs.packed_bytes(self.n_rows, self.n_inputs))
+        return self._source._share(2 * self._n_digits * _rows.packed_bytes(self.n_rows, self.n_inputs))
 
     def pack(self) -> _core.Encoded:
         """Encode all rows."""
@@ -194,12 +194,12 @@ class EncodingSource:
         """Yield all rows encoded, at most `block_rows` at a time; no rows give one empty block."""
         parts: list[_core.Encoded] = []
         done, n_rows = 0, 0
-        size = 2 * self._n_digits * _inputs.packed_bytes(min(block_rows, self.n_rows), self.n_inputs)
+        size = 2 * self._n_digits * _rows.packed_bytes(min(block_rows, self.n_rows), self.n_inputs)
         _memory.reserve(f"{self.name}, encoded,", (min(block_rows, self.n_rows), self.n_inputs), size, _ADVICE)
         for piece in self._source.real_pieces():
             for start in range(0, len(piece), block_rows):
                 part = piece[start : start + block_rows]
-                largest = _inputs.largest(self._source, part, done, "encoding")
+                largest = _rows.largest(self._source, part, done, "encoding")
                 done += len(part)
                 if n_rows + len(part) > block_rows:
                     yield _core.Encoded.concatenate(parts)
@@ -254,7 +254,7 @@ def _source(name: str, x: Any, digits: int | None, planes: int | None) -> Encodi
     if isinstance(x, (TernaryBatch, EncodedBatch)):
         raise TypeError(f"{name} is a {type(x).__name__}, but must hold real numbers")
     array = _inputs.source(name, x)
-    if isinstance(array, _inputs.SparseSource):
+    if isinstance(array, _rows.SparseSource):
         raise TypeError(f"{name} is a sparse matrix, but must be dense to be encoded: pass {name}.toarray()")
     return EncodingSource(array, base, n_digits)
 

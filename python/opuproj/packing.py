@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _core, _inputs
+from . import _core, _inputs, _rows
 from .ternary import TernaryBatch
 
 
@@ -117,26 +117,24 @@ def ternarize(
     if isinstance(e, TernaryBatch):
         raise TypeError("e is a TernaryBatch, but must hold real numbers")
     source = _inputs.source("e", e)
-    if isinstance(source, _inputs.SparseSource):
+    if isinstance(source, _rows.SparseSource):
         raise TypeError("e is a sparse matrix, but must be dense: pass e.toarray(), or ternarize e.data")
     largest = largest_of(source) if fixed is None and scale == "global" else None
     return TernaryBatch._of(ternarized(source, fixed, relative, largest), source.shape)
 
 
-def ternarized(source: _inputs.Source, fixed: float | None, relative: Any, largest: float | None) -> _core.Packed:
+def ternarized(source: _rows.Source, fixed: float | None, relative: Any, largest: float | None) -> _core.Packed:
     """Pack the rows of a source against a fixed threshold, or one relative to `largest` or to each row's own.
 
     Raises ValueError at the first value that has no place on either side of it.
     """
     if fixed is None:
         fixed = largest
-    packer = _inputs.new_packer(source.name, source.n_rows, source.n_inputs)
+    packer = _rows.new_packer(source.name, source.n_rows, source.n_inputs)
     done = 0
     for piece in source.real_pieces():
         levels = (
-            _inputs.largest(source, piece, done, "a relative threshold")
-            if fixed is None
-            else np.full(len(piece), fixed)
+            _rows.largest(source, piece, done, "a relative threshold") if fixed is None else np.full(len(piece), fixed)
         )
         if relative is None:
             thresholds = source.in_precision(levels)
@@ -170,10 +168,10 @@ def fixed_threshold(threshold: Any, relative: Any, scale: str) -> float | None:
     return number
 
 
-def largest_of(source: _inputs.Source) -> float:
+def largest_of(source: _rows.Source) -> float:
     """Return the largest |e| of all."""
     largest, done = 0.0, 0
     for piece in source.real_pieces():
-        largest = max(largest, float(_inputs.largest(source, piece, done, "a relative threshold").max()))
+        largest = max(largest, float(_rows.largest(source, piece, done, "a relative threshold").max()))
         done += len(piece)
     return largest

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _check, _core, _inputs, _memory
+from . import _check, _core, _memory, _rows
 from ._batch import Batch
 
 BitOrder = Literal["big", "little"]
@@ -94,7 +94,7 @@ class TernaryBatch(Batch):
         if target == np.int8:
             self._packed.unpack_into(rows)
             return out
-        step = max(1, _inputs.PIECE_BYTES // self.n_inputs)
+        step = max(1, _rows.PIECE_BYTES // self.n_inputs)
         for start in range(0, len(rows), step):
             part = self._packed.take(np.arange(start, min(start + step, len(rows)), dtype=np.int64))
             piece = np.empty((part.n_rows, self.n_inputs), np.int8)

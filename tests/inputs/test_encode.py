@@ -157,7 +157,7 @@ def test_every_way_to_ask_gives_the_same_bits(mode: str, monkeypatch: pytest.Mon
     assert op(x, digits=4, out=out) is out
     assert_same_bits(out, y)
     # In several blocks, as a batch too large to be encoded at once is.
-    monkeypatch.setattr("opuproj._inputs.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 2000)
     assert_same_bits(op(x, digits=4), y)
 
 

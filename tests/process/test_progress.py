@@ -62,10 +62,10 @@ def test_a_bar_advances_to_its_end(recorder: type[Recorder]) -> None:
 
 
 def test_a_bar_over_many_blocks(recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj import _inputs
+    from opuproj import _rows
 
-    monkeypatch.setattr(_inputs, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(_inputs, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(_rows, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(_rows, "PIECE_BYTES", 1000)
     opuproj.project(ternary(50, 300), 20, progress=True)
     (bar,) = recorder.made
     assert bar.total == bar.n == 1000

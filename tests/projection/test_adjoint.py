@@ -132,7 +132,7 @@ def test_every_way_to_ask_gives_the_same_bits(mode: str, monkeypatch: pytest.Mon
     assert op.H(y, out=out) is out
     assert_same_bits(out, x)
     # In several blocks, as a batch too large to be encoded at once is.
-    monkeypatch.setattr("opuproj._inputs.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 2000)
     assert_same_bits(op.H(y), x)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .. import _check, _core, _inputs, _memory, _sources, encoded
+from .. import _check, _core, _memory, _rows, _sources, encoded
 from ..camera import imperfect
 from ..projector import Projector
 from ._errors import Terminated, Unfinished
@@ -79,7 +79,7 @@ class Job:
             self._operator.n_outputs,
             self._operator.dtype.itemsize,
             n_inputs=n_inputs,
-            row_bytes=_inputs.packed_bytes(1, n_inputs) * (1 if self._digits is None else 2 * self._digits),
+            row_bytes=_rows.packed_bytes(1, n_inputs) * (1 if self._digits is None else 2 * self._digits),
             batch_rows=self._batch_rows,
             in_order=in_order,
         )
@@ -237,13 +237,13 @@ class Job:
                     writer.write(tile, values)
                     yield tile.number + 1
 
-    def _packed(self, top: int, bottom: int) -> _inputs.PackedSource | encoded.EncodedSource:
+    def _packed(self, top: int, bottom: int) -> _rows.PackedSource | encoded.EncodedSource:
         """Return a block of vectors, read once for all its tiles."""
         source = self._source(top, bottom)
         shape = (bottom - top, self._reader.n_inputs)
         if isinstance(source, encoded.EncodingSource):
             return encoded.EncodedSource(source.name, encoded.EncodedBatch._of(source.pack(), shape))
-        return _inputs.PackedSource(source.name, source.pack(), shape)
+        return _rows.PackedSource(source.name, source.pack(), shape)
 
     def _tell_noise(self) -> None:
         if self._noise is not None and self._noise_given is None and sys.stderr is not None:

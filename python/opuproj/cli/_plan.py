@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .. import _inputs
+from .. import _rows
 
 # T costs the same to generate for one vector as for many: far beyond this number, more no longer pay.
 _MOST_ROWS = 4096
@@ -98,7 +98,7 @@ def plan(
     if batch_rows is not None:
         rows = min(batch_rows, max(1, n_rows))
     else:
-        most = max(1, min(_MOST_ROWS, _inputs.BLOCK_BYTES // row_bytes))
+        most = max(1, min(_MOST_ROWS, _rows.BLOCK_BYTES // row_bytes))
         rows = max(1, -(-n_rows // max(1, -(-n_rows // most))))
         if rows > _GRAIN:  # whole chunks of rows: rounding up stays below `most`, or down from it
             rows = min(-(-rows // _GRAIN), most // _GRAIN) * _GRAIN

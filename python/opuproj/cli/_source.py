@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, _inputs
+from .. import _core, _rows
 from ._packed import PackedReader
 from ._reader import Reader
 
 
-class FileSource(_inputs.Source):
+class FileSource(_rows.Source):
     """Rows start to stop - 1 of a file of numbers."""
 
     def __init__(self, reader: Reader, start: int, stop: int, advice: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from .. import _core, _inputs, packing
+from .. import _core, _rows, packing
 from . import _arguments
 from ._open import open_input
 from ._packed import PackedReader, write_packed
@@ -63,7 +63,7 @@ def _blocks(
     reader: Reader, threshold: float | None, relative: float | None, scale: str | None
 ) -> Iterator[_core.Packed]:
     """Yield the vectors packed, some at a time."""
-    step = max(1, _inputs.BLOCK_BYTES // _inputs.packed_bytes(1, reader.n_inputs))
+    step = max(1, _rows.BLOCK_BYTES // _rows.packed_bytes(1, reader.n_inputs))
     starts = range(0, reader.n_rows, step)
     parts = ((start, min(start + step, reader.n_rows)) for start in starts)
     if threshold is None and relative is None:

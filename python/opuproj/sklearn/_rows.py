@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, _inputs, _outputs
+from .. import _core, _outputs, _rows
 from ..camera import imperfect
 from ..encoded import EncodedBatch, encode
 from ..projector import Projector
@@ -69,7 +69,7 @@ def _ternary_rows(X: Any) -> NDArray[np.bool_]:
     """Return which rows hold nothing but -1, 0 and 1."""
     ternary = np.ones(X.shape[0], dtype=np.bool_)
     if isinstance(X, np.ndarray):
-        step = max(1, _inputs.PIECE_BYTES // (X.shape[1] * X.itemsize))
+        step = max(1, _rows.PIECE_BYTES // (X.shape[1] * X.itemsize))
         for start in range(0, len(X), step):
             ternary[start : start + step] = ~_other(X[start : start + step]).any(axis=1)
     else:
@@ -102,11 +102,11 @@ def _rows_at_once(operator: Projector, X: Any, digits: int | None, *, whole: boo
     """Return how many rows to take at a time so that what is made of them beyond the result stays bounded."""
     if whole and digits is None:
         return max(1, int(X.shape[0]))  # the operator sees to it
-    n_bytes: int = (digits or 1) * _inputs.packed_bytes(1, X.shape[1])
+    n_bytes: int = (digits or 1) * _rows.packed_bytes(1, X.shape[1])
     if not whole:  # picked rows are copied, and so are their results
         n_bytes += operator.n_outputs * operator.dtype.itemsize
         n_bytes += X.shape[1] * X.itemsize if isinstance(X, np.ndarray) else 0
-    return max(_FEWEST_ROWS, _inputs.BLOCK_BYTES // n_bytes)
+    return max(_FEWEST_ROWS, _rows.BLOCK_BYTES // n_bytes)
 
 
 def _as_slice(numbers: NDArray[np.int64]) -> Any:
@@ -120,7 +120,7 @@ def _encoded(X: Any, digits: int) -> EncodedBatch:
     if isinstance(X, np.ndarray):
         batch: EncodedBatch = encode(X, digits=digits)
         return batch
-    step = max(1, _inputs.PIECE_BYTES // (X.shape[1] * X.dtype.itemsize))
+    step = max(1, _rows.PIECE_BYTES // (X.shape[1] * X.dtype.itemsize))
     pieces = (X[start : start + step].toarray() for start in range(0, X.shape[0], step))
     parts = [encode(piece, digits=digits)._packed for piece in pieces]
     return EncodedBatch._of(_core.Encoded.concatenate(parts), X.shape)

@@ -27,7 +27,6 @@ ShardBy = Literal["rows", "columns"]
 # Of integer fields that a rank holds at a time, of so many vectors: what the core generates T once for.
 _FIELD_BYTES = 32 << 20
 _VECTORS = 1024
-_BLOCK_ROWS = 8
 
 
 class ShardedProjection(Projection):
@@ -282,7 +281,7 @@ class ShardedProjection(Projection):
         ranks, operator = self._ranks, self._whole().rows(*self.rows)
         shares = [_share(operator.n_outputs, rank, ranks.size) for rank in range(ranks.size)]
         widest, mine = shares[0][1], shares[ranks.rank]
-        tile = max(1, _FIELD_BYTES // (8 * len(y) * ranks.size * _BLOCK_ROWS)) * _BLOCK_ROWS
+        tile = max(1, _FIELD_BYTES // (8 * len(y) * ranks.size * _core.BLOCK_ROWS)) * _core.BLOCK_ROWS
         for at in range(0, widest, tile):
             sums = torch.zeros(ranks.size, len(y), 2 * min(tile, widest - at), dtype=torch.int32)
             for share, part in zip(shares, sums.numpy(), strict=True):

@@ -13,7 +13,7 @@ use opuproj_core::transmission::Transmission;
 const SEED: u64 = 11;
 const N_ANCHOR: u32 = 12;
 const LINEAR: Mode = Mode::Linear { n_anchor: N_ANCHOR };
-const N_INPUTS: usize = 150;
+const N_INPUTS: usize = if cfg!(miri) { 20 } else { 150 };
 
 fn sight(camera: Camera) -> Sight {
     let detector = Detector { camera, noise_seed: 5 };

@@ -5,13 +5,16 @@ use crate::transmission::gaussian;
 
 /// Sizes around every unit that a kernel unrolls over or cuts by.
 const AWKWARD: &[usize] = if cfg!(miri) {
-    &[0, 1, 5, 17]
+    &[0, 1, 5]
 } else {
     &[0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 639, 641, 1023, 1025]
 };
 
 /// Sizes of a list that Miri has time for.
 const MIRI_TAKES: usize = if cfg!(miri) { 4 } else { usize::MAX };
+
+/// Columns where their number is not what is tested.
+const SOME: usize = if cfg!(miri) { 5 } else { 68 };
 
 fn columns(count: usize) -> Vec<u64> {
     (0..count as u64).map(|k| k.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (k % 60)).collect()
@@ -22,33 +25,34 @@ fn inputs(count: usize, salt: u64) -> Vec<i8> {
     (0..count as u64).map(|j| ((j * (j + 1) / 2 + j / 5 + salt * (j / 3)) % 3) as i8 - 1).collect()
 }
 
-fn definition(t: &Transmission, row_block: u64, n_blocks: usize, columns: &[u64], x: &[i8]) -> Vec<i32> {
-    (0..n_blocks as u64)
-        .flat_map(|block| {
-            let mut sums = [0; BLOCK_COMPONENTS];
-            for (&column, &x) in columns.iter().zip(x) {
-                for (sum, byte) in sums.iter_mut().zip(t.block(row_block + block, column)) {
-                    *sum += i32::from(gaussian(byte)) * i32::from(x);
-                }
-            }
-            sums
-        })
-        .collect()
+/// Row blocks of T by its definition, each with all columns.
+fn definition(t: &Transmission, row_block: u64, n_blocks: usize, columns: &[u64]) -> Vec<Vec<[i8; BLOCK_COMPONENTS]>> {
+    let entries = |row_block, column| t.block(row_block, column).map(gaussian);
+    (row_block..).take(n_blocks).map(|block| columns.iter().map(|&column| entries(block, column)).collect()).collect()
+}
+
+/// Their sums over all columns, times the inputs.
+fn sums_of(blocks: &[Vec<[i8; BLOCK_COMPONENTS]>], x: &[i8]) -> Vec<i32> {
+    let component = |block: &[[i8; BLOCK_COMPONENTS]], k: usize| {
+        block.iter().zip(x).map(|(entries, &x)| i32::from(entries[k]) * i32::from(x)).sum()
+    };
+    blocks.iter().flat_map(|block| (0..BLOCK_COMPONENTS).map(|k| component(block, k))).collect()
 }
 
 #[test]
 fn field_agrees_with_the_definition() {
     let t = Transmission::new(0x0123_4567_89ab_cdef);
-    for kernel in Kernel::available() {
-        for &count in AWKWARD {
-            let index = columns(count);
-            let x: Vec<i8> = inputs(count, 1).into_iter().map(|x| if x < 0 { -1 } else { 1 }).collect();
-            let sign: Vec<u8> = x.iter().map(|&x| if x < 0 { 128 } else { 0 }).collect();
-            for (row_block, n_blocks) in [(0, 8), (5, 16), (1 << 40, 8)] {
-                let mut sums: Vec<i32> = (0..(n_blocks * BLOCK_COMPONENTS) as i32).collect();
+    for &count in AWKWARD {
+        let index = columns(count);
+        let x: Vec<i8> = inputs(count, 1).into_iter().map(|x| if x < 0 { -1 } else { 1 }).collect();
+        let sign: Vec<u8> = x.iter().map(|&x| if x < 0 { 128 } else { 0 }).collect();
+        for (row_block, n_blocks) in [(0, 8), (5, 16), (1 << 40, 8)] {
+            let before: Vec<i32> = (0..(n_blocks * BLOCK_COMPONENTS) as i32).collect();
+            let added = sums_of(&definition(&t, row_block, n_blocks, &index), &x);
+            let expected: Vec<i32> = before.iter().zip(added).map(|(before, added)| before + added).collect();
+            for kernel in Kernel::available() {
+                let mut sums = before.clone();
                 kernel.field(&t, SignedColumns { index: &index, sign: &sign }, row_block, &mut sums);
-                let expected: Vec<i32> =
-                    (0..).zip(definition(&t, row_block, n_blocks, &index, &x)).map(|(i, sum)| i + sum).collect();
                 assert_eq!(sums, expected, "{} with {count} columns", kernel.isa());
             }
         }
@@ -83,9 +87,10 @@ fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize, largest: u8) {
         sums: sums_slice,
         sums_stride,
     });
+    let blocks = definition(&t, row_block, n_blocks, &columns);
     for v in 0..n_vectors {
         let (found, untouched) = sums[v * sums_stride..][..sums_stride].split_at(n_blocks * BLOCK_COMPONENTS);
-        let expected = definition(&t, row_block, n_blocks, &columns, &x[v * x_stride..][..count]);
+        let expected = sums_of(&blocks, &x[v * x_stride..][..count]);
         assert_eq!(found, expected, "{}: {count} columns, vector {v} of {n_vectors}", kernel.isa());
         assert!(untouched.iter().all(|&sum| sum == 0), "nothing is written beside the sums");
     }
@@ -98,7 +103,7 @@ fn panels_multiply_to_the_definition() {
             product_agrees(kernel, count, 5, 1);
         }
         for n_vectors in [0, 1, 2, 3, 4, 6, 7, 8, 12, 13, 15, 16, 17, 31, 32, 33, 49].into_iter().take(MIRI_TAKES) {
-            product_agrees(kernel, 68, n_vectors, 1);
+            product_agrees(kernel, SOME, n_vectors, 1);
         }
     }
 }
@@ -107,7 +112,8 @@ fn panels_multiply_to_the_definition() {
 fn panels_multiply_larger_inputs() {
     for kernel in Kernel::available() {
         for largest in [2, 4, 13, 40, 121, 127].into_iter().filter(|&largest| largest <= kernel.shape().max_input) {
-            for (count, n_vectors) in [(68, 1), (700, 5), (2100, 33)].into_iter().take(if cfg!(miri) { 1 } else { 3 }) {
+            for (count, n_vectors) in [(SOME, 1), (700, 5), (2100, 33)].into_iter().take(if cfg!(miri) { 1 } else { 3 })
+            {
                 product_agrees(kernel, count, n_vectors, largest);
             }
         }
@@ -119,7 +125,8 @@ fn transposed_product_agrees(kernel: Kernel, n_row_blocks: usize, n_vectors: usi
     let t = Transmission::new(78);
     let row_blocks = columns(n_row_blocks.next_multiple_of(kernel.shape().column_multiple.div_ceil(BLOCK_COMPONENTS)));
     let components = row_blocks.len() * BLOCK_COMPONENTS;
-    let (column, n_columns) = (1 << 40, kernel.shape().panel_blocks * BLOCK_COMPONENTS * 2);
+    let (column, n_columns) =
+        (1 << 40, kernel.shape().panel_blocks * BLOCK_COMPONENTS * if cfg!(miri) { 1 } else { 2 });
     let mut panel = vec![0; n_columns * components];
     kernel.transposed(&t, column, &row_blocks, &mut panel);
     let x: Vec<i8> = inputs(n_vectors * components, 5).iter().map(|x| x * largest as i8).collect();
@@ -137,10 +144,11 @@ fn transposed_product_agrees(kernel: Kernel, n_row_blocks: usize, n_vectors: usi
         sums: &mut sums,
         sums_stride: n_columns,
     });
+    let column_of = |column| row_blocks.iter().flat_map(move |&row_block| t.block(row_block, column).map(gaussian));
+    let definition: Vec<Vec<i8>> = (column..).take(n_columns).map(|column| column_of(column).collect()).collect();
     for (v, (x, sums)) in x.chunks_exact(components.max(1)).zip(sums.chunks_exact(n_columns)).enumerate() {
-        for (column, &sum) in (column..).zip(sums) {
-            let blocks = row_blocks.iter().flat_map(|&row_block| t.block(row_block, column));
-            let expected: i32 = blocks.zip(x).map(|(byte, &x)| i32::from(gaussian(byte)) * i32::from(x)).sum();
+        for (column, (entries, &sum)) in definition.iter().zip(sums).enumerate() {
+            let expected: i32 = entries.iter().zip(x).map(|(&entry, &x)| i32::from(entry) * i32::from(x)).sum();
             assert_eq!(sum, expected, "{}: {n_row_blocks} row blocks, vector {v}, column {column}", kernel.isa());
         }
     }
@@ -149,11 +157,11 @@ fn transposed_product_agrees(kernel: Kernel, n_row_blocks: usize, n_vectors: usi
 #[test]
 fn transposed_panels_multiply_to_the_definition() {
     for kernel in Kernel::available() {
-        for n_row_blocks in [0, 1, 2, 3, 7, 8, 9, 20, 21, 64].into_iter().take(MIRI_TAKES) {
+        for n_row_blocks in [0, 1, 2, 3, 7, 8, 9, 20, 21, 64].into_iter().take(MIRI_TAKES - 1) {
             transposed_product_agrees(kernel, n_row_blocks, 5, 1);
         }
         for n_vectors in [1, 2, 6, 7, 17, 33].into_iter().take(MIRI_TAKES) {
-            transposed_product_agrees(kernel, 12, n_vectors, kernel.shape().max_input);
+            transposed_product_agrees(kernel, if cfg!(miri) { 1 } else { 12 }, n_vectors, kernel.shape().max_input);
         }
     }
 }
@@ -223,7 +231,7 @@ fn the_largest_seed_row_and_column_are_entries_like_any_other() {
     let t = Transmission::new(u64::MAX);
     let index = [u64::MAX, 0, u64::MAX - 1];
     let row_block = (1 << 61) - TILE_BLOCKS as u64;
-    let expected = definition(&t, row_block, TILE_BLOCKS, &index, &[1, -1, 1]);
+    let expected = sums_of(&definition(&t, row_block, TILE_BLOCKS, &index), &[1, -1, 1]);
     for kernel in Kernel::available() {
         let mut sums = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
         kernel.field(&t, SignedColumns { index: &index, sign: &[0, 128, 0] }, row_block, &mut sums);
