@@ -135,6 +135,12 @@ class TestScipy:
         with pytest.raises(ValueError, match=r"x\[0, 1\] is 256"):
             opuproj.pack(wraps)
 
+    def test_a_matrix_that_says_it_has_no_duplicates_and_has(self) -> None:
+        csr = self.sparse.csr_array((np.array([1, -1]), [2, 2], [0, 2]), shape=(1, 3))
+        csr.has_canonical_format = True
+        with pytest.raises(ValueError, match="without duplicates"):
+            opuproj.pack(csr)
+
     def test_explicit_zeros_and_empty_rows(self) -> None:
         csr = self.sparse.csr_array((np.array([0, 1]), [0, 2], [0, 0, 2, 2]), shape=(3, 3))
         assert opuproj.pack(csr).to_numpy().tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from opuproj import TernaryBatch
 
-arrays = hnp.arrays(
-    np.int8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=70), elements=st.sampled_from([-1, 0, 1])
+# Few rows, of up to four words.
+shapes = st.builds(
+    lambda leading, n: (*leading, n), hnp.array_shapes(min_dims=0, max_dims=3, max_side=5), st.integers(1, 200)
 )
+arrays = hnp.arrays(np.int8, shapes, elements=st.sampled_from([-1, 0, 1]))
 
 
 # What a batch is

@@ -99,6 +99,22 @@ def test_concurrent_calls() -> None:
             assert_same_bits(result, alone)
 
 
+def test_a_call_does_not_wait_for_that_of_another_thread() -> None:
+    output = run(f"""
+        import os, threading, time
+        import numpy as np, opuproj
+        x = np.ones((32, 20_000), np.int8)
+        expected = opuproj.project(x, 20_000, threads=2)
+        long = threading.Thread(target=lambda: {ENDLESS["linear"]}, daemon=True)
+        long.start()
+        time.sleep(0.3)
+        same = np.array_equal(opuproj.project(x, 20_000, threads=2), expected)
+        print(same, long.is_alive(), flush=True)
+        os._exit(0)
+    """)
+    assert output.split() == ["True", "True"]
+
+
 def test_one_operator_and_one_batch_in_many_threads() -> None:
     op, batch = opuproj.Projector(2000, 400), opuproj.pack(ternary(30, 2000))
     expected = op(batch)

@@ -73,6 +73,7 @@ STARVED = """
         "project(x, 'linear')",
         "project(real, 'linear', digits=5)",
         "opuproj.project(np.ones(2_000_000, np.int8), 8, mode='complex', threads=3)",
+        "opuproj.project(np.ones((2, 10_000_000), np.int8), 8, threads=3)",
         "many().planes()[1][:3]",
         "pickle.loads(pickle.dumps(many())).nnz_per_row",
         "opuproj.TernaryBatch.concatenate([many(), many()]).nnz_per_row",

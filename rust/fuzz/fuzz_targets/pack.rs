@@ -1,18 +1,25 @@
-//! Any numbers, packed as they are and made ternary, are what a plain loop makes of them.
+//! Any numbers, packed as they are, made ternary, and from their nonzeros, are what a plain loop makes of them.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use opuproj_core::ternary::{Packer, Refused, TernaryBatch};
 
-fuzz_target!(|input: (u8, f64, Vec<f32>, Vec<i8>)| {
+/// More than two of the stretches that are packed at a time.
+const MOST_INPUTS: usize = 2500;
+
+fuzz_target!(|input: (u16, f64, Vec<f32>, Vec<i8>)| {
     let (n_inputs, threshold, floats, integers) = input;
-    let n_inputs = usize::from(n_inputs) + 1;
+    let n_inputs = usize::from(n_inputs) % MOST_INPUTS + 1;
 
     let integers = whole_rows(&integers, n_inputs);
     let mut packer = Packer::new(integers.len() / n_inputs, n_inputs).expect("memory");
     match (packer.push(integers), integers.iter().position(|x| x.unsigned_abs() > 1)) {
-        (Ok(()), None) => assert_eq!(unpacked(&packer.finish().expect("all rows")), integers),
+        (Ok(()), None) => {
+            let packed = packer.finish().expect("all rows");
+            assert_eq!(unpacked(&packed), integers);
+            assert!(sparse(integers, n_inputs) == packed);
+        }
         (refused, place) => assert_eq!(refused.err(), place.map(|place| at(place, n_inputs))),
     }
 
@@ -38,6 +45,19 @@ fn whole_rows<T>(numbers: &[T], n_inputs: usize) -> &[T] {
 
 fn at(place: usize, n_inputs: usize) -> Refused {
     Refused { row: place / n_inputs, column: place % n_inputs }
+}
+
+/// The batch of the nonzeros alone.
+fn sparse(numbers: &[i8], n_inputs: usize) -> TernaryBatch {
+    let (mut offsets, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+    for row in numbers.chunks_exact(n_inputs) {
+        for (column, &value) in row.iter().enumerate().filter(|(_, value)| **value != 0) {
+            columns.push(column);
+            values.push(value);
+        }
+        offsets.push(columns.len());
+    }
+    TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &values).expect("memory")
 }
 
 fn unpacked(batch: &TernaryBatch) -> Vec<i8> {

@@ -15,18 +15,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::{Kernel, Product};
-use crate::operand::{self, ROWS_CAPACITY};
+use crate::memory::{STRIPE_SUMS, TILE_SUMS, has_room, sized};
+use crate::operand::{self, MOST_VECTORS, ROWS_CAPACITY};
 use crate::readout::{Real, VARIANCE};
 use crate::ternary::WORD;
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
 use crate::vectors::Vectors;
 use crate::work::{
-    ENTRIES_PER_THREAD, Lead, Pace, STRIPE_SUMS, Stopped, TILE_SUMS, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, has_room,
-    next, refuse_too_many, sized,
+    ENTRIES_PER_THREAD, Lead, Pace, Stopped, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, next, refuse_too_many,
 };
-
-/// The most int8 vectors of a group.
-const MOST_VECTORS: usize = 1024;
 
 /// The most columns of a tile, so that threads stay equally busy.
 const MOST_COLUMNS: usize = 2048;
@@ -97,16 +94,17 @@ impl Adjoint {
         for digit in batch.digits() {
             refuse_too_many(digit)?;
         }
-        if outputs.is_empty() {
+        if outputs.is_empty() || self.n_columns == 0 {
             return Ok(());
         }
         let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), self.kernel.shape().max_input);
         if !has_room(&vectors, MOST_VECTORS, self.n_columns) {
             return Err(Stopped::NoMemory);
         }
-        let groups = self.groups(&vectors, &weights);
-        let watch = Watch::of(groups.iter().map(|group| self.work(group, group.words.len() * WORD_BLOCKS)).sum());
+        let watch = Watch::new();
         let mut lead = Lead::new(&watch, poll);
+        let groups = self.groups(&vectors, &weights, || lead.keep_on()).ok_or(Stopped::Cancelled)?;
+        watch.expect(groups.iter().map(|group| self.work(group, group.words.len() * WORD_BLOCKS)).sum());
         for group in &groups {
             self.run_group(&vectors, group, batch.scales(), outputs, &mut lead);
             if watch.cancelled.load(Relaxed) {
@@ -121,7 +119,13 @@ impl Adjoint {
         self.read.parts()
     }
 
-    fn groups<'w>(&self, vectors: &Vectors<'_>, weights: &'w [i64]) -> Vec<Group<'w>> {
+    /// The vectors in groups, or nothing if `keep_on` said no.
+    fn groups<'w>(
+        &self,
+        vectors: &Vectors<'_>,
+        weights: &'w [i64],
+        mut keep_on: impl FnMut() -> bool,
+    ) -> Option<Vec<Group<'w>>> {
         let n_outputs = vectors.len() / weights.len();
         let most = (MOST_VECTORS / (weights.len() * self.turns())).max(1);
         let group = |first: usize| {
@@ -131,7 +135,7 @@ impl Adjoint {
             let words = (0..vectors.row_words()).filter(used).collect();
             Group { n_vectors: fused.len() * self.turns(), outputs, fused, words, weights }
         };
-        (0..n_outputs).step_by(most).map(group).collect()
+        (0..n_outputs).step_by(most).map(|first| keep_on().then(|| group(first))).collect()
     }
 
     fn run_group<T: Real>(
@@ -291,9 +295,8 @@ impl Adjoint {
     }
 
     fn work_of(&self, n_vectors: usize, n_columns: usize, n_blocks: usize) -> u64 {
-        let an_entry = 1.2 + self.kernel.shape().multiply_cost * n_vectors as f64;
         let entries = n_columns as f64 * n_blocks as f64 * BLOCK_COMPONENTS as f64;
-        (entries * an_entry * WORK_PER_ENTRY as f64) as u64
+        (entries * self.kernel.shape().entry_cost(n_vectors) * WORK_PER_ENTRY as f64) as u64
     }
 }
 

@@ -13,7 +13,7 @@
 //! * [`readout`] makes results of exact integer fields; [`anchor`] is the light by which it does so for "linear".
 //! * [`camera`] is what a real detector makes of an intensity, and [`recovery`] what can be had back from its frames.
 //! * [`structured`] is a sibling of T by fast transforms, with a definition, kernels and a projection of its own.
-//! * [`limits`] measures what bounds all that from above.
+//! * [`limits`] measures what all that is compared with: the bare keystream, and the bare multiplication.
 //!
 //! ```
 //! use opuproj_core::kernel::Kernel;
@@ -59,6 +59,7 @@ pub mod structured;
 pub mod ternary;
 pub mod transmission;
 
+mod memory;
 mod noise;
 mod operand;
 mod pool;

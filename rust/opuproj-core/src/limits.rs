@@ -1,5 +1,6 @@
-//! What bounds a projection from above, measured: the bare keystream, and the bare multiplication of a panel in cache.
+//! What a projection is compared with: the bare keystream, and the bare multiplication of a panel in cache.
 //!
+//! The keystream is generated block by block; projections do its first round once for many, and may come out ahead.
 //! Benchmarks time both in the same run as the projection, so that ratios hold on a machine whose speed drifts.
 
 use std::hint::black_box;

@@ -291,6 +291,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "sums of thousands of distributions")]
     fn poisson_numbers_are_the_quantiles() {
         for mean in [0.01, 0.5, 3.0, 9.9, 10.1, 30.0, 200.0] {
             let mut wrong = 0;

@@ -15,6 +15,12 @@ pub(crate) const LIST_CAPACITY: usize = 1 << 20;
 /// Bytes of int8 inputs in a chunk of rows.
 pub(crate) const ROWS_CAPACITY: usize = 16 << 20;
 
+/// Columns of a chunk of rows: 8 bytes each.
+const MOST_COLUMNS: usize = 1 << 20;
+
+/// The most vectors of a group: generating T once for so many costs a tenth of multiplying it.
+pub(crate) const MOST_VECTORS: usize = 1024;
+
 /// Words that a chunk may span: their union is kept meanwhile.
 const SPAN: usize = 1 << 20;
 
@@ -68,19 +74,27 @@ impl Chunk {
     }
 }
 
-/// Splits a batch into groups of at most `most` vectors and chooses the cheaper form for each.
-pub(crate) fn groups(batch: &Vectors<'_>, kernel: Kernel, most: usize) -> Vec<Group> {
+/// Splits a batch into groups of at most `most` vectors and chooses the cheaper form for each; nothing if `keep_on`,
+/// asked before each, says no.
+pub(crate) fn groups(
+    batch: &Vectors<'_>,
+    kernel: Kernel,
+    most: usize,
+    mut keep_on: impl FnMut() -> bool,
+) -> Option<Vec<Group>> {
     let mut groups = Vec::new();
     // The vectors of one output stay together.
     let most = most.next_multiple_of(batch.an_output());
     for start in (0..batch.len()).step_by(most) {
+        if !keep_on() {
+            return None;
+        }
         let vectors = start..batch.len().min(start + most);
         let union = |vectors: &Range<usize>| -> u64 {
             (0..batch.row_words()).map(|word| u64::from(union_of(batch, vectors, word).count_ones())).sum()
         };
         // A panel's entry is written, read back and multiplied; a list's is generated and summed in registers.
-        let rows_cost =
-            |columns: u64, n_vectors: usize| columns as f64 * (1.2 + kernel.shape().multiply_cost * n_vectors as f64);
+        let rows_cost = |columns: u64, n_vectors: usize| columns as f64 * kernel.shape().entry_cost(n_vectors);
         if batch.is_fused() {
             // Lists are of signs only: instead of them, each output has a group of its own.
             let step = batch.an_output();
@@ -115,14 +129,14 @@ pub(crate) fn groups(batch: &Vectors<'_>, kernel: Kernel, most: usize) -> Vec<Gr
         }
         groups.push(Group { vectors: first..vectors.end, form: Form::Lists, columns });
     }
-    groups
+    Some(groups)
 }
 
 /// The range of words after `start` whose columns fit one chunk.
 pub(crate) fn span(batch: &Vectors<'_>, group: &Group, start: usize) -> Range<usize> {
     let capacity = match group.form {
         Form::Lists => LIST_CAPACITY,
-        Form::Rows => ROWS_CAPACITY / group.vectors.len(),
+        Form::Rows => (ROWS_CAPACITY / group.vectors.len()).min(MOST_COLUMNS),
     };
     let mut columns = 0;
     let mut end = start;
@@ -162,10 +176,12 @@ pub(crate) fn lists(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> 
     Chunk::Lists { index, sign, ends }
 }
 
-/// The columns that a group uses in a span of words, and the words that hold them.
-pub(crate) fn union(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> (Vec<u64>, Vec<u64>) {
+/// The words that hold the columns a group uses in a span of words, and these columns, with some more if they are no
+/// multiple of `multiple`: inputs there stay 0, so the entries of any column will do.
+pub(crate) fn union(batch: &Vectors<'_>, group: &Group, words: Range<usize>, multiple: usize) -> (Vec<u64>, Vec<u64>) {
     let union: Vec<u64> = words.clone().map(|word| union_of(batch, &group.vectors, word)).collect();
-    let mut columns = Vec::with_capacity(union.iter().map(|word| word.count_ones() as usize).sum());
+    let n_columns = union.iter().map(|word| word.count_ones() as usize).sum::<usize>().next_multiple_of(multiple);
+    let mut columns = Vec::with_capacity(n_columns);
     for (word, &used) in words.zip(&union) {
         let mut left = used;
         while left != 0 {
@@ -173,6 +189,7 @@ pub(crate) fn union(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> 
             left &= left - 1;
         }
     }
+    columns.resize(n_columns, 0);
     (union, columns)
 }
 

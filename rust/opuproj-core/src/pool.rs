@@ -1,53 +1,148 @@
-//! The threads that help a caller: a pool of our own, made anew in a forked process.
+//! The threads that help a caller: a pool for each call at work, kept for the next one, made anew in a forked process.
 //!
-//! A forked child inherits the memory of a pool but none of its threads, so work handed to it would never end.
+//! Calls of several threads at once do not share a pool: helpers of one would wait for those of another to end. A forked
+//! child inherits the memory of a pool but none of its threads, so work handed to it would never end.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::thread::{self, Thread};
+use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+/// Idle pools that are kept, at most.
+const MOST_IDLE: usize = 4;
+
 struct Pool {
     process: u32,
-    threads: Arc<ThreadPool>,
+    /// Threads that were asked for: the system may have refused some of them.
+    asked: usize,
+    threads: ThreadPool,
 }
 
-static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+static IDLE: Mutex<Vec<Pool>> = Mutex::new(Vec::new());
 
-/// Runs `lead` on the calling thread and `help` on as many others, and returns when all of them have.
-///
-/// With fewer threads than asked for (the system refuses more), the work is merely shared by fewer.
-pub(crate) fn share(helpers: usize, help: impl Fn() + Sync, lead: impl FnOnce()) {
-    let pool = if helpers == 0 { None } else { pool(helpers) };
-    let Some(pool) = pool else { return lead() };
-    pool.in_place_scope(|scope| {
-        for _ in 0..helpers {
-            scope.spawn(|_| help());
-        }
-        lead();
-    });
+/// Those who help, for the one who is helped.
+pub(crate) struct Helpers {
+    at_work: AtomicUsize,
+    lead: Thread,
 }
 
-/// A pool of at least so many threads.
-fn pool(threads: usize) -> Option<Arc<ThreadPool>> {
-    // Another thread may have held the lock when this process was forked: then nobody will ever open it.
-    let Ok(mut shared) = POOL.try_lock() else { return build(threads) };
-    let process = std::process::id();
-    match &*shared {
-        Some(pool) if pool.process == process && pool.threads.current_num_threads() >= threads => {
-            Some(Arc::clone(&pool.threads))
+impl Helpers {
+    /// Whether any of them is still at work, after waiting for that to end, so long at most.
+    pub(crate) fn still_at_work(&self, most: Duration) -> bool {
+        if self.at_work.load(Acquire) > 0 {
+            thread::park_timeout(most);
         }
-        _ => {
-            let built = build(threads)?;
-            let old = shared.replace(Pool { process, threads: Arc::clone(&built) });
-            if let Some(old) = old.filter(|old| old.process != process) {
-                // Its threads live in the parent: dropping it here would wait for them.
-                std::mem::forget(old);
-            }
-            Some(built)
+        self.at_work.load(Acquire) > 0
+    }
+}
+
+/// One of them, until it ends or panics.
+struct Helper<'a>(&'a Helpers);
+
+impl Drop for Helper<'_> {
+    fn drop(&mut self) {
+        if self.0.at_work.fetch_sub(1, AcqRel) == 1 {
+            self.0.lead.unpark();
         }
     }
 }
 
-fn build(threads: usize) -> Option<Arc<ThreadPool>> {
-    ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("opuproj-{k}")).build().ok().map(Arc::new)
+/// Runs `lead` on the calling thread and `help` on as many others, and returns when all of them have.
+///
+/// With fewer threads than asked for (the system refuses more), the work is merely shared by fewer.
+pub(crate) fn share(helpers: usize, help: impl Fn() + Sync, lead: impl FnOnce(&Helpers)) {
+    let pool = if helpers == 0 { None } else { idle(helpers).or_else(|| build(helpers)) };
+    let helping = pool.as_ref().map_or(0, |pool| helpers.min(pool.threads.current_num_threads()));
+    let team = Helpers { at_work: AtomicUsize::new(helping), lead: thread::current() };
+    let Some(pool) = pool else { return lead(&team) };
+    pool.threads.in_place_scope(|scope| {
+        for _ in 0..helping {
+            scope.spawn(|_| {
+                let _helper = Helper(&team);
+                help();
+            });
+        }
+        lead(&team);
+    });
+    keep(pool);
+}
+
+/// A pool that nobody uses, of as many threads as can be had of so many.
+fn idle(threads: usize) -> Option<Pool> {
+    // Another thread may have held the lock when this process was forked: then nobody will ever open it.
+    let mut idle = IDLE.try_lock().ok()?;
+    let process = std::process::id();
+    while let Some(old) = idle.iter().position(|pool| pool.process != process) {
+        // Its threads live in the parent: what they held when it was forked would never be let go here.
+        std::mem::forget(idle.swap_remove(old));
+    }
+    let fitting = idle.iter().position(|pool| pool.asked >= threads)?;
+    Some(idle.swap_remove(fitting))
+}
+
+/// Keeps a pool for the next call, in place of the smallest one if there are enough.
+fn keep(pool: Pool) {
+    let Ok(mut idle) = IDLE.try_lock() else { return };
+    idle.push(pool);
+    if idle.len() > MOST_IDLE
+        && let Some(smallest) = (0..idle.len()).min_by_key(|&at| idle[at].asked)
+    {
+        idle.swap_remove(smallest);
+    }
+}
+
+/// A pool of so many threads, or of as many as the system grants.
+fn build(asked: usize) -> Option<Pool> {
+    let of = |threads| ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("opuproj-{k}")).build();
+    let halves = std::iter::successors(Some(asked), |&threads| Some(threads / 2).filter(|&threads| threads > 0));
+    let threads = halves.map(of).find_map(Result::ok)?;
+    Some(Pool { process: std::process::id(), asked, threads })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn calls_at_once_do_not_wait_for_each_other() {
+        let (release, released) = mpsc::channel::<()>();
+        let (started, start) = mpsc::channel();
+        let released = Mutex::new(released);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let help = || {
+                    started.send(()).expect("somebody waits");
+                    released.lock().expect("no panic").recv().expect("released");
+                };
+                share(1, help, |_| {});
+            });
+            start.recv().expect("the first call has its helper");
+            let (done, end) = mpsc::channel();
+            thread::spawn(move || {
+                share(1, || {}, |_| {});
+                done.send(()).expect("somebody waits");
+            });
+            let other = end.recv_timeout(Duration::from_secs(20));
+            release.send(()).expect("the first call waits");
+            other.expect("a call that had nothing to wait for");
+        });
+    }
+
+    #[test]
+    fn the_lead_hears_when_the_last_helper_ends() {
+        for helpers in 0..4 {
+            let helped = AtomicUsize::new(0);
+            let help = || {
+                thread::sleep(Duration::from_millis(20));
+                helped.fetch_add(1, Relaxed);
+            };
+            share(helpers, help, |team| while team.still_at_work(Duration::from_secs(60)) {});
+            assert_eq!(helped.load(Relaxed), helpers);
+        }
+    }
 }

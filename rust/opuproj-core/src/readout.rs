@@ -28,21 +28,21 @@ impl Real for f32 {
 impl Real for u8 {
     #[inline]
     fn rounded(exact: f64) -> Self {
-        exact as u8
+        exact.round_ties_even() as u8
     }
 }
 
 impl Real for u16 {
     #[inline]
     fn rounded(exact: f64) -> Self {
-        exact as u16
+        exact.round_ties_even() as u16
     }
 }
 
 impl Real for i32 {
     #[inline]
     fn rounded(exact: f64) -> Self {
-        exact as i32
+        exact.round_ties_even() as i32
     }
 }
 

@@ -6,14 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::kernel::MAX_NONZEROS;
 use crate::pool;
-use crate::ternary::{TernaryBatch, WORD};
-use crate::vectors::Vectors;
-
-/// Bytes of sums that a tile may have: they live in a second-level cache.
-pub(crate) const TILE_SUMS: usize = 512 << 10;
-
-/// Bytes of sums that a stripe may have.
-pub(crate) const STRIPE_SUMS: usize = 16 << 20;
+use crate::ternary::TernaryBatch;
 
 /// Entries of T worth the waking of another thread.
 pub(crate) const ENTRIES_PER_THREAD: u64 = 1 << 22;
@@ -26,12 +19,6 @@ pub(crate) const WORK_PER_PAUSE: u64 = WORK_PER_ENTRY << 18;
 
 /// How often the caller is asked whether to go on.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What work needs beyond its inputs and outputs, at most: its buffers, and those of a few threads.
-const MOST_MEMORY: usize = 64 << 20;
-
-/// Memory too little to ask for in advance.
-const LITTLE_MEMORY: usize = 1 << 20;
 
 /// Why work did not take place, or not to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,37 +39,22 @@ pub(crate) fn refuse_too_many(batch: &TernaryBatch) -> Result<(), Stopped> {
     }
 }
 
-/// Whether buffers can be had for groups of so many vectors, with so many sums each. A buffer that is refused later on,
-/// in some thread, would end the process.
-pub(crate) fn has_room(vectors: &Vectors<'_>, most_vectors: usize, n_sums: usize) -> bool {
-    let n_columns = vectors.row_words().saturating_mul(WORD);
-    let n_vectors = vectors.len().min(most_vectors);
-    // Of inputs: int8 rows or lists, and what lays them out. Of sums: their own 4 bytes, and what reads them out.
-    let inputs = n_columns.saturating_mul(n_vectors + 32);
-    let sums = n_sums.saturating_mul(16 * n_vectors);
-    let needed = inputs.saturating_add(sums).min(MOST_MEMORY);
-    needed <= LITTLE_MEMORY || Vec::<u8>::new().try_reserve_exact(needed).is_ok()
-}
-
-/// The first `length` elements of a buffer that is made long enough; what they hold is left over from before.
-pub(crate) fn sized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
-    if buffer.len() < length {
-        buffer.resize(length, T::default());
-    }
-    &mut buffer[..length]
-}
-
 /// What all threads know of the work.
 pub(crate) struct Watch {
-    total: u64,
+    total: AtomicU64,
     done: AtomicU64,
     pub(crate) cancelled: AtomicBool,
 }
 
 impl Watch {
-    /// Over work of so much in total.
-    pub(crate) fn of(total: u64) -> Self {
-        Self { total, done: AtomicU64::new(0), cancelled: AtomicBool::new(false) }
+    /// Over work that is yet to be counted.
+    pub(crate) fn new() -> Self {
+        Self { total: AtomicU64::new(0), done: AtomicU64::new(0), cancelled: AtomicBool::new(false) }
+    }
+
+    /// Says how much work there is in total.
+    pub(crate) fn expect(&self, total: u64) {
+        self.total.store(total, Relaxed);
     }
 }
 
@@ -99,14 +71,22 @@ impl<'w, 'p> Lead<'w, 'p> {
     }
 
     /// Has so many threads work, this one among them; each may ask whether to go on.
+    ///
+    /// The caller is asked as long as any of them works.
     pub(crate) fn share(&mut self, threads: usize, work: impl Fn(&mut dyn FnMut() -> bool) + Sync) {
         let watch = self.watch;
-        pool::share(threads - 1, || work(&mut || !watch.cancelled.load(Relaxed)), || work(&mut || self.keep_on()));
+        let help = || work(&mut || !watch.cancelled.load(Relaxed));
+        pool::share(threads - 1, help, |helpers| {
+            work(&mut || self.keep_on());
+            while helpers.still_at_work(POLL_INTERVAL) && self.keep_on() {}
+        });
     }
 
-    fn keep_on(&mut self) -> bool {
+    /// Whether to go on: the caller is asked now and then.
+    pub(crate) fn keep_on(&mut self) -> bool {
         if self.last.elapsed() >= POLL_INTERVAL {
-            let done = self.watch.done.load(Relaxed) as f64 / (self.watch.total as f64).max(1.0);
+            let total = self.watch.total.load(Relaxed).max(1);
+            let done = self.watch.done.load(Relaxed) as f64 / total as f64;
             if !(self.poll)(done.min(1.0)) {
                 self.watch.cancelled.store(true, Relaxed);
             }

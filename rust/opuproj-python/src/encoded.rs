@@ -61,17 +61,19 @@ impl Encoded {
 
     #[staticmethod]
     #[pyo3(signature = (parts, /))]
-    fn concatenate(parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+    fn concatenate(py: Python<'_>, parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
         let Some(first) = parts.first() else {
             return Err(PyValueError::new_err("at least one batch is needed"));
         };
-        if parts.iter().any(|part| part.0.base() != first.0.base() || part.n_digits() != first.n_digits()) {
-            return Err(PyValueError::new_err("the parts must be encoded alike"));
+        let kind = |part: &Self| (part.0.base(), part.n_digits(), part.0.digits()[0].n_inputs());
+        if parts.iter().any(|part| kind(part) != kind(first)) {
+            return Err(PyValueError::new_err("the parts must be encoded alike, of equal numbers of inputs"));
         }
+        let (n_digits, parts_of) = (first.n_digits(), parts.iter().map(|part| part.0.digits()).collect::<Vec<_>>());
         let digit = |k: usize| {
-            TernaryBatch::concatenate(&parts.iter().map(|part| &*part.0.digits()[k]).collect::<Vec<_>>()).map(Arc::new)
+            TernaryBatch::concatenate(&parts_of.iter().map(|digits| &*digits[k]).collect::<Vec<_>>()).map(Arc::new)
         };
-        let digits = (0..first.n_digits()).map(digit).collect::<Option<Vec<_>>>().ok_or_else(no_memory)?;
+        let digits = py.detach(|| (0..n_digits).map(digit).collect::<Option<Vec<_>>>()).ok_or_else(no_memory)?;
         let scales = parts.iter().flat_map(|part| part.0.scales().iter().copied()).collect();
         encoded::Encoded::new(first.0.base(), digits, scales).map(Self).ok_or_else(no_memory)
     }

@@ -50,29 +50,31 @@ impl Packed {
             (positive + negative) as i64
         };
         let mut counts = room(self.0.n_rows())?;
-        counts.extend((0..self.0.n_rows()).map(count));
+        py.detach(|| counts.extend((0..self.0.n_rows()).map(count)));
         Ok(counts.into_pyarray(py))
     }
 
     #[pyo3(signature = (out, /))]
-    fn unpack_into(&self, mut out: PyReadwriteArray2<'_, i8>) -> PyResult<()> {
+    fn unpack_into(&self, py: Python<'_>, mut out: PyReadwriteArray2<'_, i8>) -> PyResult<()> {
         let out = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
         if out.len() != self.0.n_rows() * self.0.n_inputs() {
             return Err(PyValueError::new_err("out must have the shape of the batch"));
         }
-        for (row, out) in out.chunks_exact_mut(self.0.n_inputs().max(1)).enumerate() {
-            self.0.unpack(row, out);
-        }
+        py.detach(|| {
+            for (row, out) in out.chunks_exact_mut(self.0.n_inputs().max(1)).enumerate() {
+                self.0.unpack(row, out);
+            }
+        });
         Ok(())
     }
 
     #[pyo3(signature = (rows, /))]
-    fn take(&self, rows: PyReadonlyArray1<'_, i64>) -> PyResult<Self> {
-        let rows: Vec<usize> = rows.as_array().iter().map(|&row| usize::try_from(row).unwrap_or(usize::MAX)).collect();
+    fn take(&self, py: Python<'_>, rows: PyReadonlyArray1<'_, i64>) -> PyResult<Self> {
+        let rows = indices(&rows)?;
         if rows.iter().any(|&row| row >= self.0.n_rows()) {
             return Err(PyValueError::new_err("rows must lie in the batch"));
         }
-        self.0.take(&rows).map(Self::from).ok_or_else(no_memory)
+        py.detach(|| self.0.take(&rows)).map(Self::from).ok_or_else(no_memory)
     }
 
     #[pyo3(signature = (msb_first, /))]
@@ -80,11 +82,13 @@ impl Packed {
         let n_bytes = self.0.n_inputs().div_ceil(8);
         let plane = |negative: bool| -> PyResult<Bound<'py, PyArray2<u8>>> {
             let mut bytes = room(self.0.n_rows() * n_bytes)?;
-            for row in 0..self.0.n_rows() {
-                let words = if negative { self.0.row(row).1 } else { self.0.row(row).0 };
-                let row_bytes = words.iter().flat_map(|word| word.to_le_bytes()).take(n_bytes);
-                bytes.extend(row_bytes.map(|byte| if msb_first { byte.reverse_bits() } else { byte }));
-            }
+            py.detach(|| {
+                for row in 0..self.0.n_rows() {
+                    let words = if negative { self.0.row(row).1 } else { self.0.row(row).0 };
+                    let row_bytes = words.iter().flat_map(|word| word.to_le_bytes()).take(n_bytes);
+                    bytes.extend(row_bytes.map(|byte| if msb_first { byte.reverse_bits() } else { byte }));
+                }
+            });
             bytes.into_pyarray(py).reshape([self.0.n_rows(), n_bytes])
         };
         Ok((plane(false)?, plane(true)?))
@@ -123,27 +127,33 @@ impl Packed {
     #[staticmethod]
     #[pyo3(signature = (indptr, indices, values, n_inputs, /))]
     fn from_csr(
+        py: Python<'_>,
         indptr: PyReadonlyArray1<'_, i64>,
         indices: PyReadonlyArray1<'_, i64>,
         values: PyReadonlyArray1<'_, i8>,
         n_inputs: usize,
     ) -> PyResult<Self> {
-        let numbers = |array: &PyReadonlyArray1<'_, i64>| -> Vec<usize> {
-            array.as_array().iter().map(|&number| usize::try_from(number).unwrap_or(usize::MAX)).collect()
+        let (offsets, columns) = (self::indices(&indptr)?, self::indices(&indices)?);
+        let mut signs = room(values.as_array().len())?;
+        signs.extend(values.as_array());
+        let made = py.detach(|| {
+            let ordered = offsets.first() == Some(&0) && offsets.is_sorted() && offsets.last() == Some(&columns.len());
+            let inside = columns.iter().all(|&column| column < n_inputs) && columns.len() == signs.len();
+            let in_rows = || offsets.windows(2).all(|row| columns[row[0]..row[1]].is_sorted_by(|a, b| a < b));
+            let rows = ordered && inside && in_rows();
+            rows.then(|| TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &signs).ok_or_else(no_memory))
+        });
+        let wrong = || {
+            PyValueError::new_err(
+                "not compressed sparse rows of that many inputs, each in the order of its columns, without duplicates",
+            )
         };
-        let (offsets, columns) = (numbers(&indptr), numbers(&indices));
-        let values: Vec<i8> = values.as_array().iter().copied().collect();
-        let ordered = offsets.first() == Some(&0) && offsets.is_sorted() && offsets.last() == Some(&columns.len());
-        let inside = columns.iter().all(|&column| column < n_inputs) && columns.len() == values.len();
-        if !ordered || !inside {
-            return Err(PyValueError::new_err("not compressed sparse rows of that many inputs"));
-        }
-        TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &values).map(Self::from).ok_or_else(no_memory)
+        made.ok_or_else(wrong)?.map(Self::from)
     }
 
     #[staticmethod]
     #[pyo3(signature = (parts, /))]
-    fn concatenate(parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+    fn concatenate(py: Python<'_>, parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
         let parts: Vec<&TernaryBatch> = parts.iter().map(|part| &*part.0).collect();
         let Some(first) = parts.first() else {
             return Err(PyValueError::new_err("at least one batch is needed"));
@@ -151,11 +161,16 @@ impl Packed {
         if parts.iter().any(|part| part.n_inputs() != first.n_inputs()) {
             return Err(PyValueError::new_err("batches must have equal numbers of inputs"));
         }
-        TernaryBatch::concatenate(&parts).map(Self::from).ok_or_else(no_memory)
+        py.detach(|| TernaryBatch::concatenate(&parts)).map(Self::from).ok_or_else(no_memory)
     }
 
     #[pyo3(signature = (path, shape, /))]
     fn save(&self, py: Python<'_>, path: PathBuf, shape: Vec<u64>) -> PyResult<()> {
+        let n_vectors = shape.iter().rev().skip(1).try_fold(1u64, |vectors, &length| vectors.checked_mul(length));
+        let own = n_vectors == Some(self.0.n_rows() as u64) && shape.last() == Some(&(self.0.n_inputs() as u64));
+        if !own {
+            return Err(PyValueError::new_err("shape must be one of the batch's vectors"));
+        }
         py.detach(|| {
             let partial = beside(&path);
             let written = File::create_new(&partial).and_then(|file| {
@@ -188,7 +203,7 @@ impl Packed {
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut bytes = room(self.0.n_bytes() + 32)?;
-        self.0.write_to(&[self.0.n_rows() as u64, self.0.n_inputs() as u64], &mut bytes)?;
+        py.detach(|| self.0.write_to(&[self.0.n_rows() as u64, self.0.n_inputs() as u64], &mut bytes))?;
         PyBytes::new_with(py, bytes.len(), |copy| {
             copy.copy_from_slice(&bytes);
             Ok(())
@@ -197,10 +212,17 @@ impl Packed {
 
     #[staticmethod]
     #[pyo3(signature = (data, /))]
-    fn from_bytes(data: &[u8]) -> PyResult<Self> {
-        let (batch, _) = TernaryBatch::read_from(data.len() as u64, &mut &*data).map_err(format_error)?;
-        Ok(batch.into())
+    fn from_bytes(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
+        let read = py.detach(|| TernaryBatch::read_from(data.len() as u64, &mut &*data));
+        Ok(read.map_err(format_error)?.0.into())
     }
+}
+
+/// Indices as the core takes them; a negative one lies outside everything.
+fn indices(array: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
+    let mut indices = room(array.as_array().len())?;
+    indices.extend(array.as_array().iter().map(|&index| usize::try_from(index).unwrap_or(usize::MAX)));
+    Ok(indices)
 }
 
 /// A name in the same folder that nobody else uses.
@@ -231,6 +253,9 @@ impl Packer {
     #[new]
     #[pyo3(signature = (n_rows, n_inputs))]
     fn new(n_rows: usize, n_inputs: usize) -> PyResult<Self> {
+        if n_inputs == 0 {
+            return Err(PyValueError::new_err("n_inputs must be at least 1"));
+        }
         ternary::Packer::new(n_rows, n_inputs).map(|packer| Self(Some(packer))).ok_or_else(no_memory)
     }
 

@@ -232,8 +232,8 @@ impl Results for Job<'_> {
         if outputs.len() != batch.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
         }
-        let Some(row_end) = call.row_start.checked_add(n_rows) else {
-            return Err(PyValueError::new_err("the rows must end below 2**64"));
+        let Some(row_end) = call.row_start.checked_add(n_rows).filter(|&end| i64::try_from(end).is_ok()) else {
+            return Err(PyValueError::new_err("the rows must end below 2**63"));
         };
         let projection = Projection {
             transmission: call.transmission,

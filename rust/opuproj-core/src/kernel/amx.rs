@@ -105,7 +105,7 @@ fn permitted() -> bool {
         if unsafe { enabled_state() } & TILE_STATE != TILE_STATE {
             return false;
         }
-        let (arch_prctl, request_permission, tile_data) = (158i64, 0x1023, 18);
+        let (arch_prctl, request_permission, tile_data) = (158i64, 0x1023i64, 18i64);
         let result: i64;
         // SAFETY: the system call takes two numbers and changes nothing but this process's permission.
         unsafe {
@@ -129,7 +129,7 @@ fn permitted() -> bool {
     false
 }
 
-/// What `ldtilecfg` reads: tiles of `vectors` rows for sums (0 to 3) and inputs (4, 5), of 16 for T (6, 7).
+/// What `ldtilecfg` reads: tiles of `vectors` rows for sums (0 to 3) and inputs (4, 5), of four columns a row for T (6, 7).
 #[repr(C, align(64))]
 struct TileShapes([u8; 64]);
 
@@ -139,7 +139,7 @@ impl TileShapes {
         shapes[0] = 1;
         for tile in 0..8 {
             shapes[16 + 2 * tile] = 64;
-            shapes[48 + tile] = if tile < 6 { vectors as u8 } else { TILE_VECTORS as u8 };
+            shapes[48 + tile] = if tile < 6 { vectors as u8 } else { (TILE_COLUMNS / 4) as u8 };
         }
         Self(shapes)
     }

@@ -297,7 +297,7 @@ unsafe fn multiply(product: Product<'_>) {
 ///
 /// # Safety
 ///
-/// `x` has a quarter of the panel's groups of four bytes at `N` multiples of its stride, `sums` 16 writable integers at
+/// `x` has four bytes for every 64 of the panel at `N` multiples of its stride, `sums` 16 writable integers at
 /// `N` of its own.
 #[target_feature(enable = "avx2")]
 #[inline]

@@ -308,6 +308,14 @@ pub struct Shape {
     pub multiply_cost: f64,
 }
 
+impl Shape {
+    /// The time that an entry of a panel takes with so many vectors, over that of generating it in registers: a panel's
+    /// entry is also written and read back.
+    pub(crate) fn entry_cost(&self, n_vectors: usize) -> f64 {
+        1.2 + self.multiply_cost * n_vectors as f64
+    }
+}
+
 /// A panel of T times a batch of int8 vectors: the arguments of [`Kernel::multiply`].
 #[derive(Debug)]
 pub struct Product<'a> {

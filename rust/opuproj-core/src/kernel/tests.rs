@@ -157,10 +157,10 @@ fn transposed_product_agrees(kernel: Kernel, n_row_blocks: usize, n_vectors: usi
 #[test]
 fn transposed_panels_multiply_to_the_definition() {
     for kernel in Kernel::available() {
-        for n_row_blocks in [0, 1, 2, 3, 7, 8, 9, 20, 21, 64].into_iter().take(MIRI_TAKES - 1) {
+        for n_row_blocks in [0, 1, 2, 3, 7, 8, 9, 20, 21, 64].into_iter().take(MIRI_TAKES / 2) {
             transposed_product_agrees(kernel, n_row_blocks, 5, 1);
         }
-        for n_vectors in [1, 2, 6, 7, 17, 33].into_iter().take(MIRI_TAKES) {
+        for n_vectors in [1, 2, 6, 7, 17, 33].into_iter().take(MIRI_TAKES / 2) {
             transposed_product_agrees(kernel, if cfg!(miri) { 1 } else { 12 }, n_vectors, kernel.shape().max_input);
         }
     }

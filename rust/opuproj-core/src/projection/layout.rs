@@ -4,18 +4,16 @@ use std::ops::Range;
 
 use super::Projection;
 use crate::kernel::TILE_BLOCKS;
-use crate::operand::{Form, Group};
+use crate::memory::TILE_SUMS;
+use crate::operand::{Form, Group, MOST_VECTORS};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
-use crate::work::{ENTRIES_PER_THREAD, TILE_SUMS, WORK_PER_ENTRY};
+use crate::work::{ENTRIES_PER_THREAD, WORK_PER_ENTRY};
 
 /// Bytes that the tiles of all threads may have together.
 const ALL_TILE_SUMS: usize = 16 << 20;
 
 /// The most row blocks of a tile, so that threads stay equally busy; a vector's results fill a page or more of memory.
 const MOST_BLOCKS: usize = 128;
-
-/// The most vectors of a group: generating T once for so many costs a tenth of multiplying it.
-pub(super) const MOST_VECTORS: usize = 1024;
 
 impl Projection {
     /// The row blocks that hold the rows.
@@ -30,7 +28,7 @@ impl Projection {
 
     /// Vectors of a group: fewer where many threads must share the memory for sums.
     pub(super) fn most_vectors(&self) -> usize {
-        let fitting = ALL_TILE_SUMS / (self.threads * self.unit() * BLOCK_COMPONENTS * 4);
+        let fitting = ALL_TILE_SUMS / self.threads.saturating_mul(self.unit() * BLOCK_COMPONENTS * 4);
         fitting.clamp(32, MOST_VECTORS)
     }
 }

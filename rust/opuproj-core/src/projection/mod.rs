@@ -18,16 +18,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::Kernel;
-use crate::operand::{self, Chunk, Form, Group};
+use crate::memory::{STRIPE_SUMS, has_room};
+use crate::operand::{self, Chunk, Form, Group, MOST_VECTORS};
 use crate::readout::{Mode, Real};
 use crate::recovery::{Shot, Sight};
 use crate::ternary::TernaryBatch;
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
 use crate::vectors::Vectors;
-use crate::work::{
-    Lead, Pace, STRIPE_SUMS, Stopped, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, has_room, next, refuse_too_many,
-};
-use layout::{Layout, MOST_VECTORS};
+use crate::work::{Lead, Pace, Stopped, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, next, refuse_too_many};
+use layout::Layout;
 use reader::Reader;
 use worker::{Scratch, Tile, Worker};
 
@@ -109,7 +108,7 @@ impl Projection {
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, or a vector has too many nonzeros.
+    /// If `poll` stopped it, a vector has too many nonzeros, or memory is short.
     ///
     /// # Panics
     ///
@@ -132,7 +131,7 @@ impl Projection {
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it.
+    /// If `poll` stopped it, or memory is short.
     ///
     /// # Panics
     ///
@@ -169,14 +168,15 @@ impl Projection {
         if !has_room(vectors, MOST_VECTORS, n_blocks.saturating_mul(BLOCK_COMPONENTS)) {
             return Err(Stopped::NoMemory);
         }
-        let groups = operand::groups(vectors, self.kernel, self.most_vectors());
+        let watch = Watch::new();
+        let mut lead = Lead::new(&watch, poll);
+        let groups = operand::groups(vectors, self.kernel, self.most_vectors(), || lead.keep_on());
+        let groups = groups.ok_or(Stopped::Cancelled)?;
         let work = |group: &Group| {
             let seen = reader.work(self.mode) * group.outputs(vectors).len() as u64;
             (self.work(group.form, group.vectors.len(), group.columns) + seen) * n_blocks as u64
         };
-        let total = groups.iter().map(work);
-        let watch = Watch::of(total.sum());
-        let mut lead = Lead::new(&watch, poll);
+        watch.expect(groups.iter().map(work).sum());
         for group in &groups {
             let outputs = &mut outputs[group.outputs(vectors)];
             let layout = Layout::of(self, group, reader.work(self.mode) * outputs.len() as u64);
@@ -282,9 +282,7 @@ impl Projection {
         if group.form == Form::Lists {
             return operand::lists(batch, group, words);
         }
-        let (union, mut columns) = operand::union(batch, group, words.clone());
-        // The inputs there stay 0, so the entries of any column will do.
-        columns.resize(columns.len().next_multiple_of(self.kernel.shape().column_multiple), 0);
+        let (union, columns) = operand::union(batch, group, words.clone(), self.kernel.shape().column_multiple);
         let n_vectors = group.vectors.len();
         let mut inputs = vec![0; columns.len() * n_vectors];
         let parts = operand::parts(&mut inputs, n_vectors, self.kernel.shape().panel_columns);
@@ -309,7 +307,7 @@ impl Projection {
     fn work(&self, form: Form, n_vectors: usize, columns: u64) -> u64 {
         let per_column = match form {
             Form::Lists => 1.0,
-            Form::Rows => 1.2 + self.kernel.shape().multiply_cost * n_vectors as f64,
+            Form::Rows => self.kernel.shape().entry_cost(n_vectors),
         };
         (columns as f64 * per_column * BLOCK_COMPONENTS as f64 * WORK_PER_ENTRY as f64) as u64
     }

@@ -5,12 +5,13 @@ use std::ops::Range;
 use super::Projection;
 use super::reader::{Reader, WORK_PER_READING};
 use crate::kernel::{Product, SignedColumns};
+use crate::memory::sized;
 use crate::noise::LANES;
 use crate::operand::{Chunk, Form};
 use crate::readout::{self, Mode, Real, Reference};
 use crate::recovery::Shot;
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
-use crate::work::{Pace, sized};
+use crate::work::Pace;
 
 /// Columns of a list that are summed before the next look at the clock; they stay in a first-level cache.
 const LIST_RUN: usize = 2048;

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::definition::{self, Signs};
 use super::inputs::Inputs;
@@ -28,9 +27,6 @@ const PHASE_BYTES: usize = 32 << 20;
 
 /// Rows whose phases a thread computes at a time.
 const PHASE_ROWS: usize = 4096;
-
-/// How long the leading thread sleeps between two looks at the others, once it has nothing left to do.
-const WAIT: Duration = Duration::from_micros(100);
 
 /// Tasks that there had best be for each thread.
 const TASKS_PER_THREAD: usize = 4;
@@ -83,7 +79,8 @@ impl Structured {
         let total = (FIRST_PASSES + n_blocks * BLOCK_PASSES) * lines(shape) * outputs.len() as u64;
         let tasks = outputs.len().saturating_mul(n_blocks as usize);
         let threads = self.threads.min((total / LINES_PER_THREAD) as usize + 1).min(tasks);
-        let watch = Watch::of(total);
+        let watch = Watch::new();
+        watch.expect(total);
         let mut lead = Lead::new(&watch, poll);
         let workspaces = (0..threads).map(|_| Workspace::spare(shape).or_else(|| Workspace::reserved(shape)));
         let workspaces = Mutex::new(workspaces.collect::<Option<Vec<_>>>().ok_or(Stopped::NoMemory)?);
@@ -109,10 +106,8 @@ impl Structured {
                     Task { vector, blocks, out }
                 })
             }));
-            let (busy, lead_thread) = (AtomicUsize::new(0), std::thread::current().id());
             let work = |keep_on: &mut dyn FnMut() -> bool| {
                 let Some(space) = pop(&workspaces) else { return };
-                let busy_one = Busy::new(&busy);
                 let mut worker = Worker {
                     projection: self,
                     vectors,
@@ -130,13 +125,7 @@ impl Structured {
                         break;
                     }
                 }
-                let Worker { space, mut pace, .. } = worker;
-                workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(space);
-                drop(busy_one);
-                // The caller is asked whether to go on as long as anything goes on.
-                while std::thread::current().id() == lead_thread && busy.load(Relaxed) > 0 && pace.keep_on() {
-                    std::thread::sleep(WAIT);
-                }
+                workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(worker.space);
             };
             lead.share(threads, work);
             if watch.cancelled.load(Relaxed) {
@@ -224,20 +213,4 @@ fn pieces(vectors_per_thread: usize, n_blocks: usize, threads: usize) -> usize {
 
 fn pop<T>(stack: &Mutex<Vec<T>>) -> Option<T> {
     stack.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
-}
-
-/// Counts a thread that is at work, even if it panics.
-struct Busy<'a>(&'a AtomicUsize);
-
-impl<'a> Busy<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }
