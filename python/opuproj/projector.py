@@ -69,14 +69,15 @@ def project(
 
         - ``"gaussian"``: the device's, of independent entries;
         - ``"structured"``: blocks of three rounds of random signs and Walsh-Hadamard transforms [2]_, in software only.
-          An output costs a few hundred operations whatever `n_inputs` is, and `x` may hold any finite real numbers,
-          which are taken as float32. Its entries have the same first and second moments, but depend on each other; T
-          depends on `n_inputs` (through the next power of two), and rows are computed in whole blocks of that many.
-          There are no `digits` and no `camera` for it.
+          An output costs some 4 log₂ `n_inputs` additions, and `x` may hold any finite real numbers, which are taken as
+          float32. Its entries have the same first and second moments, but depend on each other; T depends on `n_inputs`
+          (through the next power of two), and rows are computed in whole blocks of that many. There are no `digits` and
+          no `camera` for it.
     digits : int, optional
         Take x as real numbers, in so many digits of -1, 0 and 1, from 1 to 20, as :func:`encode` does: 5 are right to
-        0.4 % of the largest element of each vector. The projection is of exactly these digits, and costs as much as one
-        of ternary vectors; in front of a camera, each digit is photographed by itself.
+        0.4 % of the largest element of each vector. The projection is of exactly these digits. Up to 5 of them are
+        multiplied at once, as one ternary vector is (5 as two with AVX2, or where a vector has more than 177,477
+        nonzeros); in front of a camera, each digit is photographed by itself.
     rows : (start, stop), slice or range, optional
         Compute these outputs only, exactly as they are among all of them: for shards and slices. All by default.
     n_anchor : int, default 64

@@ -34,7 +34,7 @@ _ROUNDS = 15
 
 def add_parser(commands: Any) -> None:
     """Describe the command line."""
-    parser = _arguments.add_command(commands, "bench", "compare with a stored matrix, in under a minute", _EXAMPLES)
+    parser = _arguments.add_command(commands, "bench", "compare with a stored matrix, in half a minute", _EXAMPLES)
     for name, default, what in (("inputs", 10_000, "length of a vector"), ("outputs", 10_000, "length of a result")):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="vectors at a time (default: 32)")

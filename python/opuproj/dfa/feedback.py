@@ -308,11 +308,13 @@ class Feedback:
         return alignment(self, closure, of, self._feeding(method))
 
     def check(self, closure: Callable[[], torch.Tensor]) -> Check:
-        """Prove on a batch that feedback is what it should be.
+        """Show on a batch that feedback is what it should be.
 
         That is: every block receives its projection of the error, as an independent calculation with the entries of the
-        matrix gives it, and not the gradient that backpropagation would bring; no block's gradient comes through
-        another; and what lies above the last block has its true gradient, bit for bit. A camera is taken off meanwhile.
+        matrix gives it for 32 outputs of the block (all, if it has fewer), and not the gradient that backpropagation
+        would bring; no block's gradient comes through another; and what lies above the last block has its true
+        gradient. Differences may be 1e-4 of the largest element in float32, 1e-9 in float64 (1e-4 for feedback of the
+        ensemble ``"structured"``) and 2e-2 in half precision. A camera is taken off meanwhile.
 
         Parameters
         ----------
@@ -327,7 +329,7 @@ class Feedback:
         Raises
         ------
         RuntimeError
-            If any of it is not so, with the block's name.
+            If any of it is not so, with the name of the block or of the parameter.
         ValueError
             If the method is neither ``"odfa"`` nor ``"dfa"``.
         """
