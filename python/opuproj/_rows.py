@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, _memory
+from . import _config, _core, _memory
 
 PIECE_BYTES = 1 << 22
 # Packed rows that a projection holds at a time, a quarter of the 64 MiB it may use beyond inputs and outputs:
@@ -295,7 +295,7 @@ def new_packer(name: str, n_rows: int, n_inputs: int) -> _core.Packer:
     n_bytes = packed_bytes(n_rows, n_inputs)
     if not _memory.fits(n_bytes):
         _memory.reserve(f"{name}, packed,", (n_rows, n_inputs), n_bytes, TO_MATRIX)
-    return _core.Packer(n_rows, n_inputs)
+    return _core.Packer(n_rows, n_inputs, _config.isa())
 
 
 def pieces(x: Any) -> Iterator[Any]:

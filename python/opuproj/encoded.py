@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from . import _check, _core, _inputs, _memory, _rows
+from . import _check, _config, _core, _inputs, _memory, _rows
 from ._batch import Batch
 from .ternary import TernaryBatch
 
@@ -204,10 +204,10 @@ class EncodingSource:
                 if n_rows + len(part) > block_rows:
                     yield _core.Encoded.concatenate(parts)
                     parts, n_rows = [], 0
-                parts.append(_core.encode(part, largest, self._base, self._n_digits))
+                parts.append(_core.encode(part, largest, self._base, self._n_digits, _config.isa()))
                 n_rows += len(part)
         if not parts:
-            parts = [_core.encode(np.empty((0, self.n_inputs)), np.empty(0), self._base, self._n_digits)]
+            parts = [_core.encode(np.empty((0, self.n_inputs)), np.empty(0), self._base, self._n_digits, None)]
         yield parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
 
 

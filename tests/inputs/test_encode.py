@@ -64,6 +64,7 @@ def test_digits_are_the_nearest_integers(code: dict[str, int], dtype: Any) -> No
 
 
 @examples(60)
+@pytest.mark.every_isa
 @given(
     hnp.arrays(np.float64, st.tuples(st.integers(0, 4), st.integers(1, 140)), elements=st.floats(-1e300, 1e300)),
     st.integers(1, 20),

@@ -36,6 +36,7 @@ def test_packing_loses_nothing(x: np.ndarray) -> None:
     assert batch.nnz_per_row.shape == x.shape[:-1]
 
 
+@pytest.mark.every_isa
 @pytest.mark.parametrize("n", AWKWARD)
 def test_packing_at_awkward_sizes(n: int) -> None:
     for shape in ((n,), (3, n), (n, 3)):

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from .. import _core
+from .. import _config, _core
 from .rules import Dither, Rule, norm, norm_of_all
 
 Norm = Literal["row", "batch", "none"]
@@ -91,7 +91,7 @@ class Ternarize:
         if not bool(finite.all()):
             rows = torch.where(finite, rows, 0)
         thresholds = self._thresholds(rows).to(torch.float64).reshape(-1).contiguous()
-        packer = _core.Packer(*rows.shape)
+        packer = _core.Packer(len(rows), rows.shape[1], _config.isa())
         bad = packer.push_ternarized(rows.numpy(), thresholds.numpy())
         assert bad is None, "what is not finite was taken out"
         packed = packer.finish()

@@ -72,7 +72,7 @@ impl Encoded {
         (alike && finite && digits.len() <= most).then_some(Self { base, digits, scales })
     }
 
-    /// The vectors of `numbers`, `n_inputs` each, with the largest magnitude of each in `largest`.
+    /// The vectors of `numbers`, `n_inputs` each, with the largest magnitude of each in `largest`, by these inner loops.
     ///
     /// Nothing if there is no memory for them.
     ///
@@ -80,11 +80,16 @@ impl Encoded {
     ///
     /// If the numbers are not whole vectors, or not as many as there are magnitudes.
     #[must_use]
-    pub fn encode<T: Float>(numbers: &[T], n_inputs: usize, largest: &[f64], code: Code) -> Option<Self> {
+    pub fn encode<T: Float>(
+        numbers: &[T],
+        n_inputs: usize,
+        largest: &[f64],
+        code: Code,
+        kernel: Kernel,
+    ) -> Option<Self> {
         assert_eq!(numbers.len(), n_inputs * largest.len(), "whole vectors");
         let planes = || TernaryBatch::any(largest.len(), n_inputs);
         let mut digits = (0..code.digits()).map(|_| planes()).collect::<Option<Vec<_>>>()?;
-        let kernel = Kernel::best();
         let top = f64::from(code.largest());
         let scales = largest.iter().map(|&largest| scale_of(largest, top)).collect();
         let mut integers = [0; STRETCH];

@@ -153,10 +153,11 @@ fn used((positive, negative): (&[u64], &[u64]), word: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::encoded::{Code, Encoded};
+    use crate::kernel::Kernel;
 
     fn weights(n_inputs: usize, digits: u32, max_input: u8) -> Vec<i64> {
         let code = Code::BalancedTernary(digits);
-        let batch = Encoded::encode(&vec![1.0; n_inputs], n_inputs, &[1.0], code).expect("memory");
+        let batch = Encoded::encode(&vec![1.0; n_inputs], n_inputs, &[1.0], code, Kernel::best()).expect("memory");
         let (vectors, weights) = Vectors::fused(batch.digits(), 3, max_input);
         assert!(u64::from(vectors.largest()) * n_inputs as u64 <= MAX_NONZEROS, "sums fit");
         assert!(vectors.largest() <= max_input);

@@ -89,6 +89,7 @@ fn recovery_from_perfect_frames_is_the_projection() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "tens of thousands of blocks of T")]
 fn quantized_frames_are_those_of_a_plain_calculation() {
     let numbers = numbers(3);
     let camera = Camera { bits: Some(8), full_scale: 4.0, dark_floor: 0.05, ..Camera::IDEAL };
@@ -121,6 +122,7 @@ fn quantized_frames_are_those_of_a_plain_calculation() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "tens of thousands of blocks of T")]
 fn noise_depends_on_seed_frame_and_row_alone() {
     let camera = Camera { bits: Some(8), full_scale: 5.0, photons: 40.0, read_noise: 0.02, frames: 2, ..Camera::IDEAL };
     let batch = batch(&numbers(70));
@@ -147,6 +149,7 @@ fn noise_depends_on_seed_frame_and_row_alone() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "tens of thousands of blocks of T")]
 fn sparse_and_dense_batches_are_seen_alike() {
     // A vector among many that share their columns is multiplied otherwise than alone.
     let camera = Camera { photons: 100.0, ..Camera::IDEAL };

@@ -27,7 +27,12 @@ fn numbers(n: usize, part: f64) -> Vec<f64> {
 fn encode(x: &[f64], n_inputs: usize, code: Code) -> Encoded {
     let largest: Vec<f64> =
         x.chunks(n_inputs).map(|row| row.iter().fold(0.0, |max: f64, x| max.max(x.abs()))).collect();
-    Encoded::encode(x, n_inputs, &largest, code).expect("memory")
+    let by = |kernel| Encoded::encode(x, n_inputs, &largest, code, kernel).expect("memory");
+    let batch = by(Kernel::best());
+    for kernel in Kernel::available() {
+        assert!(by(kernel) == batch, "{}", kernel.isa());
+    }
+    batch
 }
 
 /// The integers that a vector's digits stand for.

@@ -10,10 +10,10 @@ use proptest::prelude::*;
 
 const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 5 }];
 
-/// The largest random batches: without a compiler's help Miri takes a millisecond a block of T.
-const MAX_INPUTS: usize = if cfg!(miri) { 40 } else { 700 };
+/// The largest random batches: Miri takes a tenth of a second for a block of T.
+const MAX_INPUTS: usize = if cfg!(miri) { 12 } else { 700 };
 const MAX_VECTORS: usize = if cfg!(miri) { 4 } else { 12 };
-const MAX_ROWS: u64 = if cfg!(miri) { 20 } else { 150 };
+const MAX_ROWS: u64 = if cfg!(miri) { 10 } else { 150 };
 
 fn batch(n_inputs: usize, numbers: &[i8]) -> TernaryBatch {
     let mut packer = Packer::new(numbers.len() / n_inputs, n_inputs).expect("memory");

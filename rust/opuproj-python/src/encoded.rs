@@ -9,6 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{no_memory, readonly, wrong_type};
+use crate::call::kernel_of;
 use crate::packed::Packed;
 
 /// An immutable batch of real numbers as digits -1, 0 and 1.
@@ -81,13 +82,15 @@ impl Encoded {
 
 /// Encodes rows of numbers, with the largest magnitude of each in `largest`.
 #[pyfunction]
-#[pyo3(signature = (x, largest, base, n_digits, /))]
+#[pyo3(signature = (x, largest, base, n_digits, isa, /))]
 pub(crate) fn encode(
     x: &Bound<'_, PyAny>,
     largest: PyReadonlyArray1<'_, f64>,
     base: u32,
     n_digits: u32,
+    isa: Option<&str>,
 ) -> PyResult<Encoded> {
+    let kernel = kernel_of(isa)?;
     let code = match (base, n_digits) {
         (3, 1..=20) => Code::BalancedTernary(n_digits),
         (2, 1..=15) => Code::SignedBits(n_digits),
@@ -100,7 +103,7 @@ pub(crate) fn encode(
                 if x.as_array().nrows() != largest.len() {
                     return Err(PyValueError::new_err("a magnitude a row is needed"));
                 }
-                let batch = encoded::Encoded::encode(x.as_slice()?, x.as_array().ncols(), &largest, code);
+                let batch = encoded::Encoded::encode(x.as_slice()?, x.as_array().ncols(), &largest, code, kernel);
                 return batch.map(Encoded).ok_or_else(no_memory);
             }
         )*};

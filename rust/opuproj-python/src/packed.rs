@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arrays::{no_memory, readonly, room, wrong_type};
+use crate::call::kernel_of;
 
 /// Both planes of a batch as bytes, rows on whole bytes.
 type Planes<'py> = (Bound<'py, PyArray2<u8>>, Bound<'py, PyArray2<u8>>);
@@ -251,12 +252,13 @@ pub(crate) struct Packer(Option<ternary::Packer>);
 #[pymethods]
 impl Packer {
     #[new]
-    #[pyo3(signature = (n_rows, n_inputs))]
-    fn new(n_rows: usize, n_inputs: usize) -> PyResult<Self> {
+    #[pyo3(signature = (n_rows, n_inputs, isa, /))]
+    fn new(n_rows: usize, n_inputs: usize, isa: Option<&str>) -> PyResult<Self> {
         if n_inputs == 0 {
             return Err(PyValueError::new_err("n_inputs must be at least 1"));
         }
-        ternary::Packer::new(n_rows, n_inputs).map(|packer| Self(Some(packer))).ok_or_else(no_memory)
+        let kernel = kernel_of(isa)?;
+        ternary::Packer::new(n_rows, n_inputs).map(|packer| Self(Some(packer.on(kernel)))).ok_or_else(no_memory)
     }
 
     #[pyo3(signature = (x, /))]

@@ -58,6 +58,7 @@ pub struct Refused {
 /// A batch that is being filled from its first row on.
 #[derive(Debug)]
 pub struct Packer {
+    kernel: Kernel,
     batch: TernaryBatch,
     filled: usize,
 }
@@ -67,7 +68,13 @@ impl Packer {
     #[must_use]
     pub fn new(n_rows: usize, n_inputs: usize) -> Option<Self> {
         // Every word of a row is written when the row is packed, and the batch is given out once all rows are.
-        Some(Self { batch: TernaryBatch::any(n_rows, n_inputs)?, filled: 0 })
+        Some(Self { kernel: Kernel::best(), batch: TernaryBatch::any(n_rows, n_inputs)?, filled: 0 })
+    }
+
+    /// The same, packed by these inner loops in place of the best ones.
+    #[must_use]
+    pub fn on(self, kernel: Kernel) -> Self {
+        Self { kernel, ..self }
     }
 
     /// The length of a vector.
@@ -133,7 +140,7 @@ impl Packer {
         }
         assert!(numbers.len().is_multiple_of(n_inputs), "whole rows");
         assert!(numbers.len() / n_inputs <= self.missing(), "no more rows than are missing");
-        let kernel = Kernel::best();
+        let kernel = self.kernel;
         let mut codes = [[0; WORD]; STRETCH];
         let mut ahead = numbers.chunks(STRETCH * WORD).skip(AHEAD_BYTES.div_ceil(STRETCH * WORD * size_of::<T>()));
         for (row, numbers) in numbers.chunks_exact(n_inputs).enumerate() {

@@ -3,9 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel::Kernel;
 
 fn pack<T: Value>(n_inputs: usize, numbers: &[T]) -> TernaryBatch {
-    let mut packer = Packer::new(numbers.len() / n_inputs, n_inputs).expect("memory");
+    pack_by(Kernel::best(), n_inputs, numbers)
+}
+
+fn pack_by<T: Value>(kernel: Kernel, n_inputs: usize, numbers: &[T]) -> TernaryBatch {
+    let mut packer = Packer::new(numbers.len() / n_inputs, n_inputs).expect("memory").on(kernel);
     packer.push(numbers).expect("ternary");
     packer.finish().expect("all rows")
 }
@@ -47,6 +52,9 @@ proptest! {
     fn what_was_packed_is_unpacked((n_inputs, numbers) in rows()) {
         let batch = pack(n_inputs, &numbers);
         prop_assert_eq!(unpack(&batch), numbers.clone());
+        for kernel in Kernel::available() {
+            prop_assert_eq!(&pack_by(kernel, n_inputs, &numbers), &batch, "{}", kernel.isa());
+        }
         let floats: Vec<f64> = numbers.iter().map(|&x| f64::from(x)).collect();
         prop_assert_eq!(&pack(n_inputs, &floats), &batch);
         let (again, shape) = read(&bytes(&batch)).expect("what was written");
@@ -68,13 +76,15 @@ proptest! {
 
     #[test]
     fn thresholds_split_exactly(numbers in proptest::collection::vec(-4f32..4.0, 1..150), threshold in 0f64..4.0) {
-        let mut packer = Packer::new(1, numbers.len()).expect("memory");
-        packer.push_ternarized(&numbers, &[threshold]).expect("no NaN");
         let expected: Vec<i8> = numbers
             .iter()
             .map(|&e| i8::from(f64::from(e) > threshold) - i8::from(f64::from(e) < -threshold))
             .collect();
-        prop_assert_eq!(unpack(&packer.finish().expect("all rows")), expected);
+        for kernel in Kernel::available() {
+            let mut packer = Packer::new(1, numbers.len()).expect("memory").on(kernel);
+            packer.push_ternarized(&numbers, &[threshold]).expect("no NaN");
+            prop_assert_eq!(unpack(&packer.finish().expect("all rows")), &expected[..]);
+        }
     }
 
     #[test]
