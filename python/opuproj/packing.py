@@ -172,6 +172,6 @@ def largest_of(source: _rows.Source) -> float:
     """Return the largest |e| of all."""
     largest, done = 0.0, 0
     for piece in source.real_pieces():
-        largest = max(largest, float(_rows.largest(source, piece, done, "a relative threshold").max()))
+        largest = max(largest, float(_rows.largest(source, piece, done, "a relative threshold").max(initial=0.0)))
         done += len(piece)
     return largest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import opuproj
 import pytest
@@ -60,6 +62,12 @@ def test_a_row_of_zeros_stays_zero() -> None:
     e = np.array([[0.0, 0.0], [1e-40, 1.0], [1e-40, 0.0]])
     assert opuproj.ternarize(e, relative=0.1).to_numpy().tolist() == [[0, 0], [0, 1], [1, 0]]
     assert opuproj.ternarize(e, relative=0.1, scale="global").to_numpy().tolist() == [[0, 0], [0, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("scale", ["row", "global"])
+def test_no_rows_give_no_rows(scale: Any) -> None:
+    for shape in ((0, 5), (3, 0, 5), (0, 3, 5)):
+        assert opuproj.ternarize(np.zeros(shape), relative=0.1, scale=scale).shape == shape
 
 
 def test_infinities() -> None:
