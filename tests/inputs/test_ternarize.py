@@ -101,6 +101,12 @@ def test_bad_thresholds() -> None:
         opuproj.ternarize(e, 0.1, relative=0.1)
     with pytest.raises(TypeError, match="threshold is 'a'"):
         opuproj.ternarize(e, "a")  # type: ignore[arg-type]
+    for no_number in ("0.5", b"0.5", True, np.True_):
+        with pytest.raises(TypeError, match=r"threshold is .*, but must be a number"):
+            opuproj.ternarize(e, no_number)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"relative is .*, but must be a number"):
+            opuproj.ternarize(e, relative=no_number)  # type: ignore[arg-type]
+    assert opuproj.ternarize(e + 1, np.array(0.5)) == opuproj.pack([1, 1, 1])
     with pytest.raises(ValueError, match="scale is 'column'"):
         opuproj.ternarize(e, relative=0.1, scale="column")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="TernaryBatch"):

@@ -186,6 +186,8 @@ def test_bad_concatenations() -> None:
         TernaryBatch.concatenate([a, opuproj.pack(ternary(2, 6))])
     with pytest.raises(ValueError, match=r"reshape\(1, 5\)"):
         TernaryBatch.concatenate([a[0]])
+    with pytest.raises(TypeError, match="batches is None, but must be a sequence of TernaryBatch"):
+        TernaryBatch.concatenate(None)  # type: ignore[arg-type]
 
 
 def test_reshape() -> None:

@@ -29,6 +29,7 @@ X = ternary(3, 50)
         ({"seed": 1.5}, TypeError, r"seed is 1\.5"),
         ({"seed": True}, TypeError, "seed is True"),
         ({"seed": "0"}, TypeError, "seed is '0'"),
+        ({"dtype": {"names": ["a"]}}, TypeError, r"dtype is \{'names': \['a'\]\}, but must be a floating-point dtype"),
         ({"mode": "Linear"}, ValueError, "mode is 'Linear', but must be one of 'intensity', 'linear', 'complex'"),
         ({"mode": None}, ValueError, "mode is None"),
         ({"mode": np.arange(3)}, ValueError, "mode is array"),
@@ -184,6 +185,14 @@ def test_a_wrong_last_dimension() -> None:
 def test_out(out: object, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         opuproj.project(X, 20, out=out)
+
+
+def test_out_that_is_a_view_that_conjugates_or_negates() -> None:
+    torch = pytest.importorskip("torch")
+    field = torch.zeros((3, 20), dtype=torch.complex64)
+    for mode, out in (("complex", field.conj()), ("linear", field.conj().imag)):
+        with pytest.raises(ValueError, match="out is a view that conjugates or negates"):
+            opuproj.project(X, 20, mode=mode, out=out)
 
 
 def test_out_whose_vectors_are_unevenly_spaced() -> None:
