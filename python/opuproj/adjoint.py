@@ -219,7 +219,7 @@ class Adjoint:
             del block  # before the next one is made
 
 
-class _Parts(_rows.Source):
+class _Parts(_rows.RealRows):
     """Vectors of outputs as the core takes them: real and imaginary parts in turn, from the first row of a block on."""
 
     def __init__(self, y: Any, operator: Projector, *, negated: bool) -> None:
@@ -235,8 +235,7 @@ class _Parts(_rows.Source):
         self.double = str(self.y.array.dtype).removeprefix("torch.") in (*_DOUBLE, "longdouble", "clongdouble")
         # Zeros for the rows before the window's in its first block.
         self.before = operator.row_start % _core.BLOCK_ROWS
-        self.name, self.n_rows, self.n_inputs = "y", self.y.n_rows, 2 * (self.before + operator.n_outputs)
-        self.shape = self.n_rows, self.n_inputs
+        super().__init__("y", (self.y.n_rows, 2 * (self.before + operator.n_outputs)))
 
     def position(self, row: int, column: int) -> str:
         return self.y.position(row, column // 2 - self.before)
