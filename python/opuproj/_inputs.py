@@ -25,9 +25,7 @@ def source(name: str, x: Any, *, complex_too: bool = False, fewest: int = 1) -> 
         if torch is not None and isinstance(x, torch.Tensor):
             return _from_torch(name, x, complex_too, fewest)
         if sparse is not None and sparse.issparse(x):
-            check_shape(name, x.shape, fewest)
-            if x.dtype.kind not in "biuf":
-                raise TypeError(_wrong_dtype(name, x, False))
+            check_array(name, x, fewest=fewest)
             return SparseSource(name, x)
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; say what masked elements are, as in {name}.filled(0)")
@@ -35,17 +33,18 @@ def source(name: str, x: Any, *, complex_too: bool = False, fewest: int = 1) -> 
             array = _on_host(name, x)
             # NumPy counts the bfloat16 of other libraries as no number.
             plain = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-            _check_array(name, plain, complex_too, fewest)
+            check_array(name, plain, complex_too, fewest)
             return ForeignSource(name, plain, x, array.dtype)
         try:
             x = np.asarray(x)
         except ValueError as error:
             raise ValueError(f"{name} cannot be made into an array: {error}") from None
-    _check_array(name, x, complex_too, fewest)
+    check_array(name, x, complex_too, fewest)
     return Source(name, x)
 
 
-def _check_array(name: str, x: NDArray[Any], complex_too: bool, fewest: int) -> None:
+def check_array(name: str, x: Any, complex_too: bool = False, fewest: int = 1) -> None:
+    """Refuse an array, of any library with NumPy's dtypes, that holds no vectors of numbers."""
     if x.dtype.kind not in ("biufc" if complex_too else "biuf"):
         raise TypeError(_wrong_dtype(name, x, complex_too))
     check_shape(name, x.shape, fewest)
