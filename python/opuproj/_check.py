@@ -138,7 +138,7 @@ def _dtype_name(value: Any) -> str:
         return str(value).removeprefix("torch.")
     try:
         given = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"dtype is {value!r}, but must be a floating-point dtype") from None
     return _numpy_name(given)
 

@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 from ._rows import ForeignSource, Source, SparseSource, TorchSource
 
 
-def source(name: str, x: Any, *, complex_too: bool = False) -> Source:
-    """Return `x` as a Source, or raise TypeError or ValueError naming it if it holds no vectors of numbers."""
+def source(name: str, x: Any, *, complex_too: bool = False, fewest: int = 1) -> Source:
+    """Return `x` as a Source, or raise TypeError or ValueError naming it if it holds no vectors of numbers.
+
+    Vectors of no numbers have no rows to be packed: `fewest` is 0 only where the caller sees to them.
+    """
     if type(x) is not np.ndarray:
         torch, sparse = sys.modules.get("torch"), sys.modules.get("scipy.sparse")
         if torch is not None and isinstance(x, torch.Tensor):
-            return _from_torch(name, x, complex_too)
+            return _from_torch(name, x, complex_too, fewest)
         if sparse is not None and sparse.issparse(x):
-            check_shape(name, x.shape)
-            if x.dtype.kind not in "biuf":
-                raise TypeError(_wrong_dtype(name, x, False))
+            check_array(name, x, fewest=fewest)
             return SparseSource(name, x)
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; say what masked elements are, as in {name}.filled(0)")
@@ -32,20 +33,21 @@ def source(name: str, x: Any, *, complex_too: bool = False) -> Source:
             array = _on_host(name, x)
             # NumPy counts the bfloat16 of other libraries as no number.
             plain = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-            _check_array(name, plain, complex_too)
+            check_array(name, plain, complex_too, fewest)
             return ForeignSource(name, plain, x, array.dtype)
         try:
             x = np.asarray(x)
         except ValueError as error:
             raise ValueError(f"{name} cannot be made into an array: {error}") from None
-    _check_array(name, x, complex_too)
+    check_array(name, x, complex_too, fewest)
     return Source(name, x)
 
 
-def _check_array(name: str, x: NDArray[Any], complex_too: bool) -> None:
+def check_array(name: str, x: Any, complex_too: bool = False, fewest: int = 1) -> None:
+    """Refuse an array, of any library with NumPy's dtypes, that holds no vectors of numbers."""
     if x.dtype.kind not in ("biufc" if complex_too else "biuf"):
         raise TypeError(_wrong_dtype(name, x, complex_too))
-    check_shape(name, x.shape)
+    check_shape(name, x.shape, fewest)
 
 
 def _wrong_dtype(name: str, x: Any, complex_too: bool) -> str:
@@ -70,21 +72,21 @@ def _on_host(name: str, x: Any) -> NDArray[Any]:
     )
 
 
-def _from_torch(name: str, x: Any, complex_too: bool) -> Source:
+def _from_torch(name: str, x: Any, complex_too: bool, fewest: int) -> Source:
     import torch
 
     if x.layout != torch.strided:
         raise TypeError(f"{name} is a torch tensor of layout {x.layout}; pass {name}.to_dense() or use scipy.sparse")
     if x.is_meta:
         raise TypeError(f"{name} is a torch tensor on the device 'meta', which holds no values")
-    check_shape(name, tuple(x.shape))
+    check_shape(name, tuple(x.shape), fewest)
     if (x.is_complex() and not complex_too) or x.is_quantized:
         raise TypeError(_wrong_dtype(name, x, complex_too))
     return TorchSource(name, x.detach())
 
 
-def check_shape(name: str, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, shape: tuple[int, ...], fewest: int = 1) -> None:
     if len(shape) == 0:
         raise ValueError(f"{name} is a single number, but must have shape (..., n_inputs)")
-    if shape[-1] == 0:
+    if shape[-1] < fewest:
         raise ValueError(f"{name} has shape {tuple(shape)}, but needs at least one input: its last axis is empty")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,10 @@ def _of_cgroup() -> float:
             base, limit, usage = "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue
-        # Inside a container the group's own path is often not mounted, and its files stand at the root.
-        for folder in {f"{base}{path}", base}:
+        # Every group above sets a limit, too. Inside a container the group's own path is often not mounted, and its
+        # files stand at the root.
+        group = PurePosixPath("/", path)
+        for folder in (f"{base}{part}" for part in (group, *group.parents)):
             most, used = _number(f"{folder}/{limit}"), _number(f"{folder}/{usage}")
             if most is not None and used is not None:
                 # Clean page cache counts as used, but gives way.

@@ -29,6 +29,8 @@ def given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any
             raise ValueError("out requires grad, but a result written in place has no gradient; pass out.detach()")
         if out.dtype in (torch.bfloat16, torch.complex32):  # NumPy has neither
             raise ValueError(f"out has dtype {out.dtype}, but must have dtype {dtype}")
+        if out.is_conj() or out.is_neg():  # NumPy has no such views
+            raise ValueError("out is a view that conjugates or negates, but must hold its numbers as they are")
         array: NDArray[Any] = out.numpy()
     elif isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray):
         array = out

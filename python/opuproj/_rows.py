@@ -6,6 +6,7 @@ A piece is a few rows, about 4 MiB: nothing larger is ever copied or converted, 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,18 +24,49 @@ _PACKABLE = frozenset(np.dtype(code) for code in "?bBhHiIlLqQfd")
 TO_MATRIX = "projecting fewer vectors at a time needs less"
 
 
-class Source:
+class Rows:
+    """Rows on their way to the core, whatever they are: those of a shape (..., n_inputs)."""
+
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        self.name, self.shape = name, shape
+        self.n_inputs = shape[-1]
+        self.n_rows: int = math.prod(shape[:-1])
+
+    def wrap(self, result: NDArray[Any]) -> Any:
+        """Return a result in the rows' own library, on their own device."""
+        return result
+
+    def position(self, row: int, column: int) -> str:
+        """Return `x[3, 17]` for a place in the 2-D view of the rows."""
+        index = [*np.unravel_index(row, self.shape[:-1]), column] if len(self.shape) > 1 else [column]
+        return f"{self.name}[{', '.join(map(str, index))}]"
+
+    def share(self, n_bytes: int) -> int:
+        """Return how many rows to take at a time, if all of them take `n_bytes`, to stay within BLOCK_BYTES."""
+        n_blocks = -(-n_bytes // BLOCK_BYTES)
+        return max(1, self.n_rows if n_blocks <= 1 else -(-self.n_rows // n_blocks))
+
+
+class RealRows(Rows, ABC):
+    """Rows of numbers that can be read, any number of times."""
+
+    @abstractmethod
+    def real_pieces(self) -> Iterator[NDArray[Any]]:
+        """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53.
+
+        Complex ones, where they are taken, come as complex64 or complex128.
+        """
+
+
+class Source(RealRows):
     """Rows of ternary or real numbers in an array of shape (..., n_inputs); here one of NumPy."""
 
     # What an error about a value that is not ternary says at its end.
     advice = "use opuproj.ternarize for other values"
 
     def __init__(self, name: str, array: Any) -> None:
-        self.name = name
+        super().__init__(name, tuple(array.shape))
         self.array = array
-        self.shape: tuple[int, ...] = array.shape
-        self.n_inputs = self.shape[-1]
-        self.n_rows: int = math.prod(self.shape[:-1])
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
         """Return a piece as a C-contiguous NumPy array in the machine's byte order."""
@@ -51,10 +83,6 @@ class Source:
         with np.errstate(over="ignore"):
             return values.astype(self.array.dtype).astype(np.float64)
 
-    def wrap(self, result: NDArray[Any]) -> Any:
-        """Return a result in the array's own library, on its own device."""
-        return result
-
     def pack(self) -> _core.Packed:
         """Pack all rows."""
         if self._one_piece():
@@ -69,11 +97,7 @@ class Source:
 
     def block_rows(self) -> int:
         """Return how many rows to pack at a time so that a projection stays within its working memory."""
-        return self._share(packed_bytes(self.n_rows, self.n_inputs))
-
-    def _share(self, n_bytes: int) -> int:
-        n_blocks = -(-n_bytes // BLOCK_BYTES)
-        return max(1, self.n_rows if n_blocks <= 1 else -(-self.n_rows // n_blocks))
+        return self.share(packed_bytes(self.n_rows, self.n_inputs))
 
     def packed_blocks(self, block_rows: int) -> Iterator[_core.Packed]:
         """Yield all rows packed, `block_rows` at a time (the last may be shorter; no rows give one empty block).
@@ -116,10 +140,6 @@ class Source:
         return small.astype(np.int8)
 
     def real_pieces(self) -> Iterator[NDArray[Any]]:
-        """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53.
-
-        Complex ones, where they are taken, come as complex64 or complex128.
-        """
         for piece in self._pieces():
             array = self.to_numpy(piece)
             if array.dtype.kind == "c":
@@ -130,11 +150,6 @@ class Source:
                 floats = array.astype(np.float32 if narrow else np.float64, copy=False)
             yield floats
 
-    def position(self, row: int, column: int) -> str:
-        """Return `x[3, 17]` for a place in the 2-D view of the rows."""
-        index = [*np.unravel_index(row, self.shape[:-1]), column] if len(self.shape) > 1 else [column]
-        return f"{self.name}[{', '.join(map(str, index))}]"
-
     def _refuse(self, row: int, column: int, value: Any) -> None:
         place = self.position(row, column)
         if value != value:
@@ -144,10 +159,6 @@ class Source:
 
 class TorchSource(Source):
     """Rows in a dense torch tensor, on any device."""
-
-    def __init__(self, name: str, array: Any) -> None:
-        super().__init__(name, array)
-        self.shape = tuple(array.shape)
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
         import torch
@@ -210,7 +221,7 @@ class SparseSource(Source):
 
     def block_rows(self) -> int:
         index_bytes = 8 * int(self._checked().nnz)  # the core takes 64-bit indices, SciPy mostly has 32
-        return self._share(max(packed_bytes(self.n_rows, self.n_inputs), 2 * index_bytes))
+        return self.share(max(packed_bytes(self.n_rows, self.n_inputs), 2 * index_bytes))
 
     def packed_blocks(self, block_rows: int) -> Iterator[_core.Packed]:
         csr = self._checked()
@@ -257,24 +268,27 @@ class SparseSource(Source):
             yield csr[start : start + step].astype(dtype).toarray()
 
 
-class PackedSource(Source):
+class PackedSource(Rows):
     """Rows that are packed already."""
 
     def __init__(self, name: str, packed: _core.Packed, shape: tuple[int, ...]) -> None:
-        self.name = name
-        self.shape = shape
-        self.n_inputs = shape[-1]
-        self.n_rows = packed.n_rows
+        super().__init__(name, shape)
         self._packed = packed
 
     def block_rows(self) -> int:
+        """Return the number of all rows: there is nothing left to pack."""
         return max(1, self.n_rows)
 
     def pack(self) -> _core.Packed:
+        """Return the rows."""
         return self._packed
 
+    def packed_blocks(self, block_rows: int) -> Iterator[_core.Packed]:
+        """Yield the rows in one block."""
+        yield self._packed
 
-def largest(source: Source, piece: NDArray[Any], done: int, purpose: str) -> NDArray[np.float64]:
+
+def largest(source: Rows, piece: NDArray[Any], done: int, purpose: str) -> NDArray[np.float64]:
     """Return the largest magnitude of each row of a piece, having refused NaN and infinities."""
     found = _core.row_max_abs(piece)
     if not np.isfinite(found).all():

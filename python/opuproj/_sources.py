@@ -9,7 +9,8 @@ from . import _core, _inputs, _rows, _structured, encoded
 from ._check import Ensemble
 from .ternary import TernaryBatch
 
-Source: TypeAlias = _rows.Source | encoded.EncodingSource | encoded.EncodedSource | _structured.FloatSource
+PackableSource: TypeAlias = _rows.Source | _rows.PackedSource | encoded.EncodingSource | encoded.EncodedSource
+Source: TypeAlias = PackableSource | _structured.FloatSource
 Block: TypeAlias = _core.Packed | _core.Encoded | _core.Floats
 
 _ADVICE = "use opuproj.ternarize, or digits=, for other values"
@@ -44,7 +45,7 @@ def blocks(rows: Source, ensemble: Ensemble) -> Iterable[Block]:
 
 
 def check_nonzeros(
-    rows: _rows.Source | encoded.EncodingSource | encoded.EncodedSource,
+    rows: PackableSource,
     blocks: Iterable[_core.Packed | _core.Encoded],
     ensemble: Ensemble,
 ) -> None:

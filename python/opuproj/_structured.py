@@ -19,7 +19,7 @@ _TO_PROJECT = "projecting on fewer threads (threads=) or fewer inputs needs less
 _WHY = "ensemble is 'structured', a fast sibling in software of the device's own matrix"
 
 
-def source(name: str, x: Any, digits: int | None) -> _rows.Source | FloatSource:
+def source(name: str, x: Any, digits: int | None) -> _rows.Source | _rows.PackedSource | FloatSource:
     """Return `x` as ternary rows where that is plain from its dtype and values, else as rows of float32."""
     if digits is not None:
         raise ValueError(f"digits is {digits!r}, but {_WHY}: it takes real numbers as they are, without digits=")
@@ -63,17 +63,15 @@ def _is_ternary(rows: _rows.Source) -> bool:
     return all(piece.size == 0 or (int(piece.min()) >= -1 and int(piece.max()) <= 1) for piece in pieces)
 
 
-class FloatSource:
+class FloatSource(_rows.Rows):
     """Rows of real numbers on their way to float32, as `_rows.Source` packs ternary ones."""
 
     def __init__(self, rows: _rows.Source) -> None:
+        super().__init__(rows.name, rows.shape)
         self._rows = rows
-        self.name, self.shape = rows.name, rows.shape
-        self.n_inputs, self.n_rows = rows.n_inputs, rows.n_rows
         self._largest: list[NDArray[np.float64]] = []
 
     def wrap(self, result: NDArray[Any]) -> Any:
-        """Return a result in the array's own library, on its own device."""
         return self._rows.wrap(result)
 
     def check(self) -> None:

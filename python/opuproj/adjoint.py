@@ -168,13 +168,18 @@ class Adjoint:
         shape = (*source.y.shape[:-1], operator.n_inputs)
         result = _outputs.new(shape, dtype) if out is None else _outputs.given(out, shape, dtype)
         rows = _outputs.rows_of(result)
+        if operator.n_outputs == 0:  # a sum of nothing
+            rows[...] = 0
+            return source.y.wrap(result) if out is None else out
         step = coded.block_rows()
         blocks: Iterable[_core.Encoded]
         if step >= source.n_rows:
             blocks = (coded.pack(),)
         else:  # look at all of y before its first block is projected
-            for _ in source.real_pieces():
-                pass
+            done = 0
+            for piece in source.real_pieces():
+                _rows.largest(source, piece, done, "encoding")
+                done += len(piece)
             blocks = coded.packed_blocks(step)
         if rows.size == 0:
             pass
@@ -214,11 +219,11 @@ class Adjoint:
             del block  # before the next one is made
 
 
-class _Parts(_rows.Source):
+class _Parts(_rows.RealRows):
     """Vectors of outputs as the core takes them: real and imaginary parts in turn, from the first row of a block on."""
 
     def __init__(self, y: Any, operator: Projector, *, negated: bool) -> None:
-        self.y = _inputs.source("y", y, complex_too=operator.mode == "complex")
+        self.y = _inputs.source("y", y, complex_too=operator.mode == "complex", fewest=0)
         if isinstance(self.y, _rows.SparseSource):
             raise TypeError("y is a sparse matrix, but must be dense: pass y.toarray()")
         if self.y.n_inputs != operator.n_outputs:
@@ -230,8 +235,7 @@ class _Parts(_rows.Source):
         self.double = str(self.y.array.dtype).removeprefix("torch.") in (*_DOUBLE, "longdouble", "clongdouble")
         # Zeros for the rows before the window's in its first block.
         self.before = operator.row_start % _core.BLOCK_ROWS
-        self.name, self.n_rows, self.n_inputs = "y", self.y.n_rows, 2 * (self.before + operator.n_outputs)
-        self.shape = self.n_rows, self.n_inputs
+        super().__init__("y", (self.y.n_rows, 2 * (self.before + operator.n_outputs)))
 
     def position(self, row: int, column: int) -> str:
         return self.y.position(row, column // 2 - self.before)

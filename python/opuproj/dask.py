@@ -20,7 +20,7 @@ import numpy as np
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
-from . import _check, _config, _sources, encoded
+from . import _check, _config, _inputs, _sources, encoded
 from ._check import Mode
 from .camera import Camera, imperfect, refuse_digits
 from .packing import pack
@@ -142,12 +142,9 @@ def project(
 def _check_array(x: Any) -> None:
     if not isinstance(x, da.Array):
         raise TypeError(f"x is a {type(x).__name__}, but must be a dask array: use dask.array.from_array")
-    if x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"x has shape {x.shape}, but must have shape (..., n_inputs) with at least one input")
+    _inputs.check_array("x", x)
     if any(math.isnan(size) for size in x.shape):
         raise ValueError(f"x has shape {x.shape}, but must be of known size: call x.compute_chunk_sizes() first")
-    if x.dtype.kind not in "biuf":
-        raise TypeError(f"x has dtype {x.dtype}, but must hold integers, booleans or real floating-point numbers")
 
 
 def _products(chunks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -169,13 +168,12 @@ class EncodedBatch(Batch):
         return _restore, (self.base, self.digits, self._packed.scales())
 
 
-class EncodingSource:
+class EncodingSource(_rows.Rows):
     """Rows of real numbers that are encoded on their way to a projection, as `_rows.Source` packs ternary ones."""
 
-    def __init__(self, source: _rows.Source, base: int, n_digits: int) -> None:
+    def __init__(self, source: _rows.RealRows, base: int, n_digits: int) -> None:
+        super().__init__(source.name, source.shape)
         self._source, self._base, self._n_digits = source, base, n_digits
-        self.name, self.shape = source.name, source.shape
-        self.n_inputs, self.n_rows = source.n_inputs, source.n_rows
 
     def wrap(self, result: NDArray[Any]) -> Any:
         """Return a result in the array's own library, on its own device."""
@@ -184,7 +182,7 @@ class EncodingSource:
     def block_rows(self) -> int:
         """Return how many rows to encode at a time so that a projection stays within its working memory."""
         # Twice: parts are put together.
-        return self._source._share(2 * self._n_digits * _rows.packed_bytes(self.n_rows, self.n_inputs))
+        return self.share(2 * self._n_digits * _rows.packed_bytes(self.n_rows, self.n_inputs))
 
     def pack(self) -> _core.Encoded:
         """Encode all rows."""
@@ -211,16 +209,12 @@ class EncodingSource:
         yield parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
 
 
-class EncodedSource:
+class EncodedSource(_rows.Rows):
     """Rows that are encoded already."""
 
     def __init__(self, name: str, batch: EncodedBatch) -> None:
-        self.name, self.shape, self._encoded = name, batch.shape, batch._packed
-        self.n_inputs, self.n_rows = batch.n_inputs, math.prod(batch.shape[:-1])
-
-    def wrap(self, result: NDArray[Any]) -> Any:
-        """Return a result as it is: in NumPy."""
-        return result
+        super().__init__(name, batch.shape)
+        self._encoded = batch._packed
 
     def block_rows(self) -> int:
         """Return the number of all rows: there is nothing left to encode."""

@@ -72,6 +72,9 @@ class Generation:
     source: str
 
     def __post_init__(self) -> None:
+        for name, text in (("name", self.name), ("source", self.source)):
+            if not isinstance(text, str):
+                raise TypeError(f"{name} is {text!r}, but must be a string")
         if not isinstance(self.rows, (list, tuple)) or not self.rows:
             raise ValueError(f"rows is {self.rows!r}, but must hold at least one (rate, max_inputs, max_outputs)")
         settings = []

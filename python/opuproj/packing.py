@@ -156,6 +156,8 @@ def fixed_threshold(threshold: Any, relative: Any, scale: str) -> float | None:
         raise ValueError(f"scale is {scale!r}, but must be 'row' or 'global'")
     name, value = ("relative", relative) if threshold is None else ("threshold", threshold)
     try:
+        if isinstance(value, (str, bytes, bool, np.bool_)):  # of which Python would make a float
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} is {value!r}, but must be a number") from None
@@ -172,6 +174,6 @@ def largest_of(source: _rows.Source) -> float:
     """Return the largest |e| of all."""
     largest, done = 0.0, 0
     for piece in source.real_pieces():
-        largest = max(largest, float(_rows.largest(source, piece, done, "a relative threshold").max()))
+        largest = max(largest, float(_rows.largest(source, piece, done, "a relative threshold").max(initial=0.0)))
         done += len(piece)
     return largest

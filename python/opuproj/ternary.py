@@ -251,7 +251,10 @@ class TernaryBatch(Batch):
         >>> opuproj.TernaryBatch.concatenate([a, b]).shape
         (3, 2)
         """
-        parts = list(batches)
+        try:
+            parts = list(batches)
+        except TypeError:
+            raise TypeError(f"batches is {batches!r}, but must be a sequence of TernaryBatch") from None
         if not parts:
             raise ValueError("batches is empty, but must hold at least one TernaryBatch")
         for i, part in enumerate(parts):
@@ -269,7 +272,7 @@ class TernaryBatch(Batch):
 
     # To files and back
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
         """Write the batch to a file. The file appears under its name when it is complete, and not before.
 
         Parameters
@@ -281,6 +284,8 @@ class TernaryBatch(Batch):
         ------
         OSError
             If the file cannot be written.
+        ValueError
+            If `path` is a device or a named pipe, which no file replaces.
 
         Examples
         --------
@@ -293,10 +298,13 @@ class TernaryBatch(Batch):
         ...     opuproj.TernaryBatch.load(path) == batch
         True
         """
-        self._packed.save(os.fspath(path), list(self._shape))
+        name = os.fsdecode(path)
+        if os.path.exists(name) and not (os.path.isfile(name) or os.path.isdir(name)):
+            raise ValueError(f"path is {name!r}, a device or a pipe, and is not replaced by a file")
+        self._packed.save(name, list(self._shape))
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> TernaryBatch:
+    def load(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> TernaryBatch:
         """Read a batch that :meth:`save` wrote.
 
         Parameters
@@ -312,7 +320,7 @@ class TernaryBatch(Batch):
         MemoryError
             If the batch cannot be allocated.
         """
-        name = os.fspath(path)
+        name = os.fsdecode(path)
         status = os.stat(name)
         # A pipe would be waited for; what has no size cannot be compared with what it claims.
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -62,6 +63,21 @@ def test_a_machine_that_stops_between_the_last_two_steps(monkeypatch: pytest.Mon
         assert project(*ASKED) == 0
         assert calls == [0]  # nothing is computed again
     assert names() == {"x.npy", "y.npy"}
+
+
+def test_another_pipe_is_not_taken_for_the_one_before_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def piped(x: np.ndarray) -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(saved(x))))
+        return project("-", "y.npy", "--outputs", 150)
+
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1, _partial, "sync_folder", Crash())  # the one after the last renaming
+        with pytest.raises(Crash):
+            piped(X)
+    assert names() == {"y.npy", "y.npy.partial.json"}
+    assert piped(X[::-1]) == 0
+    assert Path("y.npy").read_bytes() == saved(opuproj.project(X[::-1], 150))
+    assert names() == {"y.npy"}
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "full"), 1)])
@@ -276,6 +292,16 @@ def test_two_at_once(unfinished: None, capsys: pytest.CaptureFixture[str]) -> No
     first.close()
     assert project(*ASKED) == 0
     assert Path("y.npy").read_bytes() == EXPECTED
+
+
+@pytest.mark.skipif(_partial.fcntl is None, reason="needs file locks")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF])
+def test_a_file_system_without_locks_will_do(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save("x.npy", X)
+    stop_at(monkeypatch, 1, _partial.fcntl, "flock", OSError(number, os.strerror(number)))
+    assert project(*ASKED) == 0
+    assert Path("y.npy").read_bytes() == EXPECTED
+    assert names() == {"x.npy", "y.npy"}
 
 
 # Signals

@@ -165,6 +165,8 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exceptio
         ({"rows": [(1.0, 2, 3), (0, 2, 3)]}, ValueError, r"rows\[1\]\.rate is 0\.0, but must be above 0"),
         ({"rows": [(1.0, 2.5, 3)]}, TypeError, r"rows\[0\]\.max_inputs is 2\.5, but must be an integer"),
         ({"rows": [(1.0, 2, 0)]}, ValueError, r"rows\[0\]\.max_outputs is 0, but must be from 1"),
+        ({"name": 3}, TypeError, "name is 3, but must be a string"),
+        ({"source": None}, TypeError, "source is None, but must be a string"),
         ({"watts": -1}, ValueError, r"watts is -1\.0, but must be at least 0"),
     ],
 )

@@ -17,10 +17,10 @@ from opuproj import TernaryBatch
 @pytest.mark.parametrize("shape", [(1,), (70,), (5, 70), (0, 3), (2, 3, 64), (3, 0, 65)])
 def test_a_saved_batch_loads(shape: tuple[int, ...], tmp_path: Path) -> None:
     batch = opuproj.pack(ternary(*shape))
-    for path in (tmp_path / "a batch", str(tmp_path / "b")):
+    for path in (tmp_path / "a batch", str(tmp_path / "b"), os.fsencode(tmp_path / "c é")):
         batch.save(path)
         assert TernaryBatch.load(path) == batch
-    assert sorted(os.listdir(tmp_path)) == ["a batch", "b"]
+    assert sorted(os.listdir(tmp_path)) == ["a batch", "b", "c é"]
 
 
 def test_saving_replaces(tmp_path: Path) -> None:
@@ -37,6 +37,19 @@ def test_files_that_cannot_be(tmp_path: Path) -> None:
         opuproj.pack([1]).save(tmp_path / "no folder" / "x")
     with pytest.raises(TypeError):
         TernaryBatch.load(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_file_does_not_replace_a_pipe_or_a_device(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "null"
+    os.mkfifo(pipe)
+    link.symlink_to(os.devnull)
+    for path in (pipe, link):
+        with pytest.raises(ValueError, match=rf"path is '{path}', a device or a pipe, and is not replaced"):
+            opuproj.pack([1]).save(path)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["null", "pipe"]
 
 
 def test_every_shortened_file_is_refused(tmp_path: Path) -> None:

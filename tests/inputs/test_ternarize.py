@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import opuproj
 import pytest
@@ -65,6 +67,12 @@ def test_a_row_of_zeros_stays_zero() -> None:
     assert opuproj.ternarize(e, relative=0.1, scale="global").to_numpy().tolist() == [[0, 0], [0, 1], [0, 0]]
 
 
+@pytest.mark.parametrize("scale", ["row", "global"])
+def test_no_rows_give_no_rows(scale: Any) -> None:
+    for shape in ((0, 5), (3, 0, 5), (0, 3, 5)):
+        assert opuproj.ternarize(np.zeros(shape), relative=0.1, scale=scale).shape == shape
+
+
 def test_infinities() -> None:
     e = np.array([np.inf, -np.inf, 1.0])
     assert opuproj.ternarize(e, 3).to_numpy().tolist() == [1, -1, 0]
@@ -96,6 +104,12 @@ def test_bad_thresholds() -> None:
         opuproj.ternarize(e, 0.1, relative=0.1)
     with pytest.raises(TypeError, match="threshold is 'a'"):
         opuproj.ternarize(e, "a")  # type: ignore[arg-type]
+    for no_number in ("0.5", b"0.5", True, np.True_):
+        with pytest.raises(TypeError, match=r"threshold is .*, but must be a number"):
+            opuproj.ternarize(e, no_number)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"relative is .*, but must be a number"):
+            opuproj.ternarize(e, relative=no_number)  # type: ignore[arg-type]
+    assert opuproj.ternarize(e + 1, np.array(0.5)) == opuproj.pack([1, 1, 1])
     with pytest.raises(ValueError, match="scale is 'column'"):
         opuproj.ternarize(e, relative=0.1, scale="column")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="TernaryBatch"):

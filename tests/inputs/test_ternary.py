@@ -103,6 +103,16 @@ def test_packing_a_batch_gives_that_batch() -> None:
     assert opuproj.pack(batch) is batch
 
 
+def test_a_batch_is_read_as_one_block_however_few_rows_are_asked_for() -> None:
+    from opuproj import _sources
+
+    batch = opuproj.pack(ternary(5, 4, 70))
+    rows = _sources.source(batch, None, "gaussian")
+    blocks = [*rows.packed_blocks(1)]  # type: ignore[union-attr]
+    assert blocks == [batch._packed]
+    assert rows.position(7, 3) == "x[1, 3, 3]"
+
+
 def test_an_empty_batch() -> None:
     batch = opuproj.pack(np.zeros((0, 70)))
     assert (batch.shape, len(batch), batch.nnz) == ((0, 70), 0, 0)
@@ -189,6 +199,8 @@ def test_bad_concatenations() -> None:
         TernaryBatch.concatenate([a, opuproj.pack(ternary(2, 6))])
     with pytest.raises(ValueError, match=r"reshape\(1, 5\)"):
         TernaryBatch.concatenate([a[0]])
+    with pytest.raises(TypeError, match="batches is None, but must be a sequence of TernaryBatch"):
+        TernaryBatch.concatenate(None)  # type: ignore[arg-type]
 
 
 def test_reshape() -> None:

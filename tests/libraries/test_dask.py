@@ -112,7 +112,8 @@ def test_tasks_pickle_small() -> None:
     ("arguments", "error", "message"),
     [
         ({"x": np.zeros((2, 3))}, TypeError, "x is a ndarray, but must be a dask array"),
-        ({"x": da.zeros(())}, ValueError, r"x has shape \(\)"),
+        ({"x": da.zeros(())}, ValueError, r"x is a single number, but must have shape \(\.\.\., n_inputs\)"),
+        ({"x": da.zeros((2, 0))}, ValueError, r"x has shape \(2, 0\), but needs at least one input"),
         ({"x": da.zeros((2, 3), dtype=complex)}, TypeError, "x has dtype complex128"),
         ({"x": da.zeros((2, 3))[da.ones(2, dtype=bool)]}, ValueError, "must be of known size: call x.compute_chunk"),
         ({"n_outputs": 0}, ValueError, "n_outputs is 0"),

@@ -318,6 +318,19 @@ def test_no_two_places_have_the_same_noise(block_bytes: int, monkeypatch: pytest
     assert len(np.unique(y[::2], axis=0)) == len(np.unique(y[1::2], axis=0)) == 40
 
 
+def test_noise_depends_on_a_vectors_place_and_not_on_others() -> None:
+    X = ternary(6, 40).astype(np.float64)
+    projection = OpticalRandomProjection(30, camera=NOISY, noise_seed=3, random_state=2).fit(X)
+    y = projection.transform(X)
+    assert_same_bits(y, projection.projector_(X, noise_seed=3) * 30**-0.5)
+    for row in (0, 3):
+        changed = X.copy()
+        changed[row, 0] = 0.5
+        for form in (changed, sparse.csr_array(changed)):
+            others = np.arange(6) != row
+            assert_same_bits(projection.transform(form)[others], y[others])
+
+
 # Mistakes
 
 

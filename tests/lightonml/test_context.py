@@ -46,6 +46,9 @@ def test_contexts_differ_in_anything() -> None:
 def test_times() -> None:
     stamped = Context.from_timestamps(START.timestamp(), START)
     assert (stamped.start, stamped.end, stamped.exposure_us) == (START, START, -1)
+    assert Context.from_timestamps(1_700_000_000) == Context.from_timestamps(1_700_000_000.0)
+    with pytest.raises(ValueError, match="start is True, but must be a datetime, or seconds"):
+        Context.from_timestamps(True)
     with pytest.raises(ValueError, match="start is 'now', but must be a datetime, or seconds"):
         Context.from_timestamps("now")  # type: ignore[arg-type]
 

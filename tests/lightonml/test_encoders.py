@@ -284,6 +284,26 @@ def test_mixing_adds_rows_up_and_concatenating_lays_them_side_by_side() -> None:
 # Errors
 
 
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        base.BinaryThresholdEncoder(),
+        base.BinaryThresholdEncoder(0.5),
+        base.MultiThresholdEncoder(),
+        base.MultiThresholdEncoder("quantiles", columnwise=True),
+        base.SequentialBaseTwoEncoder(),
+    ],
+    ids=repr,
+)
+def test_nan_is_on_no_side_of_a_threshold(encoder: Any) -> None:
+    X = numbers(4, 3)
+    wrong = np.where(X[2, 1] == X, np.nan, X)
+    with pytest.raises(ValueError, match="X holds NaN"):
+        encoder.fit(wrong)
+    with pytest.raises(ValueError, match="X holds NaN"):
+        encoder.fit(X).transform(wrong)
+
+
 def test_wrong_arguments() -> None:
     wrong: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         (base.ConcatenatedBitPlanEncoder, {"n_bits": 0}, ValueError, "n_bits is 0, but must be a positive integer"),
@@ -302,6 +322,12 @@ def test_wrong_arguments() -> None:
         (base.SequentialBaseTwoEncoder, {"n_gray_levels": 8.0}, AssertionError, "must be an integer power of 2"),
         (base.SeparatedBitPlanEncoder, {"n_bits": 8}, RuntimeError, "n_bits and starting_bit are of lightonml 1.3"),
         (base.SeparatedBitPlanEncoder, {"precision": 9}, ValueError, "precision is 9, but must be from 1 to 8"),
+        (base.MultiThresholdEncoder, {"n_bins": 1}, ValueError, "n_bins is 1, but must be from 2"),
+        (base.MultiThresholdEncoder, {"n_bins": "8"}, TypeError, "n_bins is '8', but must be an integer"),
+        (base.MultiThresholdEncoder, {"thresholds": []}, ValueError, r"thresholds has shape \(0,\), but must have"),
+        (base.MixingBitPlanDecoder, {"n_bits": 0}, ValueError, "n_bits is 0, but must be from 1"),
+        (base.ConcatenatingBitPlanDecoder, {"n_bits": 8.0}, TypeError, "n_bits is 8.0, but must be an integer"),
+        (base.SeparatedBitPlanDecoder, {"precision": 0}, ValueError, "precision is 0, but must be from 1"),
         (base.SeparatedBitPlanEncoder, {"bits": 9}, TypeError, "bits is not an argument"),
     ]
     for encoder, arguments, error, message in wrong:
@@ -327,6 +353,9 @@ def test_wrong_data() -> None:
         base.SeparatedBitPlanEncoder().transform(X[:0])
     with pytest.raises(TypeError, match="X has dtype complex64, but must hold real numbers"):
         base.SeparatedBitPlanEncoder().transform(X.astype(np.complex64))
+    for dtype in (np.float32, np.float64, np.complex64):
+        with pytest.raises(TypeError, match=f"X has dtype {np.dtype(dtype)}, but must hold integers"):
+            base.ConcatenatedBitPlanEncoder().transform(X.astype(dtype))
     for decoder in (base.MixingBitPlanDecoder(3), base.ConcatenatingBitPlanDecoder(3), base.SeparatedBitPlanDecoder(3)):
         with pytest.raises(
             ValueError, match="X has 4 rows, but must have a multiple of 3: check that you used the same"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits
 from lightonml_opus import binary, fitted, new
+from opuproj import Camera
 from opuproj.lightonml import set_verbose_level
 from opuproj.lightonml.encoding.base import (
     BinaryThresholdEncoder,
@@ -63,6 +64,8 @@ def test_arguments(make: Any) -> None:
         make(50, ndims=3, simulated=True, max_n_features=40)
     with pytest.raises(TypeError, match="opu is 7, but must be an"):
         make(50, opu=7)
+    with pytest.raises(ValueError, match="seed is -1, but must be from 0"):
+        make(50, opu=new(), seed=-1)
 
 
 @pytest.mark.parametrize("make", maps(), ids=lambda make: make.__module__)
@@ -124,6 +127,24 @@ def test_clones_copies_and_pickles_give_the_same() -> None:
     clone.set_params(n_components=20)
     assert_same_bits(clone.transform(X), y[:, :20])
     assert mapping.n_components == 50
+
+
+def test_parameters_that_are_set_change_the_features() -> None:
+    X = binary(6, 40)
+    camera = Camera(bits=4)
+    mapping = sklearn_map(seed=5).fit(X)
+    for change, seen in (({"seed": 6}, None), ({"max_n_features": 60}, None), ({"camera": camera}, camera)):
+        mapping.set_params(**change)
+        parameters = mapping.get_params()
+        assert {name: parameters[name] for name in change} == change
+        expected = fitted(seed=6, max_n_features=mapping.max_n_features, camera=seen)
+        assert_same_bits(mapping.transform(X), np.asarray(expected.transform(X)))
+    without = fitted(seed=6, max_n_features=60)
+    assert_same_bits(mapping.set_params(camera=None).transform(X), np.asarray(without.transform(X)))
+    with pytest.raises(ValueError, match="seed is -1, but must be from 0"):
+        mapping.set_params(seed=-1)
+    with pytest.raises(TypeError, match=r"camera is 8, but must be an opuproj\.Camera"):
+        mapping.set_params(camera=8)
 
 
 @pytest.mark.parametrize(

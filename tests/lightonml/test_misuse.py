@@ -63,6 +63,8 @@ def test_wrong_arguments_of_a_fit() -> None:
         opu.fit1d(n_features=41)
     with pytest.raises(ValueError, match=r"number of features \(42\) can't be greater"):
         opu.fit2d(n_features=(6, 7))
+    with pytest.raises(ValueError, match=rf"number of features \({2**80}\) can't be greater"):
+        opu.fit2d(n_features=(2**40, 2**40))
     with pytest.raises(ValueError, match=r"n_features is None, but must be \(height, width\) for packed"):
         opu.fit2d(binary(5), packed=True)
     with pytest.raises(ValueError, match="X has dtype float32, but bit-packed input must be uint8"):

@@ -273,5 +273,35 @@ def test_bad_vectors_are_refused_by_name() -> None:
         _ = Projector(5, 4, mode="complex").T.H
 
 
+@pytest.mark.parametrize("mode", LINEAR_MODES)
+def test_all_vectors_are_looked_at_before_the_first_is_projected(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 2000)  # several blocks
+    op = operator(mode, 200, 150)
+    y = numbers(12, 150, mode=mode)
+    y[11, 70] = np.nan
+    out = np.full((12, 200), 7, op.dtype)
+    with pytest.raises(ValueError, match=r"^y\[11, 70\] is NaN"):
+        op.H(y, out=out)
+    assert (out == 7).all()
+
+
+@pytest.mark.parametrize("mode", LINEAR_MODES)
+def test_the_adjoint_of_no_outputs_gives_zeros(mode: str) -> None:
+    op = operator(mode, 20, 50)
+    for window in (op[5:5], op[50:]):
+        for adjoint in (window.H, window.T):
+            assert_same_bits(adjoint(np.zeros(0)), np.zeros(20, op.dtype))
+            assert_same_bits(adjoint(np.zeros((2, 3, 0))), np.zeros((2, 3, 20), op.dtype))
+        assert_same_bits(window.rmatvec(np.zeros(0)), np.zeros(20, op.dtype))
+        assert_same_bits(window.rmatmat(np.zeros((0, 4))), np.zeros((20, 4), op.dtype))
+        out = np.full(20, 7, op.dtype)
+        assert window.H(np.zeros(0), out=out) is out
+        assert_same_bits(out, np.zeros(20, op.dtype))
+        with pytest.raises(ValueError, match=r"y has shape \(3,\), so its vectors have 3 numbers, .* takes 0"):
+            window.H(np.zeros(3))
+    with pytest.raises(ValueError, match=r"y has shape \(2, 0\), so its vectors have 0 numbers, .* takes 50"):
+        op.H(np.zeros((2, 0)))
+
+
 def test_no_vectors_need_no_work() -> None:
     assert opuproj.Projector(5, 4).H(np.ones((0, 4))).shape == (0, 5)

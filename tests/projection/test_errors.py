@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import opuproj
@@ -28,6 +29,7 @@ X = ternary(3, 50)
         ({"seed": 1.5}, TypeError, r"seed is 1\.5"),
         ({"seed": True}, TypeError, "seed is True"),
         ({"seed": "0"}, TypeError, "seed is '0'"),
+        ({"dtype": {"names": ["a"]}}, TypeError, r"dtype is \{'names': \['a'\]\}, but must be a floating-point dtype"),
         ({"mode": "Linear"}, ValueError, "mode is 'Linear', but must be one of 'intensity', 'linear', 'complex'"),
         ({"mode": None}, ValueError, "mode is None"),
         ({"mode": np.arange(3)}, ValueError, "mode is array"),
@@ -185,6 +187,14 @@ def test_out(out: object, error: type, message: str) -> None:
         opuproj.project(X, 20, out=out)
 
 
+def test_out_that_is_a_view_that_conjugates_or_negates() -> None:
+    torch = pytest.importorskip("torch")
+    field = torch.zeros((3, 20), dtype=torch.complex64)
+    for mode, out in (("complex", field.conj()), ("linear", field.conj().imag)):
+        with pytest.raises(ValueError, match="out is a view that conjugates or negates"):
+            opuproj.project(X, 20, mode=mode, out=out)
+
+
 def test_out_whose_vectors_are_unevenly_spaced() -> None:
     out = np.zeros((2, 5, 20), np.float32)[:, :3]
     with pytest.raises(ValueError, match="evenly spaced"):
@@ -233,6 +243,35 @@ def test_what_is_available_is_part_of_the_machine() -> None:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 2**26 < _memory.available() <= 2 * total or _memory.available() == float("inf")
     assert [_memory.readable(n) for n in (12, 4e3, 1.6e13, 3e18)] == ["12 bytes", "4 kB", "16 TB", "3 EB"]
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "limit", "usage"),
+    [
+        ("0::/slurm/job_7/step_0", "/sys/fs/cgroup/", "memory.max", "memory.current"),
+        ("9:memory:/slurm/job_7/step_0", "/sys/fs/cgroup/memory/", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ],
+)
+@pytest.mark.parametrize("limited", ["", "slurm/", "slurm/job_7/", "slurm/job_7/step_0/"])
+def test_limits_of_all_groups_above_count(
+    line: str, folder: str, limit: str, usage: str, limited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from opuproj import _memory
+
+    groups = [f"{folder}{group}" for group in ("", "slurm/", "slurm/job_7/", "slurm/job_7/step_0/")]
+    files = {f"{group}{usage}": "300" for group in groups} | {f"{group}{limit}": "max" for group in groups}
+    files[f"{folder}{limited}{limit}"] = "1000"
+    files["/proc/self/cgroup"] = f"1:cpu:/elsewhere\n{line}\n"
+
+    def read_text(path: Path) -> str:
+        if str(path) not in files:
+            raise FileNotFoundError(str(path))
+        return files[str(path)]
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert _memory._of_cgroup() == 700
+    files[f"{folder}{limited}{limit}"] = "max"
+    assert _memory._of_cgroup() == float("inf")
 
 
 def test_windows_and_batches_that_no_memory_holds() -> None:

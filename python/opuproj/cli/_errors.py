@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-REFUSED, USAGE, BROKEN_PIPE, INTERRUPTED, TERMINATED = 1, 2, 141, 130, 143
+REFUSED, BROKEN_PIPE, INTERRUPTED, TERMINATED = 1, 141, 130, 143
 
 
 class Terminated(BaseException):

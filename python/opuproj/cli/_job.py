@@ -132,10 +132,11 @@ class Job:
         partial = Partial(out, folder=out.suffix == ".zarr")
         with closing(partial):
             request = self._request()
-            if not restart and partial.finished(request):
+            finished = not restart and partial.finished(request)
+            if finished and self._reader.rewinds:
                 partial.remove()
                 return
-            if restart:
+            if restart or finished:  # nobody knows whether another pipe holds the same
                 partial.empty()
             begun = self._begun(partial, request)
             sizes = self._plan(in_order=False)

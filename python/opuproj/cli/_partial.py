@@ -42,16 +42,19 @@ class Partial:
             self.path.open("ab").close()
         if fcntl is None:
             return None
-        lock = os.open(self.path, os.O_RDONLY)
+        # NFS locks no file that is open for reading only.
+        lock = os.open(self.path, os.O_RDONLY if self._folder else os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            here = os.stat(self.path).st_ino == os.fstat(lock).st_ino
-        except OSError:
-            here = False
-        if not here:
+            if os.stat(self.path).st_ino == os.fstat(lock).st_ino:
+                return lock
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError:  # a file system without locks
             os.close(lock)
-            raise ValueError(f"{self.path} is being written by another process")
-        return lock
+            return None
+        os.close(lock)
+        raise ValueError(f"{self.path} is being written by another process")
 
     def begun(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Return the state of an earlier run with the same request, or None if there was none.

@@ -16,10 +16,9 @@ class FileSource(_rows.Source):
     """Rows start to stop - 1 of a file of numbers."""
 
     def __init__(self, reader: Reader, start: int, stop: int, advice: str) -> None:
-        self.name, self.advice = reader.name, advice
-        self.array = np.empty(0, reader.dtype)  # tells the precision
-        self.n_inputs, self.n_rows = reader.n_inputs, stop - start
-        self.shape = (self.n_rows, self.n_inputs)
+        # No values: it tells shape and precision, and takes no memory.
+        super().__init__(reader.name, np.broadcast_to(np.empty((), reader.dtype), (stop - start, reader.n_inputs)))
+        self.advice = advice
         self._reader, self._start = reader, start
 
     def _pieces(self) -> Iterator[Any]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _check
+from .. import _check, _rows
 from ..packing import pack
 from ..ternary import TernaryBatch
-
-_PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Traits:
     @property
     def size(self) -> int:
         """All features of a vector."""
-        return int(np.prod(self.n_features))
+        return math.prod(self.n_features)
 
     @property
     def axes(self) -> int:
@@ -117,8 +116,9 @@ def _check_values(flat: NDArray[Any], shape: tuple[int, ...], ternary: bool) -> 
     if flat.dtype.kind not in "iuf":
         raise TypeError(f"X has dtype {flat.dtype}, but must hold numbers")
     values = flat.reshape(-1)
-    for start in range(0, values.size, _PIECE):  # comparisons of the whole would take several times its memory
-        piece = values[start : start + _PIECE]
+    step = _rows.PIECE_BYTES // values.itemsize
+    for start in range(0, values.size, step):  # comparisons of the whole would take several times its memory
+        piece = values[start : start + step]
         good = (piece == 0) | (piece == 1)
         if ternary:
             good |= piece == -1

@@ -181,9 +181,9 @@ def _ends(roi: Roi | None) -> tuple[Pair | None, Pair | None]:
 def _time(name: str, value: Any) -> dt.datetime:
     if isinstance(value, dt.datetime):
         return value
-    if isinstance(value, float):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         return dt.datetime.fromtimestamp(value)
-    raise ValueError(f"{name} is {value!r}, but must be a datetime, or seconds since 1970 as a float")
+    raise ValueError(f"{name} is {value!r}, but must be a datetime, or seconds since 1970")
 
 
 def _flat_roi(d: dict[str, Any], name: str) -> Roi | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, _outputs, _rows
+from .. import _check, _core, _outputs, _rows, _sources
 from ..camera import imperfect
 from ..encoded import EncodedBatch, encode
 from ..projector import Projector
@@ -28,31 +28,35 @@ def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | N
     digits
         How many digits rows have that are not ternary; None if there may be none.
     noise_seed
-        Decides the noise of the operator's camera; None for noise that no other call has.
+        Decides the noise of the operator's camera, together with a row's number; None for noise that no other call has.
     """
     if not isinstance(X, np.ndarray):
         X = _canonical(X)
     ternary = _ternary_rows(X)
     if digits is None and not ternary.all():
         raise ValueError(f"{_first_other(X, ternary)}, but must be -1, 0 or 1: digits is None, which takes no others")
-    if operator.mode == "intensity" and imperfect(operator.camera) and not ternary.all():
+    noisy = imperfect(operator.camera)
+    if operator.mode == "intensity" and noisy and not ternary.all():
         raise ValueError(
             f"{_first_other(X, ternary)}, but must be -1, 0 or 1 in front of a camera: it sees the digits of other "
             "numbers one after the other, and no intensity of their sum; make X binary, or use no camera"
         )
+    if noisy:
+        noise_seed = _check.noise_seed(noise_seed)
     out = _outputs.new((X.shape[0], operator.n_outputs), operator.dtype)
     for numbers in (np.flatnonzero(ternary), np.flatnonzero(~ternary)):
         encoded = None if len(numbers) and ternary[numbers[0]] else digits
         step = _rows_at_once(operator, X, encoded, whole=len(numbers) == X.shape[0])
-        for start in range(0, len(numbers), step):
-            chosen = _as_slice(numbers[start : start + step])
-            rows = X if len(numbers) == X.shape[0] <= step else X[chosen]  # SciPy copies whatever is picked
-            part = rows if encoded is None else _encoded(rows, encoded)
-            noise = _noise(operator, noise_seed, int(numbers[start]))
-            if isinstance(chosen, slice):
-                operator(part, noise_seed=noise, out=out[chosen])
-            else:
-                out[chosen] = operator(part, noise_seed=noise)
+        # Noise goes by a row's number in X, which counts on from the first row of a call.
+        for run in _runs(numbers) if noisy else [numbers]:
+            for start in range(0, len(run), step):
+                chosen = _as_slice(run[start : start + step])
+                rows = X if len(run) == X.shape[0] <= step else X[chosen]  # SciPy copies whatever is picked
+                part = _sources.source(rows if encoded is None else _encoded(rows, encoded), None, operator.ensemble)
+                if isinstance(chosen, slice):
+                    operator._apply(part, noise_seed, out[chosen], False, int(run[start]))
+                else:
+                    out[chosen] = operator._apply(part, noise_seed, None, False)
     return out
 
 
@@ -91,11 +95,9 @@ def _first_other(X: Any, ternary: NDArray[np.bool_]) -> str:
     return f"X[{row}, {column}] is {values[column].item()}"
 
 
-def _noise(operator: Projector, noise_seed: int | None, first_row: int) -> int | None:
-    """Return the seed of the noise of the rows from one on: what is projected apart must not have the same noise."""
-    if operator.camera is None or noise_seed is None:
-        return None
-    return int(np.random.SeedSequence((noise_seed, first_row)).generate_state(1, np.uint64)[0])
+def _runs(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return ascending numbers in parts without gaps."""
+    return np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
 
 
 def _rows_at_once(operator: Projector, X: Any, digits: int | None, *, whole: bool) -> int:

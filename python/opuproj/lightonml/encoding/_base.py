@@ -97,6 +97,12 @@ class NoDecoding(BaseTransformer):
         return X
 
 
+def refuse_nan(X: NDArray[Any]) -> None:
+    """Raise ValueError if X holds NaN, which is on no side of any threshold."""
+    if X.dtype.kind == "f" and np.isnan(X).any():
+        raise ValueError("X holds NaN, but must hold numbers")
+
+
 def matrix(X: NDArray[Any]) -> tuple[int, int]:
     """Return the shape of X, which must have two axes."""
     if X.ndim != 2:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._input import to_numpy
-from ._base import BaseTransformer, matrix, preserve_type
+from ._base import BaseTransformer, matrix, preserve_type, refuse_nan
 
 
 class ConcatenatedBitPlanEncoder(BaseTransformer):
@@ -60,8 +60,12 @@ class ConcatenatedBitPlanEncoder(BaseTransformer):
         ------
         ValueError
             If the numbers of X have fewer than n_bits + starting_bit bits.
+        TypeError
+            If X does not hold integers.
         """
         n_samples, n_features = matrix(X)
+        if X.dtype.kind not in "biu":
+            raise TypeError(f"X has dtype {X.dtype}, but must hold integers, whose bits are meant")
         width = 8 * X.dtype.itemsize
         if self.n_bits + self.starting_bit > width:
             raise ValueError(
@@ -225,20 +229,32 @@ class SequentialBaseTwoEncoder(BaseTransformer):
         self.scale = None
 
     def fit(self, X: Any, y: Any = None) -> SequentialBaseTwoEncoder:
-        """Find the range of the numbers in X."""
+        """Find the range of the numbers in X, which must be finite."""
         array, _ = to_numpy(X)
-        self.offset = array.min().astype(np.float64)
-        self.scale = array.max().astype(np.float64) - self.offset
+        low, high = array.min().astype(np.float64), array.max().astype(np.float64)
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("X holds NaN or infinities, but must be finite")
+        self.offset, self.scale = low, high - low
         return self
 
     def normalize(self, X: Any) -> Any:
-        """Return the level of each number, as uint8; those beyond the range of fit get the first or the last."""
+        """Return the level of each number, as uint8; those beyond the range of fit get the first or the last.
+
+        Raises
+        ------
+        AssertionError
+            If nothing was fitted.
+        ValueError
+            If X holds NaN.
+        """
         if self.offset is None:
             raise AssertionError("You have to call fit on the training data before calling transform.")
         # Where all numbers of fit were equal, what exceeds them gets the last level.
         scale = self.scale or np.finfo(np.float64).tiny
+        X = np.asarray(X)
+        refuse_nan(X)
         with np.errstate(over="ignore"):
-            levels = np.rint((self.n_gray_levels - 1) * (np.asarray(X, np.float64) - self.offset) / scale)
+            levels = np.rint((self.n_gray_levels - 1) * (X.astype(np.float64) - self.offset) / scale)
         return np.clip(levels, 0, self.n_gray_levels - 1).astype(np.uint8)
 
     @preserve_type
@@ -257,6 +273,8 @@ class SequentialBaseTwoEncoder(BaseTransformer):
         ------
         AssertionError
             If nothing was fitted.
+        ValueError
+            If X holds NaN.
         """
         n_samples, n_features = matrix(X)
         bits = np.unpackbits(self.normalize(X)[..., None], axis=2)[:, :, 8 - self.n_bits :]

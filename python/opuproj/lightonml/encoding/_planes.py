@@ -82,7 +82,8 @@ class SeparatedBitPlanEncoder(BaseTransformer):
         -------
         ndarray of uint8 of shape (sides * n_samples * precision, ...)
             All planes of the first sample, from the most significant on, then all of the second, and so on; after those
-            of all positive numbers come those of all negative ones, if there are both.
+            of all positive numbers come those of all negative ones, if there are both. As lightonml does, signed
+            integers that reach 0 from one side get planes of the other, too.
 
         Raises
         ------
@@ -110,7 +111,7 @@ class SeparatedBitPlanEncoder(BaseTransformer):
 
     def _reach(self, largest: int) -> float:
         """Return what the planes stand for, for integers: a shift, so that their own bits are kept."""
-        if largest < 0:
+        if largest < 0:  # 0 does count: lightonml's programs know how many planes they get
             return 0.0
         return float((2**self.precision - 1) * 2.0 ** (largest.bit_length() - self.precision))
 
@@ -137,6 +138,11 @@ class SeparatedBitPlanDecoder(BaseTransformer):
     decoding_decay : float, default 0.5
         What each plane counts relative to the one before.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If `precision` is no positive integer.
+
     Notes
     -----
     Pass the class as ``decoder_cls``: it then gets what the encoder's ``get_params`` returns.
@@ -145,7 +151,7 @@ class SeparatedBitPlanDecoder(BaseTransformer):
     def __init__(
         self, precision: int, magnitude_p: float = 1, magnitude_n: float = 0, decoding_decay: float = 0.5
     ) -> None:
-        self.precision = precision
+        self.precision = _check.size("precision", precision)
         self.magnitude_p = magnitude_p
         self.magnitude_n = magnitude_n
         self.decoding_decay = decoding_decay
@@ -185,10 +191,15 @@ class MixingBitPlanDecoder(BaseTransformer):
         How many rows make one.
     decoding_decay : float, default 0.5
         What each row counts relative to the one before.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `n_bits` is no positive integer.
     """
 
     def __init__(self, n_bits: int = 8, decoding_decay: float = 0.5) -> None:
-        self.n_bits = n_bits
+        self.n_bits = _check.size("n_bits", n_bits)
         self.decoding_decay = decoding_decay
 
     @preserve_type
@@ -220,10 +231,15 @@ class ConcatenatingBitPlanDecoder(BaseTransformer):
         How many rows make one.
     decoding_decay : float, default 0.5
         The factor of each row relative to that of the one before.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `n_bits` is no positive integer.
     """
 
     def __init__(self, n_bits: int = 8, decoding_decay: float = 0.5) -> None:
-        self.n_bits = n_bits
+        self.n_bits = _check.size("n_bits", n_bits)
         self.decoding_decay = decoding_decay
 
     @preserve_type

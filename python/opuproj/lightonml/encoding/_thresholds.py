@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import _check
 from .._input import to_numpy
-from ._base import BaseTransformer, matrix, preserve_type
+from ._base import BaseTransformer, matrix, preserve_type, refuse_nan
 
 
 class BinaryThresholdEncoder(BaseTransformer):
@@ -47,8 +48,15 @@ class BinaryThresholdEncoder(BaseTransformer):
         self.greater_is_one = greater_is_one
 
     def fit(self, X: Any, y: Any = None) -> BinaryThresholdEncoder:
-        """Take the medians of X's features for thresholds, if they are "auto"; else warn if X lies on one side."""
+        """Take the medians of X's features for thresholds, if they are "auto"; else warn if X lies on one side.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN.
+        """
         array, _ = to_numpy(X)
+        refuse_nan(array)
         if isinstance(self.threshold_enc, str):
             self.threshold_enc = np.median(array, axis=0)
         elif np.ndim(self.threshold_enc) == 0 and not array.min() <= self.threshold_enc <= array.max():
@@ -63,9 +71,12 @@ class BinaryThresholdEncoder(BaseTransformer):
         ------
         RuntimeError
             If the threshold is still "auto".
+        ValueError
+            If X holds NaN.
         """
         if isinstance(self.threshold_enc, str):
             raise RuntimeError("If threshold_enc is 'auto', fit must be called before transform.")
+        refuse_nan(X)
         compare = np.greater if self.greater_is_one else np.less
         return compare(X, self.threshold_enc).astype(np.uint8)
 
@@ -79,14 +90,15 @@ class MultiThresholdEncoder(BaseTransformer):
         The thresholds, of shape (n_bins - 1,), or (n_features, n_bins - 1) for thresholds of each feature. By name they
         are fitted to data: evenly spaced over its range, or so that each bin has as many numbers.
     n_bins : int, default 8
-        How many bins thresholds found by name make.
+        How many bins thresholds found by name make: at least 2.
     columnwise : bool, default False
         Find thresholds for each feature by itself.
 
     Raises
     ------
-    ValueError
-        If `thresholds` is something else, or does not have two axes while `columnwise` is True.
+    ValueError, TypeError
+        If `thresholds` is something else, or does not have two axes while `columnwise` is True, or `n_bins` is not such
+        a number.
 
     Examples
     --------
@@ -101,7 +113,7 @@ class MultiThresholdEncoder(BaseTransformer):
     def __init__(self, thresholds: Any = "linspace", n_bins: int = 8, columnwise: bool = False) -> None:
         if isinstance(thresholds, (list, tuple, np.ndarray)):
             self.thresholds = np.array(thresholds)
-            if self.thresholds.ndim != 2 and (columnwise or self.thresholds.ndim != 1):
+            if self.thresholds.size == 0 or (self.thresholds.ndim != 2 and (columnwise or self.thresholds.ndim != 1)):
                 raise ValueError(
                     f"thresholds has shape {self.thresholds.shape}, but must have shape (n_bins - 1,), or "
                     f"(n_features, n_bins - 1); columnwise is {columnwise}"
@@ -111,13 +123,20 @@ class MultiThresholdEncoder(BaseTransformer):
             self.thresholds = thresholds
         else:
             raise ValueError(f"thresholds is {thresholds!r}, but must be an array, 'linspace' or 'quantiles'")
-        self.n_bins = n_bins
+        self.n_bins = _check.integer("n_bins", n_bins, 2, _check.MAX_SIZE)
         self.columnwise = columnwise
 
     def fit(self, X: Any, y: Any = None) -> MultiThresholdEncoder:
-        """Find the thresholds, if they were given by name."""
+        """Find the thresholds, if they were given by name.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN.
+        """
         if isinstance(self.thresholds, str):
             array, _ = to_numpy(X)
+            refuse_nan(array)
             if self.columnwise:
                 _, n_features = matrix(array)
                 found = [self._found(array[:, column]) for column in range(n_features)]
@@ -149,8 +168,11 @@ class MultiThresholdEncoder(BaseTransformer):
         ------
         RuntimeError
             If thresholds given by name were not fitted.
+        ValueError
+            If X holds NaN.
         """
         matrix(X)
+        refuse_nan(X)
         if isinstance(self.thresholds, str):
             raise RuntimeError(f"thresholds is {self.thresholds!r}: fit must be called before transform")
         return np.concatenate([np.greater(X, threshold) for threshold in self.thresholds.T], axis=1).astype(np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from ... import _check
 from ...camera import Camera, checked_camera
 from .._verbosity import set_verbose_level
 from ..opu import OPU
@@ -24,6 +25,33 @@ class HasOPU:
     @n_components.setter
     def n_components(self, value: int) -> None:
         self.opu.n_components = value
+
+    @property
+    def max_n_features(self) -> int | None:
+        """How many features an input may have; may be set."""
+        return self.opu.max_n_features
+
+    @max_n_features.setter
+    def max_n_features(self, value: int | None) -> None:
+        self.opu.max_n_features = value
+
+    @property
+    def seed(self) -> int:
+        """Which matrix; may be set."""
+        return self.opu.seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self.opu.device.seed = _check.seed(value)
+
+    @property
+    def camera(self) -> Camera | None:
+        """What records the intensities; may be set."""
+        return self.opu.device.camera
+
+    @camera.setter
+    def camera(self, value: Camera | None) -> None:
+        self.opu.device.camera = checked_camera(value)
 
     def open(self) -> None:
         """Open the OPU."""
@@ -61,7 +89,7 @@ def opu_of(
         raise TypeError(f"opu is {opu!r}, but must be an opuproj.lightonml.OPU")
     opu.n_components = n_components
     if seed is not None:
-        opu.device.seed = seed
+        opu.device.seed = _check.seed(seed)
     if camera is not None:
         opu.device.camera = checked_camera(camera)
     return opu

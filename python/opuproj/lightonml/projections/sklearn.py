@@ -43,8 +43,8 @@ class OPUMap(_map.HasOPU, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     opu : OPU
-    n_components : int
-        That of `opu`; may be set.
+    n_components, max_n_features, seed, camera
+        Those of `opu`; may be set.
     fitted : bool
 
     Raises
@@ -83,9 +83,6 @@ class OPUMap(_map.HasOPU, TransformerMixin, BaseEstimator):
         self.n_2d_features = n_2d_features
         self.packed = packed
         self.simulated = simulated
-        self.max_n_features = max_n_features
-        self.seed = seed
-        self.camera = camera
         self.fitted = False
 
     def fit(

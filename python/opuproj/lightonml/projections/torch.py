@@ -41,8 +41,8 @@ class OPUMap(_map.HasOPU, torch.nn.Module):
     Attributes
     ----------
     opu : OPU
-    n_components : int
-        That of `opu`; may be set.
+    n_components, max_n_features, seed, camera
+        Those of `opu`; may be set.
     fitted, online : bool
 
     Raises
@@ -87,7 +87,6 @@ class OPUMap(_map.HasOPU, torch.nn.Module):
         self.n_2d_features = n_2d_features
         self.packed = packed
         self.simulated = simulated
-        self.max_n_features = max_n_features
         self.fitted = False
         self.online = False
         tell("OPU output is detached from the computational graph.")
