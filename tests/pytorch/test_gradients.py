@@ -106,6 +106,44 @@ def test_no_outputs_leave_a_gradient_of_zeros(mode: str) -> None:
     assert torch.equal(x.grad, torch.zeros(4, 30, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_gradient_that_is_not_finite_is_nan_in_its_own_vector(mode: str, value: float) -> None:
+    projection = layer(mode)
+    x = floats(3, 30).requires_grad_()
+    weights = torch.ones(3, 20, dtype=torch.float64)
+    (weights * projection(x)).abs().sum().backward()
+    expected, x.grad = x.grad, None
+    weights[1, 7] = value
+    (weights * projection(x)).abs().sum().backward()
+    assert x.grad[1].isnan().all()
+    assert torch.equal(x.grad[::2], expected[::2])
+
+
+def test_a_second_gradient_that_is_not_finite_is_nan_in_its_own_vector() -> None:
+    for mode in ("linear", "complex"):
+        x, y = floats(3, 30).requires_grad_(), torch.ones(3, 20, dtype=torch.float64, requires_grad=True)
+        z = layer(mode)(x)
+        (first,) = torch.autograd.grad(z, x, y.to(z.dtype), create_graph=True)
+        weights = torch.ones(3, 30, dtype=torch.float64)
+        weights[1, 7] = torch.inf
+        (second,) = torch.autograd.grad((weights * first).sum(), y)
+        assert second[1].isnan().all()
+        assert second[::2].isfinite().all()
+
+
+def test_a_gradient_scaler_backs_off() -> None:
+    before, projection = torch.nn.Linear(8, 30), layer("linear", digits=5, dtype=torch.float32)
+    weight = before.weight.detach().clone()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    optimizer = torch.optim.SGD(before.parameters(), 0.1)
+    scaler.scale(projection(before(floats(4, 8, dtype=torch.float32))).pow(2).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2.0**126
+    assert torch.equal(before.weight, weight)
+
+
 def test_a_layer_before_it_learns() -> None:
     torch.manual_seed(0)
     before, projection = torch.nn.Linear(8, 30, dtype=torch.float64), layer("linear")

@@ -404,3 +404,14 @@ def test_a_layer_copies_and_prints_but_does_not_leave_its_group() -> None:
     plain = Projection(5, 4)
     plain.load_state_dict(layer.state_dict())
     assert_same_bits(plain(x), layer(x).to_local())
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_state_of_another_ensemble_is_refused_and_changes_nothing() -> None:
+    layer = ShardedProjection(5, 4, seed=2)
+    before = layer.state_dict()
+    with pytest.raises(
+        ValueError, match="the state's ensemble is 'structured', but a ShardedProjection has 'gaussian'"
+    ):
+        layer.load_state_dict(Projection(5, 4, seed=3, ensemble="structured").state_dict())
+    assert layer.state_dict() == before

@@ -547,7 +547,7 @@ class Feedback:
     def _vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Return an error as vectors, of shape (n, n_inputs), without the scale of the scaler, and that scale."""
         axes = cast(Layout, self._layout).batch_axes
-        e = error.detach().reshape(math.prod(error.shape[:axes]), -1)
+        e = error.detach().reshape(math.prod(error.shape[:axes]), math.prod(error.shape[axes:]))
         scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
         return (e if scale == 1.0 else e / scale), scale
 

@@ -182,7 +182,10 @@ def _gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ..
     if gradient.shape[-1] == 0:
         found = gradient.real.new_zeros((*gradient.shape[:-1], n_inputs))
     else:
+        finite = _finite(gradient)
+        gradient = torch.where(finite, gradient, 0)
         found = adjoint(gradient, n_inputs, seed, mode, row_start, n_anchor, real, threads)
+        found = torch.where(finite, found, torch.nan)
     return found.to(x_dtype), *(11 * (None,))
 
 
@@ -201,11 +204,19 @@ def _gradient_of_adjoint(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor
     kind = {"linear": torch.float32, "complex": torch.complex64}[mode]
     kind = {torch.float32: torch.float64, torch.complex64: torch.complex128}[kind] if double else kind
     digits = default_digits(np.dtype(_DTYPES[kind]))
+    finite = _finite(gradient)
+    gradient = torch.where(finite, gradient, 0)
     y = project(gradient, n_outputs, seed, mode, row_start, n_anchor, "", None, kind, ctx.threads, digits)
+    y = torch.where(finite, y, torch.nan)
     return (y.to(dtype) if dtype.is_complex else y.real.to(dtype)), *(7 * (None,))
 
 
 adjoint.register_autograd(_gradient_of_adjoint, setup_context=_remember_adjoint)
+
+
+def _finite(gradient: torch.Tensor) -> torch.Tensor:
+    """Say which vectors are finite: others have NaN for a gradient, where a gradient scaler looks for it."""
+    return gradient.isfinite().all(-1, keepdim=True)
 
 
 def packed(x: torch.Tensor) -> TernaryBatch:

@@ -206,6 +206,13 @@ class ShardedProjection(Projection):
         y = y.reshape(*leading, y.shape[-1]).to(self._ranks.device if local is None else local.device)
         return self._result(y, spread)
 
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take on the matrix of a ``state_dict``: of ensemble ``"gaussian"``, and of this layer's shape and rows."""
+        ensemble = state.get("ensemble", "gaussian")
+        if ensemble != "gaussian":
+            raise ValueError(f"the state's ensemble is {ensemble!r}, but a ShardedProjection has 'gaussian' only")
+        super().set_extra_state(state)
+
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""
         return f"{super().extra_repr()}, shard={self.shard!r}, rank {self._ranks.rank} of {self._ranks.size}"
