@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import weakref
 from typing import Any
 
 import pytest
@@ -47,7 +48,6 @@ def test_a_block_after_the_output() -> None:
     model, (x, _) = Steps("a", "top", "b"), examples()
     dfa.attach(model, ["a"], output="top")
     model(x)
-    dfa.attach(model, ["b"], output="b")
     model = Steps("a", "b", "top", "b")
     dfa.attach(model, ["a", "b"], output="top")
     with refused(RuntimeError, "block 'b' ran after the output of 'top'"):
@@ -86,6 +86,24 @@ def test_a_block_called_on_its_own() -> None:
     model(x)
     with refused(RuntimeError, "block 'hidden.0' was called on its own"):
         model.hidden[0](x)
+
+
+def test_a_forward_pass_that_raised_leaves_nothing_behind() -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    dfa.attach(model, BLOCKS)
+    activations = []
+    handle = model.hidden[0][1].register_forward_hook(lambda *a: activations.append(weakref.ref(a[2])))
+    fails = model.top.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model(x)
+    handle.remove()
+    fails.remove()
+    gc.collect()
+    assert [activation() for activation in activations] == [None]
+    with refused(RuntimeError, "block 'hidden.0' was called on its own"):
+        model.hidden[0](x)
+    F.cross_entropy(model(x), y).backward()
+    assert model.hidden[0][0].weight.grad.any()
 
 
 def test_a_second_backward_pass() -> None:
@@ -308,8 +326,15 @@ def test_a_model_that_is_none_and_one_that_has_feedback() -> None:
         dfa.attach(lambda x: x, ["a"])  # type: ignore[arg-type]
     model = mlp(13, 17)
     feedback = dfa.attach(model, ["hidden.0"])
-    with refused(ValueError, "block 'hidden.0' has feedback attached already"):
-        dfa.attach(model, BLOCKS)
+    for blocks in (["hidden.0"], ["hidden.1"]):  # these would have the same rows of T
+        with refused(ValueError, "model has feedback attached already, for 'hidden.0'", "all blocks at once"):
+            dfa.attach(model, blocks)
+    around = nn.Sequential(model, nn.Linear(10, 10))
+    for block in ("0", "0.hidden.0"):
+        with refused(ValueError, f"block '{block}' has feedback attached already"):
+            dfa.attach(around, [block])
+    assert dfa.Feedback.of(model) is feedback
+    assert dfa.Feedback.of(model.hidden[0]) is None  # it is a block of another
     feedback.remove()
     dfa.attach(model, BLOCKS)
 

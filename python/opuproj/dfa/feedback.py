@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any, Literal, cast
 
 import torch
-from torch.utils.hooks import RemovableHandle
 
 from .. import _structured
 from .._check import Ensemble
@@ -20,7 +19,7 @@ from ..projector import Projector
 from ..torch import Ternarize
 from . import _optimizers, _projection
 from ._graph import leaves
-from ._hooks import Hooks
+from ._hooks import Hooks, feedbacks
 from ._layout import Layout
 from ._pass import Pass
 from ._spread import Error, Spread
@@ -136,10 +135,8 @@ class Feedback:
         self._passes, self._deliveries = 0, 0  # since the last step of an optimizer
         self._removed = False
         self._hooks = Hooks(self)
-        self._handles: list[RemovableHandle | _optimizers.Watch] = [
-            *self._hooks.registered(model, blocks, output[1] if self._at_end else None),
-            _optimizers.watch(self),
-        ]
+        self._hooks.register(model, blocks, output[1] if self._at_end else None)
+        _optimizers.watch(self)
 
     # What it is
 
@@ -234,11 +231,18 @@ class Feedback:
 
     # What a user does with it
 
+    @staticmethod
+    def of(model: torch.nn.Module) -> Feedback | None:
+        """Return the feedback that is attached to a model, if any.
+
+        That is how to come by that of a copy: ``Feedback.of(copy.deepcopy(model)).remove()``.
+        """
+        return next((feedback for feedback in feedbacks(model) if feedback.model is model), None)
+
     def remove(self) -> None:
         """Take all hooks off the model: it is as it was before. A second call does nothing."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.remove([*self.model.modules(), *self._modules.values()])
+        _optimizers.unwatch(self)
         self._removed, self._hooks.current = True, None
 
     def backward(self) -> None:
@@ -593,9 +597,10 @@ class Feedback:
 
     def __getstate__(self) -> dict[str, Any]:
         left_out: dict[str, Any] = {
-            "_handles": [],
             "_recording": None,
             "_pending": {},
+            "_passes": 0,
+            "_deliveries": 0,
             "_dense": _projection.Dense(),
         }
         return {**self.__dict__, **left_out}
@@ -603,4 +608,4 @@ class Feedback:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({"ensemble": "gaussian", "_trained": {}, **state})
         if not self._removed:
-            self._handles = [_optimizers.watch(self)]
+            _optimizers.watch(self)
