@@ -7,6 +7,7 @@ import re
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 from dfa_models import Convolutional, F, examples, images, mlp, nn, torch
 from opuproj import dfa
@@ -298,6 +299,10 @@ def test_an_error_without_a_batch() -> None:
         (ValueError, "block 'hidden.0.1' lies inside block 'hidden.0'", {"blocks": ["hidden.0", "hidden.0.1"]}),
         (ValueError, "blocks has the model itself", {"blocks": [""]}),
         (TypeError, "blocks is 'hidden.0', but must be a list", {"blocks": "hidden.0"}),
+        (TypeError, "blocks is None, but must be a list", {"blocks": None}),
+        (TypeError, "blocks is 5, but must be a list", {"blocks": 5}),
+        (TypeError, "blocks has the key 0, but the keys of a mapping must be names", {"blocks": {0: "hidden.0"}}),
+        (TypeError, "blocks has the key None, but the keys", {"blocks": {None: "hidden.0"}}),
         (TypeError, "blocks has 3, but must have modules", {"blocks": [3]}),
         (ValueError, "output has 'nowhere'", {"output": "nowhere"}),
         (ValueError, "method is 'odf', but must be one of 'odfa', 'dfa', 'bp', 'shallow'", {"method": "odf"}),
@@ -307,6 +312,10 @@ def test_an_error_without_a_batch() -> None:
         (ValueError, "gain has 'top', but the blocks are 'hidden.0', 'hidden.1'", {"gain": {"top": 1.0}}),
         (TypeError, "gain of block 'hidden.0' is 'much'", {"gain": {"hidden.0": "much"}}),
         (ValueError, "gain of block 'hidden.0' is inf", {"gain": float("inf")}),
+        (ValueError, "gain of block 'hidden.0' is -inf", {"gain": float("-inf")}),
+        (ValueError, "gain of block 'hidden.0' is nan", {"gain": float("nan")}),
+        (ValueError, "gain of block 'hidden.0' is inf", {"gain": 10**400}),
+        (TypeError, "gain of block 'hidden.0' is True", {"gain": True}),
         (ValueError, "batch_axes is 0", {"batch_axes": 0}),
         (ValueError, "n_anchor is 0", {"n_anchor": 0}),
         (ValueError, "threads is 0", {"threads": 0}),
@@ -337,6 +346,11 @@ def test_a_model_that_is_none_and_one_that_has_feedback() -> None:
     assert dfa.Feedback.of(model.hidden[0]) is None  # it is a block of another
     feedback.remove()
     dfa.attach(model, BLOCKS)
+
+
+def test_gains_of_numpy() -> None:
+    for gain in (np.float32(-0.5), np.float64(-0.5)):
+        assert dfa.attach(mlp(13, 17), BLOCKS, gain=gain).gains == dict.fromkeys(BLOCKS, -0.5)
 
 
 def test_methods_and_rules_set_later() -> None:

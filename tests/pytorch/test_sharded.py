@@ -322,6 +322,28 @@ def refusals(rank: int, world: int) -> None:
         assert_same_bits(layer(given(layer, x, rank)), opuproj.project(x.numpy(), 9, mode="linear"))
 
 
+class OutOfMemory:
+    def thresholds(self, e: Any) -> Any:
+        raise MemoryError("no room today")
+
+
+def unforeseen(rank: int, world: int) -> None:
+    x, at_src = vectors(4, 20), rank == 0
+    rows = ShardedProjection(20, 9, gather=True, ternarize=Ternarize(OutOfMemory()))
+    with pytest.raises(MemoryError if at_src else RuntimeError, match="no room today"):
+        rows(given(rows, x.float(), rank))
+    columns = ShardedProjection(20, 9, gather=True, shard="columns")
+    part = given(columns, x, rank)
+    if at_src:
+        columns._vectors = lambda x, width: OutOfMemory().thresholds(x)
+    with pytest.raises(MemoryError if at_src else RuntimeError, match="no room today" if at_src else "rank 0 refused"):
+        columns(part)
+
+
+def test_what_one_rank_refuses_for_a_reason_of_its_own_all_refuse() -> None:
+    on_ranks(unforeseen, 2, timeout=5)
+
+
 def test_what_one_rank_refuses_all_refuse() -> None:
     on_ranks(refusals, 3)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
@@ -180,6 +180,11 @@ def _blocks(
         blocks, (torch.nn.Sequential, torch.nn.ModuleList)
     ):
         raise TypeError(f"blocks is {_shown(blocks)}, but must be a list of modules or names")
+    if not isinstance(blocks, Iterable):
+        raise TypeError(f"blocks is {blocks!r}, but must be a list of modules or names")
+    for name in blocks if isinstance(blocks, Mapping) else ():
+        if not isinstance(name, str):
+            raise TypeError(f"blocks has the key {name!r}, but the keys of a mapping must be names")
     found: dict[str, torch.nn.Module] = {}
     called: dict[str, str] = {}
     for given, which in blocks.items() if isinstance(blocks, Mapping) else ((None, which) for which in blocks):
@@ -226,13 +231,7 @@ def _gains(gain: float | Mapping[str, float], blocks: tuple[str, ...]) -> dict[s
     unknown = [name for name in given if name not in blocks]
     if unknown:
         raise ValueError(f"gain has {unknown[0]!r}, but the blocks are {', '.join(map(repr, blocks))}")
-    gains = {name: given.get(name, 1.0) for name in blocks}
-    for name, value in gains.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"gain of block {name!r} is {value!r}, but must be a number")
-        if not math.isfinite(value):
-            raise ValueError(f"gain of block {name!r} is {value}, but must be finite")
-    return {name: float(value) for name, value in gains.items()}
+    return {name: _check.real(f"gain of block {name!r}", given.get(name, 1.0), above=-math.inf) for name in blocks}
 
 
 def _scaler(scaler: Any) -> Any:

@@ -386,12 +386,15 @@ class Feedback:
         ------
         ValueError
             If it was attached otherwise (seed, blocks, output, gains, anchor), so that training would not go on as it
-            was.
+            was, or the state is none of a feedback.
         """
+        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
+        missing = [name for name in self.state_dict() if name not in state]
+        if missing:
+            raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Feedback")
         if self._spread is not None and state["widths"] is not None:
             self._load_whole(state)
         mine = self.state_dict()
-        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
         for name in ("version", "seed", "ensemble", "blocks", "output", "gains", "n_anchor"):
             if state[name] != mine[name]:
                 raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {mine[name]!r}")

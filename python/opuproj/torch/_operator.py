@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from .. import _core, _inputs, _structured
 from .._check import Ensemble, Mode
@@ -212,6 +213,14 @@ def _gradient_of_adjoint(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor
 
 
 adjoint.register_autograd(_gradient_of_adjoint, setup_context=_remember_adjoint)
+
+
+def refuse_tangent(x: torch.Tensor) -> None:
+    """Raise NotImplementedError if x is a dual number of forward-mode AD, whose derivative would silently be 0."""
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+        raise NotImplementedError(
+            "a projection has no forward-mode derivative: use torch.autograd.functional.jvp or jacobian, which go back"
+        )
 
 
 def _finite(gradient: torch.Tensor) -> torch.Tensor:

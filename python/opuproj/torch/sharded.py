@@ -84,9 +84,10 @@ class ShardedProjection(Projection):
 
     Notes
     -----
-    All ranks must make it alike and call it together; errors in the vectors of one rank are raised on all of them.
-    Where a rank has ended or does not come, the others raise RuntimeError, at once or within the timeout that the
-    process group was made with.
+    All ranks must make it alike and call it together; errors in the vectors of one rank are raised on all of them, but
+    where every rank has the same vectors, by ``"rows"``: nothing is told then, and each finds them itself. Where a rank
+    has ended or does not come, the others raise RuntimeError, at once or within the timeout that the process group was
+    made with.
 
     Its ``state_dict`` is that of a :class:`Projection`, for any number of ranks. Results that are DTensors need torch
     2.5 or later.
@@ -225,20 +226,20 @@ class ShardedProjection(Projection):
         vectors: Vectors | None = None
         error: Exception | None = None
         message: dict[str, Any] = {"noise": None}
-        data = memoryview(b"")
+        told, data = b"", memoryview(b"")
         if alike or ranks.rank == self.src:
             try:
                 vectors = self._vectors(x, self.n_inputs)
                 noise = int(_operator.noise_for(self.camera) or 0) if noisy else None
                 message = {**described(vectors), "noise": noise}
-            except (ValueError, TypeError, NotImplementedError) as caught:
+                told = b"" if alike else as_bytes(vectors)
+            except Exception as caught:  # whatever it is: the others are waiting
                 error, message = caught, {"error": f"{type(caught).__name__}: {caught}"}
         elif x is not None:  # raised once the others have been served
             error = ValueError(
                 f"x is given on rank {ranks.rank}, but comes from rank {self.src}: pass None there, or replicated=True"
             )
         if not alike or noisy:
-            told = b"" if alike or vectors is None else as_bytes(vectors)
             message, data = ranks.tell(self.src, "the broadcast of x", message, told)
         if error is not None:
             raise error
@@ -261,7 +262,7 @@ class ShardedProjection(Projection):
         error: Exception | None = None
         try:
             vectors = self._vectors(x, stop - start)
-        except (ValueError, TypeError, NotImplementedError) as caught:
+        except Exception as caught:  # whatever it is: the others are waiting
             error = caught
         leading, packed, _ = vectors
         alike = zlib.crc32(json.dumps([leading, self.n_inputs, self.get_extra_state()], sort_keys=True).encode())
