@@ -317,6 +317,12 @@ def refusals(rank: int, world: int) -> None:
         expect(ValueError, f"x is given on rank {rank}, but comes from rank 0", lambda: ShardedProjection(20, 9)(x))
     else:
         ShardedProjection(20, 9)(x)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x.float(), x.float())
+        expect(
+            *((NotImplementedError, "no forward-mode") if at_src else (RuntimeError, "rank 0 refused x")),
+            lambda: rows(given(rows, dual, rank)),
+        )
     # After all that they still understand each other.
     for layer in (rows, columns):
         assert_same_bits(layer(given(layer, x, rank)), opuproj.project(x.numpy(), 9, mode="linear"))

@@ -233,9 +233,17 @@ class Feedback:
 
     @staticmethod
     def of(model: torch.nn.Module) -> Feedback | None:
-        """Return the feedback that is attached to a model, if any.
+        """Return the feedback that is attached to a model, that of a copied one for instance.
 
-        That is how to come by that of a copy: ``Feedback.of(copy.deepcopy(model)).remove()``.
+        Parameters
+        ----------
+        model : Module
+            The whole model, as it was given to :func:`attach`, or a copy of it.
+
+        Returns
+        -------
+        Feedback or None
+            None where nothing is attached, or was removed.
         """
         return next((feedback for feedback in feedbacks(model) if feedback.model is model), None)
 

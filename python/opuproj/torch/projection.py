@@ -12,10 +12,9 @@ from ..camera import Camera, refuse_digits
 from ..encoded import MAX_DIGITS
 from ..projector import Projector
 from . import _operator
+from ._camera import noise_for, text_of
+from ._dtypes import BY_NAME
 from .ternarize import Ternarize
-
-_RESULT = {"float32": torch.float32, "float64": torch.float64}
-_RESULT.update(complex64=torch.complex64, complex128=torch.complex128)
 
 
 class Projection(torch.nn.Module):
@@ -118,7 +117,7 @@ class Projection(torch.nn.Module):
             dtype=dtype,
             threads=threads,
         )
-        if operator.dtype.name not in _RESULT:
+        if operator.dtype.name not in BY_NAME:
             raise ValueError(f"dtype is {operator.dtype.name}, but a Projection gives floating-point numbers")
         _refuse_digits(digits, operator)
         start, stop = (0, operator.n_outputs) if rows is None else _check.row_range(rows, operator.n_outputs)
@@ -132,8 +131,8 @@ class Projection(torch.nn.Module):
         self.seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
         self.ensemble: str = operator.ensemble
         self.threads, self.camera = operator.threads, operator.camera
-        self._camera_text = _operator.text_of(operator.camera)
-        self.dtype = _RESULT[operator.dtype.name]
+        self._camera_text = text_of(operator.camera)
+        self.dtype = BY_NAME[operator.dtype.name]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project vectors.
@@ -178,7 +177,7 @@ class Projection(torch.nn.Module):
             start,
             self.n_anchor,
             self._camera_text,
-            _operator.noise_for(self.camera),
+            noise_for(self.camera),
             self.dtype,
             self.threads,
             self.digits,

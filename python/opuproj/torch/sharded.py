@@ -15,9 +15,11 @@ from .._check import Mode, integer
 from ..camera import Camera, imperfect
 from ..projector import Projector
 from ..ternary import TernaryBatch
-from . import _fields, _operator
+from . import _fields, _packing
+from ._camera import noise_for
 from ._mesh import Spread, group_of, spread_of
 from ._message import Vectors, as_bytes, described, from_bytes
+from ._operator import refuse_tangent
 from ._ranks import Ranks
 from .projection import Projection
 from .ternarize import Ternarize
@@ -230,7 +232,7 @@ class ShardedProjection(Projection):
         if alike or ranks.rank == self.src:
             try:
                 vectors = self._vectors(x, self.n_inputs)
-                noise = int(_operator.noise_for(self.camera) or 0) if noisy else None
+                noise = int(noise_for(self.camera) or 0) if noisy else None
                 message = {**described(vectors), "noise": noise}
                 told = b"" if alike else as_bytes(vectors)
             except Exception as caught:  # whatever it is: the others are waiting
@@ -343,13 +345,14 @@ class ShardedProjection(Projection):
                 packed, factors = self.ternarize.pack(x.reshape(-1, width))
                 return leading, packed, factors
             t, factors = self.ternarize(x)
-            return leading, _operator.packed(t)._packed, factors.cpu().reshape(-1, 1)
+            return leading, _packing.packed(t)._packed, factors.cpu().reshape(-1, 1)
         if x.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError("a Projection has no gradient with respect to its input: pass x.detach()")
+        refuse_tangent(x)
         if x.device.type != "cpu":
-            return leading, _operator.packed(x)._packed, None
+            return leading, _packing.packed(x)._packed, None
         source = _inputs.source("x", x)
-        source.advice = _operator._ADVICE
+        source.advice = _packing.ADVICE
         return leading, source.pack(), None
 
     def _gathered(self, y: torch.Tensor) -> torch.Tensor:
