@@ -52,7 +52,10 @@ def test_diagnosis_in_front_of_a_camera() -> None:
     feedback = dfa.attach(model, BLOCKS, camera=CAMERA, n_anchor=4)
     assert "hidden.0" in str(feedback.check(lambda: loss_of(model)))
     assert feedback.camera == CAMERA
+    random = torch.get_rng_state()
     seen = feedback.alignment(lambda: loss_of(model))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert feedback.alignment(lambda: loss_of(model)) == seen
     feedback.camera = None
     exact = feedback.alignment(lambda: loss_of(model))
     assert seen != exact

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import opuproj
 import oracle
 import pytest
 from dfa_models import Convolutional, F, Language, examples, gradients, images, language_loss, mlp, nn, sentences, torch
@@ -316,6 +317,39 @@ def test_an_infinite_error_becomes_nan_as_in_backpropagation() -> None:
     dfa.attach(model, ["hidden.0"])
     (F.cross_entropy(model(x), y) * math.inf).backward()
     assert model.hidden[0][0].weight.grad.isnan().any()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "dfa"},
+        {"method": "dfa", "ensemble": "structured"},
+        {"method": "odfa", "ensemble": "structured"},
+        {"method": "odfa", "camera": opuproj.Camera(photons=100)},
+        *(
+            {"method": "odfa", "ternarize": dfa.Ternarize(rule, norm=norm)}
+            for rule in (
+                dfa.Dither(4.0),
+                dfa.Fixed(0.1),
+                dfa.RowMax(0.3),
+                dfa.RowStd(1.0),
+                dfa.BatchMax(0.3),
+                dfa.TopK(3),
+            )
+            for norm in ("row", "batch", "none")
+        ),
+    ],
+    ids=str,
+)
+def test_an_empty_batch_gives_gradients_of_zero(options: dict[str, Any]) -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    dfa.attach(model, ["hidden.0", "hidden.1"], **options)
+    for _ in range(2):  # with rows of T yet to be given, and with those of a batch that is not empty
+        model.zero_grad()
+        model(torch.zeros(0, 20)).sum().backward()
+        assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients(model).values())
+        F.cross_entropy(model(x), y).backward()
+        assert gradients(model)["hidden.0.0.weight"].any()
 
 
 def test_large_matrices_are_multiplied_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import re
+import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 from dfa_models import Convolutional, F, examples, images, mlp, nn, torch
 from opuproj import dfa
@@ -47,7 +49,6 @@ def test_a_block_after_the_output() -> None:
     model, (x, _) = Steps("a", "top", "b"), examples()
     dfa.attach(model, ["a"], output="top")
     model(x)
-    dfa.attach(model, ["b"], output="b")
     model = Steps("a", "b", "top", "b")
     dfa.attach(model, ["a", "b"], output="top")
     with refused(RuntimeError, "block 'b' ran after the output of 'top'"):
@@ -86,6 +87,24 @@ def test_a_block_called_on_its_own() -> None:
     model(x)
     with refused(RuntimeError, "block 'hidden.0' was called on its own"):
         model.hidden[0](x)
+
+
+def test_a_forward_pass_that_raised_leaves_nothing_behind() -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    dfa.attach(model, BLOCKS)
+    activations = []
+    handle = model.hidden[0][1].register_forward_hook(lambda *a: activations.append(weakref.ref(a[2])))
+    fails = model.top.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model(x)
+    handle.remove()
+    fails.remove()
+    gc.collect()
+    assert [activation() for activation in activations] == [None]
+    with refused(RuntimeError, "block 'hidden.0' was called on its own"):
+        model.hidden[0](x)
+    F.cross_entropy(model(x), y).backward()
+    assert model.hidden[0][0].weight.grad.any()
 
 
 def test_a_second_backward_pass() -> None:
@@ -280,6 +299,10 @@ def test_an_error_without_a_batch() -> None:
         (ValueError, "block 'hidden.0.1' lies inside block 'hidden.0'", {"blocks": ["hidden.0", "hidden.0.1"]}),
         (ValueError, "blocks has the model itself", {"blocks": [""]}),
         (TypeError, "blocks is 'hidden.0', but must be a list", {"blocks": "hidden.0"}),
+        (TypeError, "blocks is None, but must be a list", {"blocks": None}),
+        (TypeError, "blocks is 5, but must be a list", {"blocks": 5}),
+        (TypeError, "blocks has the key 0, but the keys of a mapping must be names", {"blocks": {0: "hidden.0"}}),
+        (TypeError, "blocks has the key None, but the keys", {"blocks": {None: "hidden.0"}}),
         (TypeError, "blocks has 3, but must have modules", {"blocks": [3]}),
         (ValueError, "output has 'nowhere'", {"output": "nowhere"}),
         (ValueError, "method is 'odf', but must be one of 'odfa', 'dfa', 'bp', 'shallow'", {"method": "odf"}),
@@ -289,6 +312,10 @@ def test_an_error_without_a_batch() -> None:
         (ValueError, "gain has 'top', but the blocks are 'hidden.0', 'hidden.1'", {"gain": {"top": 1.0}}),
         (TypeError, "gain of block 'hidden.0' is 'much'", {"gain": {"hidden.0": "much"}}),
         (ValueError, "gain of block 'hidden.0' is inf", {"gain": float("inf")}),
+        (ValueError, "gain of block 'hidden.0' is -inf", {"gain": float("-inf")}),
+        (ValueError, "gain of block 'hidden.0' is nan", {"gain": float("nan")}),
+        (ValueError, "gain of block 'hidden.0' is inf", {"gain": 10**400}),
+        (TypeError, "gain of block 'hidden.0' is True", {"gain": True}),
         (ValueError, "batch_axes is 0", {"batch_axes": 0}),
         (ValueError, "n_anchor is 0", {"n_anchor": 0}),
         (ValueError, "threads is 0", {"threads": 0}),
@@ -308,10 +335,22 @@ def test_a_model_that_is_none_and_one_that_has_feedback() -> None:
         dfa.attach(lambda x: x, ["a"])  # type: ignore[arg-type]
     model = mlp(13, 17)
     feedback = dfa.attach(model, ["hidden.0"])
-    with refused(ValueError, "block 'hidden.0' has feedback attached already"):
-        dfa.attach(model, BLOCKS)
+    for blocks in (["hidden.0"], ["hidden.1"]):  # these would have the same rows of T
+        with refused(ValueError, "model has feedback attached already, for 'hidden.0'", "all blocks at once"):
+            dfa.attach(model, blocks)
+    around = nn.Sequential(model, nn.Linear(10, 10))
+    for block in ("0", "0.hidden.0"):
+        with refused(ValueError, f"block '{block}' has feedback attached already"):
+            dfa.attach(around, [block])
+    assert dfa.Feedback.of(model) is feedback
+    assert dfa.Feedback.of(model.hidden[0]) is None  # it is a block of another
     feedback.remove()
     dfa.attach(model, BLOCKS)
+
+
+def test_gains_of_numpy() -> None:
+    for gain in (np.float32(-0.5), np.float64(-0.5)):
+        assert dfa.attach(mlp(13, 17), BLOCKS, gain=gain).gains == dict.fromkeys(BLOCKS, -0.5)
 
 
 def test_methods_and_rules_set_later() -> None:

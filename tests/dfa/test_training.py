@@ -77,6 +77,16 @@ def test_a_feedback_attached_otherwise_refuses_the_saved_one() -> None:
         other.load_state_dict(state)
 
 
+def test_what_is_no_state_of_a_feedback_is_refused() -> None:
+    feedback = dfa.attach(mlp(13, 17), BLOCKS)
+    state = feedback.state_dict()
+    for name in (*state.keys() - {"ensemble"}, None):
+        wrong = {} if name is None else {key: value for key, value in state.items() if key != name}
+        with pytest.raises(ValueError, match=f"the state has no '{name or 'version'}': it is not that of a Feedback"):
+            feedback.load_state_dict(wrong)
+    feedback.load_state_dict({key: value for key, value in state.items() if key != "ensemble"})
+
+
 def test_the_model_s_own_state_is_as_without_feedback() -> None:
     plain, attached = mlp(13, 17), mlp(13, 17)
     dfa.attach(attached, BLOCKS)
@@ -368,6 +378,51 @@ def test_copies_of_a_model_take_their_feedback_along() -> None:
     model.zero_grad()
     F.cross_entropy(model(x), y).backward()
     assert not torch.equal(model.hidden[0][0].weight.grad, copied.hidden[0][0].weight.grad)
+
+
+def hooks_of(model: Any) -> list[Any]:
+    return [
+        hook
+        for module in model.modules()
+        for hooks in (module._forward_pre_hooks, module._forward_hooks, module._forward_hooks_always_called)
+        for hook in hooks
+    ]
+
+
+def test_copies_of_a_model_can_be_freed_of_their_feedback() -> None:
+    model, plain, (x, y) = mlp(13, 17), mlp(13, 17), examples()
+    feedback = dfa.attach(model, BLOCKS)
+    both = model, feedback
+    for copied, its in (copy.deepcopy(both), pickle.loads(pickle.dumps(both)), (copy.deepcopy(model), None)):
+        theirs = dfa.Feedback.of(copied)
+        assert theirs is not feedback
+        assert its in (None, theirs)
+        theirs.remove()
+        assert hooks_of(copied) == []
+        assert dfa.Feedback.of(copied) is None
+        dfa.attach(copied, BLOCKS, method="bp")
+    feedback.remove()
+    assert hooks_of(model) == []
+    F.cross_entropy(model(x), y).backward()
+    F.cross_entropy(plain(x), y).backward()
+    assert_same_bits(model.hidden[0][0].weight.grad, plain.hidden[0][0].weight.grad)
+
+
+def test_a_moving_average_of_a_model_is_out_of_the_way() -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    feedback = dfa.attach(model, BLOCKS)
+    loss = F.cross_entropy(model(x), y)
+    average = torch.optim.swa_utils.AveragedModel(model)  # a deep copy, in the middle of a step
+    loss.backward()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer.step()
+    average.update_parameters(model)
+    with torch.no_grad():
+        average(x)
+    torch.optim.SGD(average.parameters(), 0.1).step()  # no pass of its own waits for an error
+    assert feedback.statistics.projections == 1
+    feedback.remove()
+    dfa.attach(model, BLOCKS)
 
 
 def test_the_method_can_change_between_passes() -> None:

@@ -13,7 +13,7 @@ from helpers import MODES, assert_same_bits
 
 torch = pytest.importorskip("torch")
 from opuproj import Camera  # noqa: E402
-from opuproj.torch import Dither, Projection, RowMax, Ternarize, TopK, _operator  # noqa: E402
+from opuproj.torch import Dither, Projection, RowMax, Ternarize, TopK, _camera, _operator  # noqa: E402
 from tensors import BY_VECTOR, RULES, gaussian, vectors  # noqa: E402
 
 CAMERA = Camera(photons=50, read_noise=0.01)
@@ -36,7 +36,7 @@ def fresh_compiler() -> Iterator[None]:
         (vectors(2, 3, 20, dtype=torch.int8), (6, 5, "complex", 2, 7, "", None, torch.complex128, 2, None)),
         (vectors(20, 4).T, (6, -(2**63), "intensity", 2**40, 7, "", None, torch.float64, 1, None)),
         (vectors(20, dtype=torch.bfloat16), (0, 2**63 - 1, "complex", 3, 64, "", None, torch.complex64, None, None)),
-        (vectors(4, 20), (6, 0, "linear", 0, 4, _operator.text_of(CAMERA), torch.tensor(7), torch.float32, None, None)),
+        (vectors(4, 20), (6, 0, "linear", 0, 4, _camera.text_of(CAMERA), torch.tensor(7), torch.float32, None, None)),
         (vectors(0, 20, dtype=torch.int64), (6, 0, "linear", 0, 1, "", None, torch.float64, None, None)),
         (gaussian(3, 20), (6, 0, "linear", 5, 9, "", None, torch.float32, None, 7)),
     ],

@@ -106,6 +106,64 @@ def test_no_outputs_leave_a_gradient_of_zeros(mode: str) -> None:
     assert torch.equal(x.grad, torch.zeros(4, 30, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_gradient_that_is_not_finite_is_nan_in_its_own_vector(mode: str, value: float) -> None:
+    projection = layer(mode)
+    x = floats(3, 30).requires_grad_()
+    weights = torch.ones(3, 20, dtype=torch.float64)
+    (weights * projection(x)).abs().sum().backward()
+    expected, x.grad = x.grad, None
+    weights[1, 7] = value
+    (weights * projection(x)).abs().sum().backward()
+    assert x.grad[1].isnan().all()
+    assert torch.equal(x.grad[::2], expected[::2])
+
+
+def test_a_second_gradient_that_is_not_finite_is_nan_in_its_own_vector() -> None:
+    for mode in ("linear", "complex"):
+        x, y = floats(3, 30).requires_grad_(), torch.ones(3, 20, dtype=torch.float64, requires_grad=True)
+        z = layer(mode)(x)
+        (first,) = torch.autograd.grad(z, x, y.to(z.dtype), create_graph=True)
+        weights = torch.ones(3, 30, dtype=torch.float64)
+        weights[1, 7] = torch.inf
+        (second,) = torch.autograd.grad((weights * first).sum(), y)
+        assert second[1].isnan().all()
+        assert second[::2].isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # which torch itself calls there
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("options", [{}, {"ensemble": "structured", "digits": None}], ids=str)
+def test_forward_mode_is_refused_and_not_zero(mode: str, options: dict[str, Any]) -> None:
+    projection, x = layer(mode, **options), floats(30)
+    for derivative in (lambda: torch.func.jvp(projection, (x,), (x,)), lambda: torch.func.jacfwd(projection)(x)):
+        with pytest.raises(
+            NotImplementedError, match=r"no forward-mode derivative: use torch\.autograd\.functional\.jvp"
+        ):
+            derivative()
+    with torch.autograd.forward_ad.dual_level():
+        projection(x)  # depends on nothing that is differentiated
+
+
+def test_the_way_around_forward_mode() -> None:
+    projection, x = layer("linear"), floats(30)
+    found = torch.autograd.functional.jvp(projection, x, x)[1]
+    torch.testing.assert_close(found, projection(x), rtol=1e-6, atol=1e-6)
+
+
+def test_a_gradient_scaler_backs_off() -> None:
+    before, projection = torch.nn.Linear(8, 30), layer("linear", digits=5, dtype=torch.float32)
+    weight = before.weight.detach().clone()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    optimizer = torch.optim.SGD(before.parameters(), 0.1)
+    scaler.scale(projection(before(floats(4, 8, dtype=torch.float32))).pow(2).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2.0**126
+    assert torch.equal(before.weight, weight)
+
+
 def test_a_layer_before_it_learns() -> None:
     torch.manual_seed(0)
     before, projection = torch.nn.Linear(8, 30, dtype=torch.float64), layer("linear")
@@ -159,6 +217,20 @@ def test_digits_give_the_bits_of_a_projection_in_digits(mode: Any, digits: int) 
         noisy = layer(mode, digits=digits, camera=Camera(photons=100))(x)
         torch.manual_seed(3)
         assert_same_bits(noisy, layer(mode, digits=digits, camera=Camera(photons=100))(x))
+
+
+def test_digits_of_what_takes_none_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="digits is 5, but the ensemble 'structured' takes real numbers as they are"):
+        Projection(10, 4, digits=5, ensemble="structured")
+    for given, other in (
+        ({}, {"ensemble": "structured"}),
+        ({"camera": Camera(photons=9)}, {"mode": "intensity"}),
+    ):
+        projection = Projection(10, 4, digits=5, **given)
+        before = projection.state_dict()
+        with pytest.raises(ValueError, match="digits is 5, but"):
+            projection.load_state_dict(Projection(10, 4, **other).state_dict())
+        assert projection.state_dict() == before
 
 
 def test_bad_digits_are_refused_by_name() -> None:

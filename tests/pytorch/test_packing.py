@@ -11,7 +11,7 @@ import pytest
 from helpers import AWKWARD, MODES, assert_same_bits, ternary
 
 torch = pytest.importorskip("torch")
-from opuproj.torch import Projection, Ternarize, _operator  # noqa: E402
+from opuproj.torch import Projection, Ternarize, _packing  # noqa: E402
 from tensors import RULES, cuda, gaussian, vectors  # noqa: E402
 
 VALUES = (torch.int8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -20,11 +20,11 @@ VALUES = (torch.int8, torch.int64, torch.float16, torch.bfloat16, torch.float32,
 @pytest.mark.parametrize("n", AWKWARD)
 def test_packing_on_the_device_is_pack(n: int) -> None:
     x = ternary(3, n, seed=1)
-    packed = _operator.packed(torch.from_numpy(x).to(VALUES[n % len(VALUES)]))
+    packed = _packing.packed(torch.from_numpy(x).to(VALUES[n % len(VALUES)]))
     assert packed == opuproj.pack(x)
     for plane, expected in zip((x == 1, x == -1), opuproj.pack(x).planes("little"), strict=True):
-        assert_same_bits(_operator.bits(torch.from_numpy(plane)), expected)
-        assert_same_bits(_operator.bits(torch.from_numpy(plane)), np.packbits(plane, axis=-1, bitorder="little"))
+        assert_same_bits(_packing.bits(torch.from_numpy(plane)), expected)
+        assert_same_bits(_packing.bits(torch.from_numpy(plane)), np.packbits(plane, axis=-1, bitorder="little"))
 
 
 EMPTY = pytest.param((2, 0, 13))
@@ -37,7 +37,7 @@ def test_packing_on_the_device_of_any_shape_and_strides(shape: tuple[int, ...]) 
     axes = range(len(shape))[::-1]
     reordered = tensor.permute(*axes).contiguous().permute(*axes)
     for same in (tensor, reordered, tensor.float().requires_grad_()):
-        packed = _operator.packed(same)
+        packed = _packing.packed(same)
         assert packed.shape == shape
         assert packed == opuproj.pack(x)
     assert_same_bits(opuproj.Projector(13, 6)(packed), opuproj.Projector(13, 6)(x))
@@ -46,7 +46,7 @@ def test_packing_on_the_device_of_any_shape_and_strides(shape: tuple[int, ...]) 
 def test_packing_on_the_device_of_what_has_no_minus_one() -> None:
     x = np.abs(ternary(3, 50))
     for dtype in (torch.bool, torch.uint8, torch.uint16, torch.uint64):
-        assert _operator.packed(torch.from_numpy(x).to(dtype)) == opuproj.pack(x)
+        assert _packing.packed(torch.from_numpy(x).to(dtype)) == opuproj.pack(x)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_packing_on_the_device_of_what_has_no_minus_one() -> None:
 def test_packing_on_the_device_refuses_the_largest_number(dtype: Any) -> None:
     largest = torch.iinfo(dtype).max
     with pytest.raises(ValueError, match=rf"x\[1\] is {largest}, but must be -1, 0 or 1"):
-        _operator.packed(torch.tensor([0, largest], dtype=dtype))
+        _packing.packed(torch.tensor([0, largest], dtype=dtype))
 
 
 @pytest.mark.parametrize("value", [2, -2, 0.5, np.inf, -np.inf, np.nan, 1 + 2**-23, 1e-45])
@@ -72,14 +72,14 @@ def test_packing_on_the_device_names_the_bad_value(value: float) -> None:
         x[index] = value
         place, shown = (re.escape(text) for text in (", ".join(map(str, index)), str(x[index].item())))
         with pytest.raises(ValueError, match=rf"^x\[{place}\] is {shown}, but must be -1, 0 or 1; give ternarize="):
-            _operator.packed(x)
+            _packing.packed(x)
 
 
 def test_the_first_of_several_bad_values_is_named() -> None:
     x = torch.zeros(3, 50)
     x[1, 2], x[1, 1], x[2, 0] = 5, 4, 3
     with pytest.raises(ValueError, match=r"^x\[1, 1\] is 4"):
-        _operator.packed(x)
+        _packing.packed(x)
 
 
 @cuda

@@ -317,9 +317,37 @@ def refusals(rank: int, world: int) -> None:
         expect(ValueError, f"x is given on rank {rank}, but comes from rank 0", lambda: ShardedProjection(20, 9)(x))
     else:
         ShardedProjection(20, 9)(x)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x.float(), x.float())
+        expect(
+            *((NotImplementedError, "no forward-mode") if at_src else (RuntimeError, "rank 0 refused x")),
+            lambda: rows(given(rows, dual, rank)),
+        )
     # After all that they still understand each other.
     for layer in (rows, columns):
         assert_same_bits(layer(given(layer, x, rank)), opuproj.project(x.numpy(), 9, mode="linear"))
+
+
+class OutOfMemory:
+    def thresholds(self, e: Any) -> Any:
+        raise MemoryError("no room today")
+
+
+def unforeseen(rank: int, world: int) -> None:
+    x, at_src = vectors(4, 20), rank == 0
+    rows = ShardedProjection(20, 9, gather=True, ternarize=Ternarize(OutOfMemory()))
+    with pytest.raises(MemoryError if at_src else RuntimeError, match="no room today"):
+        rows(given(rows, x.float(), rank))
+    columns = ShardedProjection(20, 9, gather=True, shard="columns")
+    part = given(columns, x, rank)
+    if at_src:
+        columns._vectors = lambda x, width: OutOfMemory().thresholds(x)
+    with pytest.raises(MemoryError if at_src else RuntimeError, match="no room today" if at_src else "rank 0 refused"):
+        columns(part)
+
+
+def test_what_one_rank_refuses_for_a_reason_of_its_own_all_refuse() -> None:
+    on_ranks(unforeseen, 2, timeout=5)
 
 
 def test_what_one_rank_refuses_all_refuse() -> None:
@@ -404,3 +432,14 @@ def test_a_layer_copies_and_prints_but_does_not_leave_its_group() -> None:
     plain = Projection(5, 4)
     plain.load_state_dict(layer.state_dict())
     assert_same_bits(plain(x), layer(x).to_local())
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_state_of_another_ensemble_is_refused_and_changes_nothing() -> None:
+    layer = ShardedProjection(5, 4, seed=2)
+    before = layer.state_dict()
+    with pytest.raises(
+        ValueError, match="the state's ensemble is 'structured', but a ShardedProjection has 'gaussian'"
+    ):
+        layer.load_state_dict(Projection(5, 4, seed=3, ensemble="structured").state_dict())
+    assert layer.state_dict() == before

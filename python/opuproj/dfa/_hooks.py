@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch.utils.hooks import RemovableHandle
 
 from . import _tensors
 from ._pass import Deliver, Pass
@@ -22,16 +22,25 @@ class Hooks:
         self._feedback = feedback
         self.current: Pass | None = None
 
-    def registered(
+    def register(
         self, model: torch.nn.Module, blocks: dict[str, torch.nn.Module], output: torch.nn.Module | None
-    ) -> list[RemovableHandle]:
+    ) -> None:
         """Put hooks on a model; `output` is None on a rank where no error is taken."""
-        return [
-            model.register_forward_pre_hook(self.begin),
-            *(block.register_forward_hook(partial(self.cut, name)) for name, block in blocks.items()),
-            *([] if output is None else [output.register_forward_hook(self.tap)]),
-            model.register_forward_hook(self.end_of_part if output is None else self.end),
-        ]
+        model.register_forward_pre_hook(self.begin)
+        for name, block in blocks.items():
+            block.register_forward_hook(partial(self.cut, name))
+        if output is not None:
+            output.register_forward_hook(self.tap)
+        model.register_forward_hook(self.end_of_part if output is None else self.end)
+        model.register_forward_hook(self.forget, always_call=True)
+
+    def remove(self, modules: Iterable[torch.nn.Module]) -> None:
+        """Take these hooks off modules: not by handles, which copies of a model do not have."""
+        for module in modules:
+            for registered in (module._forward_pre_hooks, module._forward_hooks):
+                for number in [number for number, hook in registered.items() if _hooks_of(hook) is self]:
+                    del registered[number]
+                    module._forward_hooks_always_called.pop(number, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "current": None}  # a copy of the model has not begun
@@ -141,6 +150,25 @@ class Hooks:
         if current.method == "shallow":
             return
         self._feedback._expect(current, None)
+
+    @torch._disable_dynamo
+    def forget(self, model: torch.nn.Module, args: Any, output: Any) -> None:
+        """Let a pass go that raised and so was not ended."""
+        if not _in_backward():
+            self.current = None
+
+
+def feedbacks(module: torch.nn.Module) -> list[Feedback]:
+    """Return those that have hooks on a module and are not removed."""
+    hooks = map(_hooks_of, [*module._forward_pre_hooks.values(), *module._forward_hooks.values()])
+    return [h._feedback for h in hooks if h is not None and not h._feedback._removed]
+
+
+def _hooks_of(hook: Any) -> Hooks | None:
+    """Return whose a module's hook is, if it is one of these."""
+    method = hook.func if isinstance(hook, partial) else hook
+    hooks = getattr(method, "__self__", None)
+    return hooks if isinstance(hooks, Hooks) else None
 
 
 def _trainable(block: torch.nn.Module) -> bool:

@@ -20,24 +20,15 @@ class Watcher(Protocol):
 _watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
 
 
-class Watch:
-    """What ends a watch, as a hook's handle does."""
-
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = weakref.ref(watcher)
-
-    def remove(self) -> None:
-        """Tell the watcher no longer."""
-        watcher = self._watcher()
-        if watcher is not None:
-            _watchers.discard(watcher)
-
-
-def watch(watcher: Watcher) -> Watch:
+def watch(watcher: Watcher) -> None:
     """Have a watcher told of each step of any optimizer before it, as long as it lives."""
     _register()
     _watchers.add(watcher)
-    return Watch(watcher)
+
+
+def unwatch(watcher: Watcher) -> None:
+    """Tell the watcher no longer."""
+    _watchers.discard(watcher)
 
 
 @cache

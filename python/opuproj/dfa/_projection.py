@@ -14,7 +14,8 @@ from ..camera import Camera
 from ..projector import Projector
 from ..ternary import TernaryBatch
 from ..torch import Ternarize
-from ..torch._operator import noise_for, packed, seed_of
+from ..torch._camera import noise_for, seed_of
+from ..torch._packing import packed
 
 _TILE_BYTES = 32 << 20
 _KEPT_BYTES = 64 << 20

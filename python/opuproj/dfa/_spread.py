@@ -12,11 +12,10 @@ import torch
 from .. import _core
 from ..camera import Camera
 from ..ternary import TernaryBatch
-from ..torch._operator import camera_of, text_of
+from ..torch._camera import camera_of, text_of
+from ..torch._dtypes import BY_NAME, name_of
 from ..torch._ranks import Ranks
 from ._projection import TernaryError
-
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass
@@ -109,7 +108,7 @@ class Spread:
             "ternary": isinstance(content, TernaryError),
             "bits": len(bits),
             "numbers": tuple(numbers.shape),
-            "dtype": str(numbers.dtype).removeprefix("torch."),
+            "dtype": name_of(numbers.dtype),
         }
         data = bits + numbers.cpu().contiguous().numpy().tobytes()
         self.ranks.tell(self.last, "the broadcast of the error", meta, data)
@@ -123,7 +122,7 @@ class Spread:
         meta, data = self.ranks.tell(self.last, "the broadcast of the error", None, b"")
         if "refused" in meta:
             raise RuntimeError(f"rank {self.last}, where the error is taken, gave none: {meta['refused']}")
-        numbers = torch.empty(meta["numbers"], dtype=_DTYPES[meta["dtype"]])
+        numbers = torch.empty(meta["numbers"], dtype=BY_NAME[meta["dtype"]])
         rest = np.frombuffer(data[meta["bits"] :], numbers.numpy().dtype)
         numbers.numpy()[...] = rest.reshape(numbers.shape)
         content: TernaryError | torch.Tensor = numbers

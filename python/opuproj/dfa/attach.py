@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -14,7 +13,7 @@ from .. import _check
 from .._check import Ensemble
 from ..camera import Camera
 from ..torch import Ternarize
-from ._hooks import Hooks
+from ._hooks import feedbacks
 from ._spread import Spread
 from .feedback import Feedback, Method
 
@@ -103,8 +102,8 @@ def attach(
     Raises
     ------
     ValueError, TypeError
-        If a block or the output is not part of the model, is given twice or lies inside another, has feedback already,
-        or an argument is out of range, which the message names.
+        If the model has feedback already, a block or the output is not part of it, is given twice, lies inside another
+        or has feedback of another model, or an argument is out of range, which the message names.
 
     Notes
     -----
@@ -115,6 +114,9 @@ def attach(
     Misuse raises RuntimeError with the name of the block: one that is never reached, runs twice, runs after the output
     or outside of the model; a second backward pass through the same error; a step of an optimizer without any error
     having reached the blocks.
+
+    A copy of the model (``copy.deepcopy``, pickle) has a copy of the feedback, which takes part only where the copy
+    runs with gradients; ``Feedback.of(copied).remove()`` frees it.
 
     References
     ----------
@@ -136,6 +138,12 @@ def attach(
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, but must be a torch.nn.Module")
+    attached = Feedback.of(model)
+    if attached is not None:
+        raise ValueError(
+            f"model has feedback attached already, for {', '.join(map(repr, attached.blocks)) or 'no block here'}, and "
+            "two would share rows of T: attach all blocks at once, or remove() that first (Feedback.of(model) gives it)"
+        )
     names = {id(module): name for name, module in reversed(list(model.named_modules()))}
     spread = None if process_group is None else Spread(process_group)
     found = _blocks(model, names, blocks, spread is not None)
@@ -172,6 +180,11 @@ def _blocks(
         blocks, (torch.nn.Sequential, torch.nn.ModuleList)
     ):
         raise TypeError(f"blocks is {_shown(blocks)}, but must be a list of modules or names")
+    if not isinstance(blocks, Iterable):
+        raise TypeError(f"blocks is {blocks!r}, but must be a list of modules or names")
+    for name in blocks if isinstance(blocks, Mapping) else ():
+        if not isinstance(name, str):
+            raise TypeError(f"blocks has the key {name!r}, but the keys of a mapping must be names")
     found: dict[str, torch.nn.Module] = {}
     called: dict[str, str] = {}
     for given, which in blocks.items() if isinstance(blocks, Mapping) else ((None, which) for which in blocks):
@@ -181,7 +194,7 @@ def _blocks(
         called[name] = name if given is None else given
         if block is model:
             raise ValueError("blocks has the model itself, but the error is taken at or below its end: name its parts")
-        if any(isinstance(h, partial) and isinstance(getattr(h.func, "__self__", None), Hooks) for h in _hooks(block)):
+        if feedbacks(block):
             raise ValueError(f"block {name!r} has feedback attached already: remove() that first")
         found[name] = block
     if not found and not may_be_empty:
@@ -193,10 +206,6 @@ def _blocks(
                 f"block {name!r} lies inside block {inside!r}: name one of them, or parts apart from each other"
             )
     return {called[name]: block for name, block in found.items()}
-
-
-def _hooks(block: torch.nn.Module) -> list[Any]:
-    return list(block._forward_hooks.values())
 
 
 def _find(model: torch.nn.Module, names: dict[int, str], argument: str, which: Which) -> tuple[str, torch.nn.Module]:
@@ -222,13 +231,7 @@ def _gains(gain: float | Mapping[str, float], blocks: tuple[str, ...]) -> dict[s
     unknown = [name for name in given if name not in blocks]
     if unknown:
         raise ValueError(f"gain has {unknown[0]!r}, but the blocks are {', '.join(map(repr, blocks))}")
-    gains = {name: given.get(name, 1.0) for name in blocks}
-    for name, value in gains.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"gain of block {name!r} is {value!r}, but must be a number")
-        if not math.isfinite(value):
-            raise ValueError(f"gain of block {name!r} is {value}, but must be finite")
-    return {name: float(value) for name, value in gains.items()}
+    return {name: _check.real(f"gain of block {name!r}", given.get(name, 1.0), above=-math.inf) for name in blocks}
 
 
 def _scaler(scaler: Any) -> Any:

@@ -79,13 +79,15 @@ def alignment(
     if of not in ("parameters", "outputs"):
         raise ValueError(f"of is {of!r}, but must be 'parameters' or 'outputs'")
     with _undone(feedback):
-        loss, current = _run(feedback, closure, method)
-        ends = current.ends
-        segments = {name: leaves(end) for name, end in ends.items()}
-        parameters = list(dict.fromkeys(p for segment in segments.values() for p in segment))
-        given = _gradients(loss, [*ends.values(), *parameters])
-        loss, current = _run(feedback, closure, "bp")
-        true = _gradients(loss, [*(current.ends[name] for name in ends), *parameters])
+        with _same_random_numbers(feedback):
+            loss, current = _run(feedback, closure, method)
+            ends = current.ends
+            segments = {name: leaves(end) for name, end in ends.items()}
+            parameters = list(dict.fromkeys(p for segment in segments.values() for p in segment))
+            given = _gradients(loss, [*ends.values(), *parameters])
+        with _same_random_numbers(feedback):
+            loss, current = _run(feedback, closure, "bp")
+            true = _gradients(loss, [*(current.ends[name] for name in ends), *parameters])
     place = {id(t): i for i, t in enumerate([*ends.values(), *parameters])}
     cosines = {}
     for name, end in ends.items():
@@ -98,18 +100,20 @@ def check(feedback: Feedback, closure: Closure, method: Method) -> Check:
     """Return what :meth:`Feedback.check` does."""
     with _undone(feedback):
         feedback.camera = None
-        loss, current = _run(feedback, closure, method)
-        ends = current.ends
-        _refuse_crossings(ends)
-        above = leaves(loss, stop=ends.values())
-        counts = Counter([*above, *(p for end in ends.values() for p in leaves(end))])
-        names = {p: name for name, p in feedback.model.named_parameters()}
-        top = [p for p in above if counts[p] == 1 and p in names]
-        given = _gradients(loss, [*ends.values(), *top])
+        with _same_random_numbers(feedback):
+            loss, current = _run(feedback, closure, method)
+            ends = current.ends
+            _refuse_crossings(ends)
+            above = leaves(loss, stop=ends.values())
+            counts = Counter([*above, *(p for end in ends.values() for p in leaves(end))])
+            names = {p: name for name, p in feedback.model.named_parameters()}
+            top = [p for p in above if counts[p] == 1 and p in names]
+            given = _gradients(loss, [*ends.values(), *top])
         if current.error is None:
             raise RuntimeError("the loss does not depend on the output where the error is taken: no block is trained")
-        loss, backpropagated = _run(feedback, closure, "bp")
-        true = _gradients(loss, [*(backpropagated.ends[name] for name in ends), *top])
+        with _same_random_numbers(feedback):
+            loss, backpropagated = _run(feedback, closure, "bp")
+            true = _gradients(loss, [*(backpropagated.ends[name] for name in ends), *top])
         off, cosines = {}, {}
         for name, mine, theirs in zip(ends, given, true, strict=False):
             off[name] = _distance(feedback, name, current, mine)
@@ -153,7 +157,7 @@ def _run(feedback: Feedback, closure: Closure, method: Method) -> tuple[torch.Te
     feedback.method = method
     passes: list[Pass] = []
     feedback._recording = passes
-    with torch.enable_grad(), torch.random.fork_rng(_gpus(feedback.model)):
+    with torch.enable_grad():
         loss = closure()
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         raise TypeError(f"closure returned {type(loss).__name__}, but must return the loss, a tensor of one number")
@@ -180,8 +184,11 @@ def _undone(feedback: Feedback) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def _gpus(model: torch.nn.Module) -> list[torch.device]:
-    return list({p.device for p in model.parameters() if p.device.type == "cuda"})
+@contextmanager
+def _same_random_numbers(feedback: Feedback) -> Iterator[None]:
+    """Leave torch's generators as they were: of two passes, each forward and backward, both draw the same numbers."""
+    with torch.random.fork_rng(list({p.device for p in feedback.model.parameters() if p.device.type == "cuda"})):
+        yield
 
 
 def _gradients(loss: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[Gradient]:

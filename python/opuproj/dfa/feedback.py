@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any, Literal, cast
 
 import torch
-from torch.utils.hooks import RemovableHandle
 
 from .. import _structured
 from .._check import Ensemble
@@ -20,7 +19,7 @@ from ..projector import Projector
 from ..torch import Ternarize
 from . import _optimizers, _projection
 from ._graph import leaves
-from ._hooks import Hooks
+from ._hooks import Hooks, feedbacks
 from ._layout import Layout
 from ._pass import Pass
 from ._spread import Error, Spread
@@ -136,10 +135,8 @@ class Feedback:
         self._passes, self._deliveries = 0, 0  # since the last step of an optimizer
         self._removed = False
         self._hooks = Hooks(self)
-        self._handles: list[RemovableHandle | _optimizers.Watch] = [
-            *self._hooks.registered(model, blocks, output[1] if self._at_end else None),
-            _optimizers.watch(self),
-        ]
+        self._hooks.register(model, blocks, output[1] if self._at_end else None)
+        _optimizers.watch(self)
 
     # What it is
 
@@ -234,11 +231,26 @@ class Feedback:
 
     # What a user does with it
 
+    @staticmethod
+    def of(model: torch.nn.Module) -> Feedback | None:
+        """Return the feedback that is attached to a model, that of a copied one for instance.
+
+        Parameters
+        ----------
+        model : Module
+            The whole model, as it was given to :func:`attach`, or a copy of it.
+
+        Returns
+        -------
+        Feedback or None
+            None where nothing is attached, or was removed.
+        """
+        return next((feedback for feedback in feedbacks(model) if feedback.model is model), None)
+
     def remove(self) -> None:
         """Take all hooks off the model: it is as it was before. A second call does nothing."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.remove([*self.model.modules(), *self._modules.values()])
+        _optimizers.unwatch(self)
         self._removed, self._hooks.current = True, None
 
     def backward(self) -> None:
@@ -384,12 +396,15 @@ class Feedback:
         ------
         ValueError
             If it was attached otherwise (seed, blocks, output, gains, anchor), so that training would not go on as it
-            was.
+            was, or the state is none of a feedback.
         """
+        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
+        missing = [name for name in self.state_dict() if name not in state]
+        if missing:
+            raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Feedback")
         if self._spread is not None and state["widths"] is not None:
             self._load_whole(state)
         mine = self.state_dict()
-        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
         for name in ("version", "seed", "ensemble", "blocks", "output", "gains", "n_anchor"):
             if state[name] != mine[name]:
                 raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {mine[name]!r}")
@@ -549,7 +564,7 @@ class Feedback:
     def _vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Return an error as vectors, of shape (n, n_inputs), without the scale of the scaler, and that scale."""
         axes = cast(Layout, self._layout).batch_axes
-        e = error.detach().reshape(math.prod(error.shape[:axes]), -1)
+        e = error.detach().reshape(math.prod(error.shape[:axes]), math.prod(error.shape[axes:]))
         scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
         return (e if scale == 1.0 else e / scale), scale
 
@@ -595,9 +610,10 @@ class Feedback:
 
     def __getstate__(self) -> dict[str, Any]:
         left_out: dict[str, Any] = {
-            "_handles": [],
             "_recording": None,
             "_pending": {},
+            "_passes": 0,
+            "_deliveries": 0,
             "_dense": _projection.Dense(),
         }
         return {**self.__dict__, **left_out}
@@ -605,4 +621,4 @@ class Feedback:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({"ensemble": "gaussian", "_trained": {}, **state})
         if not self._removed:
-            self._handles = [_optimizers.watch(self)]
+            _optimizers.watch(self)

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from .. import _config, _core
 from ..projector import Projector
 
-# Sums of up to _core.MAX_NONZEROS nonzeros fit, over however many columns and machines they are spread.
-DTYPE = np.dtype(np.int32)
-
 
 def fields(operator: Projector, batch: _core.Packed, column_start: int, out: NDArray[np.int32]) -> None:
     """Fill `out`, of shape (n, 2 n_outputs), with √2048 Tx of vectors that begin at a column of T: parts in turn."""

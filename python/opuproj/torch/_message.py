@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .. import _core
+from ._dtypes import BY_NAME, name_of
 
 # Leading axes, packed vectors (None where they have no elements) and factors of the ternary ones.
 Vectors: TypeAlias = tuple[tuple[int, ...], _core.Packed | None, torch.Tensor | None]
@@ -17,7 +18,7 @@ Vectors: TypeAlias = tuple[tuple[int, ...], _core.Packed | None, torch.Tensor | 
 def described(vectors: Vectors) -> dict[str, Any]:
     """Return what goes before the bytes: plain numbers and names."""
     leading, _, factors = vectors
-    return {"leading": leading, "factors": None if factors is None else str(factors.dtype).removeprefix("torch.")}
+    return {"leading": leading, "factors": None if factors is None else name_of(factors.dtype)}
 
 
 def as_bytes(vectors: Vectors) -> bytes:
@@ -31,7 +32,7 @@ def from_bytes(message: dict[str, Any], data: memoryview) -> Vectors:
     """Return the vectors that another rank described and sent."""
     leading, factors = tuple(message["leading"]), None
     if message["factors"] is not None:
-        factors = torch.empty(math.prod(leading), 1, dtype=getattr(torch, message["factors"]))
+        factors = torch.empty(math.prod(leading), 1, dtype=BY_NAME[message["factors"]])
         data, rest = data[: len(data) - factors.nbytes], data[len(data) - factors.nbytes :]
         factors.numpy()[:] = np.frombuffer(rest, factors.numpy().dtype)[:, None]
     return leading, _core.Packed.from_bytes(bytes(data)), factors

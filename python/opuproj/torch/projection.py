@@ -12,10 +12,9 @@ from ..camera import Camera, refuse_digits
 from ..encoded import MAX_DIGITS
 from ..projector import Projector
 from . import _operator
+from ._camera import noise_for, text_of
+from ._dtypes import BY_NAME
 from .ternarize import Ternarize
-
-_RESULT = {"float32": torch.float32, "float64": torch.float64}
-_RESULT.update(complex64=torch.complex64, complex128=torch.complex128)
 
 
 class Projection(torch.nn.Module):
@@ -68,7 +67,9 @@ class Projection(torch.nn.Module):
 
     Gradients flow back through the projection to floating-point input, in every mode, and twice: by the adjoint of the
     same matrix (:class:`opuproj.Adjoint`), of vectors in 10 digits, or 20 in double precision. They are those of the
-    exact Rx, Tx or \|Tx\|² of an unrounded x: digits count as exact, and a camera has no gradient of its own.
+    exact Rx, Tx or \|Tx\|² of an unrounded x: digits count as exact, and a camera has no gradient of its own. The
+    ensemble ``"structured"`` has no gradient, and neither has forward-mode differentiation (``torch.func.jvp``,
+    ``jacfwd``): both raise NotImplementedError.
 
     Examples
     --------
@@ -105,7 +106,6 @@ class Projection(torch.nn.Module):
             digits = _check.integer("digits", digits, 1, MAX_DIGITS)
             if ternarize is not None:
                 raise TypeError(f"digits is {digits}, but ternarize makes input ternary already: give one of the two")
-            refuse_digits(mode, camera, given=f"digits is {digits}")
         operator = Projector(
             n_inputs,
             n_outputs,
@@ -117,8 +117,9 @@ class Projection(torch.nn.Module):
             dtype=dtype,
             threads=threads,
         )
-        if operator.dtype.name not in _RESULT:
+        if operator.dtype.name not in BY_NAME:
             raise ValueError(f"dtype is {operator.dtype.name}, but a Projection gives floating-point numbers")
+        _refuse_digits(digits, operator)
         start, stop = (0, operator.n_outputs) if rows is None else _check.row_range(rows, operator.n_outputs)
         self.n_inputs, self.n_outputs = operator.n_inputs, operator.n_outputs
         self.rows = (start, stop)
@@ -130,8 +131,8 @@ class Projection(torch.nn.Module):
         self.seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
         self.ensemble: str = operator.ensemble
         self.threads, self.camera = operator.threads, operator.camera
-        self._camera_text = _operator.text_of(operator.camera)
-        self.dtype = _RESULT[operator.dtype.name]
+        self._camera_text = text_of(operator.camera)
+        self.dtype = BY_NAME[operator.dtype.name]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project vectors.
@@ -166,6 +167,7 @@ class Projection(torch.nn.Module):
         return self.dtype in (torch.float64, torch.complex128)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
+        _operator.refuse_tangent(x)
         start, stop = self.rows
         y = _operator.project(
             x,
@@ -175,7 +177,7 @@ class Projection(torch.nn.Module):
             start,
             self.n_anchor,
             self._camera_text,
-            _operator.noise_for(self.camera),
+            noise_for(self.camera),
             self.dtype,
             self.threads,
             self.digits,
@@ -206,19 +208,19 @@ class Projection(torch.nn.Module):
             theirs = state[name] if name == "version" else tuple(state[name])
             if theirs != mine[name]:
                 raise ValueError(f"the state's {name} is {theirs}, but this Projection's is {mine[name]}")
-        self._set(
-            Projector(
-                self.n_inputs,
-                self.n_outputs,
-                seed=state["seed"],
-                mode=state["mode"],
-                ensemble=state["ensemble"],
-                n_anchor=state["n_anchor"],
-                camera=self.camera,
-                dtype=torch.float64 if self._double() else torch.float32,
-                threads=self.threads,
-            )
+        operator = Projector(
+            self.n_inputs,
+            self.n_outputs,
+            seed=state["seed"],
+            mode=state["mode"],
+            ensemble=state["ensemble"],
+            n_anchor=state["n_anchor"],
+            camera=self.camera,
+            dtype=torch.float64 if self._double() else torch.float32,
+            threads=self.threads,
         )
+        _refuse_digits(self.digits, operator)
+        self._set(operator)
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""
@@ -232,3 +234,12 @@ class Projection(torch.nn.Module):
         if self.digits is not None:
             text += f", digits={self.digits}"
         return text if self.ternarize is None else f"{text}, ternarize={self.ternarize}"
+
+
+def _refuse_digits(digits: int | None, operator: Projector) -> None:
+    """Raise ValueError if there are digits, but what takes them does not."""
+    if digits is None:
+        return
+    refuse_digits(operator.mode, operator.camera, given=f"digits is {digits}")
+    if operator.ensemble == "structured":
+        raise ValueError(f"digits is {digits}, but the ensemble 'structured' takes real numbers as they are, without")

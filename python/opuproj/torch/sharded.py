@@ -15,9 +15,11 @@ from .._check import Mode, integer
 from ..camera import Camera, imperfect
 from ..projector import Projector
 from ..ternary import TernaryBatch
-from . import _fields, _operator
+from . import _fields, _packing
+from ._camera import noise_for
 from ._mesh import Spread, group_of, spread_of
 from ._message import Vectors, as_bytes, described, from_bytes
+from ._operator import refuse_tangent
 from ._ranks import Ranks
 from .projection import Projection
 from .ternarize import Ternarize
@@ -84,9 +86,10 @@ class ShardedProjection(Projection):
 
     Notes
     -----
-    All ranks must make it alike and call it together; errors in the vectors of one rank are raised on all of them.
-    Where a rank has ended or does not come, the others raise RuntimeError, at once or within the timeout that the
-    process group was made with.
+    All ranks must make it alike and call it together; errors in the vectors of one rank are raised on all of them, but
+    where every rank has the same vectors, by ``"rows"``: nothing is told then, and each finds them itself. Where a rank
+    has ended or does not come, the others raise RuntimeError, at once or within the timeout that the process group was
+    made with.
 
     Its ``state_dict`` is that of a :class:`Projection`, for any number of ranks. Results that are DTensors need torch
     2.5 or later.
@@ -206,6 +209,13 @@ class ShardedProjection(Projection):
         y = y.reshape(*leading, y.shape[-1]).to(self._ranks.device if local is None else local.device)
         return self._result(y, spread)
 
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take on the matrix of a ``state_dict``: of ensemble ``"gaussian"``, and of this layer's shape and rows."""
+        ensemble = state.get("ensemble", "gaussian")
+        if ensemble != "gaussian":
+            raise ValueError(f"the state's ensemble is {ensemble!r}, but a ShardedProjection has 'gaussian' only")
+        super().set_extra_state(state)
+
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""
         return f"{super().extra_repr()}, shard={self.shard!r}, rank {self._ranks.rank} of {self._ranks.size}"
@@ -218,20 +228,20 @@ class ShardedProjection(Projection):
         vectors: Vectors | None = None
         error: Exception | None = None
         message: dict[str, Any] = {"noise": None}
-        data = memoryview(b"")
+        told, data = b"", memoryview(b"")
         if alike or ranks.rank == self.src:
             try:
                 vectors = self._vectors(x, self.n_inputs)
-                noise = int(_operator.noise_for(self.camera) or 0) if noisy else None
+                noise = int(noise_for(self.camera) or 0) if noisy else None
                 message = {**described(vectors), "noise": noise}
-            except (ValueError, TypeError, NotImplementedError) as caught:
+                told = b"" if alike else as_bytes(vectors)
+            except Exception as caught:  # whatever it is: the others are waiting
                 error, message = caught, {"error": f"{type(caught).__name__}: {caught}"}
         elif x is not None:  # raised once the others have been served
             error = ValueError(
                 f"x is given on rank {ranks.rank}, but comes from rank {self.src}: pass None there, or replicated=True"
             )
         if not alike or noisy:
-            told = b"" if alike or vectors is None else as_bytes(vectors)
             message, data = ranks.tell(self.src, "the broadcast of x", message, told)
         if error is not None:
             raise error
@@ -254,7 +264,7 @@ class ShardedProjection(Projection):
         error: Exception | None = None
         try:
             vectors = self._vectors(x, stop - start)
-        except (ValueError, TypeError, NotImplementedError) as caught:
+        except Exception as caught:  # whatever it is: the others are waiting
             error = caught
         leading, packed, _ = vectors
         alike = zlib.crc32(json.dumps([leading, self.n_inputs, self.get_extra_state()], sort_keys=True).encode())
@@ -335,13 +345,14 @@ class ShardedProjection(Projection):
                 packed, factors = self.ternarize.pack(x.reshape(-1, width))
                 return leading, packed, factors
             t, factors = self.ternarize(x)
-            return leading, _operator.packed(t)._packed, factors.cpu().reshape(-1, 1)
+            return leading, _packing.packed(t)._packed, factors.cpu().reshape(-1, 1)
         if x.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError("a Projection has no gradient with respect to its input: pass x.detach()")
+        refuse_tangent(x)
         if x.device.type != "cpu":
-            return leading, _operator.packed(x)._packed, None
+            return leading, _packing.packed(x)._packed, None
         source = _inputs.source("x", x)
-        source.advice = _operator._ADVICE
+        source.advice = _packing.ADVICE
         return leading, source.pack(), None
 
     def _gathered(self, y: torch.Tensor) -> torch.Tensor:
