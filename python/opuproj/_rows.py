@@ -290,7 +290,7 @@ class PackedSource(Rows):
 
 def largest(source: Rows, piece: NDArray[Any], done: int, purpose: str) -> NDArray[np.float64]:
     """Return the largest magnitude of each row of a piece, having refused NaN and infinities."""
-    found = _core.row_max_abs(piece)
+    found = _core.row_max_abs(piece, _config.isa())
     if not np.isfinite(found).all():
         row = int(np.flatnonzero(~np.isfinite(found))[0])
         wrong = np.isnan(piece[row]) if np.isnan(found[row]) else np.isinf(piece[row])

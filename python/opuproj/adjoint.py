@@ -176,10 +176,8 @@ class Adjoint:
         if step >= source.n_rows:
             blocks = (coded.pack(),)
         else:  # look at all of y before its first block is projected
-            done = 0
-            for piece in source.real_pieces():
-                _rows.largest(source, piece, done, "encoding")
-                done += len(piece)
+            for _ in source.real_pieces():
+                pass
             blocks = coded.packed_blocks(step)
         if rows.size == 0:
             pass
@@ -253,7 +251,8 @@ class _Parts(_rows.RealRows):
                     np.multiply(piece.imag, -1 if self.negated else 1, out=inner[..., 1])
             else:
                 inner[..., 0] = piece
-                _rows.largest(self, parts.reshape(len(piece), -1), done, "encoding")  # as it was given
+            _rows.largest(self, parts.reshape(len(piece), -1), done, "encoding")  # as it was given
+            if phases is not None:
                 np.multiply(piece, phases.imag, out=inner[..., 1])
                 inner[..., 0] *= phases.real
             done += len(piece)

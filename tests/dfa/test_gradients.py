@@ -116,6 +116,15 @@ def test_backpropagation_is_that_of_the_unattached_model_bit_for_bit(make: str) 
         assert_same_bits(gradient, true[name])
 
 
+def test_removed_feedback_leaves_a_module_that_is_in_the_model_no_longer() -> None:
+    model = mlp(13, 17)
+    output = model.top
+    feedback = dfa.attach(model, ["hidden.0", "hidden.1"], output=output)
+    model.top = torch.nn.Linear(output.in_features, output.out_features)
+    feedback.remove()
+    assert not any(module._forward_hooks for module in (output, *model.modules()))
+
+
 def test_shallow_trains_the_top_alone() -> None:
     model, (x, y) = mlp(13, 17), examples()
     F.cross_entropy(model(x), y).backward()

@@ -310,11 +310,14 @@ def test_noise_is_fresh_unless_it_has_a_seed() -> None:
     assert not np.array_equal(projection.set_params(noise_seed=5).transform(X), y)
 
 
+@pytest.mark.parametrize("noise_seed", [3, None])
 @pytest.mark.parametrize("block_bytes", [1 << 25, 1])
-def test_no_two_places_have_the_same_noise(block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_two_places_have_the_same_noise(
+    block_bytes: int, noise_seed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_rows._rows, "BLOCK_BYTES", block_bytes)
     X = mixed(2)[np.tile([0, 1], 40)]
-    y = OpticalRandomProjection(30, camera=NOISY, noise_seed=3, random_state=2).fit_transform(X)
+    y = OpticalRandomProjection(30, camera=NOISY, noise_seed=noise_seed, random_state=2).fit_transform(X)
     assert len(np.unique(y[::2], axis=0)) == len(np.unique(y[1::2], axis=0)) == 40
 
 

@@ -134,7 +134,9 @@ def test_a_second_gradient_that_is_not_finite_is_nan_in_its_own_vector() -> None
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # which torch itself calls there
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("options", [{}, {"ensemble": "structured", "digits": None}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"ensemble": "structured", "digits": None}, {"ternarize": Ternarize(), "digits": None}], ids=str
+)
 def test_forward_mode_is_refused_and_not_zero(mode: str, options: dict[str, Any]) -> None:
     projection, x = layer(mode, **options), floats(30)
     for derivative in (lambda: torch.func.jvp(projection, (x,), (x,)), lambda: torch.func.jacfwd(projection)(x)):

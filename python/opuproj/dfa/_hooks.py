@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,12 +19,14 @@ class Hooks:
 
     def __init__(self, feedback: Feedback) -> None:
         self._feedback = feedback
+        self._modules: list[torch.nn.Module] = []
         self.current: Pass | None = None
 
     def register(
         self, model: torch.nn.Module, blocks: dict[str, torch.nn.Module], output: torch.nn.Module | None
     ) -> None:
         """Put hooks on a model; `output` is None on a rank where no error is taken."""
+        self._modules = [model, *blocks.values(), *([] if output is None else [output])]
         model.register_forward_pre_hook(self.begin)
         for name, block in blocks.items():
             block.register_forward_hook(partial(self.cut, name))
@@ -34,9 +35,9 @@ class Hooks:
         model.register_forward_hook(self.end_of_part if output is None else self.end)
         model.register_forward_hook(self.forget, always_call=True)
 
-    def remove(self, modules: Iterable[torch.nn.Module]) -> None:
-        """Take these hooks off modules: not by handles, which copies of a model do not have."""
-        for module in modules:
+    def remove(self) -> None:
+        """Take these hooks off: not by handles, which copies of a model do not have."""
+        for module in self._modules:
             for registered in (module._forward_pre_hooks, module._forward_hooks):
                 for number in [number for number, hook in registered.items() if _hooks_of(hook) is self]:
                     del registered[number]

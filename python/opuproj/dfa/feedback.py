@@ -249,7 +249,7 @@ class Feedback:
 
     def remove(self) -> None:
         """Take all hooks off the model: it is as it was before. A second call does nothing."""
-        self._hooks.remove([*self.model.modules(), *self._modules.values()])
+        self._hooks.remove()
         _optimizers.unwatch(self)
         self._removed, self._hooks.current = True, None
 

@@ -28,7 +28,8 @@ def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | N
     digits
         How many digits rows have that are not ternary; None if there may be none.
     noise_seed
-        Decides the noise of the operator's camera, together with a row's number; None for noise that no other call has.
+        Decides the noise of the operator's camera, together with a row's number: then every change from ternary rows to
+        others, and back, is a call of its own. None for noise that no other call has.
     """
     if not isinstance(X, np.ndarray):
         X = _canonical(X)
@@ -41,22 +42,23 @@ def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | N
             f"{_first_other(X, ternary)}, but must be -1, 0 or 1 in front of a camera: it sees the digits of other "
             "numbers one after the other, and no intensity of their sum; make X binary, or use no camera"
         )
-    if noisy:
-        noise_seed = _check.noise_seed(noise_seed)
+    # Noise goes by a row's number in X, which counts on from the first row of a call.
+    apart = noisy and noise_seed is not None
     out = _outputs.new((X.shape[0], operator.n_outputs), operator.dtype)
     for numbers in (np.flatnonzero(ternary), np.flatnonzero(~ternary)):
         encoded = None if len(numbers) and ternary[numbers[0]] else digits
         step = _rows_at_once(operator, X, encoded, whole=len(numbers) == X.shape[0])
-        # Noise goes by a row's number in X, which counts on from the first row of a call.
-        for run in _runs(numbers) if noisy else [numbers]:
+        noise = _check.noise_seed(noise_seed) if noisy else None
+        for run in _runs(numbers) if apart else [numbers]:
             for start in range(0, len(run), step):
                 chosen = _as_slice(run[start : start + step])
+                first = int(run[start]) if apart else start
                 rows = X if len(run) == X.shape[0] <= step else X[chosen]  # SciPy copies whatever is picked
                 part = _sources.source(rows if encoded is None else _encoded(rows, encoded), None, operator.ensemble)
                 if isinstance(chosen, slice):
-                    operator._apply(part, noise_seed, out[chosen], False, int(run[start]))
+                    operator._apply(part, noise, out[chosen], False, first)
                 else:
-                    out[chosen] = operator._apply(part, noise_seed, None, False)
+                    out[chosen] = operator._apply(part, noise, None, False, first)
     return out
 
 

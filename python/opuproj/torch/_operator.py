@@ -157,10 +157,9 @@ def _gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ..
     if gradient.shape[-1] == 0:
         found = gradient.real.new_zeros((*gradient.shape[:-1], n_inputs))
     else:
-        finite = _finite(gradient)
-        gradient = torch.where(finite, gradient, 0)
+        gradient, wrong = _finite(gradient)
         found = adjoint(gradient, n_inputs, seed, mode, row_start, n_anchor, real, threads)
-        found = torch.where(finite, found, torch.nan)
+        found = found.masked_fill_(wrong, torch.nan)
     return found.to(x_dtype), *(11 * (None,))
 
 
@@ -178,10 +177,9 @@ def _gradient_of_adjoint(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor
     names = {"linear": ("float32", "float64"), "complex": ("complex64", "complex128")}[mode]
     name = names[ctx.dtype == torch.float64]
     kind, digits = BY_NAME[name], default_digits(np.dtype(name))
-    finite = _finite(gradient)
-    gradient = torch.where(finite, gradient, 0)
+    gradient, wrong = _finite(gradient)
     y = project(gradient, n_outputs, seed, mode, row_start, n_anchor, "", None, kind, ctx.threads, digits)
-    y = torch.where(finite, y, torch.nan)
+    y = y.masked_fill(wrong, torch.nan)
     return (y.to(dtype) if dtype.is_complex else y.real.to(dtype)), *(7 * (None,))
 
 
@@ -196,6 +194,10 @@ def refuse_tangent(x: torch.Tensor) -> None:
         )
 
 
-def _finite(gradient: torch.Tensor) -> torch.Tensor:
-    """Say which vectors are finite: others have NaN for a gradient, where a gradient scaler looks for it."""
-    return gradient.isfinite().all(-1, keepdim=True)
+def _finite(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a gradient with 0 for vectors that are not finite, and which those are.
+
+    What is made of them becomes NaN, where a gradient scaler looks for it.
+    """
+    wrong = ~gradient.isfinite().all(-1, keepdim=True)
+    return gradient.masked_fill(wrong, 0), wrong

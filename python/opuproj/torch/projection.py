@@ -157,6 +157,7 @@ class Projection(torch.nn.Module):
             raise TypeError(f"x is a {type(x).__name__}, but must be a torch.Tensor")
         if x.ndim == 0 or x.shape[-1] != self.n_inputs:
             raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {self.n_inputs})")
+        _operator.refuse_tangent(x)
         if self.ternarize is None or not x.is_floating_point():
             return self._project(x)
         t, a = self.ternarize(x)
@@ -167,7 +168,6 @@ class Projection(torch.nn.Module):
         return self.dtype in (torch.float64, torch.complex128)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
-        _operator.refuse_tangent(x)
         start, stop = self.rows
         y = _operator.project(
             x,

@@ -337,6 +337,7 @@ class ShardedProjection(Projection):
                 f": elements {self.shard_columns[0]} to {self.shard_columns[1]}" if self.shard == "columns" else ""
             )
             raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {width}){columns}")
+        refuse_tangent(x)
         leading = tuple(x.shape[:-1])
         if width == 0:
             return leading, None, None
@@ -348,7 +349,6 @@ class ShardedProjection(Projection):
             return leading, _packing.packed(t)._packed, factors.cpu().reshape(-1, 1)
         if x.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError("a Projection has no gradient with respect to its input: pass x.detach()")
-        refuse_tangent(x)
         if x.device.type != "cpu":
             return leading, _packing.packed(x)._packed, None
         source = _inputs.source("x", x)

@@ -11,6 +11,9 @@ use crate::ternary::{Float, TernaryBatch, WORD};
 /// Elements that are encoded at a time, a whole number of words.
 const STRETCH: usize = 16 * WORD;
 
+/// 2³⁰⁰, what tiny numbers are enlarged by.
+const LARGE: f64 = f64::from_bits((1023 + 300) << 52);
+
 /// How numbers become digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -96,7 +99,7 @@ impl Encoded {
         let mut codes = [[0; WORD]; STRETCH / WORD];
         for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {
             // Tiny numbers are enlarged first: their inverse is beyond the largest one.
-            let enlarged = if largest < 1e-250 { 2f64.powi(300) } else { 1.0 };
+            let enlarged = if largest < 1e-250 { LARGE } else { 1.0 };
             let factor = if largest > 0.0 { top / (largest * enlarged) } else { 0.0 };
             for (stretch, numbers) in numbers.chunks(STRETCH).enumerate() {
                 kernel.vectorize(

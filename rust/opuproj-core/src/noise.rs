@@ -19,6 +19,9 @@ pub(crate) type Lanes<T> = [T; LANES];
 /// From this mean on, Poisson numbers come from the normal distribution's quantile.
 const MANY: f64 = 10.0;
 
+/// 2⁻³², exactly: `powi` does not promise that.
+const WORD_STEP: f64 = 1.0 / (1u64 << 32) as f64;
+
 /// Below [`MANY`] no 32-bit word asks for more photons than this.
 const MOST_OF_FEW: usize = 48;
 
@@ -75,7 +78,7 @@ pub(crate) fn normal(words: &Lanes<u32>) -> Lanes<f64> {
     let mut z = [0.0; LANES];
     for (z, &word) in z.iter_mut().zip(words) {
         // The top bit is the sign, the others how far out in that half: full resolution in both tails.
-        let tail = ((word & 0x7fff_ffff) as i32 as f32 + 0.5) * 2.0f32.powi(-32);
+        let tail = ((word & 0x7fff_ffff) as i32 as f32 + 0.5) * WORD_STEP as f32;
         let w = -logarithm(4.0 * tail * (1.0 - tail));
         let centre = polynomial(
             w - 2.5,
@@ -137,7 +140,7 @@ fn poisson_few(words: &Lanes<u32>, means: &Lanes<f64>) -> Lanes<f64> {
     let (mut term, mut mean) = ([0.0; LANES], [0.0; LANES]);
     for i in 0..LANES {
         // As i32, which every instruction set converts.
-        uniform[i] = (f64::from((words[i] ^ 0x8000_0000) as i32) + 2_147_483_648.5) * (0.5f64).powi(32);
+        uniform[i] = (f64::from((words[i] ^ 0x8000_0000) as i32) + 2_147_483_648.5) * WORD_STEP;
         mean[i] = if means[i] < MANY { means[i] } else { 0.0 };
         term[i] = exponential(-mean[i]);
     }

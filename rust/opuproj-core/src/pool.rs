@@ -15,9 +15,13 @@ const MOST_IDLE: usize = 4;
 
 struct Pool {
     process: u32,
-    /// Threads that were asked for: the system may have refused some of them.
-    asked: usize,
     threads: ThreadPool,
+}
+
+impl Pool {
+    fn n_threads(&self) -> usize {
+        self.threads.current_num_threads()
+    }
 }
 
 static IDLE: Mutex<Vec<Pool>> = Mutex::new(Vec::new());
@@ -54,7 +58,7 @@ impl Drop for Helper<'_> {
 /// With fewer threads than asked for (the system refuses more), the work is merely shared by fewer.
 pub(crate) fn share(helpers: usize, help: impl Fn() + Sync, lead: impl FnOnce(&Helpers)) {
     let pool = if helpers == 0 { None } else { idle(helpers).or_else(|| build(helpers)) };
-    let helping = pool.as_ref().map_or(0, |pool| helpers.min(pool.threads.current_num_threads()));
+    let helping = pool.as_ref().map_or(0, |pool| helpers.min(pool.n_threads()));
     let team = Helpers { at_work: AtomicUsize::new(helping), lead: thread::current() };
     let Some(pool) = pool else { return lead(&team) };
     pool.threads.in_place_scope(|scope| {
@@ -69,7 +73,7 @@ pub(crate) fn share(helpers: usize, help: impl Fn() + Sync, lead: impl FnOnce(&H
     keep(pool);
 }
 
-/// A pool that nobody uses, of as many threads as can be had of so many.
+/// A pool that nobody uses of so many threads, and of as few more as possible.
 fn idle(threads: usize) -> Option<Pool> {
     // Another thread may have held the lock when this process was forked: then nobody will ever open it.
     let mut idle = IDLE.try_lock().ok()?;
@@ -78,7 +82,8 @@ fn idle(threads: usize) -> Option<Pool> {
         // Its threads live in the parent: what they held when it was forked would never be let go here.
         std::mem::forget(idle.swap_remove(old));
     }
-    let fitting = idle.iter().position(|pool| pool.asked >= threads)?;
+    let fitting =
+        (0..idle.len()).filter(|&at| idle[at].n_threads() >= threads).min_by_key(|&at| idle[at].n_threads())?;
     Some(idle.swap_remove(fitting))
 }
 
@@ -87,18 +92,18 @@ fn keep(pool: Pool) {
     let Ok(mut idle) = IDLE.try_lock() else { return };
     idle.push(pool);
     if idle.len() > MOST_IDLE
-        && let Some(smallest) = (0..idle.len()).min_by_key(|&at| idle[at].asked)
+        && let Some(smallest) = (0..idle.len()).min_by_key(|&at| idle[at].n_threads())
     {
         idle.swap_remove(smallest);
     }
 }
 
-/// A pool of so many threads, or of as many as the system grants.
-fn build(asked: usize) -> Option<Pool> {
+/// A pool of so many threads, or of as many as the system grants: what it refuses is asked for again by the next call.
+fn build(threads: usize) -> Option<Pool> {
     let of = |threads| ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("opuproj-{k}")).build();
-    let halves = std::iter::successors(Some(asked), |&threads| Some(threads / 2).filter(|&threads| threads > 0));
+    let halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2).filter(|&threads| threads > 0));
     let threads = halves.map(of).find_map(Result::ok)?;
-    Some(Pool { process: std::process::id(), asked, threads })
+    Some(Pool { process: std::process::id(), threads })
 }
 
 #[cfg(test)]

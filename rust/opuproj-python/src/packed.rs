@@ -167,10 +167,8 @@ impl Packed {
 
     #[pyo3(signature = (path, shape, /))]
     fn save(&self, py: Python<'_>, path: PathBuf, shape: Vec<u64>) -> PyResult<()> {
-        let n_vectors = shape.iter().rev().skip(1).try_fold(1u64, |vectors, &length| vectors.checked_mul(length));
-        let own = n_vectors == Some(self.0.n_rows() as u64) && shape.last() == Some(&(self.0.n_inputs() as u64));
-        if !own {
-            return Err(PyValueError::new_err("shape must be one of the batch's vectors"));
+        if !self.0.has_shape(&shape) {
+            return Err(PyValueError::new_err("shape must be one of the batch's vectors, of 32 axes at most"));
         }
         py.detach(|| {
             let partial = beside(&path);
@@ -354,12 +352,17 @@ fn place(pushed: Result<(), Refused>) -> Option<(usize, usize)> {
 
 /// The largest magnitude of each row.
 #[pyfunction]
-#[pyo3(signature = (e, /))]
-pub(crate) fn row_max_abs<'py>(py: Python<'py>, e: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<f64>>> {
+#[pyo3(signature = (e, isa, /))]
+pub(crate) fn row_max_abs<'py>(
+    py: Python<'py>,
+    e: &Bound<'py, PyAny>,
+    isa: Option<&str>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let kernel = kernel_of(isa)?;
     let rows = if let Some(e) = readonly::<f32>(e)? {
-        ternary::max_abs(e.as_slice()?, e.as_array().ncols().max(1))
+        ternary::max_abs(e.as_slice()?, e.as_array().ncols().max(1), kernel)
     } else if let Some(e) = readonly::<f64>(e)? {
-        ternary::max_abs(e.as_slice()?, e.as_array().ncols().max(1))
+        ternary::max_abs(e.as_slice()?, e.as_array().ncols().max(1), kernel)
     } else {
         return Err(wrong_type("float32 or float64"));
     };

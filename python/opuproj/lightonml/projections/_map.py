@@ -37,12 +37,13 @@ class HasOPU:
 
     @property
     def seed(self) -> int:
-        """Which matrix; may be set."""
+        """Which matrix; may be set, None leaving the one that it is."""
         return self.opu.seed
 
     @seed.setter
-    def seed(self, value: int) -> None:
-        self.opu.device.seed = _check.seed(value)
+    def seed(self, value: int | None) -> None:
+        if value is not None:
+            self.opu.device.seed = _check.seed(value)
 
     @property
     def camera(self) -> Camera | None:

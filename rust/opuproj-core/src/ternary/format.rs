@@ -59,6 +59,13 @@ impl From<io::Error> for FormatError {
 }
 
 impl TernaryBatch {
+    /// Whether so many lengths, the last one that of a vector, are those of this batch, and of a file.
+    #[must_use]
+    pub fn has_shape(&self, shape: &[u64]) -> bool {
+        shape.len() as u64 <= MAX_DIMENSIONS
+            && rows_and_inputs(shape) == Some((self.n_rows as u64, self.n_inputs as u64))
+    }
+
     /// Writes the batch as one of `shape`, whose last length is that of a vector.
     ///
     /// # Errors
@@ -69,7 +76,7 @@ impl TernaryBatch {
     ///
     /// If the shape is not that of as many vectors.
     pub fn write_to(&self, shape: &[u64], writer: &mut impl Write) -> io::Result<()> {
-        assert_eq!(rows_and_inputs(shape), Some((self.n_rows as u64, self.n_inputs as u64)), "the batch's own shape");
+        assert!(self.has_shape(shape), "the batch's own shape");
         writer.write_all(&MAGIC)?;
         writer.write_all(&(shape.len() as u64).to_le_bytes())?;
         for length in shape {

@@ -109,7 +109,7 @@ impl TernaryBatch {
     ///
     /// # Panics
     ///
-    /// If a place lies outside the batch or comes twice, or `offsets` do not cut `columns`.
+    /// If a place lies outside the batch, or has two nonzeros, or `offsets` do not cut `columns`.
     #[must_use]
     pub fn from_sparse(n_inputs: usize, offsets: &[usize], columns: &[usize], values: &[i8]) -> Option<Self> {
         assert_eq!(columns.len(), values.len(), "one value a column");
@@ -119,7 +119,7 @@ impl TernaryBatch {
             for (&column, &value) in columns[bounds[0]..bounds[1]].iter().zip(&values[bounds[0]..bounds[1]]) {
                 assert!(column < n_inputs, "columns within the batch");
                 let (word, bit) = (row * width + column / WORD, 1u64 << (column % WORD));
-                assert!((batch.positive[word] | batch.negative[word]) & bit == 0, "a column once in a row");
+                assert!((batch.positive[word] | batch.negative[word]) & bit == 0, "one nonzero a place");
                 match value {
                     0 => {}
                     1.. => batch.positive[word] |= bit,

@@ -227,8 +227,7 @@ float!(f64, |threshold| threshold);
 ///
 /// If `n_inputs` is 0.
 #[must_use]
-pub fn max_abs<T: Float>(numbers: &[T], n_inputs: usize) -> Vec<f64> {
-    let kernel = Kernel::best();
+pub fn max_abs<T: Float>(numbers: &[T], n_inputs: usize, kernel: Kernel) -> Vec<f64> {
     let row_max = |row: &[T]| {
         kernel.vectorize(
             #[inline(always)]
