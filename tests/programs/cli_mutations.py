@@ -281,7 +281,7 @@ def other_header(draw: random.Random, content: bytes) -> bytes:
     elif way == 2:
         header["shape"] = other_shape(draw, shape)
     elif way == 3:
-        header["shape"] = tuple(draw.choice([shape[::-1], (1, *shape), (*shape, 1), (*shape[:-1], 1, shape[-1])]))
+        header["shape"] = tuple(draw.choice([shape[::-1], (1, *shape), (*shape, 1), (*shape[:-1], 1, *shape[-1:])]))
     elif way == 4:
         header[draw.choice(["more", 1, "descr ", None])] = 1
     elif way == 5:

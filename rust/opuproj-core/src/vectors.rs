@@ -167,6 +167,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a million numbers")]
     fn digits_are_added_up_as_far_as_sums_fit() {
         assert_eq!(weights(100, 5, 127), [1]);
         assert_eq!(weights(100, 6, 127), [1, 243]);

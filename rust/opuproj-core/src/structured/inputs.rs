@@ -136,6 +136,6 @@ mod tests {
         floats.push(x.as_flattened(), &x.map(|row| row[0].abs().max(row[1].abs())));
         assert_eq!(floats.exponents, [2, 0, 0, 1000, -960]);
         assert_eq!(floats.values[..6], [0.75, -1.25, 0.0, 0.0, 1e-30, 1.0]);
-        assert_eq!(floats.values[6..8], [-2f32.powi(24), 0.0]);
+        assert_eq!(floats.values[6..8], [-16_777_216.0, 0.0]);
     }
 }
