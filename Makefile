@@ -125,9 +125,9 @@ fuzz: build $(VENV)/.with-test ## Fuzz packing, loading and the command line, FU
 # Miri carries out the instructions that the target has, those of the AVX2 kernels among them; AVX-512's stand in asm!.
 # Rayon's queues keep to tree borrows alone, and its threads never end.
 miri: MIRI_FEATURES := $(if $(filter x86_64 amd64,$(shell uname -m)),-C target-feature=+avx2 -C target-feature=+aes)
-miri: ## Look for undefined behaviour with Miri (needs nightly Rust; hours)
+miri: ## Look for undefined behaviour with Miri (needs nightly Rust; half an hour)
 	cargo +nightly miri --version >/dev/null 2>&1 || rustup component add --toolchain nightly miri
-	env -u OPUPROJ_ISA MIRIFLAGS='-Zmiri-tree-borrows -Zmiri-ignore-leaks' RUSTFLAGS='$(MIRI_FEATURES)' cargo +nightly miri test -p opuproj-core
+	env -u OPUPROJ_ISA MIRIFLAGS='-Zmiri-tree-borrows -Zmiri-ignore-leaks' RUSTFLAGS='$(MIRI_FEATURES)' cargo +nightly miri test -p opuproj-core --lib
 
 .PHONY: clean
 clean: ## Remove the virtual environment, build products and caches

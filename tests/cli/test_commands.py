@@ -16,7 +16,7 @@ import numpy as np
 import opuproj
 import pytest
 from cli_runs import COMMAND, REAL, X, names, saved, zarr_library
-from helpers import ROOT, ternary
+from helpers import ROOT, linux, ternary
 from opuproj.cli import bench, demo, main
 
 COMMANDS = ("project", "pack", "info", "bench", "demo", "completion")
@@ -111,6 +111,15 @@ def test_pack_refuses(
     assert err.count("\n") == 1
     assert said in err
     assert names() == before
+
+
+@linux
+@pytest.mark.parametrize("rows", [2**48, 2**59])
+def test_pack_begins_nothing_that_no_disk_holds(rows: int, capsys: pytest.CaptureFixture[str]) -> None:
+    zarr_library().create_array("x.zarr", shape=(rows, 1), chunks=(2**20, 1), dtype="i1")
+    assert run("pack", "x.zarr", "y", "--relative", "0.25") == 1
+    assert " bytes" in capsys.readouterr().err
+    assert names() == {"x.zarr"}
 
 
 def test_pack_leaves_what_was_there_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:

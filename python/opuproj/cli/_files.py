@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -39,6 +40,24 @@ class Replacement:
         finally:
             with suppress(OSError):
                 self._partial.unlink()
+
+
+def reserved(file: BinaryIO, size: int, path: Path) -> bool:
+    """Reserve so many bytes of disk for a file that is to have this name; False where the file system cannot.
+
+    Raises OSError where there are not so many, ValueError where no file has.
+    """
+    if size >= 2**63:
+        raise ValueError(f"{path} would take {size:,} bytes, and no file holds so much")
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+            raise OSError(
+                error.errno, f"{os.strerror(error.errno or 0)}: it takes {size:,} bytes", str(path)
+            ) from error
+        return False
+    return True
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..ternary import TernaryBatch
-from ._files import Replacement
+from ._files import Replacement, reserved
 from ._reader import MAX_AXES, FileReader
 
 MAGIC = b"OPUTERN1"
@@ -81,6 +81,7 @@ def write_packed(path: Path, shape: tuple[int, ...], blocks: Iterator[_core.Pack
     n_rows, words = math.prod(shape[:-1]), -(-shape[-1] // 64)
     header = MAGIC + np.array([len(shape), *shape], "<u8").tobytes()
     with Replacement(path) as file:
+        reserved(file, len(header) + 16 * words * n_rows, path)
         file.write(header)
         done = 0
         for block in blocks:

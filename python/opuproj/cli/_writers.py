@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ._files import reserved
 from ._plan import Tile
 
 
@@ -46,13 +46,7 @@ class NpyWriter:
         self._file = self._path.open("wb+", buffering=0)
         self._offset = write_header(self._file, self._shape, self._dtype)
         size = self._size()
-        try:
-            os.posix_fallocate(self._file.fileno(), 0, size)
-        except (AttributeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
-                raise OSError(
-                    error.errno, f"{os.strerror(error.errno or 0)}: it takes {size:,} bytes", str(self._path)
-                ) from error
+        if not reserved(self._file, size, self._path):
             self._file.truncate(size)
 
     def reopen(self) -> None:
