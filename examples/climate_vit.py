@@ -108,7 +108,13 @@ def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, ba
     network = make(job.network, task.data)
     model = network.model
     feedback = dfa.attach(
-        model, network.blocks, output=network.output, method=job.method, ternarize=job.ternarize, seed=job.seed
+        model,
+        network.blocks,
+        output=network.output,
+        method=job.method,
+        ternarize=job.ternarize,
+        seed=job.seed,
+        batch_axes=network.batch_axes,
     )
     optimizer = adam(network, job.rates)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)

@@ -86,7 +86,7 @@ def test_diagnosis_leaves_no_trace() -> None:
 @pytest.mark.parametrize("method", ["odfa", "dfa"])
 def test_a_check_reports_what_it_proved(method: Any) -> None:
     model, (tokens, following) = Language(dropout=0.3), sentences()
-    feedback = dfa.attach(model, model.layers, method=method)
+    feedback = dfa.attach(model, model.layers, method=method, batch_axes=2)
     report = feedback.check(lambda: language_loss(model, tokens, following))
     assert list(report.blocks) == ["layers.0", "layers.1", "layers.2"]
     assert max(report.blocks.values()) < 1e-5
@@ -101,7 +101,7 @@ def test_a_check_reports_what_it_proved(method: Any) -> None:
 def test_a_check_names_what_is_trained_from_several_places() -> None:
     model, (tokens, following) = Language(), sentences()
     model.head.weight = model.embedding.weight  # tied
-    feedback = dfa.attach(model, model.layers)
+    feedback = dfa.attach(model, model.layers, batch_axes=2)
     report = feedback.check(lambda: language_loss(model, tokens, following))
     assert report.shared == ("embedding.weight",)
     assert "head.weight" not in report.top
@@ -112,12 +112,12 @@ def test_a_check_finds_a_wrong_projection(monkeypatch: pytest.MonkeyPatch) -> No
 
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS)
-    right = _projection.ternary
+    right = _projection.projected
 
     def shifted(*arguments: Any) -> Any:
         return right(*arguments).roll(1, 1)
 
-    monkeypatch.setattr(_projection, "ternary", shifted)
+    monkeypatch.setattr(_projection, "projected", shifted)
     with pytest.raises(RuntimeError, match=r"block 'hidden.0' received something else than its projection"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
 
@@ -130,6 +130,29 @@ def test_a_check_finds_backpropagation(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match=r"block 'hidden.1' crosses into block 'hidden.0'"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
     del loss
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"ternarize": dfa.Ternarize(dfa.Fixed(100.0))}, "no element of the error exceeds the threshold of"),
+        ({"gain": {"hidden.0": 0.0}}, "its gain is 0"),
+    ],
+)
+def test_a_check_finds_feedback_that_is_exactly_zero(options: dict[str, Any], why: str) -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    feedback = dfa.attach(model, BLOCKS, **options)
+    with pytest.raises(RuntimeError, match=rf"block 'hidden.\d' received feedback that is exactly 0.*{why}"):
+        feedback.check(lambda: F.cross_entropy(model(x), y))
+    with pytest.raises(RuntimeError, match="the error is 0 at every vector"):
+        feedback.check(lambda: F.cross_entropy(model(x), y) * 0)
+
+
+def test_a_check_finds_feedback_that_is_not_a_number() -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    feedback = dfa.attach(model, BLOCKS, method="dfa")
+    with pytest.raises(RuntimeError, match=r"block 'hidden.\d' received feedback that is not finite"):
+        feedback.check(lambda: F.cross_entropy(model(x), y) * math.nan)
 
 
 @pytest.mark.parametrize("method", ["bp", "shallow"])

@@ -185,7 +185,7 @@ def test_feedback_keeps_the_norm_of_the_error() -> None:
 
 def test_every_position_of_a_sequence_gets_its_own_error() -> None:
     model, (tokens, following) = Language(), sentences()
-    feedback = dfa.attach(model, list(model.layers), seed=5)
+    feedback = dfa.attach(model, list(model.layers), seed=5, batch_axes=2)
     report = feedback.check(lambda: language_loss(model, tokens, following))
     assert [len(rows) for rows in feedback.rows.values()] == [8, 8, 8]
     assert list(report.blocks) == ["layers.0", "layers.1", "layers.2"]
@@ -196,7 +196,7 @@ def test_every_position_of_a_sequence_gets_its_own_error() -> None:
 
 def test_the_error_may_be_taken_below_the_vocabulary() -> None:
     model, (tokens, following) = Language(), sentences()
-    feedback = dfa.attach(model, model.layers, output="norm")
+    feedback = dfa.attach(model, model.layers, output="norm", batch_axes=2)
     report = feedback.check(lambda: language_loss(model, tokens, following))
     assert set(report.top) == {"norm.weight", "norm.bias", "head.weight", "head.bias"}
     assert set(report.top.values()) == {0.0}
@@ -239,7 +239,7 @@ def test_one_error_for_a_whole_sequence_when_a_block_has_no_positions() -> None:
             return self.top(self.spread(self.code(x)).unflatten(-1, (5, 4)))
 
     model, x = Decoder(), torch.randn(2, 6)
-    feedback = dfa.attach(model, ["code", "spread"])
+    feedback = dfa.attach(model, ["code", "spread"], batch_axes=1)
     feedback.check(lambda: model(x).square().mean())
     assert feedback.statistics.projections == 0  # a check leaves no trace
     model(x).square().mean().backward()
@@ -274,10 +274,77 @@ def test_a_block_may_return_a_container_and_all_of_it_is_cut(container: type) ->
             return self.top(torch.cat([a, b], 1))
 
     model, (x, y) = Model(), examples()
-    dfa.attach(model, ["both"])
-    F.cross_entropy(model(x), y).backward()
+    feedback = dfa.attach(model, ["both"])
+    with pytest.warns(UserWarning, match="parameters 'both.b.weight', 'both.b.bias' train nowhere"):
+        F.cross_entropy(model(x), y).backward()
+    F.cross_entropy(model(x), y).backward()  # it is said once
     assert model.both.a.weight.grad.any()
     assert model.both.b.weight.grad is None  # the first tensor of floating point is the block's output
+    report = feedback.check(lambda: F.cross_entropy(model(x), y))
+    assert report.unfed == ("both.b.weight", "both.b.bias")
+    assert "both.b.weight" in str(report)
+
+
+@pytest.mark.parametrize("method", ["odfa", "dfa"])
+@pytest.mark.parametrize("feed", ["all", {"encoder": "all"}])
+def test_all_outputs_of_a_block_are_fed_as_parts_of_one_vector(method: Any, feed: Any) -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.mu, self.spread = nn.Linear(20, 16), nn.Linear(16, 4), nn.Linear(16, 3)
+
+        def forward(self, x: Any) -> Any:
+            h = self.body(x).tanh()
+            return self.mu(h), {"spread": self.spread(h), "note": "text"}
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.top = Encoder(), nn.Linear(7, 10)
+
+        def forward(self, x: Any) -> Any:
+            mu, rest = self.encoder(x)
+            return self.top(torch.cat([mu, rest["spread"]], 1))
+
+    model, (x, y) = Model().double(), examples()
+    rule = dfa.Ternarize(dfa.RowMax(0.3), norm="row")
+    feedback = dfa.attach(model, ["encoder"], method=method, feed=feed, seed=7, ternarize=rule)
+    fed: dict[str, Any] = {}
+    fed_to(model.encoder.mu, fed, "mu")
+    fed_to(model.encoder.spread, fed, "spread")
+    z = model(x.double())
+    z.retain_grad()
+    F.cross_entropy(z, y).backward()
+    t, a = rule(z.grad) if method == "odfa" else (z.grad, 1.0)
+    matrix = oracle.project(7, np.eye(10, dtype=np.int8), range(7), "linear")
+    wanted = torch.from_numpy(t.double().numpy() @ matrix) * a / math.sqrt(7)
+    torch.testing.assert_close(torch.cat([fed["mu"], fed["spread"]], 1), wanted, rtol=1e-12, atol=1e-15)
+    assert feedback.rows == {"encoder": range(7)}
+    assert feedback.check(lambda: F.cross_entropy(model(x.double()), y)).unfed == ()
+
+
+def test_experts_that_are_not_used_and_outputs_that_bring_nothing_new_are_no_fault() -> None:
+    class Mixture(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.ModuleList(nn.Linear(20, 8) for _ in range(3))
+
+        def forward(self, x: Any) -> Any:
+            h = self.experts[1](x)
+            return h, h.mean(1)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.top = Mixture(), nn.Linear(8, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.top(self.block(x)[0])
+
+    model, (x, y) = Model(), examples()
+    feedback = dfa.attach(model, ["block"])
+    F.cross_entropy(model(x), y).backward()
+    assert feedback.check(lambda: F.cross_entropy(model(x), y)).unfed == ()
 
 
 def test_the_output_may_be_a_container() -> None:
@@ -359,23 +426,6 @@ def test_an_empty_batch_gives_gradients_of_zero(options: dict[str, Any]) -> None
         assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients(model).values())
         F.cross_entropy(model(x), y).backward()
         assert gradients(model)["hidden.0.0.weight"].any()
-
-
-def test_large_matrices_are_multiplied_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj.dfa import _projection
-
-    operator_model, (x, y) = mlp(40, 30), examples()
-    feedback = dfa.attach(operator_model, ["hidden.0", "hidden.1"], method="dfa")
-    F.cross_entropy(operator_model(x), y).backward()
-    whole = gradients(operator_model)
-    for name, value in {"_TILE_BYTES": 200, "_COLUMNS": 3, "_KEPT_BYTES": 0}.items():
-        monkeypatch.setattr(_projection, name, value)
-    feedback._dense = _projection.Dense()
-    operator_model.zero_grad()
-    F.cross_entropy(operator_model(x), y).backward()
-    assert not feedback._dense._kept
-    for name, gradient in gradients(operator_model).items():
-        torch.testing.assert_close(gradient, whole[name], rtol=1e-4, atol=1e-7)
 
 
 def _case_mlp() -> Any:

@@ -36,7 +36,7 @@ def test_a_small_training_is_counted_vector_by_vector() -> None:
 
 def test_positions_of_a_sequence_are_vectors_of_their_own() -> None:
     model = Language()
-    feedback = dfa.attach(model, ["layers.0", "layers.1"], output="norm")
+    feedback = dfa.attach(model, ["layers.0", "layers.1"], output="norm", batch_axes=2)
     tokens, following = sentences(4, 5)
     language_loss(model, tokens, following).backward()
     report = feedback.hardware_report()

@@ -258,7 +258,7 @@ def test_shapes_that_do_not_meet() -> None:
             return self.top(self.block(x.flatten(0, 1))).unflatten(0, x.shape[:2])
 
     model = Folded()
-    dfa.attach(model, ["block"])
+    dfa.attach(model, ["block"], batch_axes=1)
     with refused(ValueError, "block 'block' returned shape (20, 6)", "error has shape (4, 5, 3)", "must be equal"):
         model(torch.randn(4, 5, 6))
 

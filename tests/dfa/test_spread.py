@@ -163,7 +163,7 @@ def in_microbatches(rank: int, world: int, backwards: list[int]) -> Any:
             part.backward(losses[i])
         part.optimizer.step()
     assert part.feedback.statistics.projections == 6
-    assert not part.feedback._pending
+    assert not part.feedback._engine.pending
     return part.parameters()
 
 
@@ -226,7 +226,8 @@ def mistakes(rank: int, world: int) -> None:
     with pytest.raises(ValueError, match="method is 'bp', but no gradients travel between the ranks"):
         part.feedback.method = "bp"
     with pytest.raises(
-        RuntimeError, match="on this rank: call loss.backward" if last else "has run its part .* no error"
+        RuntimeError,
+        match="on this rank: call loss.backward" if last else "no forward pass on rank .* is awaiting an error",
     ):
         part.feedback.backward()
     if not last:

@@ -27,12 +27,15 @@ class Network:
         What lies above the last block and has its true gradient.
     output
         Where the error is taken; None is the model's own output.
+    batch_axes
+        How many leading axes of the error and of the blocks' outputs count errors.
     """
 
     model: nn.Module
     blocks: list[nn.Module]
     top: list[nn.Module]
     output: nn.Module | None
+    batch_axes: int
 
 
 def make(kind: str, data: Climate) -> Network:
@@ -40,12 +43,12 @@ def make(kind: str, data: Climate) -> Network:
     channels, (height, breadth) = data.maps.shape[1], data.normal.shape
     if kind == "mlp":
         mlp = Perceptron(data.scalars.shape[1] + channels * height * breadth, 512, 3, height * breadth)
-        return Network(mlp, list(mlp.layers), [mlp.head], None)
+        return Network(mlp, list(mlp.layers), [mlp.head], None, 1)
     # ClimateBench: 8 × 12 patches of 12 × 12. North America: 5 × 7 of 8 × 7, the last of which hang over.
     patch = (12, 12) if height * breadth > 5000 else (8, 7)
     vit = VisionTransformer(data.scalars.shape[1] + channels, (height, breadth), patch, 96, 4)
     # All patches share one head: what tells a token how to change is its patch's own error, so feedback goes by patch.
-    return Network(vit, list(vit.layers), [vit.norm, vit.head], vit.head)
+    return Network(vit, list(vit.layers), [vit.norm, vit.head], vit.head, 2)
 
 
 class Perceptron(nn.Module):

@@ -101,6 +101,7 @@ def attach(model: GPT, settings: Settings) -> dfa.Feedback:
         ternarize=dfa.Ternarize(rule, norm=settings.norm),
         seed=settings.seed,
         gain=settings.gain,
+        batch_axes=2,
         camera=None if settings.photons is None else Camera(photons=settings.photons, dark_floor=0.03),
     )
 

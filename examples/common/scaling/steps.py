@@ -139,7 +139,7 @@ def attach(model: nn.Module, size: Size) -> dfa.Feedback:
     if isinstance(model, GPT):
         if size.layers > 1:
             return attach_to_gpt(model, Settings("odfa", seed=0, rate=0.0, shape=size.gpt, block_layers=1))
-        return dfa.attach(model, ["layers.0"], output="norm")
+        return dfa.attach(model, ["layers.0"], output="norm", batch_axes=2)
     return dfa.attach(model, list(model.children())[:-1])
 
 

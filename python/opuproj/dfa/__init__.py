@@ -9,9 +9,10 @@ Nothing else of a training loop changes. See :func:`attach`.
 """
 
 from ..torch import BatchMax, Dither, Fixed, RowMax, RowStd, Rule, Ternarize, TopK
+from ._method import Method
 from .attach import attach
 from .diagnosis import Check
-from .feedback import Feedback, Method
+from .feedback import Feedback
 from .hardware_report import HardwareReport
 
 __all__ = [

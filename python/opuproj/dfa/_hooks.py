@@ -1,69 +1,140 @@
-"""The hooks that cut a model at the ends of its blocks, and what they know of the forward pass that is under way."""
+"""The hooks that cut a model at the ends of its blocks."""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 
-from . import _tensors
-from ._pass import Deliver, Pass
+from . import _current, _module_hooks, _tensors
+from ._method import Method
+from ._pass import End, FeedBlock, Pass, TakeError
 
-if TYPE_CHECKING:
-    from .feedback import Feedback
+# Whether torch.func transforms are at work; private, as torch has no public name for it.
+_innermost_transform = torch._C._functorch.peek_interpreter_stack  # type: ignore[attr-defined]
+
+
+class Listener(Protocol):
+    """Whom the hooks of a model tell what happens in its forward passes."""
+
+    blocks: tuple[str, ...]
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether the model is spread over ranks."""
+
+    @property
+    def where(self) -> str:
+        """Where the error is taken, for messages."""
+
+    def current_method(self) -> Method:
+        """Return how a pass that begins now is trained."""
+
+    def begin(self) -> Pass | None:
+        """Return a new pass, or None if no error is wanted for it."""
+
+    def feeds_all(self, name: str) -> bool:
+        """Whether all outputs of a block are fed, not only the first."""
+
+    def reached(self, current: Pass) -> None:
+        """Take note that a pass came to where its error is taken."""
+
+    def expect(self, current: Pass, output: torch.Tensor | None) -> None:
+        """Take in a pass whose error is to come, at `output` if that is on this rank."""
+
+    def take(self, current: Pass, error: torch.Tensor) -> None:
+        """Take the error of a pass."""
+
+    def feed(self, current: Pass, name: str) -> list[torch.Tensor]:
+        """Return the feedback of a block."""
 
 
 class Hooks:
-    """What happens in a forward pass of a model that has feedback; `current` is the pass that is under way."""
+    """What happens in a forward pass of a model that has feedback.
 
-    def __init__(self, feedback: Feedback) -> None:
-        self._feedback = feedback
+    Attributes
+    ----------
+    owner : object
+        Whose hooks they are: what :func:`owners` finds.
+    removed : bool
+        Whether they are off the model. Compiled code may call them nevertheless.
+    """
+
+    def __init__(self, owner: object, listener: Listener) -> None:
+        self.owner, self.removed = owner, False
+        self._listener = listener
         self._modules: list[torch.nn.Module] = []
-        self.current: Pass | None = None
+        self._blocks: list[torch.nn.Module] = []
 
     def register(
-        self, model: torch.nn.Module, blocks: dict[str, torch.nn.Module], output: torch.nn.Module | None
+        self,
+        model: torch.nn.Module,
+        blocks: dict[str, torch.nn.Module],
+        output: torch.nn.Module | None,
+        sequence_first: dict[str, torch.nn.Module],
     ) -> None:
-        """Put hooks on a model; `output` is None on a rank where no error is taken."""
-        self._modules = [model, *blocks.values(), *([] if output is None else [output])]
+        """Put hooks on a model; `output` is None on a rank where no error is taken.
+
+        Modules of `sequence_first` are refused where they run after a block.
+        """
+        self._blocks = list(blocks.values())
         model.register_forward_pre_hook(self.begin)
         for name, block in blocks.items():
             block.register_forward_hook(partial(self.cut, name))
         if output is not None:
             output.register_forward_hook(self.tap)
+        for name, module in sequence_first.items():
+            module.register_forward_hook(partial(self.refuse_sequence_first, name))
         model.register_forward_hook(self.end_of_part if output is None else self.end)
         model.register_forward_hook(self.forget, always_call=True)
+        others = [] if output is None else [output]
+        self._modules = [model, *self._blocks, *others, *sequence_first.values()]
+        _forget_compiled()
 
     def remove(self) -> None:
         """Take these hooks off: not by handles, which copies of a model do not have."""
+        self.removed = True
         for module in self._modules:
             for registered in (module._forward_pre_hooks, module._forward_hooks):
                 for number in [number for number, hook in registered.items() if _hooks_of(hook) is self]:
                     del registered[number]
                     module._forward_hooks_always_called.pop(number, None)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "current": None}  # a copy of the model has not begun
-
     @torch._disable_dynamo
     def begin(self, model: torch.nn.Module, args: Any) -> None:
-        """Begin a pass, if anybody wants its error."""
-        if _in_backward():  # a checkpoint computes again what it did not keep
+        """Begin a call, with a pass if anybody wants its error."""
+        # A checkpoint may compute the whole model again; ranks that share a model must count its passes alike.
+        if self.removed or (self._listener.is_spread and in_backward()):
             return
-        self.current = None
-        feedback, recorded = self._feedback, self._feedback._recording is not None
-        if not feedback._removed and torch.is_grad_enabled() and (feedback.method != "bp" or recorded):
-            self.current = Pass(feedback.method, recorded=recorded)
+        current = self._listener.begin() if torch.is_grad_enabled() else None
+        self._cut_last()
+        _current.begin(self, current)
+        if current is not None and _innermost_transform() is not None:
+            raise RuntimeError(
+                "a model with feedback attached ran inside of a transform of torch.func (grad, jacrev, vmap, …), but "
+                "feedback needs loss.backward(): set feedback.method = 'bp', or remove() the feedback"
+            )
+
+    def _cut_last(self) -> None:
+        # A hook that was registered later still sees the block's end with its graph: what it makes of that, such as an
+        # auxiliary loss, has its gradient.
+        for block in self._blocks:
+            hooks = block._forward_hooks
+            last = next(reversed(hooks), None)
+            if last is None or _hooks_of(hooks[last]) is self:
+                continue
+            for number in [number for number, hook in hooks.items() if _hooks_of(hook) is self]:
+                cast(Any, hooks).move_to_end(number)
 
     @torch._disable_dynamo
     def cut(self, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
         """Cut the graph at a block's end, and keep what is behind."""
-        current = self.current
-        if self._feedback._removed or (self._feedback.method == "bp" and current is None):
+        if self.removed:
             return None
-        if _in_backward():  # a checkpoint around the block must see the same graph as before
-            return _tensors.cut(output, name)
+        call = _current.find(self)
+        current = None if call is None else call.current
         if not torch.is_grad_enabled():
             if current is not None and _trainable(block):
                 raise RuntimeError(
@@ -72,97 +143,130 @@ class Hooks:
                 )
             return None
         if current is None:
+            if self._listener.current_method() == "bp":
+                return None
+            if call is None and in_backward():  # a checkpoint around the block must see the same graph as before
+                return _tensors.cut(output, name)
             raise RuntimeError(f"block {name!r} was called on its own: feedback needs the whole model's forward pass")
         if current.tapped:
             raise RuntimeError(
-                f"block {name!r} ran after {self._feedback._where()}, where the error is taken, so no error could "
+                f"block {name!r} ran after {self._listener.where}, where the error is taken, so no error could "
                 "reach it: leave it out of blocks, or take the error later"
             )
-        if name in current.shapes:
+        if name in current.blocks:
             raise RuntimeError(f"block {name!r} ran twice in one forward pass: attach its parts, or what is around it")
-        end = _tensors.activation(output)
-        if end is None:
+        return self._ended(current, name, block, args, output)
+
+    def _ended(self, current: Pass, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
+        outputs = _tensors.floating(output)
+        if not outputs:
             raise TypeError(f"block {name!r} returned no floating-point tensor, so there is nothing to feed")
-        current.shapes[name], current.dtypes[name], current.devices[name] = end.shape, end.dtype, end.device
-        if end.requires_grad:
-            current.ends[name] = end
-            if current.method == "bp":
-                return None
-        elif _trainable(block):
+        n_fed = len(outputs) if self._listener.feeds_all(name) else 1
+        needed = any(tensor.requires_grad for tensor in outputs[:n_fed])
+        if needed and current.method in ("odfa", "dfa"):
+            output = _module_hooks.applied(block, args, output)
+            outputs = _tensors.floating(output)
+        fed, others = outputs[:n_fed], outputs[n_fed:]
+        end = current.blocks[name] = End(
+            tuple(tensor.shape for tensor in fed),
+            tuple(tensor.dtype for tensor in fed),
+            tuple(tensor.device for tensor in fed),
+            tuple(fed) if needed else (),
+            tuple(tensor for tensor in others if tensor.requires_grad),
+        )
+        if not needed and _trainable(block):
             raise RuntimeError(
                 f"block {name!r} has parameters to train, but its output depends on none: feedback cannot train it"
             )
+        if current.method == "bp" and needed:
+            return None
+        if needed and current.method != "shallow":
+            end.token = FeedBlock.apply(self._listener.feed, current, name, *fed)
         return _tensors.cut(output, name)
 
     @torch._disable_dynamo
+    def refuse_sequence_first(self, name: str, module: torch.nn.Module, args: Any, output: Any) -> None:
+        """Refuse a module whose axis 0 counts steps where axis 0 is taken to count vectors."""
+        call = _current.find(self)
+        current = None if call is None else call.current
+        if current is not None and current.blocks and not current.tapped and current.method in ("odfa", "dfa"):
+            raise ValueError(
+                f"module {name!r}, a {type(module).__name__} with batch_first=False, ran after block "
+                f"{next(iter(current.blocks))!r}: its axis 0 counts steps, but feedback takes axis 0 of every block's "
+                "output to count examples. Say with batch_dim= which axis does, or use batch_first=True"
+            )
+
+    @torch._disable_dynamo
     def tap(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
-        """Put the node in the output through which all feedback comes."""
-        current = self.current
-        if current is None or _in_backward() or not torch.is_grad_enabled():
+        """Put the node in the output that takes the error."""
+        call = _current.find(self)
+        current = None if call is None else call.current
+        if current is None or not torch.is_grad_enabled():
             return None
-        where = self._feedback._where()
+        where = self._listener.where
         if current.tapped:
             raise RuntimeError(f"{where} ran twice in one forward pass, but the error can be taken only once")
-        missing = [name for name in self._feedback.blocks if name not in current.shapes]
+        missing = [name for name in self._listener.blocks if name not in current.blocks]
         if missing:
             raise RuntimeError(f"block {missing[0]!r} was not reached before {where}, where the error is taken")
         current.tapped = True
-        z = _tensors.activation(output)
-        if z is None:
+        outputs = _tensors.floating(output)
+        if not outputs:
             raise TypeError(f"{where} is not a floating-point tensor, so it has no error")
-        if current.recorded and self._feedback._recording is not None:
-            self._feedback._recording.append(current)
+        current.trainable = tuple(name for name, end in current.blocks.items() if end.outputs)
+        self._listener.reached(current)
         if current.method in ("bp", "shallow"):
-            if not current.recorded:
-                current.ends.clear()
+            current.forget_graph()
             return None
-        self._feedback._expect(current, z)
-        fed = cast(torch.Tensor, Deliver.apply(self._feedback._feed, current, z, *current.ends.values()))
-        if not current.recorded:
-            current.ends = {}
+        self._listener.expect(current, outputs[0])
+        tokens = (current.blocks[name].token for name in current.trainable)
+        fed = cast(torch.Tensor, TakeError.apply(self._listener.take, current, outputs[0], *tokens))
+        current.forget_graph()
         return _tensors.replaced(output, fed)
 
     @torch._disable_dynamo
     def end(self, model: torch.nn.Module, args: Any, output: Any) -> None:
-        """End a pass, whose error must have been taken."""
-        if _in_backward():
-            return
-        current, self.current = self.current, None
-        if current is not None and not current.tapped:
-            raise RuntimeError(f"{self._feedback._where()}, where the error is taken, was not reached")
+        """See that the error of a pass was taken."""
+        call = _current.find(self)
+        if call is not None and call.current is not None and not call.current.tapped:
+            raise RuntimeError(f"{self._listener.where}, where the error is taken, was not reached")
 
     @torch._disable_dynamo
     def end_of_part(self, model: torch.nn.Module, args: Any, output: Any) -> None:
         """Keep a pass of a part of the model, on a rank without a loss, until its error comes."""
-        if _in_backward():
+        call = _current.find(self)
+        current = None if call is None else call.current
+        if current is None or in_backward():
             return
-        current, self.current = self.current, None
-        if current is None:
-            return
-        missing = [name for name in self._feedback.blocks if name not in current.shapes]
+        missing = [name for name in self._listener.blocks if name not in current.blocks]
         if missing:
             raise RuntimeError(f"block {missing[0]!r} was not reached in this rank's part of the model")
-        end = _tensors.activation(output)
-        if end is not None and end.requires_grad:
+        outputs = _tensors.floating(output)
+        if outputs and outputs[0].requires_grad:
             raise RuntimeError(
                 "what comes after the last block of this rank's part of the model is to be trained, but no error comes "
                 "there: it belongs to the rank of the next block"
             )
         if current.method == "shallow":
             return
-        self._feedback._expect(current, None)
+        current.trainable = tuple(name for name, end in current.blocks.items() if end.outputs)
+        self._listener.expect(current, None)
 
     @torch._disable_dynamo
     def forget(self, model: torch.nn.Module, args: Any, output: Any) -> None:
-        """Let a pass go that raised and so was not ended."""
-        if not _in_backward():
-            self.current = None
+        """Leave a call, also one that raised."""
+        _current.end(self)
 
 
-def feedbacks(module: torch.nn.Module) -> list[Feedback]:
-    """Return those that have hooks on a module and are not removed."""
+def owners(module: torch.nn.Module) -> list[object]:
+    """Return the owners of the hooks on a module."""
     hooks = map(_hooks_of, [*module._forward_pre_hooks.values(), *module._forward_hooks.values()])
-    return [h._feedback for h in hooks if h is not None and not h._feedback._removed]
+    return [h.owner for h in hooks if h is not None and not h.removed]
+
+
+def in_backward() -> bool:
+    """Whether autograd runs a backward pass in this thread."""
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _hooks_of(hook: Any) -> Hooks | None:
@@ -176,5 +280,7 @@ def _trainable(block: torch.nn.Module) -> bool:
     return any(p.requires_grad for p in block.parameters())
 
 
-def _in_backward() -> bool:
-    return bool(torch._C._current_graph_task_id() != -1)
+def _forget_compiled() -> None:
+    # Code that was compiled before would go on without these hooks: torch.compile does not look for new ones.
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

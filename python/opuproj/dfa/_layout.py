@@ -1,13 +1,51 @@
-"""How errors and blocks meet: which axes they share, and which rows of T each block gets."""
+"""How errors and blocks meet: which axes count vectors, and which rows of T each block gets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import torch
+
 Shape = Sequence[int]
+# The name of the error among those of the blocks, none of which is the model itself.
+OUTPUT = ""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a user says of the axes that count vectors.
+
+    Attributes
+    ----------
+    batch_axes : int or None
+        How many leading axes count vectors.
+    batch_dim : int, dict of str to int, or None
+        The one axis that counts vectors, where it is not the first: of all, or by the names of blocks and OUTPUT.
+    """
+
+    batch_axes: int | None
+    batch_dim: int | dict[str, int] | None
+
+    @property
+    def known(self) -> bool:
+        """Whether the user said where the vectors are."""
+        return self.batch_dim is not None or (self.batch_axes is not None and self.batch_axes > 1)
+
+    def batch_dims(self, error: Shape, blocks: Mapping[str, Sequence[Shape]]) -> dict[str, int]:
+        """Return the axis of each block, and of the error, at which the axes that count vectors begin."""
+        given = self.batch_dim
+        if given is None:
+            return dict.fromkeys((*blocks, OUTPUT), 0)
+        if isinstance(given, dict):
+            return {name: given.get(name, 0) for name in (*blocks, OUTPUT)}
+        axes = {name: max((len(shape) for shape in shapes), default=0) for name, shapes in blocks.items()}
+        axes[OUTPUT] = len(error)
+        # The last state of a sequence, and what is made of it, has lost the axis of the steps.
+        return {name: given if n == max(axes.values()) else 0 for name, n in axes.items()}
 
 
 @dataclass(frozen=True)
@@ -17,14 +55,17 @@ class Layout:
     Attributes
     ----------
     batch_axes : int
-        How many leading axes of the error and of every block's output count vectors. What is left of the error, as one
-        vector, is projected; what is left of a block's output, as one vector, is fed.
+        How many axes of the error and of every block's outputs count vectors. What is left of the error, as one
+        vector, is projected; what is left of a block's outputs, as one vector, is fed.
     widths : tuple of int
         The length of each block's vector.
+    batch_dims : tuple of int
+        The axis of each block's outputs, and last of the error, that counts vectors: 0 where several do.
     """
 
     batch_axes: int
     widths: tuple[int, ...]
+    batch_dims: tuple[int, ...]
 
     @property
     def rows(self) -> list[range]:
@@ -37,41 +78,125 @@ class Layout:
         return sum(self.widths)
 
     @staticmethod
-    def of(error: Shape, blocks: dict[str, Shape], batch_axes: int | None) -> Layout:
+    def of(error: Shape, blocks: Mapping[str, Sequence[Shape]], axes: Axes) -> Layout:
         """Return the layout of an error and the blocks' outputs of these shapes, or raise ValueError.
 
-        Unless it is given, batch_axes is 2 where the error has exactly three axes (batch, position, feature) and every
-        block's output has the same first two; else it is 1, the batch.
+        Unless the user said it, batch_axes is 2 where the error has exactly three axes (batch, position, feature) and
+        every block's outputs have the same first two; else it is 1, the batch. A warning tells what was assumed of an
+        error of three axes or more.
         """
         if len(error) == 0:
             raise ValueError(
                 "the error is a single number, but needs a batch axis: if the model returns its loss, let output= name "
                 "the module whose output goes into it"
             )
+        dims = axes.batch_dims(error, blocks)
+        batch_axes = axes.batch_axes
+        if batch_axes is None and axes.batch_dim is not None:
+            batch_axes = 1
         if batch_axes is None:
-            sequences = len(error) == 3 and all(
-                len(s) >= 3 and tuple(s[:2]) == tuple(error[:2]) for s in blocks.values()
-            )
-            batch_axes = 2 if sequences else 1
+            batch_axes = _assumed(error, blocks)
         if len(error) < batch_axes:
             raise ValueError(f"the error has shape {tuple(error)}, but batch_axes is {batch_axes}")
-        return Layout(batch_axes, tuple(_width(name, s, error, batch_axes) for name, s in blocks.items()))
+        widths = tuple(_width(name, shapes, error, batch_axes, dims) for name, shapes in blocks.items())
+        return Layout(batch_axes, widths, tuple(dims.values()))
 
-    def fits(self, error: Shape, blocks: dict[str, Shape]) -> None:
-        """Raise ValueError if the shapes of a later pass do not fit the rows that the first one was given."""
-        for (name, shape), width in zip(blocks.items(), self.widths, strict=True):
-            now = _width(name, shape, error, self.batch_axes)
-            if now != width:
+    def fits(
+        self,
+        error: Shape,
+        blocks: Mapping[str, Sequence[Shape]],
+        widths: Mapping[str, int],
+        dims: Mapping[str, int],
+        axes: Axes | None,
+    ) -> None:
+        """Raise ValueError if the shapes of a later pass do not fit the rows that the first one was given.
+
+        `widths` and `dims` are those of the layout, by the names of these blocks and of the error. `axes` is what the
+        user said, where all shapes of the model are known here.
+        """
+        for name, dim in (dims if axes is None else axes.batch_dims(error, blocks)).items():
+            if dim != dims[name]:
+                what = f"block {name!r}" if name else "the error"
                 raise ValueError(
-                    f"block {name!r} returned shape {tuple(shape)}, so {now} elements a vector, but its rows of T were "
-                    f"given to it at the first pass for {width}: attach again for other shapes"
+                    f"the vectors of {what} counted along axis {dims[name]} in the first pass, but are along axis "
+                    f"{dim} now: attach again, with the batch_dim of the first time"
+                )
+        for name, shapes in blocks.items():
+            now = _width(name, shapes, error, self.batch_axes, dims)
+            if now != widths[name]:
+                raise ValueError(
+                    f"block {name!r} returned {_shown(shapes)}, so {now} elements a vector, but its rows of T were "
+                    f"given to it at the first pass for {widths[name]}: attach again for other shapes"
                 )
 
 
-def _width(name: str, shape: Shape, error: Shape, batch_axes: int) -> int:
-    if tuple(shape[:batch_axes]) != tuple(error[:batch_axes]):
-        raise ValueError(
-            f"block {name!r} returned shape {tuple(shape)} and the error has shape {tuple(error)}: their first "
-            f"{'axis' if batch_axes == 1 else f'{batch_axes} axes'} must be equal, for each vector to get its own error"
+def as_vectors(tensor: torch.Tensor, batch_axes: int, dim: int) -> torch.Tensor:
+    """Return a tensor as vectors, of shape (n, length)."""
+    tensor = tensor.movedim(dim, 0)
+    lead = tensor.shape[:batch_axes]
+    return tensor.reshape(math.prod(lead), math.prod(tensor.shape[batch_axes:]))
+
+
+def from_vectors(vectors: torch.Tensor, shape: Shape, dim: int) -> torch.Tensor:
+    """Return vectors as a tensor of this shape: what :func:`as_vectors` was given."""
+    moved = [shape[dim], *shape[:dim], *shape[dim + 1 :]]
+    return vectors.reshape(moved).movedim(0, dim)
+
+
+def _assumed(error: Shape, blocks: Mapping[str, Sequence[Shape]]) -> int:
+    """Return which leading axes probably count vectors, and warn where that is a guess."""
+    if len(error) < 3:
+        return 1
+    lead = tuple(error[:2])
+    outputs = [shape for shapes in blocks.values() for shape in shapes]
+    sequences = len(error) == 3 and all(len(shape) >= 3 and tuple(shape[:2]) == lead for shape in outputs)
+    if sequences:
+        assumed = (
+            f"each of {lead[0]} × {lead[1]} positions has an error of its own (batch_axes=2), as in (batch, position, "
+            "feature). For (batch, channel, length) or other axes pass batch_axes=1"
         )
-    return math.prod(shape[batch_axes:])
+    else:
+        assumed = (
+            f"each of the {error[0]} elements of axis 0 has one error (batch_axes=1). Where positions have errors of "
+            "their own, pass batch_axes=2"
+        )
+    warnings.warn(
+        f"the error has {len(error)} axes, {tuple(error)}, so it is assumed that {assumed}; pass what is right, and "
+        "this warning ends",
+        stacklevel=2,
+    )
+    return 2 if sequences else 1
+
+
+def _width(name: str, shapes: Sequence[Shape], error: Shape, batch_axes: int, dims: Mapping[str, int]) -> int:
+    for shape in shapes:
+        for what, s, dim in ((f"block {name!r} returned", shape, dims[name]), ("the error has", error, dims[OUTPUT])):
+            if len(s) <= dim:
+                raise ValueError(f"{what} shape {tuple(s)}, but batch_dim says that its axis {dim} counts the vectors")
+        theirs = _lead(shape, batch_axes, dims[name])
+        if theirs != _lead(error, batch_axes, dims[OUTPUT]):
+            raise ValueError(
+                f"block {name!r} returned shape {tuple(shape)} and the error has shape {tuple(error)}: "
+                f"{_which(batch_axes, dims[name], dims[OUTPUT])} must be equal, for each vector to get its own error. "
+                "Where another axis counts the vectors, as in nn.LSTM or nn.Transformer with batch_first=False, say "
+                "which with batch_dim= (or use batch_first=True)"
+            )
+    return sum(_rest(shape, batch_axes, dims[name]) for shape in shapes)
+
+
+def _lead(shape: Shape, batch_axes: int, dim: int) -> tuple[int, ...]:
+    return (shape[dim],) if dim else tuple(shape[:batch_axes])
+
+
+def _rest(shape: Shape, batch_axes: int, dim: int) -> int:
+    return math.prod((*shape[:dim], *shape[dim + 1 :]) if dim else shape[batch_axes:])
+
+
+def _which(batch_axes: int, block: int, error: int) -> str:
+    if block or error:
+        return f"axis {block} of the block and axis {error} of the error"
+    return "their first axis" if batch_axes == 1 else f"their first {batch_axes} axes"
+
+
+def _shown(shapes: Sequence[Shape]) -> str:
+    return f"shape{'' if len(shapes) == 1 else 's'} {', '.join(str(tuple(shape)) for shape in shapes)}"

@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from .. import _core
-from ..camera import Camera
 from ..ternary import TernaryBatch
 from ..torch._camera import camera_of, text_of
 from ..torch._dtypes import BY_NAME, name_of
 from ..torch._ranks import Ranks
-from ._projection import TernaryError
-
-
-@dataclass
-class Error:
-    """An error on its way to the blocks.
-
-    Attributes
-    ----------
-    number : int
-        Which forward pass it is of, among those that errors were wanted for.
-    shape : tuple of int
-        Its shape at the model's output.
-    scale : float
-        What the feedback is multiplied by, for a gradient scaler.
-    content : TernaryError or Tensor
-        Made ternary (``"odfa"``), or as it is, of shape (n, n_inputs).
-    camera : Camera or None
-        What its projection is recovered through.
-    """
-
-    number: int
-    shape: tuple[int, ...]
-    scale: float
-    content: TernaryError | torch.Tensor
-    camera: Camera | None
-
-    @property
-    def n_inputs(self) -> int:
-        """The elements of one error."""
-        return int(self.content.shape[-1])
+from ._error import Error, FloatError, TernaryError
+from ._projection import float_error
 
 
 class Spread:
@@ -94,21 +63,29 @@ class Spread:
         end = told[self.last]
         return {"shapes": shapes, "gains": gains, "error": end["error"], "output": end["output"]}
 
-    def send(self, error: Error) -> None:
-        """Send an error from the rank where it is taken to all others: the bits of a ternary one, or its numbers."""
+    def send(self, error: Error, running: dict[str, Any]) -> None:
+        """Send an error from the rank where it is taken to all others: the bits of a ternary one, or its numbers.
+
+        `running` are the statistics that its thresholds came from: part of the state that all ranks save.
+        """
         content = error.content
         bits = content.batch._packed.to_bytes() if isinstance(content, TernaryError) else b""
-        numbers = content.factors if isinstance(content, TernaryError) else content
+        if isinstance(content, TernaryError):
+            numbers = content.factors
+        else:
+            numbers = torch.where(content.finite, content.numbers, torch.nan)
         meta = {
             "number": error.number,
             "shape": error.shape,
             "scale": error.scale,
             "camera": text_of(error.camera),
             "noise": content.noise_seed if isinstance(content, TernaryError) else None,
+            "encoded": isinstance(content, FloatError) and bool(content.encoded),
             "ternary": isinstance(content, TernaryError),
             "bits": len(bits),
             "numbers": tuple(numbers.shape),
             "dtype": name_of(numbers.dtype),
+            "running": running,
         }
         data = bits + numbers.cpu().contiguous().numpy().tobytes()
         self.ranks.tell(self.last, "the broadcast of the error", meta, data)
@@ -117,17 +94,20 @@ class Spread:
         """Tell all others that there will be no error for this pass."""
         self.ranks.tell(self.last, "the broadcast of the error", {"refused": f"{type(reason).__name__}: {reason}"}, b"")
 
-    def receive(self) -> Error:
-        """Return the error that the last rank sends."""
+    def receive(self) -> tuple[Error, dict[str, Any]]:
+        """Return the error and the statistics that the last rank sends."""
         meta, data = self.ranks.tell(self.last, "the broadcast of the error", None, b"")
         if "refused" in meta:
             raise RuntimeError(f"rank {self.last}, where the error is taken, gave none: {meta['refused']}")
         numbers = torch.empty(meta["numbers"], dtype=BY_NAME[meta["dtype"]])
         rest = np.frombuffer(data[meta["bits"] :], numbers.numpy().dtype)
         numbers.numpy()[...] = rest.reshape(numbers.shape)
-        content: TernaryError | torch.Tensor = numbers
+        content: TernaryError | FloatError
         if meta["ternary"]:
             packed = _core.Packed.from_bytes(bytes(data[: meta["bits"]]))
             batch = TernaryBatch._of(packed, (packed.n_rows, packed.n_inputs))
             content = TernaryError(batch, numbers, meta["noise"])
-        return Error(meta["number"], tuple(meta["shape"]), meta["scale"], content, camera_of(meta["camera"]))
+        else:
+            content = float_error(numbers, encoded=meta["encoded"])
+        error = Error(meta["number"], tuple(meta["shape"]), meta["scale"], content, camera_of(meta["camera"]))
+        return error, meta["running"]

@@ -10,13 +10,13 @@ from torch.utils import _pytree as pytree
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 
 
-def activation(output: Any) -> torch.Tensor | None:
-    """Return the first floating-point tensor of a tensor, tuple, list, dict or registered container of them."""
-    return next((leaf for leaf in pytree.tree_leaves(output) if _floating(leaf)), None)
+def floating(output: Any) -> list[torch.Tensor]:
+    """Return the floating-point tensors of a tensor, tuple, list, dict or registered container of them."""
+    return [leaf for leaf in pytree.tree_leaves(output) if _floating(leaf)]
 
 
 def replaced(output: Any, tensor: torch.Tensor) -> Any:
-    """Return a module's output with its activation replaced."""
+    """Return a module's output with its first floating-point tensor replaced."""
     leaves, structure = pytree.tree_flatten(output)
     first = next(i for i, leaf in enumerate(leaves) if _floating(leaf))
     leaves[first] = tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -13,14 +13,24 @@ from .. import _check
 from .._check import Ensemble
 from ..camera import Camera
 from ..torch import Ternarize
-from ._hooks import feedbacks
+from . import _sequence_first
+from ._engine import Engine, Settings
+from ._hooks import owners
+from ._layout import OUTPUT, Axes
+from ._matrix import Matrix
+from ._method import Method
 from ._spread import Spread
-from .feedback import Feedback, Method
+from .feedback import Feedback, camera_for, checked_method, checked_ternarize
 
 Which: TypeAlias = str | torch.nn.Module
+Feed: TypeAlias = Literal["first", "all"]
+
+_FEEDS: tuple[Feed, ...] = ("first", "all")
 
 # Names of modules that an error suggests.
 _SHOWN_NAMES = 5
+# As many as PyTorch allows.
+_MAX_AXES = 64
 
 
 def attach(
@@ -34,10 +44,13 @@ def attach(
     ensemble: Ensemble = "gaussian",
     gain: float | Mapping[str, float] = 1.0,
     batch_axes: int | None = None,
+    batch_dim: int | Mapping[str, int] | None = None,
+    feed: Feed | Mapping[str, Feed] = "first",
     n_anchor: int = 64,
     camera: Camera | None = None,
     threads: int | None = None,
     scaler: Any = None,
+    rank: int | None = None,
     process_group: Any = None,
 ) -> Feedback:
     r"""Train blocks of a model by direct feedback alignment, without changing the model or its training loop.
@@ -49,8 +62,8 @@ def attach(
     Parameters
     ----------
     model : Module
-        Called as ever: ``model(x)``. Attach before wrapping it in ``DistributedDataParallel``, with the same seed on
-        all ranks, and before or after ``torch.compile`` of its blocks.
+        Called as before: ``model(x)``. Attach before wrapping it in ``DistributedDataParallel``, with the same seed on
+        all ranks, and before or after ``torch.compile``: what was compiled before is compiled again.
     blocks : sequence of Module or str, or mapping of names to such
         The modules at whose ends feedback arrives, or their names in the model, each once and none inside another; in a
         mapping, under names of your own.
@@ -73,9 +86,20 @@ def attach(
         Multiplies the feedback. With a gain of 1 the feedback has the norm of the error, in every block.
     batch_axes : int, optional
         How many leading axes of the error and of the blocks' outputs count vectors; the rest of each is one vector. By
-        default 2 where the error has three axes (batch, position, feature) and the output of every block begins with
-        the same two, as in a language model; else 1, the batch: then a block's whole output for an example, all
-        channels, pixels or positions of it, is one vector, and so is the error.
+        default 1, the batch: then a block's whole output for an example, all channels, pixels or positions of it, is
+        one vector, and so is the error. Pass 2 where each position of a sequence has an error of its own, as in a
+        language model of (batch, position, feature). Where the error has three axes or more and neither this nor
+        `batch_dim` is given, a warning tells what was assumed: 2 for an error of three axes if the output of every
+        block begins with the same two, else 1.
+    batch_dim : int or mapping of block names to int, optional
+        The one axis that counts examples, 0 by default: 1 for modules with ``batch_first=False``, whose output is
+        (step, example, feature). An int holds for all outputs of blocks and for the error, but for those of fewer
+        axes than others, such as the state after the last step: there axis 0 counts. A mapping says it for blocks by
+        their names and for the error by ``"output"``; the rest is 0.
+    feed : {"first", "all"} or mapping of block names to such, default "first"
+        Which outputs of a block that returns several are fed: its first floating-point tensor, or all of them, as
+        parts of one vector. Outputs that are not fed are cut off: what is behind them alone is not trained, of which a
+        warning tells.
     n_anchor : int, default 64
         How many pixels the anchor lights, as in :func:`opuproj.project`.
     camera : Camera, optional
@@ -86,6 +110,10 @@ def attach(
     scaler : torch.amp.GradScaler, optional
         The one in use, if any: the error is divided by its scale before it is made ternary, and the feedback
         multiplied. With `process_group`, that of the last rank counts.
+    rank : int, optional
+        Which replica of the model this is, where several train on different data: the thresholds of ``Dither`` differ
+        between replicas. By default the rank in ``torch.distributed``, or that of the first of `process_group`. Pass
+        the data-parallel rank where several processes compute one replica, as in tensor parallelism.
     process_group : ProcessGroup, optional
         The ranks over which the model is spread, a part each, in the order of their blocks: `model` is this rank's part
         of it, and `blocks` are those in it (possibly none), by their names in the whole model where these are not their
@@ -108,12 +136,18 @@ def attach(
     Notes
     -----
     A block may return a tensor, or tensors in tuples, lists and dicts: the first of floating point is its output, which
-    is fed, and all others are cut off, too. A path of the model that goes around a block, such as a long skip
-    connection, is not cut: it carries gradients of the block that it ends in, and of no other.
+    is fed, and all others are cut off as well (see `feed`). A path of the model that goes around a block, such as a
+    long skip connection, is not cut: it carries gradients of the block that it ends in, and of no other.
 
     Misuse raises RuntimeError with the name of the block: one that is never reached, runs twice, runs after the output
-    or outside of the model; a second backward pass through the same error; a step of an optimizer without any error
-    having reached the blocks.
+    or outside of the model; a second backward pass through the same error; a backward pass with ``create_graph=True``,
+    as feedback has no derivative; a transform of ``torch.func`` around the model; a step of an optimizer without any
+    error having reached the blocks.
+
+    Forward hooks of a block see its output with the graph behind it, whenever they were registered: the gradient of an
+    auxiliary loss that a hook makes of it is added to the block's feedback. Backward hooks of a block get its feedback.
+    Several threads may run and train one model at the same time: each pass belongs to the thread (the
+    ``contextvars`` context) that runs it.
 
     A copy of the model (``copy.deepcopy``, pickle) has a copy of the feedback, which takes part only where the copy
     runs with gradients; ``Feedback.of(copied).remove()`` frees it.
@@ -151,23 +185,32 @@ def attach(
         raise ValueError(
             f"output is {_shown(output)} on {spread.here}, but the error is taken on the last rank: leave it out here"
         )
-    ternarize = Ternarize() if ternarize is None else ternarize
-    return Feedback(
+    output_name, output_module = _find(model, names, "output", model if output is None else output)
+    axes = _axes(batch_axes, batch_dim, tuple(found))
+    ensemble = _check.ensemble(ensemble)
+    settings = Settings(
+        checked_method(method, spread=spread is not None),
+        checked_ternarize(Ternarize() if ternarize is None else ternarize),
+        camera_for(camera, ensemble),
+    )
+    matrix = Matrix(_check.seed(seed), ensemble, _check.n_anchor(n_anchor), _check.threads(threads))
+    gains, feed_all = _gains(gain, tuple(found)), _feed_all(feed, tuple(found))
+    scaler, rank = _scaler(scaler), None if rank is None else _check.integer("rank", rank, 0, 2**63 - 1)
+    sequence_first = {} if axes.known else _sequence_first.outside(model, found)
+    engine = Engine(
         model,
         found,
-        _find(model, names, "output", model if output is None else output),
-        method=method,
-        ternarize=ternarize,
-        seed=_check.seed(seed),
-        ensemble=_check.ensemble(ensemble),
-        gains=_gains(gain, tuple(found)),
-        batch_axes=None if batch_axes is None else _check.integer("batch_axes", batch_axes, 1, 64),
-        n_anchor=_check.n_anchor(n_anchor),
-        camera=camera,
-        threads=_check.threads(threads),
-        scaler=_scaler(scaler),
+        output_name,
+        settings,
+        matrix,
+        gains=gains,
+        feed_all=feed_all,
+        axes=axes,
+        scaler=scaler,
+        rank=rank,
         spread=spread,
     )
+    return Feedback(engine, found, output_module, sequence_first)
 
 
 def _blocks(
@@ -194,7 +237,7 @@ def _blocks(
         called[name] = name if given is None else given
         if block is model:
             raise ValueError("blocks has the model itself, but the error is taken at or below its end: name its parts")
-        if feedbacks(block):
+        if owners(block):
             raise ValueError(f"block {name!r} has feedback attached already: remove() that first")
         found[name] = block
     if not found and not may_be_empty:
@@ -232,6 +275,44 @@ def _gains(gain: float | Mapping[str, float], blocks: tuple[str, ...]) -> dict[s
     if unknown:
         raise ValueError(f"gain has {unknown[0]!r}, but the blocks are {', '.join(map(repr, blocks))}")
     return {name: _check.real(f"gain of block {name!r}", given.get(name, 1.0), above=-math.inf) for name in blocks}
+
+
+def _axes(batch_axes: Any, batch_dim: Any, blocks: tuple[str, ...]) -> Axes:
+    """Return which axes count vectors."""
+    batch_axes = None if batch_axes is None else _check.integer("batch_axes", batch_axes, 1, _MAX_AXES)
+    if isinstance(batch_dim, Mapping):
+        names = {name: name if name in blocks else OUTPUT for name in (*blocks, "output")}
+        unknown = [name for name in batch_dim if name not in names]
+        if unknown:
+            raise ValueError(
+                f"batch_dim has {unknown[0]!r}, but the blocks are {', '.join(map(repr, blocks))}, the error 'output'"
+            )
+        dims: Any = {
+            names[name]: _check.integer(f"batch_dim of {name!r}", dim, 0, _MAX_AXES - 1)
+            for name, dim in batch_dim.items()
+        }
+        moved = any(dims.values())
+    else:
+        dims = None if batch_dim is None else _check.integer("batch_dim", batch_dim, 0, _MAX_AXES - 1)
+        moved = bool(dims)
+    if moved and batch_axes is not None and batch_axes > 1:
+        raise ValueError(
+            f"batch_axes is {batch_axes} and batch_dim is {batch_dim}, but batch_dim names the one axis that counts "
+            "vectors: give one of them"
+        )
+    return Axes(batch_axes, dims)
+
+
+def _feed_all(feed: Any, blocks: tuple[str, ...]) -> frozenset[str]:
+    """Return the blocks of which all outputs are fed."""
+    given = dict(feed) if isinstance(feed, Mapping) else dict.fromkeys(blocks, feed)
+    unknown = [name for name in given if name not in blocks]
+    if unknown:
+        raise ValueError(f"feed has {unknown[0]!r}, but the blocks are {', '.join(map(repr, blocks))}")
+    for which in given.values() if given else (feed,):
+        if not isinstance(which, Mapping) and which not in _FEEDS:
+            raise ValueError(f"feed is {which!r}, but must be one of {', '.join(map(repr, _FEEDS))}")
+    return frozenset(name for name, which in given.items() if which == "all")
 
 
 def _scaler(scaler: Any) -> Any:

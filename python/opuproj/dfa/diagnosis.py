@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import torch
 
+from . import _ternary
+from ._engine import Engine
 from ._graph import leaves, nodes
-from ._pass import Pass
-
-if TYPE_CHECKING:
-    from .feedback import Feedback, Method
+from ._method import Method
+from ._pass import Pass, Record
 
 Closure: TypeAlias = Callable[[], torch.Tensor]
 Gradient: TypeAlias = torch.Tensor | None
@@ -46,6 +46,10 @@ class Check:
         largest element: 0.0 is bit for bit.
     shared : tuple of str
         Parameters that more than one block, or a block and the top, train together.
+    auxiliary : tuple of str
+        Blocks whose end has a gradient of its own beside the feedback, as of an auxiliary loss in a forward hook.
+    unfed : tuple of str
+        Parameters that nothing trains: they are reached only through outputs of a block that are cut and not fed.
     """
 
     method: str
@@ -53,6 +57,8 @@ class Check:
     cosines: dict[str, float]
     top: dict[str, float]
     shared: tuple[str, ...]
+    auxiliary: tuple[str, ...] = ()
+    unfed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"method {self.method!r}: every block receives its projection of the error"]
@@ -69,137 +75,190 @@ class Check:
         ]
         if self.shared:
             lines.append(f"trained from several places: {', '.join(self.shared)}")
+        if self.auxiliary:
+            lines.append(f"with another gradient beside the feedback: {', '.join(self.auxiliary)}")
+        if self.unfed:
+            lines.append(f"trained by nothing, behind outputs that are not fed: {', '.join(self.unfed)}")
         return "\n".join(lines)
 
 
 def alignment(
-    feedback: Feedback, closure: Closure, of: Literal["parameters", "outputs"], method: Method
+    engine: Engine, closure: Closure, of: Literal["parameters", "outputs"], method: Method
 ) -> dict[str, float]:
     """Return what :meth:`Feedback.alignment` does."""
     if of not in ("parameters", "outputs"):
         raise ValueError(f"of is {of!r}, but must be 'parameters' or 'outputs'")
-    with _undone(feedback):
-        with _same_random_numbers(feedback):
-            loss, current = _run(feedback, closure, method)
-            ends = current.ends
-            segments = {name: leaves(end) for name, end in ends.items()}
-            parameters = list(dict.fromkeys(p for segment in segments.values() for p in segment))
-            given = _gradients(loss, [*ends.values(), *parameters])
-        with _same_random_numbers(feedback):
-            loss, current = _run(feedback, closure, "bp")
-            true = _gradients(loss, [*(current.ends[name] for name in ends), *parameters])
-    place = {id(t): i for i, t in enumerate([*ends.values(), *parameters])}
+    with _undone(engine):
+        with _run(engine, closure, method, exact=False) as (loss, current):
+            ends = {name: current.blocks[name].outputs for name in current.trainable}
+            segments = {name: [p for end in outputs for p in leaves(end)] for name, outputs in ends.items()}
+            tensors = list(dict.fromkeys([*_flat(ends), *(p for segment in segments.values() for p in segment)]))
+            given = dict(zip(tensors, _gradients(loss, tensors), strict=True))
+        with _run(engine, closure, "bp", exact=False) as (loss, current):
+            same = _same_ends(ends, current)
+            gradients = _gradients(loss, [same.get(t, t) for t in tensors])
+            true = dict(zip(tensors, gradients, strict=True))
     cosines = {}
-    for name, end in ends.items():
-        picked = [place[id(t)] for t in (segments[name] if of == "parameters" else [end])]
-        cosines[name] = _cosine([given[i] for i in picked], [true[i] for i in picked])
+    for name, outputs in ends.items():
+        picked = segments[name] if of == "parameters" else [end for end in outputs if end.requires_grad]
+        cosines[name] = _cosine([given[t] for t in picked], [true[t] for t in picked])
     return cosines
 
 
-def check(feedback: Feedback, closure: Closure, method: Method) -> Check:
+def check(engine: Engine, closure: Closure, method: Method) -> Check:
     """Return what :meth:`Feedback.check` does."""
-    with _undone(feedback):
-        feedback.camera = None
-        with _same_random_numbers(feedback):
-            loss, current = _run(feedback, closure, method)
-            ends = current.ends
+    with _undone(engine):
+        with _run(engine, closure, method, exact=True) as (loss, current):
+            record = cast(Record, current.record)
+            ends = {name: current.blocks[name].outputs for name in current.trainable}
             _refuse_crossings(ends)
-            above = leaves(loss, stop=ends.values())
-            counts = Counter([*above, *(p for end in ends.values() for p in leaves(end))])
-            names = {p: name for name, p in feedback.model.named_parameters()}
+            above = leaves(loss, stop=_flat(ends))
+            segments = [{p for end in outputs for p in leaves(end)} for outputs in ends.values()]
+            counts = Counter([*above, *(p for segment in segments for p in segment)])
+            names = {p: name for name, p in engine.model.named_parameters()}
             top = [p for p in above if counts[p] == 1 and p in names]
-            given = _gradients(loss, [*ends.values(), *top])
-        if current.error is None:
+            auxiliary = _with_other_gradients(loss, ends)
+            tensors = [*_flat(ends), *top]
+            given = dict(zip(tensors, _gradients(loss, tensors), strict=True))
+        if record.error is None:
             raise RuntimeError("the loss does not depend on the output where the error is taken: no block is trained")
-        with _same_random_numbers(feedback):
-            loss, backpropagated = _run(feedback, closure, "bp")
-            true = _gradients(loss, [*(backpropagated.ends[name] for name in ends), *top])
+        with _run(engine, closure, "bp", exact=True) as (loss, backpropagated):
+            same = _same_ends(ends, backpropagated)
+            true = dict(zip(tensors, _gradients(loss, [same.get(t, t) for t in tensors]), strict=True))
         off, cosines = {}, {}
-        for name, mine, theirs in zip(ends, given, true, strict=False):
-            off[name] = _distance(feedback, name, current, mine)
-            cosines[name] = _cosine([mine], [theirs])
-            if mine is not None and theirs is not None and mine.any() and torch.equal(mine, theirs):
-                raise RuntimeError(f"block {name!r} received the gradient of backpropagation, not its feedback")
+        for name, outputs in ends.items():
+            delivered = record.fed.get(name)
+            if delivered is None:
+                raise RuntimeError(f"block {name!r} received no feedback")
+            mine = [
+                given[end] if end.requires_grad and name not in auxiliary else part
+                for end, part in zip(outputs, delivered, strict=True)
+            ]
+            theirs = [true.get(end) for end in outputs]
+            off[name] = _distance(engine, name, current, mine)
+            cosines[name] = _cosine(mine, theirs)
+            _refuse_backpropagation(name, mine, theirs)
     tops = {}
-    for p, mine, theirs in zip(top, given[len(ends) :], true[len(ends) :], strict=True):
-        tops[names[p]] = _difference(mine, theirs)
+    for p in top:
+        tops[names[p]] = _difference(given[p], true[p])
         if not tops[names[p]] <= _BOUNDS.get(p.dtype, _HALF_BOUND):
             raise RuntimeError(
                 f"parameter {names[p]!r} lies above the last block, but did not receive its true gradient"
             )
-    return Check(method, off, cosines, tops, tuple(names[p] for p, n in counts.items() if n > 1 and p in names))
+    shared = tuple(names[p] for p, n in counts.items() if n > 1 and p in names)
+    return Check(method, off, cosines, tops, shared, auxiliary, engine.trained.unfed)
 
 
-def _distance(feedback: Feedback, name: str, current: Pass, given: Gradient) -> float:
+def _distance(engine: Engine, name: str, current: Pass, given: Sequence[Gradient]) -> float:
     """Compare some elements of a block's feedback with entries of the matrix, one by one, times the error."""
-    if given is None or current.error is None:
+    record = cast(Record, current.record)
+    if any(part is None for part in given) or record.error is None:
         raise RuntimeError(f"block {name!r} received no feedback")
-    e, scale = feedback._vectors(current.error)
+    e, scale = engine.vectors(record.error)
     factor: torch.Tensor | float = 1.0
-    if current.method == "odfa":
-        e, factor = feedback.ternarize(e)
-    rows = feedback.rows[name]
+    error_is_zero = not bool(e.any())
+    if record.ternarized is not None:
+        e, factor = _ternary.plain(e, engine.settings.ternarize, record.ternarized)
+    fed = torch.cat([engine.block_vectors(name, cast(torch.Tensor, part)) for part in given], dim=1).double()
+    _refuse_silence(engine, name, fed, e, error_is_zero)
+    rows = engine.rows[name]
     picked = sorted({int(i) for i in np.linspace(0, len(rows) - 1, min(len(rows), _CHECKED_ROWS))})
-    matrix = feedback.operator(e.shape[1], "float64").matrix(rows=[rows[i] for i in picked])
+    matrix = engine.operator(e.shape[1], "float64").matrix(rows=[rows[i] for i in picked])
     wanted = e.double() @ torch.from_numpy(matrix).to(e.device).T
-    wanted *= factor * (scale * feedback.gains[name] / math.sqrt(len(rows)))
-    off = _difference(given.reshape(len(e), len(rows))[:, picked].double(), wanted)
+    wanted *= factor * (scale * engine.gains[name] / math.sqrt(len(rows)))
+    off = _difference(fed[:, picked], wanted.to(fed.device))
     # Structured transforms are computed in float32, whatever the precision of the model.
-    precision = torch.float32 if feedback.ensemble == "structured" else torch.float64
-    bound = max(_BOUNDS.get(current.dtypes[name], _HALF_BOUND), _BOUNDS[precision])
+    precision = torch.float32 if engine.matrix.ensemble == "structured" else torch.float64
+    bound = max(*(_BOUNDS.get(dtype, _HALF_BOUND) for dtype in current.blocks[name].dtypes), _BOUNDS[precision])
     if not off <= bound:
         raise RuntimeError(f"block {name!r} received something else than its projection of the error: off by {off:.0e}")
     return off
 
 
-def _run(feedback: Feedback, closure: Closure, method: Method) -> tuple[torch.Tensor, Pass]:
-    """Run a pass by a method; return its loss and what is known of it, the ends of its blocks included."""
-    feedback.method = method
-    passes: list[Pass] = []
-    feedback._recording = passes
-    with torch.enable_grad():
-        loss = closure()
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        raise TypeError(f"closure returned {type(loss).__name__}, but must return the loss, a tensor of one number")
-    if len(passes) != 1:
-        raise RuntimeError(f"closure ran the model {len(passes)} times with gradients, but must run it once")
-    return loss, passes[0]
+def _refuse_silence(engine: Engine, name: str, fed: torch.Tensor, e: torch.Tensor, error_is_zero: bool) -> None:
+    """Raise RuntimeError if feedback is exactly 0, or not a number, and say why."""
+    if not bool(fed.isfinite().all()):
+        raise RuntimeError(f"block {name!r} received feedback that is not finite: look at the loss and its error")
+    if bool(fed.any()):
+        return
+    if error_is_zero:
+        why = "the error is 0 at every vector"
+    elif not bool(e.any()):
+        why = f"no element of the error exceeds the threshold of {engine.settings.ternarize}"
+    elif engine.gains[name] == 0:
+        why = "its gain is 0"
+    else:
+        why = "it underflows the dtype of the block's output"
+    raise RuntimeError(f"block {name!r} received feedback that is exactly 0, so it learns nothing: {why}")
+
+
+def _refuse_backpropagation(name: str, mine: Sequence[Gradient], theirs: Sequence[Gradient]) -> None:
+    pairs = [(a, b) for a, b in zip(mine, theirs, strict=True) if a is not None and b is not None]
+    if pairs and all(torch.equal(a, b) for a, b in pairs):
+        raise RuntimeError(f"block {name!r} received the gradient of backpropagation, not its feedback")
+
+
+def _with_other_gradients(loss: torch.Tensor, ends: dict[str, tuple[torch.Tensor, ...]]) -> tuple[str, ...]:
+    """Return the blocks whose ends have a gradient that is not their feedback."""
+    reached = {
+        following
+        for node in nodes(loss, set())
+        if node.name() != "FeedBlockBackward"
+        for following, _ in node.next_functions
+    }
+    return tuple(name for name, outputs in ends.items() if any(end.grad_fn in reached for end in outputs))
 
 
 @contextmanager
-def _undone(feedback: Feedback) -> Iterator[None]:
-    """Leave the feedback and the model's buffers as they were."""
-    names = ("method", "camera", "_passes", "_deliveries", "statistics", "_projected", "_recording")
-    before = {name: getattr(feedback, name) for name in names}
-    feedback.statistics = type(feedback.statistics)()
-    feedback._projected = type(feedback._projected)()
-    buffers = [(buffer, buffer.clone()) for buffer in feedback.model.buffers()]
+def _run(engine: Engine, closure: Closure, method: Method, *, exact: bool) -> Iterator[tuple[torch.Tensor, Pass]]:
+    """Run a pass by a method, and give its loss and what is known of it while random numbers are on loan."""
+    devices = list({p.device for p in engine.model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices), engine.recording(method, exact=exact) as passes:
+        with torch.enable_grad():
+            loss = closure()
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            raise TypeError(f"closure returned {type(loss).__name__}, but must return the loss, a tensor of one number")
+        if len(passes) != 1:
+            raise RuntimeError(f"closure ran the model {len(passes)} times with gradients, but must run it once")
+        yield loss, passes[0]
+
+
+@contextmanager
+def _undone(engine: Engine) -> Iterator[None]:
+    """Leave the model's buffers as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in engine.model.buffers()]
     try:
         yield
     finally:
-        for name, value in before.items():
-            setattr(feedback, name, value)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
 
 
-@contextmanager
-def _same_random_numbers(feedback: Feedback) -> Iterator[None]:
-    """Leave torch's generators as they were: of two passes, each forward and backward, both draw the same numbers."""
-    with torch.random.fork_rng(list({p.device for p in feedback.model.parameters() if p.device.type == "cuda"})):
-        yield
+def _flat(ends: dict[str, tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
+    """Return the ends that need gradients."""
+    return [end for outputs in ends.values() for end in outputs if end.requires_grad]
+
+
+def _same_ends(ends: dict[str, tuple[torch.Tensor, ...]], other: Pass) -> dict[torch.Tensor, torch.Tensor]:
+    """Return for each end of a pass the same one of another pass."""
+    return {
+        mine: theirs
+        for name, outputs in ends.items()
+        for mine, theirs in zip(outputs, other.blocks[name].outputs, strict=True)
+    }
 
 
 def _gradients(loss: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[Gradient]:
     return list(torch.autograd.grad(loss, tensors, allow_unused=True))
 
 
-def _refuse_crossings(ends: dict[str, torch.Tensor]) -> None:
+def _refuse_crossings(ends: dict[str, tuple[torch.Tensor, ...]]) -> None:
     """Raise RuntimeError if the graph behind one block's end reaches another's."""
-    at = {end.grad_fn: name for name, end in ends.items()}
-    for name, end in ends.items():
-        other = next((at[node] for node in nodes(end, set()) if at.get(node, name) != name), None)
+    at = {end.grad_fn: name for name, outputs in ends.items() for end in outputs if end.grad_fn is not None}
+    for name, outputs in ends.items():
+        behind = (node for end in outputs for node in nodes(end, set()))
+        other = next((at[node] for node in behind if at.get(node, name) != name), None)
         if other is not None:
             raise RuntimeError(f"the gradient of block {name!r} crosses into block {other!r}")
 

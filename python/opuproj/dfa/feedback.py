@@ -1,12 +1,8 @@
-"""Feedback attached to a model: what a user holds, and how an error becomes feedback."""
+"""Feedback attached to a model: what a user holds."""
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from time import perf_counter
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 import torch
@@ -17,40 +13,14 @@ from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
 from ..projector import Projector
 from ..torch import Ternarize
-from . import _optimizers, _projection
-from ._graph import leaves
-from ._hooks import Hooks, feedbacks
+from . import _optimizers, _state
+from ._engine import Engine
+from ._hooks import Hooks, owners
 from ._layout import Layout
-from ._pass import Pass
-from ._spread import Error, Spread
+from ._method import METHODS, Method
+from ._statistics import Statistics
 from .diagnosis import Check, alignment, check
-from .hardware_report import HardwareReport, Projected, report
-
-Method = Literal["odfa", "dfa", "bp", "shallow"]
-METHODS: tuple[Method, ...] = ("odfa", "dfa", "bp", "shallow")
-
-
-@dataclass
-class Statistics:
-    """What was projected since the feedback was attached.
-
-    Attributes
-    ----------
-    projections : int
-        Calls: one a backward pass, for all blocks together.
-    vectors : int
-        Errors projected.
-    elements, nonzeros : int
-        Elements of these errors, and how many of them were not 0 after they were made ternary (``"odfa"`` only).
-    seconds : float
-        The time that making them ternary, projecting and scaling took.
-    """
-
-    projections: int = 0
-    vectors: int = 0
-    elements: int = 0
-    nonzeros: int = 0
-    seconds: float = 0.0
+from .hardware_report import HardwareReport, report
 
 
 class Feedback:
@@ -62,11 +32,10 @@ class Feedback:
         f_i = gain_i / √w_i · R_i e        for ``"dfa"``,
         f_i = gain_i / √w_i · a R_i t      for ``"odfa"``, where e ≈ a t is made ternary by `ternarize`,
 
-    in place of the gradient, and everything between the end of the block before and its own is trained by
-    backpropagation from there. R_1, R_2, … are consecutive, disjoint ranges of rows of one random matrix, of entries of
-    mean 0 and variance 1, independent unless the ensemble is ``"structured"``: with a gain of 1, \|\|f_i\|\| is
-    \|\|e\|\| on average. What lies
-    between the end of the last block and the loss is trained by backpropagation as ever.
+    in place of the gradient. Everything between the end of the block before and its own is trained by backpropagation
+    from there. R_1, R_2, … are consecutive, disjoint ranges of rows of one random matrix, of entries of mean 0 and
+    variance 1, independent unless the ensemble is ``"structured"``. With a gain of 1, \|\|f_i\|\| is \|\|e\|\| on
+    average. What lies between the end of the last block and the loss is trained by backpropagation.
 
     Attributes
     ----------
@@ -74,7 +43,7 @@ class Feedback:
         Can be set at any time; it holds from the next forward pass on. ``"shallow"`` trains only what lies above the
         last block, and ``"bp"`` all, as if nothing were attached.
     ternarize : Ternarize
-        Can be set at any time.
+        How the error is made ternary. Can be set at any time.
     camera : Camera or None
         What the projection of the ternary error is recovered through. Can be set at any time.
     seed : int
@@ -93,49 +62,17 @@ class Feedback:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        engine: Engine,
         blocks: dict[str, torch.nn.Module],
-        output: tuple[str, torch.nn.Module],
-        *,
-        method: Method,
-        ternarize: Ternarize,
-        seed: int,
-        ensemble: Ensemble,
-        gains: dict[str, float],
-        batch_axes: int | None,
-        n_anchor: int,
-        camera: Camera | None,
-        threads: int | None,
-        scaler: Any,
-        spread: Spread | None,
+        output: torch.nn.Module,
+        sequence_first: dict[str, torch.nn.Module],
     ) -> None:
-        self._spread = spread
-        self.model = model
-        self._modules = blocks
-        self.output = output[0]
-        self.method = method
-        self.ternarize = ternarize
-        self.ensemble = ensemble
-        self.camera = camera
-        self.seed = seed
-        self.gains = gains
-        self.statistics = Statistics()
-        self._projected = Projected()
-        self._batch_axes = batch_axes
-        self._layout: Layout | None = None
-        # Of the whole model, where it is spread over ranks that have told each other.
-        self._all_gains, self._all_output = dict(gains), output[0]
-        self._pending: dict[int, Pass] = {}  # passes of this rank's part whose error is to come
-        self._n_passes = 0
-        self._n_anchor, self._threads, self._scaler = n_anchor, threads, scaler
-        # What each block trains, by names that copies of the model share: not only what its module holds.
-        self._trained: dict[str, frozenset[str]] = {}
-        self._dense = _projection.Dense()
-        self._recording: list[Pass] | None = None
-        self._passes, self._deliveries = 0, 0  # since the last step of an optimizer
-        self._removed = False
-        self._hooks = Hooks(self)
-        self._hooks.register(model, blocks, output[1] if self._at_end else None)
+        self.model = engine.model
+        self.blocks = engine.blocks
+        self.output = engine.output
+        self._engine = engine
+        self._hooks = Hooks(self, engine)
+        self._hooks.register(engine.model, blocks, output if engine.at_end else None, sequence_first)
         _optimizers.watch(self)
 
     # What it is
@@ -143,50 +80,54 @@ class Feedback:
     @property
     def method(self) -> Method:
         """How the blocks are trained."""
-        return self._method
+        return self._engine.settings.method
 
     @method.setter
     def method(self, value: Method) -> None:
-        if value not in METHODS:
-            raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
-        if value == "bp" and self._spread is not None:
-            raise ValueError("method is 'bp', but no gradients travel between the ranks of process_group")
-        self._method = value
+        self._engine.settings.method = checked_method(value, spread=self._engine.is_spread)
 
     @property
     def ternarize(self) -> Ternarize:
         """How the error is made ternary for ``"odfa"``."""
-        return self._ternarize
+        return self._engine.settings.ternarize
 
     @ternarize.setter
     def ternarize(self, value: Ternarize) -> None:
-        if not isinstance(value, Ternarize):
-            raise TypeError(f"ternarize is {value!r}, but must be an opuproj.dfa.Ternarize")
-        self._ternarize = value
+        self._engine.settings.ternarize = checked_ternarize(value)
 
     @property
     def camera(self) -> Camera | None:
         """What the projection of the ternary error is recovered through."""
-        return self._camera
+        return self._engine.settings.camera
 
     @camera.setter
     def camera(self, value: Camera | None) -> None:
-        if self.ensemble == "structured":
-            _structured.refuse_camera(value)
-        self._camera = checked_camera(value)
+        self._engine.settings.camera = camera_for(value, self.ensemble)
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        """The blocks' names."""
-        return tuple(self._modules)
+    def seed(self) -> int:
+        """Which random matrix."""
+        return self._engine.matrix.seed
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """Which random matrices it is one of."""
+        return self._engine.matrix.ensemble
+
+    @property
+    def gains(self) -> dict[str, float]:
+        """Each block's gain."""
+        return self._engine.gains
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was projected so far."""
+        return self._engine.statistics
 
     @property
     def rows(self) -> dict[str, range]:
         """The rows of T that each block has; empty before the first forward pass, which tells the blocks' widths."""
-        if self._layout is None:
-            return {}
-        rows = dict(zip(self._all_gains, self._layout.rows, strict=True))
-        return {name: rows[name] for name in self.blocks}
+        return self._engine.rows
 
     def operator(self, n_inputs: int, dtype: Any = "float32") -> Projector:
         """Return the operator whose rows the blocks share, for errors of n_inputs elements a vector.
@@ -198,21 +139,10 @@ class Feedback:
         RuntimeError
             Before the first forward pass.
         """
-        if self._layout is None:
-            raise RuntimeError("the blocks get their rows of T at the first forward pass: call the model first")
-        return Projector(
-            n_inputs,
-            self._layout.n_rows,
-            seed=self.seed,
-            mode="linear",
-            ensemble=self.ensemble,
-            n_anchor=self._n_anchor,
-            dtype=dtype,
-            threads=self._threads,
-        )
+        return self._engine.operator(n_inputs, dtype)
 
     def __repr__(self) -> str:
-        head = f"Feedback(method={self.method!r}, seed={self.seed}, error at {self._where()}, {self.ternarize})"
+        head = f"Feedback(method={self.method!r}, seed={self.seed}, error at {self._engine.where}, {self.ternarize})"
         rows = self.rows
         lines = [
             f"  {name}: rows {rows[name].start} to {rows[name].stop - 1}" if name in rows else f"  {name}"
@@ -221,13 +151,6 @@ class Feedback:
         return "\n".join(
             [head, *lines] if rows else [head, *lines, "  (rows of the matrix: from the first forward pass on)"]
         )
-
-    @property
-    def _at_end(self) -> bool:
-        return self._spread is None or self._spread.at_end
-
-    def _where(self) -> str:
-        return f"the output of {self.output!r}" if self.output else "the model's output"
 
     # What a user does with it
 
@@ -245,48 +168,35 @@ class Feedback:
         Feedback or None
             None where nothing is attached, or was removed.
         """
-        return next((feedback for feedback in feedbacks(model) if feedback.model is model), None)
+        found = (owner for owner in owners(model) if isinstance(owner, Feedback))
+        return next((feedback for feedback in found if feedback.model is model), None)
 
     def remove(self) -> None:
         """Take all hooks off the model: it is as it was before. A second call does nothing."""
         self._hooks.remove()
         _optimizers.unwatch(self)
-        self._removed, self._hooks.current = True, None
 
     def backward(self) -> None:
         """Receive the error of a pass, and train this rank's blocks from it, in place of ``loss.backward()``.
 
         For the ranks of `process_group` on which there is no loss: once for each time that the last rank calls
-        ``loss.backward()``, be it for the latest pass or an earlier one.
+        ``loss.backward()``, for the latest pass or an earlier one.
 
         Raises
         ------
         RuntimeError
             If the loss is on this rank, the model's part has not run, or no error comes.
         """
-        if self._spread is None or self._at_end:
+        engine = self._engine
+        if engine.spread is None or engine.at_end:
             raise RuntimeError("the error is taken on this rank: call loss.backward()")
-        if self.method == "shallow" and not self._pending:
+        if self.method == "shallow" and not engine.pending:
             return
-        if not self._pending:
-            raise RuntimeError(f"{self._spread.here} has run its part of the model for no error that is to come")
-        if not self._spread.met:
-            self._meet(next(iter(self._pending.values())), None)
-        error = self._spread.receive()
-        current = self._pending.pop(error.number, None)
-        if current is None:
-            raise RuntimeError(
-                f"the error of pass {error.number} came, but {self._spread.here} is waiting for that of "
-                f"{', '.join(map(str, self._pending))}: all ranks must run their parts as often, in the same order"
-            )
-        ternary = isinstance(error.content, _projection.TernaryError)
-        if ternary is not (current.method == "odfa"):
-            raise RuntimeError(f"method is {current.method!r} on {self._spread.here}, but another where the error is")
-        self._fits(error.shape, current)
-        self._deliveries += 1
-        fed = self._fed(current, error, 0.0)
-        if fed:
-            torch.autograd.backward(list(current.ends.values()), fed)
+        if not engine.pending:
+            raise RuntimeError(f"no forward pass on {engine.spread.here} is awaiting an error")
+        tokens = engine.receive()
+        if tokens:
+            torch.autograd.backward(tokens, [torch.empty_like(token) for token in tokens])
 
     def alignment(
         self,
@@ -317,7 +227,7 @@ class Feedback:
         ValueError
             If the method is neither ``"odfa"`` nor ``"dfa"``.
         """
-        return alignment(self, closure, of, self._feeding(method))
+        return alignment(self._engine, closure, of, self._feeding(method))
 
     def check(self, closure: Callable[[], torch.Tensor]) -> Check:
         """Show on a batch that feedback is what it should be.
@@ -345,7 +255,7 @@ class Feedback:
         ValueError
             If the method is neither ``"odfa"`` nor ``"dfa"``.
         """
-        return check(self, closure, self._feeding(None))
+        return check(self._engine, closure, self._feeding(None))
 
     def hardware_report(self, generation: Generation = LIGHTON) -> HardwareReport:
         """Return what the projections since the feedback was attached would have cost on an optical processing unit.
@@ -371,254 +281,142 @@ class Feedback:
         ValueError
             If an error has more elements than the device can show at once.
         """
-        return report(self._projected, self._n_anchor, generation)
+        return report(self._engine.projected, self._engine.matrix.n_anchor, generation)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training must have in common with this one: plain numbers and names."""
-        layout = self._layout
+        """Return what a resumed training must have in common with this one, and where it is: plain numbers and names.
+
+        Raises
+        ------
+        TypeError
+            If :attr:`ternarize` has a rule of your own, which a state cannot hold.
+        """
+        engine = self._engine
+        layout = engine.layout
         return {
             "version": 1,
             "method": self.method,
             "seed": self.seed,
             "ensemble": self.ensemble,
-            "blocks": list(self._all_gains),
-            "output": self._all_output,
-            "gains": dict(self._all_gains),
-            "n_anchor": self._n_anchor,
-            "batch_axes": layout.batch_axes if layout else self._batch_axes,
+            "blocks": list(engine.all_gains),
+            "output": engine.all_output,
+            "gains": dict(engine.all_gains),
+            "n_anchor": engine.matrix.n_anchor,
+            "batch_axes": layout.batch_axes if layout else engine.axes.batch_axes,
+            "batch_dims": list(layout.batch_dims) if layout else None,
             "widths": list(layout.widths) if layout else None,
+            "ternarize": _state.of_ternarize(self.ternarize),
+            "camera": _state.of_camera(self.camera),
+            "passes": engine.n_passes,
+            "running": engine.ternarizer.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take on the method and the rows of a saved feedback.
+        """Take on the method, the ternary rule, the camera, the rows and the count of passes of a saved feedback.
+
+        States of earlier versions lack some of these, which then stay as they are.
 
         Raises
         ------
         ValueError
-            If it was attached otherwise (seed, blocks, output, gains, anchor), so that training would not go on as it
-            was, or the state is none of a feedback.
+            If it was attached otherwise (seed, blocks, output, gains, anchor), so that training would not
+            go on as it was, or the state is none of a feedback.
         """
-        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
-        missing = [name for name in self.state_dict() if name not in state]
+        engine = self._engine
+        state = {"ensemble": "gaussian", **state}
+        mine = self._compared()
+        missing = [name for name in (*mine, "method", "batch_axes", "widths") if name not in state]
         if missing:
             raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Feedback")
-        if self._spread is not None and state["widths"] is not None:
+        if engine.is_spread and state["widths"] is not None:
             self._load_whole(state)
-        mine = self.state_dict()
-        for name in ("version", "seed", "ensemble", "blocks", "output", "gains", "n_anchor"):
-            if state[name] != mine[name]:
-                raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {mine[name]!r}")
-        self.method = state["method"]
+            mine = self._compared()
+        for name, value in mine.items():
+            if state[name] != value:
+                raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {value!r}")
+        method = checked_method(state["method"], spread=engine.is_spread)
+        ternarize = _state.ternarize_of(state["ternarize"]) if "ternarize" in state else self.ternarize
+        camera = camera_for(_state.camera_of(state["camera"]), self.ensemble) if "camera" in state else self.camera
         if state["widths"] is not None:
-            self._layout = Layout(state["batch_axes"], tuple(state["widths"]))
+            widths = tuple(state["widths"])
+            dims = state.get("batch_dims") or [0] * (len(widths) + 1)
+            engine.layout = Layout(state["batch_axes"], widths, tuple(dims))
+        engine.settings.method, engine.settings.ternarize, engine.settings.camera = method, ternarize, camera
+        engine.n_passes = state.get("passes", engine.n_passes)
+        if "running" in state:
+            engine.ternarizer.load(state["running"])
+
+    def _compared(self) -> dict[str, Any]:
+        """Return what a state must have in common with this feedback."""
+        engine = self._engine
+        return {
+            "version": 1,
+            "seed": self.seed,
+            "ensemble": self.ensemble,
+            "blocks": list(engine.all_gains),
+            "output": engine.all_output,
+            "gains": dict(engine.all_gains),
+            "n_anchor": engine.matrix.n_anchor,
+        }
 
     def _load_whole(self, state: Mapping[str, Any]) -> None:
         """Take on what the blocks of other ranks are, from the state of the whole model."""
-        own = {name: gain for name, gain in state["gains"].items() if name in self._modules}
+        engine = self._engine
+        own = {name: gain for name, gain in state["gains"].items() if name in self.blocks}
         if list(own.items()) != list(self.gains.items()):
             raise ValueError(f"the saved feedback has gains {own} here, but this one has {self.gains}")
-        self._all_gains = dict(state["gains"])
-        self._all_output = self.output if self._at_end else state["output"]
-
-    # What the hooks ask for in a forward pass
-
-    def _expect(self, current: Pass, output: torch.Tensor | None) -> None:
-        """Take in a pass whose error is to come; `output` is where it is taken, if that is on this rank."""
-        if self._spread is not None:
-            self._count(current)
-        if output is None:
-            self._pending[current.number] = current
-        elif self._layout is not None:
-            self._fits(output.shape, current)
-        elif self._spread is None:
-            shapes = {name: current.shapes[name] for name in self.blocks}
-            self._layout = Layout.of(output.shape, shapes, self._batch_axes)
-        self._look(current, output)
-        current.trainable = tuple(current.ends)
-        self._passes += 1
-
-    def _look(self, current: Pass, output: torch.Tensor | None) -> None:
-        """Keep which parameters each block trains, once, and warn if nothing is left above the blocks."""
-        if self._trained or not current.ends:
-            return
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        self._trained = {
-            name: frozenset(names[id(p)] for p in leaves(end) if id(p) in names) for name, end in current.ends.items()
-        }
-        if output is None or self.output or any(id(p) in names for p in leaves(output, current.ends.values())):
-            return
-        warnings.warn(
-            f"no parameter of the model lies above its last block, {list(current.ends)[-1]!r}, so none is trained by "
-            "its true gradient, and feedback alone does not learn: leave the last layer out of blocks (unless the loss "
-            "itself has parameters to train)",
-            stacklevel=2,
-        )
-
-    def _fits(self, error: Sequence[int], current: Pass) -> None:
-        """Raise ValueError if the shapes of a later pass do not fit the rows that the first one was given."""
-        widths = tuple(len(rows) for rows in self.rows.values())
-        shapes = {name: current.shapes[name] for name in self.blocks}
-        Layout(cast(Layout, self._layout).batch_axes, widths).fits(error, shapes)
-
-    def _count(self, current: Pass) -> None:
-        current.number, self._n_passes = self._n_passes, self._n_passes + 1
-
-    # What happens in a backward pass
-
-    def _feed(self, current: Pass, error: torch.Tensor) -> list[torch.Tensor]:
-        """Return the feedback of each block that trains, in its output's shape and dtype."""
-        if current.delivered:
-            raise RuntimeError(
-                f"a second backward pass reached the error at {self._where()} of one forward pass, but "
-                f"blocks {', '.join(map(repr, self.blocks))} had their feedback already: add the losses and call "
-                "backward once"
-            )
-        current.delivered = True
-        self._deliveries += 1
-        if current.recorded:
-            current.error = error.detach()
-        if self._spread is not None and not self._spread.met:
-            self._meet(current, error.shape)
-        started = perf_counter()
-        try:
-            taken = self._taken(current, error)
-        except BaseException as reason:
-            if self._spread is not None:
-                self._spread.refuse(reason)
-            raise
-        seconds = perf_counter() - started
-        if self._spread is not None:
-            self._spread.send(taken)
-        return self._fed(current, taken, seconds)
-
-    def _meet(self, current: Pass, error: torch.Size | None) -> None:
-        """Agree with the other ranks on the rows of all blocks."""
-        mine = {
-            "shapes": {name: tuple(current.shapes[name]) for name in self.blocks},
-            "gains": self.gains,
-            "error": None if error is None else tuple(error),
-            "output": self.output,
-            "alike": {
-                "seed": self.seed,
-                "method": current.method,
-                "n_anchor": self._n_anchor,
-                "batch_axes": self._batch_axes,
-            },
-        }
-        met = cast(Spread, self._spread).meet(mine)
-        layout = Layout.of(met["error"], met["shapes"], self._batch_axes)
-        if self._layout is not None and (self._layout != layout or list(self._all_gains) != list(met["gains"])):
-            raise ValueError(
-                f"the saved feedback has blocks {list(self._all_gains)} of widths {self._layout.widths}, but the ranks "
-                f"have {list(met['gains'])} of {layout.widths}"
-            )
-        self._layout, self._all_gains, self._all_output = layout, met["gains"], met["output"]
-
-    def _taken(self, current: Pass, error: torch.Tensor) -> Error:
-        """Return an error as it is projected."""
-        e, scale = self._vectors(error)
-        content: _projection.TernaryError | torch.Tensor
-        if current.method == "odfa":
-            content = _projection.made_ternary(e, self.ternarize, self.camera)
-        else:
-            content = e if e.dtype == torch.float64 else e.to(torch.float32)
-        return Error(current.number, tuple(error.shape), scale, content, self.camera)
-
-    def _fed(self, current: Pass, error: Error, seconds: float) -> list[torch.Tensor]:
-        """Project an error on the rows of this rank's blocks; `seconds` is what was spent on it before."""
-        started = perf_counter()
-        content, own = error.content, list(self.rows.values())
-        first, last = (own[0].start, own[-1].stop) if own else (0, 0)
-        n, n_inputs = content.shape
-        ternary = isinstance(content, _projection.TernaryError)
-        a: torch.Tensor | None = None
-        if isinstance(content, _projection.TernaryError):
-            a = content.factors
-            operator = self.operator(n_inputs, "float64" if a.dtype == torch.float64 else "float32")
-            projected = _projection.ternary(content, operator.rows(first, last), error.camera)
-            self.statistics.nonzeros += content.batch.nnz
-        else:
-            operator = self.operator(n_inputs, "float64" if content.dtype == torch.float64 else "float32")
-            projected = self._dense(content, operator, own)
-        fed = []
-        for name, rows in self.rows.items():
-            if name in current.trainable:
-                part = projected[:, rows.start - first : rows.stop - first].to(current.devices[name])
-                factor = error.scale * self.gains[name] / math.sqrt(max(1, len(rows)))
-                part *= factor if a is None else a.to(part.device) * factor
-                fed.append(part.reshape(current.shapes[name]).to(current.dtypes[name]))
-        self.statistics.projections += 1
-        self.statistics.vectors += n
-        self.statistics.elements += n * n_inputs
-        seconds += perf_counter() - started
-        self.statistics.seconds += seconds
-        if not self._at_end:  # the device that a report is of has one error, and all blocks' rows
-            pass
-        elif ternary:
-            self._projected.ternary[n_inputs, operator.n_outputs, error.camera] += n
-            self._projected.seconds += seconds
-        else:
-            self._projected.floats += n
-        return fed
-
-    def _vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Return an error as vectors, of shape (n, n_inputs), without the scale of the scaler, and that scale."""
-        axes = cast(Layout, self._layout).batch_axes
-        e = error.detach().reshape(math.prod(error.shape[:axes]), math.prod(error.shape[axes:]))
-        scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
-        return (e if scale == 1.0 else e / scale), scale
+        engine.all_gains = dict(state["gains"])
+        engine.all_output = self.output if engine.at_end else state["output"]
 
     def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse a step that would change blocks which a forward pass was made for, but no backward pass reached."""
-        if self._passes == 0:
-            self._deliveries = 0  # of a pass whose step was refused: they are not the next one's
+        """Refuse a step that would change blocks without the feedback that they need."""
+        if self._hooks.removed:
             return
-        stepped = self._stepped({id(p) for group in optimizer.param_groups for p in group["params"]})
-        if not stepped:
+        engine = self._engine
+        counted = engine.watch.passes > 0
+        blocks, why = engine.watch.refused(optimizer, engine.trained, feeding=self.method in ("odfa", "dfa"))
+        if counted and engine.watch.passes == 0:
+            engine.pending.clear()
+        if not blocks:
             return
-        deliveries = self._deliveries
-        self._passes = self._deliveries = 0
-        self._pending.clear()
-        if not deliveries and self.method in ("odfa", "dfa"):
-            raise RuntimeError(
-                f"an optimizer is about to change blocks {', '.join(map(repr, stepped))}, but no error reached them: "
-                + (
-                    f"the loss does not depend on {self._where()}, or backward was not called"
-                    if self._at_end
-                    else "the feedback's backward was not called"
-                )
-            )
-
-    def _stepped(self, parameters: set[int]) -> list[str]:
-        """Return the blocks that train some of the parameters with these ids."""
-        named = {name for name, p in self.model.named_parameters() if id(p) in parameters}
-        return [
-            name
-            for name, block in self._modules.items()
-            if not named.isdisjoint(self._trained.get(name, ())) or any(id(p) in parameters for p in block.parameters())
-        ]
+        if not why and engine.at_end:
+            why = f"the loss does not depend on {engine.where}, or backward was not called"
+        raise RuntimeError(
+            f"an optimizer is about to change blocks {', '.join(map(repr, blocks))}, but no error reached them: "
+            + (why or "the feedback's backward was not called")
+        )
 
     def _feeding(self, method: Method | None) -> Method:
-        if self._spread is not None:
+        if self._engine.is_spread:
             raise RuntimeError("the model is spread over the ranks of process_group: compare them in one process")
         method = self.method if method is None else method
         if method not in ("odfa", "dfa"):
             raise ValueError(f"method is {method!r}, but there is feedback for 'odfa' and 'dfa' only: pass or set one")
         return method
 
-    # Copies of a model take their feedback along; what belongs to one process or one pass stays behind.
-
-    def __getstate__(self) -> dict[str, Any]:
-        left_out: dict[str, Any] = {
-            "_recording": None,
-            "_pending": {},
-            "_passes": 0,
-            "_deliveries": 0,
-            "_dense": _projection.Dense(),
-        }
-        return {**self.__dict__, **left_out}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"ensemble": "gaussian", "_trained": {}, **state})
-        if not self._removed:
-            _optimizers.watch(self)
+        self.__dict__.update(state)
+        _optimizers.watch(self)  # without effect where the hooks are removed
+
+
+def checked_method(value: Any, *, spread: bool) -> Method:
+    """Return a method, or raise ValueError."""
+    if value not in METHODS:
+        raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
+    if value == "bp" and spread:
+        raise ValueError("method is 'bp', but no gradients travel between the ranks of process_group")
+    return cast(Method, value)
+
+
+def checked_ternarize(value: Any) -> Ternarize:
+    """Return a way to make errors ternary, or raise TypeError."""
+    if not isinstance(value, Ternarize):
+        raise TypeError(f"ternarize is {value!r}, but must be an opuproj.dfa.Ternarize")
+    return value
+
+
+def camera_for(camera: Any, ensemble: Ensemble) -> Camera | None:
+    """Return a camera that the ensemble can have, or raise ValueError or TypeError."""
+    if ensemble == "structured":
+        _structured.refuse_camera(camera)
+    return checked_camera(camera)

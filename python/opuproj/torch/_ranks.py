@@ -20,6 +20,8 @@ class Ranks:
         The group itself.
     rank, size : int
         Which one this process is in the group, and how many there are.
+    first : int
+        The group's first rank, among the processes of all groups.
     device : torch.device
         Where the group's backend takes tensors.
     """
@@ -31,6 +33,7 @@ class Ranks:
         self.rank, self.size = dist.get_rank(self.group), dist.get_world_size(self.group)
         if self.rank < 0:
             raise ValueError(f"the process group does not hold this process, rank {dist.get_rank()} of all")
+        self.first = dist.get_global_rank(self.group, 0)
         backend = str(dist.get_backend_config(self.group))
         self.device = torch.device("cpu" if "cpu:" in backend else backend.partition(":")[0])
 

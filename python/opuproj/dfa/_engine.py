@@ -1,0 +1,435 @@
+"""What a pass needs to know in a model's forward pass, and how its error becomes the blocks' feedback."""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, cast
+
+import torch
+
+from ..camera import Camera
+from ..projector import Projector
+from ..torch import Ternarize
+from ..torch._camera import noise_for, seed_of
+from . import _projection
+from ._error import Error, FloatError, TernaryError
+from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
+from ._matrix import Matrix
+from ._method import Method
+from ._pass import Pass, Record
+from ._projection import float_error
+from ._spread import Spread
+from ._statistics import Statistics
+from ._ternary import ErrorTernarizer, Ternarized
+from ._trained import Trained, nothing_above
+from ._watch import Watch
+from .hardware_report import Projected
+
+# Feedback is computed for this many blocks at a time, in rows that follow each other, up to so many bytes.
+_BLOCKS_AT_A_TIME = 8
+_BYTES_AT_A_TIME = 8 << 20
+
+
+@dataclass
+class Settings:
+    """What a user may set at any time."""
+
+    method: Method
+    ternarize: Ternarize
+    camera: Camera | None
+
+
+@dataclass
+class Recording:
+    """Passes that a diagnosis runs in this thread: by which method, and what was seen of them."""
+
+    engine: Engine
+    method: Method
+    exact: bool
+    passes: list[Pass] = field(default_factory=list)
+
+
+_recording: ContextVar[Recording | None] = ContextVar("opuproj.dfa: a diagnosis", default=None)
+
+
+class Engine:
+    """The listener of a model's hooks.
+
+    Attributes
+    ----------
+    settings : Settings
+        What holds from the next forward pass on.
+    matrix : Matrix
+        Whose rows the blocks share.
+    blocks : tuple of str
+        The names of the blocks on this rank, in the order of their rows.
+    gains : dict of str to float
+        Each block's gain.
+    feed_all : frozenset of str
+        Blocks of which all outputs are fed.
+    axes : Axes
+        Which axes count vectors.
+    scaler : GradScaler or None
+        By whose scale errors are divided before they are made ternary.
+    rank : int or None
+        Which replica of the model this is; None for the rank of torch.distributed.
+    layout : Layout or None
+        The rows of all blocks, from the first pass on.
+    all_gains, all_output
+        Of the whole model, where it is spread over ranks that have told each other.
+    n_passes : int
+        Passes that errors were wanted for.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        blocks: dict[str, torch.nn.Module],
+        output: str,
+        settings: Settings,
+        matrix: Matrix,
+        *,
+        gains: dict[str, float],
+        feed_all: frozenset[str],
+        axes: Axes,
+        scaler: Any,
+        rank: int | None,
+        spread: Spread | None,
+    ) -> None:
+        self.model, self.blocks, self.output = model, tuple(blocks), output
+        self.settings, self.matrix, self.gains = settings, matrix, gains
+        self.feed_all, self.axes, self.scaler, self.rank, self.spread = feed_all, axes, scaler, rank, spread
+        self.layout: Layout | None = None
+        self.all_gains, self.all_output = dict(gains), output
+        self.n_passes = 0
+        self.pending: dict[int, Pass] = {}  # passes of this rank's part whose error is to come
+        self.statistics, self.projected = Statistics(), Projected()
+        self.ternarizer = ErrorTernarizer(matrix.seed)
+        self.trained, self.watch = Trained(), Watch(model, blocks)
+        self._lock = threading.Lock()
+
+    # What the hooks ask for in a forward pass
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether the model is spread over ranks."""
+        return self.spread is not None
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the error is taken on this rank."""
+        return self.spread is None or self.spread.at_end
+
+    @property
+    def where(self) -> str:
+        """Where the error is taken, for messages."""
+        return f"the output of {self.output!r}" if self.output else "the model's output"
+
+    def _recorded(self) -> Recording | None:
+        recording = _recording.get()
+        return recording if recording is not None and recording.engine is self else None
+
+    def current_method(self) -> Method:
+        """Return how a pass that begins now is trained."""
+        recording = self._recorded()
+        return self.settings.method if recording is None else recording.method
+
+    def begin(self) -> Pass | None:
+        """Return a new pass, or None if no error is wanted for it."""
+        recording, method = self._recorded(), self.current_method()
+        if recording is not None:
+            return Pass(method, record=Record(recording.exact))
+        return None if method == "bp" else Pass(method)
+
+    def feeds_all(self, name: str) -> bool:
+        """Whether all outputs of a block are fed, not only the first."""
+        return name in self.feed_all
+
+    def reached(self, current: Pass) -> None:
+        """Note a pass for the diagnosis that runs it."""
+        recording = self._recorded()
+        if recording is not None and current.record is not None:
+            recording.passes.append(current)
+
+    def expect(self, current: Pass, output: torch.Tensor | None) -> None:
+        """Take in a pass whose error is to come, at `output` if that is on this rank."""
+        with self._lock:
+            current.number = self.n_passes
+            if current.record is None:
+                self.n_passes += 1
+            if output is None:
+                self.pending[current.number] = current
+            elif self.layout is not None:
+                self._fits(output.shape, current)
+            elif self.spread is None:
+                shapes = {name: current.blocks[name].shapes for name in self.blocks}
+                self.layout = Layout.of(output.shape, shapes, self.axes)
+            first = self.trained.look(self.model, current, output)
+        if first and output is not None and not self.output and nothing_above(self.model, current, output):
+            _warn_of_no_top(list(current.blocks)[-1])
+        if current.record is None:
+            self.watch.expect()
+
+    def _fits(self, error: Sequence[int], current: Pass) -> None:
+        shapes = {name: current.blocks[name].shapes for name in self.blocks}
+        widths = {name: len(rows) for name, rows in self.rows.items()}
+        dims = {name: self._batch_dim(name) for name in (*self.blocks, OUTPUT)}
+        axes = self.axes if self.spread is None else None
+        cast(Layout, self.layout).fits(error, shapes, widths, dims, axes)
+
+    @property
+    def rows(self) -> dict[str, range]:
+        """The rows of T that each block of this rank has; empty before the first pass."""
+        if self.layout is None:
+            return {}
+        rows = dict(zip(self.all_gains, self.layout.rows, strict=True))
+        return {name: rows[name] for name in self.blocks}
+
+    def operator(self, n_inputs: int, dtype: Any) -> Projector:
+        """Return the operator whose rows all blocks share, for errors of n_inputs elements."""
+        if self.layout is None:
+            raise RuntimeError("the blocks get their rows of T at the first forward pass: call the model first")
+        return self.matrix.operator(n_inputs, self.layout.n_rows, dtype)
+
+    def block_vectors(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Return an output of a block, or its gradient, as vectors, of shape (n, length)."""
+        return as_vectors(tensor, cast(Layout, self.layout).batch_axes, self._batch_dim(name))
+
+    def _batch_dim(self, name: str) -> int:
+        dims = dict(zip((*self.all_gains, OUTPUT), cast(Layout, self.layout).batch_dims, strict=True))
+        return dims[name]
+
+    # What the nodes of the graph ask for in a backward pass
+
+    def take(self, current: Pass, error: torch.Tensor) -> None:
+        """Take the error of a pass, make it what is projected, and tell other ranks of it."""
+        with current.lock:
+            again, current.delivered = current.delivered, True
+        if again:
+            raise RuntimeError(
+                f"a second backward pass reached the error at {self.where} of one forward pass, but "
+                f"blocks {', '.join(map(repr, self.blocks))} had their feedback already: add the losses and call "
+                "backward once"
+            )
+        if current.record is None:
+            self.watch.come()
+        self.trained.warn_of_unfed()
+        if self.spread is not None and not self.spread.met:
+            self.meet(current, error.shape)
+        started = perf_counter()
+        try:
+            taken = self._taken(current, error)
+        except BaseException as reason:
+            if self.spread is not None:
+                self.spread.refuse(reason)
+            raise
+        self._count(current, taken, perf_counter() - started)
+        if self.spread is not None:
+            self.spread.send(taken, self.ternarizer.state())
+        current.error = taken
+
+    def receive(self) -> list[torch.Tensor]:
+        """Receive the error of a pass from the rank where it is taken; return the tokens to go back from."""
+        spread = cast(Spread, self.spread)
+        if not spread.met:
+            self.meet(next(iter(self.pending.values())), None)
+        error, running = spread.receive()
+        current = self.pending.pop(error.number, None)
+        if current is None:
+            raise RuntimeError(
+                f"the error of pass {error.number} came, but {spread.here} is waiting for that of "
+                f"{', '.join(map(str, self.pending))}: all ranks must run their parts as often, in the same order"
+            )
+        if isinstance(error.content, TernaryError) is not (current.method == "odfa"):
+            raise RuntimeError(f"method is {current.method!r} on {spread.here}, but another where the error is")
+        self._fits(error.shape, current)
+        self.ternarizer.load(running)
+        self.watch.come()
+        self.trained.warn_of_unfed()
+        self._count(current, error, 0.0)
+        current.error = error
+        tokens = [cast(torch.Tensor, current.blocks[name].token) for name in current.trainable]
+        current.forget_graph()
+        return tokens
+
+    def meet(self, current: Pass, error: Sequence[int] | None) -> None:
+        """Agree with the other ranks on the rows of all blocks."""
+        mine = {
+            "shapes": {name: [tuple(shape) for shape in current.blocks[name].shapes] for name in self.blocks},
+            "gains": self.gains,
+            "error": None if error is None else tuple(error),
+            "output": self.output,
+            "alike": {
+                "seed": self.matrix.seed,
+                "method": current.method,
+                "n_anchor": self.matrix.n_anchor,
+                "batch_axes": self.axes.batch_axes,
+                "batch_dim": self.axes.batch_dim,
+            },
+        }
+        met = cast(Spread, self.spread).meet(mine)
+        layout = Layout.of(met["error"], met["shapes"], self.axes)
+        if self.layout is not None and (self.layout != layout or list(self.all_gains) != list(met["gains"])):
+            raise ValueError(
+                f"the saved feedback has blocks {list(self.all_gains)} of widths {self.layout.widths}, but the ranks "
+                f"have {list(met['gains'])} of {layout.widths}"
+            )
+        self.layout, self.all_gains, self.all_output = layout, met["gains"], met["output"]
+
+    def vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Return an error as vectors, of shape (n, n_inputs), without the scale of the scaler, and that scale."""
+        e = as_vectors(error.detach(), cast(Layout, self.layout).batch_axes, self._batch_dim(OUTPUT))
+        scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
+        return (e if scale == 1.0 else e / scale), scale
+
+    def _taken(self, current: Pass, error: torch.Tensor) -> Error:
+        e, scale = self.vectors(error)
+        record, camera = current.record, self.settings.camera
+        if record is not None:
+            record.error = error.detach()
+            camera = None if record.exact else camera
+        content: TernaryError | FloatError
+        if current.method == "odfa":
+            ternarized = self._ternarized(current, e)
+            content = TernaryError(ternarized.batch, ternarized.factors, seed_of(noise_for(camera)))
+        else:
+            content, camera = float_error(e, encoded=self.matrix.ensemble == "gaussian"), None
+        return Error(current.number, tuple(error.shape), scale, content, camera)
+
+    def _ternarized(self, current: Pass, e: torch.Tensor) -> Ternarized:
+        # A diagnosis leaves the running statistics as they are.
+        ternarizer = self.ternarizer if current.record is None else copy.deepcopy(self.ternarizer)
+        ternarized = ternarizer(e, self.settings.ternarize, rank=self._replica(), number=current.number)
+        if current.record is not None:
+            current.record.ternarized = ternarized
+        return ternarized
+
+    def _replica(self) -> int:
+        """Return which replica of the model this is: no two use the same thresholds."""
+        if self.rank is not None:
+            return self.rank
+        if self.spread is not None:
+            return int(self.spread.ranks.first)
+        distributed = torch.distributed
+        started = distributed.is_available() and distributed.is_initialized()
+        return int(distributed.get_rank()) if started else 0
+
+    def feed(self, current: Pass, name: str) -> list[torch.Tensor]:
+        """Return the feedback of a block that trains, for each of its outputs, in their shapes and dtypes."""
+        with current.lock:
+            if name not in current.ready:
+                started = perf_counter()
+                self._project(current, name)
+                self._count_seconds(current, perf_counter() - started)
+            current.fed.add(name)
+            if len(current.fed) == len(current.trainable):
+                current.error = None
+            return current.ready.pop(name)
+
+    def _project(self, current: Pass, name: str) -> None:
+        """Compute the feedback of a block, and of a few that come next in the backward pass."""
+        error = cast(Error, current.error)
+        n, n_inputs = error.content.shape
+        names, rows = self._group(current, name, n)
+        dtype = "float64" if error.content.dtype == torch.float64 else "float32"
+        result = _projection.projected(error, self.operator(n_inputs, dtype).rows(rows.start, rows.stop))
+        for one in names:
+            mine = self.rows[one]
+            part = result[:, mine.start - rows.start : mine.stop - rows.start]
+            current.ready[one] = self._delivered(current, one, part, error)
+            if current.record is not None:
+                current.record.fed[one] = current.ready[one]
+
+    def _group(self, current: Pass, name: str, n: int) -> tuple[list[str], range]:
+        """Return blocks from `name` on, backwards, whose rows follow each other, and these rows."""
+        left = [one for one in current.trainable if one not in current.fed and one not in current.ready]
+        names, rows = [name], self.rows[name]
+        for one in reversed(left[: left.index(name)]):
+            other = self.rows[one]
+            joined = range(min(rows.start, other.start), max(rows.stop, other.stop))
+            too_many = len(names) == _BLOCKS_AT_A_TIME or 4 * n * len(joined) > _BYTES_AT_A_TIME
+            if too_many or len(joined) != len(rows) + len(other):
+                break
+            names.append(one)
+            rows = joined
+        return names, rows
+
+    def _delivered(self, current: Pass, name: str, part: torch.Tensor, error: Error) -> list[torch.Tensor]:
+        end, width = current.blocks[name], part.shape[1]
+        factor: Any = error.scale * self.gains[name] / math.sqrt(max(1, width))
+        if isinstance(error.content, TernaryError):
+            factor = error.content.factors.to(part.device) * factor
+        part = part.to(end.devices[0]) * (factor.to(end.devices[0]) if isinstance(factor, torch.Tensor) else factor)
+        dim, n = self._batch_dim(name), part.shape[0]
+        widths = [math.prod(shape) // n if n else 0 for shape in end.shapes]
+        parts = part.split(widths, dim=1) if n else [part.new_empty(shape) for shape in end.shapes]
+        return [
+            from_vectors(one, shape, dim).to(device, dtype)
+            for one, shape, dtype, device in zip(parts, end.shapes, end.dtypes, end.devices, strict=True)
+        ]
+
+    # What is counted
+
+    def _count(self, current: Pass, error: Error, seconds: float) -> None:
+        if current.record is not None:
+            return
+        n, n_inputs = error.content.shape
+        with self._lock:
+            self.statistics.projections += 1
+            self.statistics.vectors += n
+            self.statistics.elements += n * n_inputs
+            if isinstance(error.content, TernaryError):
+                self.statistics.nonzeros += error.content.batch.nnz
+            if not self.at_end:  # the device that a report is of has one error, and all blocks' rows
+                pass
+            elif isinstance(error.content, TernaryError):
+                self.projected.ternary[n_inputs, cast(Layout, self.layout).n_rows, error.camera] += n
+            else:
+                self.projected.floats += n
+        self._count_seconds(current, seconds)
+
+    def _count_seconds(self, current: Pass, seconds: float) -> None:
+        if current.record is not None:
+            return
+        with self._lock:
+            self.statistics.seconds += seconds
+            if self.at_end and current.method == "odfa":
+                self.projected.seconds += seconds
+
+    # What a diagnosis runs
+
+    @contextmanager
+    def recording(self, method: Method, *, exact: bool) -> Iterator[list[Pass]]:
+        """Have the passes that this thread runs meanwhile recorded, trained by a method, and not counted."""
+        recording = Recording(self, method, exact)
+        token = _recording.set(recording)
+        try:
+            yield recording.passes
+        finally:
+            _recording.reset(token)
+
+    # Copies of a model take their feedback along; what belongs to one process or one pass stays behind.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"pending": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def _warn_of_no_top(last: str) -> None:
+    warnings.warn(
+        f"no parameter of the model lies above its last block, {last!r}, so none is trained by its true gradient, and "
+        "feedback alone does not learn: leave the last layer out of blocks (unless the loss itself has parameters to "
+        "train)",
+        stacklevel=2,
+    )

@@ -1,0 +1,47 @@
+"""How errors are made ternary and seen, as the plain numbers and names of a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from ..camera import Camera
+from ..torch import BatchMax, Dither, Fixed, RowMax, RowStd, Ternarize, TopK
+
+_RULES: dict[str, Any] = {rule.__name__: rule for rule in (BatchMax, Dither, Fixed, RowMax, RowStd, TopK)}
+
+
+def of_ternarize(ternarize: Ternarize) -> dict[str, Any]:
+    """Return a way to make errors ternary as plain numbers and names."""
+    rule: Any = ternarize.rule
+    if _RULES.get(type(rule).__name__) is not type(rule):
+        raise TypeError(
+            f"ternarize has the rule {rule!r}, which no state can hold: save it yourself, and set one of "
+            f"{', '.join(_RULES)} while you take the state"
+        )
+    numbers = {field.name: getattr(rule, field.name) for field in fields(rule)}
+    return {
+        "rule": type(rule).__name__,
+        **{name: int(value) if isinstance(value, int) else float(value) for name, value in numbers.items()},
+        "norm": ternarize.norm,
+    }
+
+
+def ternarize_of(state: Mapping[str, Any]) -> Ternarize:
+    """Return the way to make errors ternary that a state tells of."""
+    numbers = dict(state)
+    name, norm = numbers.pop("rule", None), numbers.pop("norm", None)
+    if name not in _RULES:
+        raise ValueError(f"the state's ternarize has the rule {name!r}, but must have one of {', '.join(_RULES)}")
+    return Ternarize(_RULES[name](**numbers), norm)  # type: ignore[arg-type]
+
+
+def of_camera(camera: Camera | None) -> dict[str, Any] | None:
+    """Return a camera as plain numbers and names."""
+    return None if camera is None else asdict(camera)
+
+
+def camera_of(state: Mapping[str, Any] | None) -> Camera | None:
+    """Return the camera that a state tells of."""
+    return None if state is None else Camera(**state)

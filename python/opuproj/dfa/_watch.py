@@ -1,0 +1,95 @@
+"""A step of an optimizer without feedback: what it would change, and whether any error came."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+
+from ._trained import Trained
+
+
+class Watch:
+    """Counts passes and errors since the last step of an optimizer.
+
+    Attributes
+    ----------
+    passes, errors : int
+        Passes that errors were wanted for, and errors that came.
+    """
+
+    def __init__(self, model: torch.nn.Module, blocks: dict[str, torch.nn.Module]) -> None:
+        self._model, self._blocks = model, blocks
+        self.passes, self.errors = 0, 0
+        self._seen = False  # whether any pass was ever made
+        self._lock = threading.Lock()
+        # Gradients that were there before: of backpropagation, as they should be.
+        self._before = [p.grad for p in model.parameters() if p.grad is not None]
+
+    def expect(self) -> None:
+        """Count a pass."""
+        with self._lock:
+            self.passes += 1
+            self._seen, self._before = True, []
+
+    def come(self) -> None:
+        """Count an error."""
+        with self._lock:
+            self.errors += 1
+
+    def refused(self, optimizer: torch.optim.Optimizer, trained: Trained, *, feeding: bool) -> tuple[list[str], str]:
+        """Return the blocks that a step would change without feedback, and why there is none; begin to count anew.
+
+        `feeding` is whether the blocks need an error at all.
+        """
+        parameters = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        with self._lock:
+            seen, passes, errors = self._seen, self.passes, self.errors
+            if passes == 0:
+                self.errors = 0  # of a pass whose step was refused: they are not the next one's
+                if seen or not feeding:
+                    return [], ""
+        if passes == 0:
+            return (list(self._blocks) if self._has_new_gradients(parameters) else []), (
+                "the model's forward pass has not run its hooks since feedback was attached, so the gradients are "
+                "those of backpropagation. A model that was traced or exported before has no hooks: attach first"
+            )
+        stepped = self._stepped(parameters, trained)
+        if not stepped:
+            return [], ""
+        with self._lock:
+            self.passes = self.errors = 0
+        return ([] if errors or not feeding else stepped), ""
+
+    def _stepped(self, parameters: set[int], trained: Trained) -> list[str]:
+        """Return the blocks that train some of the parameters with these ids."""
+        named = {name for name, p in self._model.named_parameters() if id(p) in parameters}
+        return [
+            name
+            for name, block in self._blocks.items()
+            if not named.isdisjoint(trained.names.get(name, ()))
+            or any(id(p) in parameters for p in block.parameters())
+            or (name in trained.nameless and named)
+        ]
+
+    def _has_new_gradients(self, parameters: set[int]) -> bool:
+        """Whether parameters up to the last block, as modules are listed, have gradients that came since."""
+        modules = list(self._model.modules())
+        last = max(modules.index(module) for block in self._blocks.values() for module in block.modules())
+        before = {id(gradient) for gradient in self._before}
+        return any(
+            id(p) in parameters and p.grad is not None and id(p.grad) not in before and bool(p.grad.any())
+            for module in modules[: last + 1]
+            for p in module.parameters(recurse=False)
+        )
+
+    # Copies of a model count by themselves.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_model": self._model, "_blocks": self._blocks}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.passes, self.errors, self._seen, self._before = 0, 0, False, []
+        self._lock = threading.Lock()
