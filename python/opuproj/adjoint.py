@@ -46,6 +46,8 @@ class Adjoint:
     ------
     ValueError
         If the operator's mode is ``"intensity"``, which is not linear, or its ensemble ``"structured"``.
+    TypeError
+        If `operator` is no Projector, or `conjugated` no bool.
 
     Notes
     -----
@@ -78,6 +80,12 @@ class Adjoint:
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
+        from .projector import Projector  # which imports this module
+
+        if not isinstance(self.operator, Projector):
+            raise TypeError(f"operator is {self.operator!r}, but must be an opuproj.Projector")
+        if not isinstance(self.conjugated, (bool, np.bool_)):
+            raise TypeError(f"conjugated is {self.conjugated!r}, but must be True or False")
         if self.operator.mode == "intensity":
             raise ValueError(
                 "mode is 'intensity', which is not linear and has no adjoint: use mode 'linear' or 'complex'"
@@ -86,6 +94,9 @@ class Adjoint:
             raise ValueError("ensemble is 'structured', which has no adjoint here: use ensemble 'gaussian'")
         if self.operator.mode == "linear":
             object.__setattr__(self, "conjugated", True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        type(self).__init__(self, **state)  # a pickled adjoint is checked as a new one is
 
     @property
     def shape(self) -> tuple[int, int]:

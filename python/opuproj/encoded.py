@@ -256,3 +256,5 @@ def _source(name: str, x: Any, digits: int | None, planes: int | None) -> Encodi
 def _restore(base: int, digits: tuple[TernaryBatch, ...], scales: NDArray[np.float64]) -> EncodedBatch:
     encoded = _core.Encoded(base, [digit._packed for digit in digits], scales)
     return EncodedBatch._of(encoded, digits[0].shape)
+    if any(digit.shape != digits[0].shape for digit in digits):
+        raise ValueError(f"the digits have shapes {[digit.shape for digit in digits]}, but must have one shape")

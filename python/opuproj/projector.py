@@ -619,6 +619,12 @@ _kept_operator = lru_cache(maxsize=64, typed=True)(_new_operator)
 
 
 def _restore(state: dict[str, Any]) -> Projector:
-    operator = object.__new__(Projector)
-    operator._set(**{"camera": None, "ensemble": "gaussian", **state, "dtype": np.dtype(state["dtype"])})
-    return operator
+    """Return the operator of a pickled state, all of which is checked as arguments are."""
+    fields = {"camera": None, "ensemble": "gaussian", **state}  # older pickles have neither
+    missing = [name for name in Projector.__dataclass_fields__ if name not in fields]
+    if missing:
+        raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Projector")
+    start = _check.integer("row_start", fields.pop("row_start"), 0, _check.MAX_SIZE)
+    n_outputs = _check.integer("n_outputs", fields.pop("n_outputs"), 0, _check.MAX_SIZE - start)
+    whole = Projector(n_outputs=max(1, start + n_outputs), **fields)
+    return whole._window(start, start + n_outputs)
