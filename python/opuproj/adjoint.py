@@ -132,8 +132,8 @@ class Adjoint:
         Parameters
         ----------
         y : array_like of shape (..., n_outputs)
-            Real numbers, and for mode ``"complex"`` complex ones, from any library that :func:`opuproj.project` takes,
-            sparse matrices excepted.
+            Real numbers, and for mode ``"complex"`` complex ones, from any library that :func:`opuproj.project` takes.
+            A sparse matrix is made dense a few vectors at a time.
         digits : int, optional
             How many ternary digits stand for them, from 1 to 20: by default 10, or 20 if the result is in double
             precision. Up to 5 cost one int8 multiplication, up to 10 two and so on (more in vectors of more than 88,738
@@ -233,8 +233,6 @@ class _Parts(_rows.RealRows):
 
     def __init__(self, y: Any, operator: Projector, *, negated: bool) -> None:
         self.y = _inputs.source("y", y, complex_too=operator.mode == "complex", fewest=0)
-        if isinstance(self.y, _rows.SparseSource):
-            raise TypeError("y is a sparse matrix, but must be dense: pass y.toarray()")
         if self.y.n_inputs != operator.n_outputs:
             raise ValueError(
                 f"y has shape {self.y.shape}, so its vectors have {self.y.n_inputs} numbers, but this adjoint "
