@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _config, _core, _memory
+from . import _config, _core, _memory, _overlap
 
 PIECE_BYTES = 1 << 22
 # Packed rows that a projection holds at a time, a quarter of the 64 MiB it may use beyond inputs and outputs:
@@ -35,6 +35,10 @@ class Rows:
     def wrap(self, result: NDArray[Any]) -> Any:
         """Return a result in the rows' own library, on their own device."""
         return result
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        """Return arrays in whose memory all that is still to be read lies; they are for comparison, not for reading."""
+        return ()
 
     def position(self, row: int, column: int) -> str:
         """Return `x[3, 17]` for a place in the 2-D view of the rows."""
@@ -67,6 +71,9 @@ class Source(RealRows):
     def __init__(self, name: str, array: Any) -> None:
         super().__init__(name, tuple(array.shape))
         self.array = array
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        return (self.array,)
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
         """Return a piece as a C-contiguous NumPy array in the machine's byte order."""
@@ -159,6 +166,13 @@ class Source(RealRows):
 
 class TorchSource(Source):
     """Rows in a dense torch tensor, on any device."""
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        x = self.array
+        if x.device.type != "cpu" or x.numel() == 0:
+            return ()
+        size = x.element_size()  # not as x.numpy(), which does not know all dtypes
+        return (_overlap.at(x.data_ptr(), tuple(x.shape), tuple(size * step for step in x.stride()), size),)
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
         import torch

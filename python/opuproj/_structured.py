@@ -75,6 +75,9 @@ class FloatSource(_rows.Rows):
     def wrap(self, result: NDArray[Any]) -> Any:
         return self._rows.wrap(result)
 
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        return self._rows.memory()
+
     def check(self) -> None:
         """Look at all numbers: raise ValueError at the first that is not finite."""
         done = 0

@@ -139,7 +139,7 @@ class Adjoint:
             precision. Up to 5 cost one int8 multiplication, up to 10 two and so on (more in vectors of more than 88,738
             outputs); the entries of T are generated once for all.
         out : ndarray or CPU tensor of shape (..., n_inputs), optional
-            Filled with the result and returned.
+            Filled with the result and returned. It must not overlap `y`.
         progress : bool, default False
             Show a progress bar.
 
@@ -177,7 +177,7 @@ class Adjoint:
         n_digits = _check.integer("digits", n_digits, 1, encoded.MAX_DIGITS)
         coded = encoded.EncodingSource(source, encoded.TERNARY_BASE, n_digits)
         shape = (*source.y.shape[:-1], operator.n_inputs)
-        result = _outputs.new(shape, dtype) if out is None else _outputs.given(out, shape, dtype)
+        result = _outputs.new(shape, dtype) if out is None else _outputs.given(out, shape, dtype, source)
         rows = _outputs.rows_of(result)
         if operator.n_outputs == 0:  # a sum of nothing
             rows[...] = 0
@@ -243,6 +243,9 @@ class _Parts(_rows.RealRows):
         # Zeros for the rows before the window's in its first block.
         self.before = operator.row_start % _core.BLOCK_ROWS
         super().__init__("y", (self.y.n_rows, 2 * (self.before + operator.n_outputs)))
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        return self.y.memory()
 
     def position(self, row: int, column: int) -> str:
         return self.y.position(row, column // 2 - self.before)

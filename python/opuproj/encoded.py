@@ -180,6 +180,10 @@ class EncodingSource(_rows.Rows):
         """Return a result in the array's own library, on its own device."""
         return self._source.wrap(result)
 
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        """Return the arrays that numbers are read from."""
+        return self._source.memory()
+
     def block_rows(self) -> int:
         """Return how many rows to encode at a time so that a projection stays within its working memory."""
         # Twice: parts are put together.
@@ -210,10 +214,6 @@ class EncodingSource(_rows.Rows):
         yield parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
 
 
-class EncodedSource(_rows.Rows):
-    """Rows that are encoded already."""
-
-    def __init__(self, name: str, batch: EncodedBatch) -> None:
 class SparseEncodingSource(EncodingSource):
     """Rows of a sparse matrix, of which only what is stored is encoded: the zeros have zero digits."""
 
@@ -241,6 +241,10 @@ class SparseEncodingSource(EncodingSource):
             yield _core.encode_sparse(*entries, self.n_inputs, self._base, self._n_digits, _config.isa())
 
 
+class EncodedSource(_rows.Rows):
+    """Rows that are encoded already."""
+
+    def __init__(self, name: str, batch: EncodedBatch) -> None:
         super().__init__(name, batch.shape)
         self._encoded = batch._packed
 
