@@ -19,6 +19,7 @@ __all__ = [
     "anchor_phases",
     "choose_isa",
     "encode",
+    "encode_sparse",
     "entries",
     "fields",
     "instruction_sets",
@@ -171,6 +172,16 @@ def anchor_phases(
     n_rows: int, *, seed: int, row_start: int, n_anchor: int, isa: str | None
 ) -> NDArray[np.complex128]: ...
 def encode(x: NDArray[Any], largest: NDArray[np.float64], base: int, n_digits: int, isa: str | None, /) -> Encoded: ...
+def encode_sparse(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    values: NDArray[Any],
+    n_inputs: int,
+    base: int,
+    n_digits: int,
+    isa: str | None,
+    /,
+) -> Encoded: ...
 def entries(
     rows: NDArray[np.uint64],
     columns: NDArray[np.uint64],

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._rows import ForeignSource, Source, SparseSource, TorchSource
+from ._rows import ForeignSource, Source, TorchSource
+from ._sparse import SparseSource
 
 
 def source(name: str, x: Any, *, complex_too: bool = False, fewest: int = 1) -> Source:
@@ -25,7 +26,7 @@ def source(name: str, x: Any, *, complex_too: bool = False, fewest: int = 1) -> 
         if torch is not None and isinstance(x, torch.Tensor):
             return _from_torch(name, x, complex_too, fewest)
         if sparse is not None and sparse.issparse(x):
-            check_array(name, x, fewest=fewest)
+            check_array(name, x, complex_too, fewest)
             return SparseSource(name, x)
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; say what masked elements are, as in {name}.filled(0)")
@@ -76,7 +77,10 @@ def _from_torch(name: str, x: Any, complex_too: bool, fewest: int) -> Source:
     import torch
 
     if x.layout != torch.strided:
-        raise TypeError(f"{name} is a torch tensor of layout {x.layout}; pass {name}.to_dense() or use scipy.sparse")
+        raise TypeError(
+            f"{name} is a torch tensor of layout {x.layout}, but must be strided: make a scipy.sparse matrix of its "
+            f"indices and values, which stays sparse, or pass {name}.to_dense() if that fits into memory"
+        )
     if x.is_meta:
         raise TypeError(f"{name} is a torch tensor on the device 'meta', which holds no values")
     check_shape(name, tuple(x.shape), fewest)

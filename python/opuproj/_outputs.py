@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _memory
+from . import _memory, _overlap, _rows
 
 _ADVICE = "ask for fewer outputs at a time with rows=, or pass a memory-mapped array (np.memmap) as out="
 
@@ -19,8 +19,11 @@ def new(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return _memory.allocate("an output", shape, dtype, _ADVICE)
 
 
-def given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return the NumPy array that shares memory with `out`, or raise naming what is wrong with it."""
+def given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], source: _rows.Rows) -> NDArray[Any]:
+    """Return the NumPy array that shares memory with `out`, or raise naming what is wrong with it.
+
+    It must not share any with the `source` that results are computed from.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(out, torch.Tensor):
         if out.device.type != "cpu" or out.layout != torch.strided:
@@ -42,6 +45,7 @@ def given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any
         raise ValueError(f"out has dtype {array.dtype}, but must have dtype {dtype}")
     if not array.flags.writeable:
         raise ValueError("out is read-only, but must be writable")
+    _overlap.refuse(source.name, source.memory(), array)
     return array
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _config, _core, _memory
+from . import _config, _core, _memory, _overlap
 
 PIECE_BYTES = 1 << 22
 # Packed rows that a projection holds at a time, a quarter of the 64 MiB it may use beyond inputs and outputs:
@@ -35,6 +35,10 @@ class Rows:
     def wrap(self, result: NDArray[Any]) -> Any:
         """Return a result in the rows' own library, on their own device."""
         return result
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        """Return arrays in whose memory all that is still to be read lies; they are for comparison, not for reading."""
+        return ()
 
     def position(self, row: int, column: int) -> str:
         """Return `x[3, 17]` for a place in the 2-D view of the rows."""
@@ -67,6 +71,9 @@ class Source(RealRows):
     def __init__(self, name: str, array: Any) -> None:
         super().__init__(name, tuple(array.shape))
         self.array = array
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        return (self.array,)
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
         """Return a piece as a C-contiguous NumPy array in the machine's byte order."""
@@ -160,6 +167,13 @@ class Source(RealRows):
 class TorchSource(Source):
     """Rows in a dense torch tensor, on any device."""
 
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        x = self.array
+        if x.device.type != "cpu" or x.numel() == 0:
+            return ()
+        size = x.element_size()  # not as x.numpy(), which does not know all dtypes
+        return (_overlap.at(x.data_ptr(), tuple(x.shape), tuple(size * step for step in x.stride()), size),)
+
     def to_numpy(self, piece: Any) -> NDArray[Any]:
         import torch
 
@@ -207,65 +221,6 @@ class ForeignSource(Source):
         except (RuntimeError, TypeError, ValueError):
             return result
         return wrapped if str(wrapped.dtype).rpartition(".")[2] == result.dtype.name else result
-
-
-class SparseSource(Source):
-    """Rows in a scipy.sparse matrix or array of any format; explicit duplicates count as their sum."""
-
-    def __init__(self, name: str, array: Any) -> None:
-        super().__init__(name, array)
-        self._csr: Any = None
-
-    def pack(self) -> _core.Packed:
-        return next(self.packed_blocks(max(1, self.n_rows)))
-
-    def block_rows(self) -> int:
-        index_bytes = 8 * int(self._checked().nnz)  # the core takes 64-bit indices, SciPy mostly has 32
-        return self.share(max(packed_bytes(self.n_rows, self.n_inputs), 2 * index_bytes))
-
-    def packed_blocks(self, block_rows: int) -> Iterator[_core.Packed]:
-        csr = self._checked()
-        for start in range(0, max(1, self.n_rows), block_rows):
-            stop = min(start + block_rows, self.n_rows)
-            first, last = int(csr.indptr[start]), int(csr.indptr[stop])
-            size = packed_bytes(stop - start, self.n_inputs)
-            _memory.reserve(f"{self.name}, packed,", (stop - start, self.n_inputs), size, TO_MATRIX)
-            yield _core.Packed.from_csr(
-                csr.indptr[start : stop + 1].astype(np.int64) - first,
-                csr.indices[first:last].astype(np.int64, copy=False),
-                csr.data[first:last].astype(np.int8, copy=False),
-                self.n_inputs,
-            )
-
-    def canonical(self) -> Any:
-        """Return the rows in canonical CSR."""
-        if self._csr is None:
-            x = self.array
-            rows = x if x.ndim == 2 else x.reshape((self.n_rows, self.n_inputs))
-            if not (rows.format == "csr" and rows.has_canonical_format):
-                # A sum of duplicates must not wrap around in a narrow dtype; and the user's matrix stays as it is.
-                rows = rows.astype(np.result_type(rows.dtype, np.int64)).tocsr()
-                rows.sum_duplicates()
-            self._csr = rows
-        return self._csr
-
-    def _checked(self) -> Any:
-        """Return the rows in canonical CSR, every value checked."""
-        rows = self.canonical()
-        data = rows.data
-        bad = np.flatnonzero((data != 0) & (data != 1) & (data != -1)) if data.dtype.kind != "b" else data[:0]
-        if len(bad):
-            entry = int(bad[0])
-            row = int(np.searchsorted(rows.indptr, entry, side="right")) - 1
-            self._refuse(row, int(rows.indices[entry]), data[entry].item())
-        return rows
-
-    def real_pieces(self) -> Iterator[NDArray[Any]]:
-        csr = self.canonical()
-        dtype = np.dtype(np.float32 if csr.dtype == np.float32 else np.float64)
-        step = max(1, PIECE_BYTES // (self.n_inputs * dtype.itemsize))
-        for start in range(0, self.n_rows, step):
-            yield csr[start : start + step].astype(dtype).toarray()
 
 
 class PackedSource(Rows):

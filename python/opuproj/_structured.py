@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core, _inputs, _memory, _rows
+from ._sparse import SparseSource
 from .encoded import EncodedBatch
 from .ternary import TernaryBatch
 
@@ -53,7 +54,7 @@ def length(n_inputs: int) -> int:
 
 def _is_ternary(rows: _rows.Source) -> bool:
     """Say whether these are integers (or a sparse matrix of any dtype) of -1, 0 and 1."""
-    if isinstance(rows, _rows.SparseSource):
+    if isinstance(rows, SparseSource):
         data = rows.canonical().data
         return bool(((data == 0) | (data == 1) | (data == -1)).all()) if data.dtype.kind != "b" else True
     dtype = rows.array.dtype
@@ -73,6 +74,9 @@ class FloatSource(_rows.Rows):
 
     def wrap(self, result: NDArray[Any]) -> Any:
         return self._rows.wrap(result)
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        return self._rows.memory()
 
     def check(self) -> None:
         """Look at all numbers: raise ValueError at the first that is not finite."""

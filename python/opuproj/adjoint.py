@@ -46,6 +46,8 @@ class Adjoint:
     ------
     ValueError
         If the operator's mode is ``"intensity"``, which is not linear, or its ensemble ``"structured"``.
+    TypeError
+        If `operator` is no Projector, or `conjugated` no bool.
 
     Notes
     -----
@@ -78,6 +80,12 @@ class Adjoint:
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
+        from .projector import Projector  # which imports this module
+
+        if not isinstance(self.operator, Projector):
+            raise TypeError(f"operator is {self.operator!r}, but must be an opuproj.Projector")
+        if not isinstance(self.conjugated, (bool, np.bool_)):
+            raise TypeError(f"conjugated is {self.conjugated!r}, but must be True or False")
         if self.operator.mode == "intensity":
             raise ValueError(
                 "mode is 'intensity', which is not linear and has no adjoint: use mode 'linear' or 'complex'"
@@ -86,6 +94,9 @@ class Adjoint:
             raise ValueError("ensemble is 'structured', which has no adjoint here: use ensemble 'gaussian'")
         if self.operator.mode == "linear":
             object.__setattr__(self, "conjugated", True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        type(self).__init__(self, **state)  # a pickled adjoint is checked as a new one is
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -121,14 +132,14 @@ class Adjoint:
         Parameters
         ----------
         y : array_like of shape (..., n_outputs)
-            Real numbers, and for mode ``"complex"`` complex ones, from any library that :func:`opuproj.project` takes,
-            sparse matrices excepted.
+            Real numbers, and for mode ``"complex"`` complex ones, from any library that :func:`opuproj.project` takes.
+            A sparse matrix is made dense a few vectors at a time.
         digits : int, optional
             How many ternary digits stand for them, from 1 to 20: by default 10, or 20 if the result is in double
             precision. Up to 5 cost one int8 multiplication, up to 10 two and so on (more in vectors of more than 88,738
             outputs); the entries of T are generated once for all.
         out : ndarray or CPU tensor of shape (..., n_inputs), optional
-            Filled with the result and returned.
+            Filled with the result and returned. It must not overlap `y`.
         progress : bool, default False
             Show a progress bar.
 
@@ -166,7 +177,7 @@ class Adjoint:
         n_digits = _check.integer("digits", n_digits, 1, encoded.MAX_DIGITS)
         coded = encoded.EncodingSource(source, encoded.TERNARY_BASE, n_digits)
         shape = (*source.y.shape[:-1], operator.n_inputs)
-        result = _outputs.new(shape, dtype) if out is None else _outputs.given(out, shape, dtype)
+        result = _outputs.new(shape, dtype) if out is None else _outputs.given(out, shape, dtype, source)
         rows = _outputs.rows_of(result)
         if operator.n_outputs == 0:  # a sum of nothing
             rows[...] = 0
@@ -222,8 +233,6 @@ class _Parts(_rows.RealRows):
 
     def __init__(self, y: Any, operator: Projector, *, negated: bool) -> None:
         self.y = _inputs.source("y", y, complex_too=operator.mode == "complex", fewest=0)
-        if isinstance(self.y, _rows.SparseSource):
-            raise TypeError("y is a sparse matrix, but must be dense: pass y.toarray()")
         if self.y.n_inputs != operator.n_outputs:
             raise ValueError(
                 f"y has shape {self.y.shape}, so its vectors have {self.y.n_inputs} numbers, but this adjoint "
@@ -234,6 +243,9 @@ class _Parts(_rows.RealRows):
         # Zeros for the rows before the window's in its first block.
         self.before = operator.row_start % _core.BLOCK_ROWS
         super().__init__("y", (self.y.n_rows, 2 * (self.before + operator.n_outputs)))
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        return self.y.memory()
 
     def position(self, row: int, column: int) -> str:
         return self.y.position(row, column // 2 - self.before)

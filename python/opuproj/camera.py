@@ -122,6 +122,9 @@ class Camera:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        type(self).__init__(self, **state)  # a pickled camera is checked as a new one is
+
     @classmethod
     def ideal(cls) -> Camera:
         """Return a camera without any imperfection: with it every mode gives, bit for bit, what no camera gives."""

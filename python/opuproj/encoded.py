@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from . import _check, _config, _core, _inputs, _memory, _rows
+from . import _check, _config, _core, _inputs, _memory, _rows, _sparse
 from ._batch import Batch
 from .ternary import TernaryBatch
 
@@ -33,7 +33,8 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     Parameters
     ----------
     x : array_like of shape (..., n_inputs)
-        Real numbers, from the same libraries as in :func:`opuproj.pack`, sparse ones excepted.
+        Real numbers, from the same libraries as in :func:`opuproj.pack`. Of a sparse matrix only what it stores is
+        encoded, so that time follows the nonzeros; the digits take 2 bits an element, zeros included.
     digits : int, optional
         d, from 1 to 20; 5 by default, which are off by max\|x\|/242 at most.
     planes : int, optional
@@ -179,6 +180,10 @@ class EncodingSource(_rows.Rows):
         """Return a result in the array's own library, on its own device."""
         return self._source.wrap(result)
 
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        """Return the arrays that numbers are read from."""
+        return self._source.memory()
+
     def block_rows(self) -> int:
         """Return how many rows to encode at a time so that a projection stays within its working memory."""
         # Twice: parts are put together.
@@ -207,6 +212,33 @@ class EncodingSource(_rows.Rows):
         if not parts:
             parts = [_core.encode(np.empty((0, self.n_inputs)), np.empty(0), self._base, self._n_digits, None)]
         yield parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
+
+
+class SparseEncodingSource(EncodingSource):
+    """Rows of a sparse matrix, of which only what is stored is encoded: the zeros have zero digits."""
+
+    _source: _sparse.SparseSource
+
+    def block_rows(self) -> int:
+        """Return how many rows to encode at a time so that a projection stays within its working memory."""
+        # An entry's column is copied twice at 64 bits, and its value once.
+        entries = 24 * int(self._source.canonical().nnz)
+        return self.share(max(self._n_digits * _rows.packed_bytes(self.n_rows, self.n_inputs), entries))
+
+    def pack(self) -> _core.Encoded:
+        """Encode all rows, a block at a time."""
+        parts = list(self.packed_blocks(self.block_rows()))
+        return parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
+
+    def packed_blocks(self, block_rows: int) -> Iterator[_core.Encoded]:
+        """Yield all rows encoded, `block_rows` at a time (the last may be shorter; no rows give one empty block)."""
+        csr = self._source.finite("encoding")
+        for start in range(0, max(1, self.n_rows), block_rows):
+            stop = min(start + block_rows, self.n_rows)
+            size = self._n_digits * _rows.packed_bytes(stop - start, self.n_inputs)
+            _memory.reserve(f"{self.name}, encoded,", (stop - start, self.n_inputs), size, _ADVICE)
+            entries = _sparse.compressed(csr, start, stop)
+            yield _core.encode_sparse(*entries, self.n_inputs, self._base, self._n_digits, _config.isa())
 
 
 class EncodedSource(_rows.Rows):
@@ -248,11 +280,12 @@ def _source(name: str, x: Any, digits: int | None, planes: int | None) -> Encodi
     if isinstance(x, (TernaryBatch, EncodedBatch)):
         raise TypeError(f"{name} is a {type(x).__name__}, but must hold real numbers")
     array = _inputs.source(name, x)
-    if isinstance(array, _rows.SparseSource):
-        raise TypeError(f"{name} is a sparse matrix, but must be dense to be encoded: pass {name}.toarray()")
-    return EncodingSource(array, base, n_digits)
+    kind = SparseEncodingSource if isinstance(array, _sparse.SparseSource) else EncodingSource
+    return kind(array, base, n_digits)
 
 
 def _restore(base: int, digits: tuple[TernaryBatch, ...], scales: NDArray[np.float64]) -> EncodedBatch:
+    if any(digit.shape != digits[0].shape for digit in digits):
+        raise ValueError(f"the digits have shapes {[digit.shape for digit in digits]}, but must have one shape")
     encoded = _core.Encoded(base, [digit._packed for digit in digits], scales)
     return EncodedBatch._of(encoded, digits[0].shape)

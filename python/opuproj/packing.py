@@ -6,9 +6,13 @@ import math
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _core, _inputs, _rows
+from ._sparse import SparseSource
 from .ternary import TernaryBatch
+
+_PURPOSE = "a relative threshold"
 
 
 def pack(x: Any) -> TernaryBatch:
@@ -66,7 +70,7 @@ def ternarize(
     Parameters
     ----------
     e : array_like of shape (..., n_inputs)
-        Real numbers, from the same libraries as in :func:`pack`, sparse ones excepted.
+        Real numbers, from the same libraries as in :func:`pack`.
     threshold : float, optional
         t itself: finite and not negative.
     relative : float, optional
@@ -117,8 +121,6 @@ def ternarize(
     if isinstance(e, TernaryBatch):
         raise TypeError("e is a TernaryBatch, but must hold real numbers")
     source = _inputs.source("e", e)
-    if isinstance(source, _rows.SparseSource):
-        raise TypeError("e is a sparse matrix, but must be dense: pass e.toarray(), or ternarize e.data")
     largest = largest_of(source) if fixed is None and scale == "global" else None
     return TernaryBatch._of(ternarized(source, fixed, relative, largest), source.shape)
 
@@ -130,21 +132,26 @@ def ternarized(source: _rows.Source, fixed: float | None, relative: Any, largest
     """
     if fixed is None:
         fixed = largest
+    if isinstance(source, SparseSource):
+        levels = source.largest(_PURPOSE) if fixed is None else np.full(source.n_rows, fixed)
+        return source.ternarized(_thresholds(source, levels, relative))
     packer = _rows.new_packer(source.name, source.n_rows, source.n_inputs)
     done = 0
     for piece in source.real_pieces():
-        levels = (
-            _rows.largest(source, piece, done, "a relative threshold") if fixed is None else np.full(len(piece), fixed)
-        )
-        if relative is None:
-            thresholds = source.in_precision(levels)
-        else:  # one rounding of the factor and one of the product: what the library of e would compute
-            thresholds = source.in_precision(source.in_precision(np.array([float(relative)])) * levels)
-        bad = packer.push_ternarized(piece, thresholds)
+        levels = _rows.largest(source, piece, done, _PURPOSE) if fixed is None else np.full(len(piece), fixed)
+        bad = packer.push_ternarized(piece, _thresholds(source, levels, relative))
         if bad is not None:
             raise ValueError(f"{source.position(done + bad[0], bad[1])} is NaN, but must be a number")
         done += len(piece)
     return packer.finish()
+
+
+def _thresholds(source: _rows.Source, levels: NDArray[np.float64], relative: Any) -> NDArray[np.float64]:
+    """Return the thresholds of rows in the precision of their values."""
+    if relative is None:
+        return source.in_precision(levels)
+    # One rounding of the factor and one of the product: what the library of e would compute.
+    return source.in_precision(source.in_precision(np.array([float(relative)])) * levels)
 
 
 def fixed_threshold(threshold: Any, relative: Any, scale: str) -> float | None:
@@ -172,8 +179,10 @@ def fixed_threshold(threshold: Any, relative: Any, scale: str) -> float | None:
 
 def largest_of(source: _rows.Source) -> float:
     """Return the largest |e| of all."""
+    if isinstance(source, SparseSource):
+        return float(source.largest(_PURPOSE).max(initial=0.0))
     largest, done = 0.0, 0
     for piece in source.real_pieces():
-        largest = max(largest, float(_rows.largest(source, piece, done, "a relative threshold").max(initial=0.0)))
+        largest = max(largest, float(_rows.largest(source, piece, done, _PURPOSE).max(initial=0.0)))
         done += len(piece)
     return largest

@@ -91,7 +91,8 @@ def project(
         the vector at the same place of another call the same noise: chunks of one batch need different ones.
     out : ndarray or CPU tensor of shape (..., n_outputs), optional
         Filled with the result and returned. It needs the result's dtype, and its last axis contiguous: a slice of
-        columns of a larger array will do, and so will a :class:`numpy.memmap` for results larger than memory.
+        columns of a larger array will do, and so will a :class:`numpy.memmap` for results larger than memory. It must
+        not overlap `x`, nor its bytes in a file that both map; of a file, only two :class:`numpy.memmap` are compared.
     dtype : dtype, default float32
         float32 or float64; mode ``"complex"`` gives complex64 or complex128, by either name. In front of a camera, mode
         ``"intensity"`` can give its own integers: uint8 or uint16.
@@ -381,7 +382,7 @@ class Projector:
         unused = noise_seed is None and not imperfect(self.camera)
         noise = 0 if unused else _check.noise_seed(noise_seed)
         shape = (*source.shape[:-1], self.n_outputs)
-        result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype)
+        result = _outputs.new(shape, self.dtype) if out is None else _outputs.given(out, shape, self.dtype, source)
         rows = _outputs.rows_of(result)
         isa, threads = _config.isa(), _config.n_threads(self.threads)
         call = Call(isa, threads, noise, first_vector, None)
@@ -619,6 +620,12 @@ _kept_operator = lru_cache(maxsize=64, typed=True)(_new_operator)
 
 
 def _restore(state: dict[str, Any]) -> Projector:
-    operator = object.__new__(Projector)
-    operator._set(**{"camera": None, "ensemble": "gaussian", **state, "dtype": np.dtype(state["dtype"])})
-    return operator
+    """Return the operator of a pickled state, all of which is checked as arguments are."""
+    fields = {"camera": None, "ensemble": "gaussian", **state}  # older pickles have neither
+    missing = [name for name in Projector.__dataclass_fields__ if name not in fields]
+    if missing:
+        raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Projector")
+    start = _check.integer("row_start", fields.pop("row_start"), 0, _check.MAX_SIZE)
+    n_outputs = _check.integer("n_outputs", fields.pop("n_outputs"), 0, _check.MAX_SIZE - start)
+    whole = Projector(n_outputs=max(1, start + n_outputs), **fields)
+    return whole._window(start, start + n_outputs)

@@ -339,6 +339,7 @@ class TernaryBatch(Batch):
 
 def _restore(data: bytes, shape: tuple[int, ...]) -> TernaryBatch:
     packed = _core.Packed.from_bytes(data)
+    shape = tuple(_check.integer("shape", size, 0, _check.MAX_SIZE) for size in shape)
     if (math.prod(shape[:-1]), shape[-1]) != (packed.n_rows, packed.n_inputs):
         raise ValueError(f"the shape {shape} does not fit the packed batch of {packed.n_rows} rows")
     return TernaryBatch._of(packed, shape)

@@ -135,12 +135,6 @@ class TestScipy:
         with pytest.raises(ValueError, match=r"x\[0, 1\] is 256"):
             opuproj.pack(wraps)
 
-    def test_a_matrix_that_says_it_has_no_duplicates_and_has(self) -> None:
-        csr = self.sparse.csr_array((np.array([1, -1]), [2, 2], [0, 2]), shape=(1, 3))
-        csr.has_canonical_format = True
-        with pytest.raises(ValueError, match="without duplicates"):
-            opuproj.pack(csr)
-
     def test_explicit_zeros_and_empty_rows(self) -> None:
         csr = self.sparse.csr_array((np.array([0, 1]), [0, 2], [0, 0, 2, 2]), shape=(3, 3))
         assert opuproj.pack(csr).to_numpy().tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
@@ -158,8 +152,6 @@ class TestScipy:
             opuproj.pack(self.sparse.csr_array(x))
         with pytest.raises(TypeError, match="complex"):
             opuproj.pack(self.sparse.csr_array(ternary(2, 2).astype(complex)))
-        with pytest.raises(TypeError, match="e is a sparse matrix"):
-            opuproj.ternarize(self.sparse.csr_array(x), 0.1)
 
     def test_a_matrix_that_is_far_too_large_to_be_dense(self) -> None:
         x = self.sparse.csr_array((np.array([1, -1]), [7, 9_999_999], [0, 1, 2]), shape=(2, 10_000_000))
@@ -232,7 +224,7 @@ class TestTorch:
             opuproj.pack(torch.tensor([[0, 0, 0], [0, 0, 2]], dtype=torch.bfloat16))
         with pytest.raises(TypeError, match="complex64"):
             opuproj.pack(torch.zeros(3, dtype=torch.complex64))
-        with pytest.raises(TypeError, match="to_dense"):
+        with pytest.raises(TypeError, match=r"x is a torch tensor of layout torch\.sparse_coo.*scipy\.sparse"):
             opuproj.pack(torch.eye(3).to_sparse())
         with pytest.raises(TypeError, match="meta"):
             opuproj.pack(torch.zeros(3, device="meta"))

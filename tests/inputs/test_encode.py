@@ -243,5 +243,3 @@ def test_bad_projections_are_refused_by_name() -> None:
         opuproj.project([0.5], 5)
     with pytest.raises(TypeError, match=r"opuproj\.encode"):
         EncodedBatch()
-    with pytest.raises(TypeError, match="x is a sparse matrix, but must be dense"):
-        opuproj.encode(pytest.importorskip("scipy.sparse").csr_array(np.eye(3)))

@@ -172,28 +172,31 @@ def test_a_result_depends_on_its_own_row_alone(make: Any, monkeypatch: pytest.Mo
         assert_same_bits(transformer.transform(x), whole)
 
 
-def test_little_of_a_sparse_matrix_is_dense_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    X = sparse.random_array((100, 100_000), density=1e-4, format="csr", rng=0)
-    pieces = []
-
-    def encode(x: Any, *, digits: int) -> Any:
-        pieces.append(x.nbytes)
-        return opuproj.encode(x, digits=digits)
-
-    monkeypatch.setattr(_rows, "encode", encode)
-    y = OpticalRandomProjection(4, random_state=0).fit_transform(X)
-    assert max(pieces) <= 1 << 22
-    assert sum(pieces) == 8 * 100 * 100_000
-    assert_same_bits(y[50], expected(X[[50]].toarray(), OpticalRandomProjection, 4, 0)[0])
-
-
-def test_a_ternary_sparse_matrix_is_never_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sparse_matrix_is_never_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     n = 10**6
     X = sparse.csr_array((np.array([1.0, -1.0]), (np.array([0, 1]), np.array([5, n - 1]))), shape=(2, n))
     monkeypatch.setattr(sparse.csr_array, "toarray", None)
     y = OpticalRandomFeatures(8, random_state=0).fit_transform(X)
     field = opuproj.Projector(n, 8, mode="complex", dtype=np.float64).matrix(columns=[5, n - 1])
     np.testing.assert_allclose(y, np.abs(field.T) ** 2 / np.sqrt(8), rtol=1e-12)
+    X = sparse.random_array((50, 10_000), density=1e-3, format="csr", rng=0)
+    y = OpticalRandomProjection(4, random_state=0).fit_transform(X)
+    monkeypatch.undo()
+    assert_same_bits(y, expected(X.toarray(), OpticalRandomProjection, 4, 0))
+    for digits in (None, 5):
+        noisy = OpticalRandomFeatures(8, digits=digits, camera=opuproj.Camera())
+        with monkeypatch.context() as patch:
+            patch.setattr(sparse.csr_array, "toarray", None)
+            with pytest.raises(ValueError, match=r"^X\[0, \d+\] is 0\.\d+, but must be"):
+                noisy.fit_transform(X)
+
+
+def test_spare_room_of_a_sparse_matrix_is_not_read() -> None:
+    dense = mixed()
+    X = sparse.csr_matrix(dense)
+    X.data, X.indices = np.append(X.data, [np.nan, 9]), np.append(X.indices, np.int32([0, 1000]))
+    transformer = OpticalRandomFeatures(8, random_state=0).fit(X)
+    assert_same_bits(transformer.transform(X), transformer.transform(dense))
 
 
 def test_duplicates_of_a_sparse_matrix_are_added_up() -> None:

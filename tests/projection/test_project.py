@@ -130,12 +130,6 @@ def test_shards_assemble_to_the_whole() -> None:
     assert_same_bits(y, opuproj.project(x, 100, seed=6, mode="linear"))
 
 
-def test_out_may_be_the_memory_of_x() -> None:
-    x = ternary(3, 50).astype(np.float32)
-    expected = opuproj.project(x, 50)
-    assert_same_bits(opuproj.project(x, 50, out=x), expected)
-
-
 def test_out_may_be_on_disk(tmp_path: Path) -> None:
     x = ternary(3, 50)
     file = tmp_path / "y.npy"

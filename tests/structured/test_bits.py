@@ -34,6 +34,21 @@ def test_bits_are_those_of_the_definition(monkeypatch: pytest.MonkeyPatch, isa: 
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_bits_of_intensities_at_the_limits_of_float64(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
+    # Here it shows that squares are added before they are scaled, and scaled in two steps.
+    monkeypatch.setenv("OPUPROJ_ISA", isa)
+    rows = range(300)
+    for size in (1e-161, 1e-155, 1e153, 3e153):
+        x = size * reals(3, 100)
+        with np.errstate(over="ignore", under="ignore"):
+            expected = oracle.project(5, x, rows, "intensity")
+            v, scale = oracle.transforms(5, x, rows)
+            other = ((v.real * scale) ** 2 + (v.imag * scale) ** 2) / 2
+        assert (other != expected).any()
+        assert_same_bits(project(x, 300, seed=5, mode="intensity", dtype=np.float64), expected)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_bits_of_long_transforms(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     # From 4,096 on transforms are cut in rows and columns, here of 64 and of 256.
     monkeypatch.setenv("OPUPROJ_ISA", isa)

@@ -47,8 +47,8 @@ def scaled(x: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     return y, np.ldexp(1.0, exponent)
 
 
-def field(seed: int, x: NDArray, rows: range) -> NDArray[np.complex128]:
-    """S x, real part and imaginary part, for x of shape (..., n_inputs)."""
+def transforms(seed: int, x: NDArray, rows: range) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+    """S x over the scales that are returned, real part and imaginary part, for x of shape (..., n_inputs)."""
     x, scale = scaled(np.asarray(x, dtype=np.float64))
     n = length(x.shape[-1])
     padded = np.zeros((*x.shape[:-1], n), np.float32)
@@ -59,21 +59,24 @@ def field(seed: int, x: NDArray, rows: range) -> NDArray[np.complex128]:
         parts = []
         for part in (0, 1):
             second, third = (signs(seed, 1 + 4 * block + 2 * part + k, n) for k in (0, 1))
-            parts.append(transform(transform(u * second, up=False) * third, up=True).astype(np.float64) * (scale / n))
+            parts.append(transform(transform(u * second, up=False) * third, up=True).astype(np.float64))
         blocks.append(parts[0] + 1j * parts[1])
     first = rows.start // n * n
-    return np.concatenate(blocks, axis=-1)[..., rows.start - first : rows.stop - first]
+    return np.concatenate(blocks, axis=-1)[..., rows.start - first : rows.stop - first], scale / n
 
 
 def project(seed: int, x: NDArray, rows: range, mode: str, n_anchor: int = 64) -> NDArray:
     """What opuproj.project computes with ensemble="structured", in double precision after the transforms."""
-    s = field(seed, x, rows)
-    if mode == "complex":
-        return s * np.sqrt(0.5) + 0
+    v, scale = transforms(seed, x, rows)
     if mode == "intensity":
-        return (s.real * s.real + s.imag * s.imag) * 0.5
+        return (v.real * v.real + v.imag * v.imag) * scale * (scale / 2)
+    s_re, s_im = v.real * scale, v.imag * scale
+    if mode == "complex":
+        result = np.empty(v.shape, np.complex128)
+        result.real, result.imag = s_re * np.sqrt(0.5) + 0, s_im * np.sqrt(0.5) + 0
+        return result
     re, im = (part.astype(np.float64) for part in oracle.anchor_field(seed, n_anchor, rows))
     re = np.where((re == 0) & (im == 0), 1.0, re)
     modulus = np.sqrt(re * re + im * im)
     cos, sin = (part.astype(np.float32).astype(np.float64) for part in (re / modulus, im / modulus))
-    return s.real * cos + s.imag * sin + 0
+    return s_re * cos + s_im * sin + 0

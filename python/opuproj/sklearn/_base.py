@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .. import _check
+from .. import _check, _sparse
 from .._check import Mode
 from ..camera import Camera, checked_camera
 from ..encoded import MAX_DIGITS
@@ -127,6 +127,8 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise ValueError(f"noise_seed is {self.noise_seed!r}, but there is no camera that makes noise")
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
+        if _sparse.is_compressed(X):  # scikit-learn would look at what lies behind the last entry, too
+            X = _sparse.without_spare_room("X", X)
         return validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=reset)
 
     @property

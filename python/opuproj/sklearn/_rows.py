@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _check, _core, _outputs, _rows, _sources
+from .. import _check, _outputs, _rows, _sources, _sparse
 from ..camera import imperfect
-from ..encoded import EncodedBatch, encode
+from ..encoded import encode
 from ..projector import Projector
 
 # Fewer rows than these at a time, and T would be generated too often.
@@ -32,7 +32,7 @@ def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | N
         others, and back, is a call of its own. None for noise that no other call has.
     """
     if not isinstance(X, np.ndarray):
-        X = _canonical(X)
+        X = _sparse.canonical("X", X, X.shape)
     ternary = _ternary_rows(X)
     if digits is None and not ternary.all():
         raise ValueError(f"{_first_other(X, ternary)}, but must be -1, 0 or 1: digits is None, which takes no others")
@@ -54,21 +54,14 @@ def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | N
                 chosen = _as_slice(run[start : start + step])
                 first = int(run[start]) if apart else start
                 rows = X if len(run) == X.shape[0] <= step else X[chosen]  # SciPy copies whatever is picked
-                part = _sources.source(rows if encoded is None else _encoded(rows, encoded), None, operator.ensemble)
+                part = _sources.source(
+                    rows if encoded is None else encode(rows, digits=encoded), None, operator.ensemble
+                )
                 if isinstance(chosen, slice):
                     operator._apply(part, noise, out[chosen], False, first)
                 else:
                     out[chosen] = operator._apply(part, noise, None, False, first)
     return out
-
-
-def _canonical(X: Any) -> Any:
-    """Return a CSR matrix without duplicates, whose sum must not wrap around in a narrow dtype; X stays as it is."""
-    if X.has_canonical_format:
-        return X
-    X = X.astype(np.result_type(X.dtype, np.int64)) if X.dtype.kind in "biu" else X.copy()
-    X.sum_duplicates()
-    return X
 
 
 def _ternary_rows(X: Any) -> NDArray[np.bool_]:
@@ -92,9 +85,12 @@ def _other(values: NDArray[Any]) -> NDArray[np.bool_]:
 def _first_other(X: Any, ternary: NDArray[np.bool_]) -> str:
     """Return `X[3, 17] is 0.5` for the first value that is not ternary."""
     row = int(np.argmin(ternary))
-    values = X[row] if isinstance(X, np.ndarray) else X[[row]].toarray()[0]
-    column = int(np.argmax(_other(values)))
-    return f"X[{row}, {column}] is {values[column].item()}"
+    if isinstance(X, np.ndarray):
+        values, columns = X[row], np.arange(X.shape[1])
+    else:
+        _, columns, values = _sparse.compressed(X, row, row + 1)
+    place = int(np.argmax(_other(values)))
+    return f"X[{row}, {columns[place]}] is {values[place].item()}"
 
 
 def _runs(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -117,14 +113,3 @@ def _as_slice(numbers: NDArray[np.int64]) -> Any:
     """Return ascending numbers as a slice where they have no gap: then nothing is copied."""
     first, last = int(numbers[0]), int(numbers[-1])
     return slice(first, last + 1) if last - first + 1 == len(numbers) else numbers
-
-
-def _encoded(X: Any, digits: int) -> EncodedBatch:
-    """Encode rows; of sparse ones, no more than a piece is dense at a time."""
-    if isinstance(X, np.ndarray):
-        batch: EncodedBatch = encode(X, digits=digits)
-        return batch
-    step = max(1, _rows.PIECE_BYTES // (X.shape[1] * X.dtype.itemsize))
-    pieces = (X[start : start + step].toarray() for start in range(0, X.shape[0], step))
-    parts = [encode(piece, digits=digits)._packed for piece in pieces]
-    return EncodedBatch._of(_core.Encoded.concatenate(parts), X.shape)

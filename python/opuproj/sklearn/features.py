@@ -72,9 +72,9 @@ class OpticalRandomFeatures(OpticalTransformer):
     The kernel is homogeneous: to compare directions alone, bring vectors to norm 1 first
     (:class:`sklearn.preprocessing.Normalizer`).
 
-    The features of a vector are the same, bit for bit, whatever others there are in X, and on every machine. Sparse X
-    that is not ternary is made dense a few rows at a time: beyond X and the result, some 200 MB are used, or 16 vectors
-    and their features where these take more.
+    The features of a vector are the same, bit for bit, whatever others there are in X, and on every machine. Of
+    sparse X only the nonzeros are looked at, and nothing is made dense. Beyond X and the result, some 200 MB are used,
+    or 16 vectors and their features where these take more.
 
     References
     ----------

@@ -74,9 +74,9 @@ class OpticalRandomProjection(OpticalTransformer):
 
     Notes
     -----
-    The projection of a vector is the same, bit for bit, whatever others there are in X, and on every machine. Sparse X
-    that is not ternary is made dense a few rows at a time: beyond X and the result, some 200 MB are used, or 16 vectors
-    and their projections where these take more.
+    The projection of a vector is the same, bit for bit, whatever others there are in X, and on every machine. Of
+    sparse X only the nonzeros are looked at, and nothing is made dense. Beyond X and the result, some 200 MB are used,
+    or 16 vectors and their projections where these take more.
 
     References
     ----------

@@ -98,9 +98,7 @@ impl Encoded {
         let mut integers = [0; STRETCH];
         let mut codes = [[0; WORD]; STRETCH / WORD];
         for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {
-            // Tiny numbers are enlarged first: their inverse is beyond the largest one.
-            let enlarged = if largest < 1e-250 { LARGE } else { 1.0 };
-            let factor = if largest > 0.0 { top / (largest * enlarged) } else { 0.0 };
+            let (enlarged, factor) = factors_of(largest, top);
             for (stretch, numbers) in numbers.chunks(STRETCH).enumerate() {
                 kernel.vectorize(
                     #[inline(always)]
@@ -114,6 +112,57 @@ impl Encoded {
                     );
                     let (positive, negative) = digit.row_mut(row);
                     kernel.planes(&codes[..words.len()], &mut positive[words.clone()], &mut negative[words.clone()]);
+                }
+            }
+        }
+        Some(Self { base: code.base(), digits: digits.into_iter().map(Arc::new).collect(), scales })
+    }
+
+    /// The same from compressed sparse rows: bit for bit what [`Encoded::encode`] makes of all their numbers.
+    ///
+    /// Nothing if there is no memory for them.
+    ///
+    /// # Panics
+    ///
+    /// If a column lies outside the vectors, or twice in one, or `offsets` do not cut `columns`; or if a number is not
+    /// finite.
+    #[must_use]
+    pub fn encode_sparse<T: Float>(
+        n_inputs: usize,
+        offsets: &[usize],
+        columns: &[usize],
+        values: &[T],
+        code: Code,
+        kernel: Kernel,
+    ) -> Option<Self> {
+        assert_eq!(columns.len(), values.len(), "one value a column");
+        let n_rows = offsets.len().saturating_sub(1);
+        let planes = || TernaryBatch::zeros(n_rows, n_inputs);
+        let mut digits = (0..code.digits()).map(|_| planes()).collect::<Option<Vec<_>>>()?;
+        let mut scales = Vec::new();
+        scales.try_reserve_exact(n_rows).ok()?;
+        let top = f64::from(code.largest());
+        let mut integers = [0; STRETCH];
+        let mut codes = [0; STRETCH];
+        for (row, bounds) in offsets.windows(2).enumerate() {
+            let (columns, values) = (&columns[bounds[0]..bounds[1]], &values[bounds[0]..bounds[1]]);
+            let largest = T::largest_magnitude(values);
+            assert!(largest.is_finite(), "finite numbers");
+            scales.push(scale_of(largest, top));
+            let (enlarged, factor) = factors_of(largest, top);
+            for (columns, values) in columns.chunks(STRETCH).zip(values.chunks(STRETCH)) {
+                kernel.vectorize(
+                    #[inline(always)]
+                    || integers_of(values, enlarged, factor, top, &mut integers),
+                );
+                for digit in digits.iter_mut().rev() {
+                    kernel.vectorize(
+                        #[inline(always)]
+                        || next_digits(code, &mut integers[..columns.len()], &mut codes),
+                    );
+                    for (&column, &code) in columns.iter().zip(&codes) {
+                        digit.place(row, column, code);
+                    }
                 }
             }
         }
@@ -145,6 +194,13 @@ fn scale_of(largest: f64, top: f64) -> f64 {
     if (scale * top).is_finite() { scale } else { scale.next_down() }
 }
 
+/// The two factors that make integers of numbers whose largest magnitude is given.
+fn factors_of(largest: f64, top: f64) -> (f64, f64) {
+    // Tiny numbers are enlarged first: their inverse is beyond the largest one.
+    let enlarged = if largest < 1e-250 { LARGE } else { 1.0 };
+    (enlarged, if largest > 0.0 { top / (largest * enlarged) } else { 0.0 })
+}
+
 /// The integer nearest to each number times both factors, at most `top`; 0 beyond the last number.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "compiled for the instruction set of the caller")]
@@ -158,7 +214,7 @@ fn integers_of<T: Float>(numbers: &[T], enlarged: f64, factor: f64, top: f64, in
 /// Takes the lowest digit off each integer.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "compiled for the instruction set of the caller")]
-fn next_digits(code: Code, integers: &mut [i32; STRETCH], digits: &mut [i8]) {
+fn next_digits(code: Code, integers: &mut [i32], digits: &mut [i8]) {
     match code {
         Code::BalancedTernary(11..) => {
             for (integer, digit) in integers.iter_mut().zip(digits) {

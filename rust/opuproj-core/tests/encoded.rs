@@ -141,3 +141,41 @@ fn sums_of_many_large_numbers_are_exact() {
         assert_eq!((field * 2048f64.sqrt() / batch.scales()[0]).round() as i64, sum, "{}", kernel.isa());
     }
 }
+
+/// The nonzeros of rows: where each row begins, columns, values.
+fn sparse<T: Copy + PartialEq + Default>(x: &[T], n_inputs: usize) -> (Vec<usize>, Vec<usize>, Vec<T>) {
+    let (mut offsets, mut columns, mut values) = (vec![0], vec![], vec![]);
+    for row in x.chunks(n_inputs) {
+        // One zero stays, which is allowed.
+        for (column, &value) in row.iter().enumerate().filter(|&(j, value)| *value != T::default() || j == 1) {
+            columns.push(column);
+            values.push(value);
+        }
+        offsets.push(columns.len());
+    }
+    (offsets, columns, values)
+}
+
+#[test]
+fn sparse_rows_are_encoded_as_dense_ones_are() {
+    for code in CODES {
+        for n_inputs in [1, 63, 65, 1025, 2500].into_iter().take(if cfg!(miri) { 3 } else { 5 }) {
+            for (part, size) in [(0.0, 1.0), (0.05, 1.0), (1.0, 1.0), (0.5, 1e-310), (0.5, 1e308)] {
+                let x: Vec<f64> = numbers(3 * n_inputs, part).into_iter().map(|x| x * size).collect();
+                let dense = encode(&x, n_inputs, code);
+                let (offsets, columns, values) = sparse(&x, n_inputs);
+                for kernel in Kernel::available() {
+                    let batch = Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, kernel);
+                    assert!(batch.expect("memory") == dense, "{code:?} {n_inputs} {part} {size} {}", kernel.isa());
+                }
+            }
+            let narrow: Vec<f32> = numbers(2 * n_inputs, 0.3).into_iter().map(|x| x as f32).collect();
+            let wide: Vec<f64> = narrow.iter().copied().map(f64::from).collect();
+            let (offsets, columns, values) = sparse(&narrow, n_inputs);
+            let batch = Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, Kernel::best());
+            assert!(batch.expect("memory") == encode(&wide, n_inputs, code));
+        }
+    }
+    let none = Encoded::encode_sparse::<f32>(70, &[0], &[], &[], Code::BalancedTernary(5), Kernel::best());
+    assert!(none.expect("memory").scales().is_empty());
+}

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1};
 use opuproj_core::encoded::{self, Code};
 use opuproj_core::ternary::TernaryBatch;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::arrays::{no_memory, readonly, wrong_type};
 use crate::call::kernel_of;
 use crate::packed::Packed;
+use crate::sparse::SparseRows;
 
 /// An immutable batch of real numbers as digits -1, 0 and 1.
 #[pyclass(frozen, eq, module = "opuproj._core")]
@@ -90,12 +91,7 @@ pub(crate) fn encode(
     n_digits: u32,
     isa: Option<&str>,
 ) -> PyResult<Encoded> {
-    let kernel = kernel_of(isa)?;
-    let code = match (base, n_digits) {
-        (3, 1..=20) => Code::BalancedTernary(n_digits),
-        (2, 1..=15) => Code::SignedBits(n_digits),
-        _ => return Err(PyValueError::new_err("no such code")),
-    };
+    let (code, kernel) = (code_of(base, n_digits)?, kernel_of(isa)?);
     let largest: Vec<f64> = largest.as_array().iter().copied().collect();
     macro_rules! try_types {
         ($($type:ty),*) => {$(
@@ -110,4 +106,47 @@ pub(crate) fn encode(
     }
     try_types!(f32, f64);
     Err(wrong_type("float32 or float64"))
+}
+
+/// Encodes compressed sparse rows of finite numbers: what `encode` makes of the same numbers and all the zeros.
+#[pyfunction]
+#[pyo3(signature = (indptr, indices, values, n_inputs, base, n_digits, isa, /))]
+#[allow(clippy::too_many_arguments, reason = "those of a matrix and of a code")]
+pub(crate) fn encode_sparse(
+    py: Python<'_>,
+    indptr: PyReadonlyArray1<'_, i64>,
+    indices: PyReadonlyArray1<'_, i64>,
+    values: &Bound<'_, PyAny>,
+    n_inputs: usize,
+    base: u32,
+    n_digits: u32,
+    isa: Option<&str>,
+) -> PyResult<Encoded> {
+    let (code, kernel) = (code_of(base, n_digits)?, kernel_of(isa)?);
+    macro_rules! try_types {
+        ($($type:ty),*) => {$(
+            if let Ok(values) = values.cast::<PyArray1<$type>>() {
+                let values = values.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?;
+                let values = values.as_slice()?;
+                let rows = SparseRows::new(py, &indptr, &indices, values.len(), n_inputs)?;
+                if !values.iter().all(|value| value.is_finite()) {
+                    return Err(PyValueError::new_err("the numbers must be finite"));
+                }
+                let encode = || {
+                    encoded::Encoded::encode_sparse(n_inputs, &rows.offsets, &rows.columns, values, code, kernel)
+                };
+                return py.detach(encode).map(Encoded).ok_or_else(no_memory);
+            }
+        )*};
+    }
+    try_types!(f32, f64);
+    Err(PyTypeError::new_err("the values must be one-dimensional, of type float32 or float64"))
+}
+
+fn code_of(base: u32, n_digits: u32) -> PyResult<Code> {
+    match (base, n_digits) {
+        (3, 1..=20) => Ok(Code::BalancedTernary(n_digits)),
+        (2, 1..=15) => Ok(Code::SignedBits(n_digits)),
+        _ => Err(PyValueError::new_err("no such code")),
+    }
 }

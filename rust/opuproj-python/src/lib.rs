@@ -13,6 +13,7 @@ mod entries;
 mod machine;
 mod packed;
 mod projection;
+mod sparse;
 mod structured;
 
 /// The compiled half of opuproj.
@@ -26,7 +27,7 @@ mod core_module {
     #[pymodule_export]
     use crate::adjoint::{adjoint, anchor_phases};
     #[pymodule_export]
-    use crate::encoded::{Encoded, encode};
+    use crate::encoded::{Encoded, encode, encode_sparse};
     #[pymodule_export]
     use crate::entries::entries;
     #[pymodule_export]

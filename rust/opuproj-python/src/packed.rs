@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 
 use crate::arrays::{no_memory, readonly, room, wrong_type};
 use crate::call::kernel_of;
+use crate::sparse::{SparseRows, indices};
 
 /// Both planes of a batch as bytes, rows on whole bytes.
 type Planes<'py> = (Bound<'py, PyArray2<u8>>, Bound<'py, PyArray2<u8>>);
@@ -134,22 +135,11 @@ impl Packed {
         values: PyReadonlyArray1<'_, i8>,
         n_inputs: usize,
     ) -> PyResult<Self> {
-        let (offsets, columns) = (self::indices(&indptr)?, self::indices(&indices)?);
+        let rows = SparseRows::new(py, &indptr, &indices, values.as_array().len(), n_inputs)?;
         let mut signs = room(values.as_array().len())?;
         signs.extend(values.as_array());
-        let made = py.detach(|| {
-            let ordered = offsets.first() == Some(&0) && offsets.is_sorted() && offsets.last() == Some(&columns.len());
-            let inside = columns.iter().all(|&column| column < n_inputs) && columns.len() == signs.len();
-            let in_rows = || offsets.windows(2).all(|row| columns[row[0]..row[1]].is_sorted_by(|a, b| a < b));
-            let rows = ordered && inside && in_rows();
-            rows.then(|| TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &signs).ok_or_else(no_memory))
-        });
-        let wrong = || {
-            PyValueError::new_err(
-                "not compressed sparse rows of that many inputs, each in the order of its columns, without duplicates",
-            )
-        };
-        made.ok_or_else(wrong)?.map(Self::from)
+        let made = py.detach(|| TernaryBatch::from_sparse(n_inputs, &rows.offsets, &rows.columns, &signs));
+        made.map(Self::from).ok_or_else(no_memory)
     }
 
     #[staticmethod]
@@ -215,13 +205,6 @@ impl Packed {
         let read = py.detach(|| TernaryBatch::read_from(data.len() as u64, &mut &*data));
         Ok(read.map_err(format_error)?.0.into())
     }
-}
-
-/// Indices as the core takes them; a negative one lies outside everything.
-fn indices(array: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
-    let mut indices = room(array.as_array().len())?;
-    indices.extend(array.as_array().iter().map(|&index| usize::try_from(index).unwrap_or(usize::MAX)));
-    Ok(indices)
 }
 
 /// A name in the same folder that nobody else uses.

@@ -91,7 +91,7 @@ impl TernaryBatch {
     }
 
     /// A batch of zeros to fill, or nothing if there is no memory for it.
-    fn zeros(n_rows: usize, n_inputs: usize) -> Option<Self> {
+    pub(crate) fn zeros(n_rows: usize, n_inputs: usize) -> Option<Self> {
         let words = plane_words(n_rows, n_inputs)?;
         Some(Self { n_rows, n_inputs, positive: Words::zeros(words)?, negative: Words::zeros(words)? })
     }
@@ -114,20 +114,24 @@ impl TernaryBatch {
     pub fn from_sparse(n_inputs: usize, offsets: &[usize], columns: &[usize], values: &[i8]) -> Option<Self> {
         assert_eq!(columns.len(), values.len(), "one value a column");
         let mut batch = Self::zeros(offsets.len().saturating_sub(1), n_inputs)?;
-        let width = batch.row_words();
         for (row, bounds) in offsets.windows(2).enumerate() {
             for (&column, &value) in columns[bounds[0]..bounds[1]].iter().zip(&values[bounds[0]..bounds[1]]) {
-                assert!(column < n_inputs, "columns within the batch");
-                let (word, bit) = (row * width + column / WORD, 1u64 << (column % WORD));
-                assert!((batch.positive[word] | batch.negative[word]) & bit == 0, "one nonzero a place");
-                match value {
-                    0 => {}
-                    1.. => batch.positive[word] |= bit,
-                    _ => batch.negative[word] |= bit,
-                }
+                batch.place(row, column, value);
             }
         }
         Some(batch)
+    }
+
+    /// Makes an element, which must be 0 yet, the sign of a value.
+    pub(crate) fn place(&mut self, row: usize, column: usize, value: i8) {
+        assert!(column < self.n_inputs, "columns within the batch");
+        let (word, bit) = (row * self.row_words() + column / WORD, 1u64 << (column % WORD));
+        assert!((self.positive[word] | self.negative[word]) & bit == 0, "one nonzero a place");
+        match value {
+            0 => {}
+            1.. => self.positive[word] |= bit,
+            _ => self.negative[word] |= bit,
+        }
     }
 
     /// The number of vectors.

@@ -1,0 +1,171 @@
+"""The rows of a scipy.sparse matrix or array, whose zeros are not stored on their way to the core."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core, _memory, _rows
+
+# What the formats of SciPy keep their numbers and places in.
+_COMPONENTS = ("data", "indices", "indptr", "offsets", "row", "col")
+
+
+class SparseSource(_rows.Source):
+    """Rows in a scipy.sparse matrix or array of any format; explicit duplicates count as their sum."""
+
+    def __init__(self, name: str, array: Any) -> None:
+        super().__init__(name, array)
+        self._csr: Any = None
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        components = (*(getattr(self.array, name, None) for name in _COMPONENTS), *getattr(self.array, "coords", ()))
+        return tuple(component for component in components if isinstance(component, np.ndarray))
+
+    def pack(self) -> _core.Packed:
+        return next(self.packed_blocks(max(1, self.n_rows)))
+
+    def block_rows(self) -> int:
+        index_bytes = 8 * int(self._checked().nnz)  # the core takes 64-bit indices, SciPy mostly has 32
+        return self.share(max(_rows.packed_bytes(self.n_rows, self.n_inputs), 2 * index_bytes))
+
+    def packed_blocks(self, block_rows: int) -> Iterator[_core.Packed]:
+        csr = self._checked()
+        for start in range(0, max(1, self.n_rows), block_rows):
+            stop = min(start + block_rows, self.n_rows)
+            size = _rows.packed_bytes(stop - start, self.n_inputs)
+            _memory.reserve(f"{self.name}, packed,", (stop - start, self.n_inputs), size, _rows.TO_MATRIX)
+            indptr, indices, data = compressed(csr, start, stop)
+            yield _core.Packed.from_csr(indptr, indices, data.astype(np.int8, copy=False), self.n_inputs)
+
+    def canonical(self) -> Any:
+        """Return the rows in canonical CSR."""
+        if self._csr is None:
+            self._csr = canonical(self.name, self.array, (self.n_rows, self.n_inputs))
+        return self._csr
+
+    def _checked(self) -> Any:
+        """Return the rows in canonical CSR, every value checked."""
+        rows = self.canonical()
+        data = rows.data
+        bad = np.flatnonzero((data != 0) & (data != 1) & (data != -1)) if data.dtype.kind != "b" else data[:0]
+        if len(bad):
+            self._refuse(*place(rows, int(bad[0])), data[bad[0]].item())
+        return rows
+
+    def floats(self) -> Any:
+        """Return the rows in canonical CSR of float32 or float64."""
+        rows = self.canonical()
+        with np.errstate(over="ignore"):
+            return rows.astype(np.float32 if rows.dtype == np.float32 else np.float64, copy=False)
+
+    def finite(self, purpose: str) -> Any:
+        """Return the rows as `floats`, having refused NaN and infinities."""
+        csr = self.floats()
+        bad = np.flatnonzero(~np.isfinite(csr.data))
+        if len(bad):
+            # As of dense rows: the first of them that has one, and the first NaN of that, if there is one.
+            row, _ = place(csr, int(bad[0]))
+            first = int(csr.indptr[row])
+            values = csr.data[first : csr.indptr[row + 1]]
+            missing = np.isnan(values)
+            entry = int(np.flatnonzero(missing if missing.any() else np.isinf(values))[0])
+            found = "NaN" if missing.any() else values[entry].item()
+            where = self.position(*place(csr, first + entry))
+            raise ValueError(f"{where} is {found}, but must be finite for {purpose}")
+        return csr
+
+    def largest(self, purpose: str) -> NDArray[np.float64]:
+        """Return the largest magnitude of each row, having refused NaN and infinities."""
+        csr = self.finite(purpose)
+        found, filled = np.zeros(self.n_rows), np.diff(csr.indptr) > 0
+        if filled.any():
+            found[filled] = np.maximum.reduceat(np.abs(csr.data), csr.indptr[:-1][filled])
+        return found
+
+    def ternarized(self, thresholds: NDArray[np.float64]) -> _core.Packed:
+        """Pack 1 above its row's threshold and -1 below its negative; NaN is refused."""
+        csr = self.floats()
+        missing = np.flatnonzero(np.isnan(csr.data))
+        if len(missing):
+            raise ValueError(f"{self.position(*place(csr, int(missing[0])))} is NaN, but must be a number")
+        size = _rows.packed_bytes(self.n_rows, self.n_inputs)
+        _memory.reserve(f"{self.name}, packed,", (self.n_rows, self.n_inputs), size, _rows.TO_MATRIX)
+        indptr, indices, data = compressed(csr, 0, self.n_rows)
+        levels = np.repeat(thresholds, np.diff(indptr))
+        signs = (data > levels).astype(np.int8) - (data < -levels)
+        return _core.Packed.from_csr(indptr, indices, signs, self.n_inputs)
+
+    def real_pieces(self) -> Iterator[NDArray[Any]]:
+        csr = self.canonical()
+        narrow, wide = (np.complex64, np.complex128) if csr.dtype.kind == "c" else (np.float32, np.float64)
+        dtype = np.dtype(narrow if csr.dtype == narrow else wide)
+        step = max(1, _rows.PIECE_BYTES // (self.n_inputs * dtype.itemsize))
+        for start in range(0, self.n_rows, step):
+            yield csr[start : start + step].astype(dtype).toarray()
+
+
+def compressed(csr: Any, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """Return rows of a canonical CSR matrix as the core takes them: where each begins, columns, values."""
+    first, last = int(csr.indptr[start]), int(csr.indptr[stop])
+    indices = csr.indices[first:last].astype(np.int64, copy=False)
+    return csr.indptr[start : stop + 1].astype(np.int64) - first, indices, csr.data[first:last]
+
+
+def place(csr: Any, entry: int) -> tuple[int, int]:
+    """Return the row and the column of an entry of a CSR matrix."""
+    return int(np.searchsorted(csr.indptr, entry, side="right")) - 1, int(csr.indices[entry])
+
+
+def canonical(name: str, x: Any, shape: tuple[int, int]) -> Any:
+    """Return a sparse matrix or array as CSR of this shape: columns in order, duplicates added up; `x` stays as it is.
+
+    The numbers are those of ``x.toarray()``, except that sums of integers do not wrap around in a narrow dtype.
+    """
+    if is_compressed(x):
+        x = without_spare_room(name, x)
+    if x.ndim == 2 and x.format in ("csr", "csc"):
+        rows = x.tocsr()
+    else:
+        coo = x.tocoo(copy=False).reshape(shape)
+        coo = type(coo)((coo.data, (coo.row, coo.col)), shape=shape)
+        coo.has_canonical_format = True  # SciPy would add duplicates up in their own dtype
+        rows = coo.tocsr()
+    ordered = rows if rows.has_sorted_indices else rows.sorted_indices()
+    return ordered if ordered.has_canonical_format else _added_up(rows)
+
+
+def is_compressed(x: Any) -> bool:
+    """Whether this is a sparse matrix of a compressed format, whose entries end where its index pointers say."""
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and sparse.issparse(x) and x.format in ("csr", "csc", "bsr")
+
+
+def without_spare_room(name: str, x: Any) -> Any:
+    """Return a compressed matrix of the entries that its index pointers reach; SciPy reads no others.
+
+    Whether its columns are in order is found out anew: what SciPy has noted of that may be older than the last change.
+    """
+    try:
+        n = int(x.indptr[-1])
+        used = type(x)((x.data[:n], x.indices[:n], x.indptr), shape=x.shape)
+        used.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a valid {x.format.upper()} matrix: {error}") from None
+    return used
+
+
+def _added_up(rows: Any) -> Any:
+    """Return CSR rows in the order of their columns, duplicates added up in the order in which they are stored."""
+    major = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    order = np.lexsort((rows.indices, major))
+    major, minor, data = major[order], rows.indices[order], rows.data[order]
+    new = np.append(True, (major[1:] != major[:-1]) | (minor[1:] != minor[:-1]))
+    sums = np.zeros(int(new.sum()), np.result_type(data, np.int64) if data.dtype.kind in "iu" else data.dtype)
+    np.add.at(sums, np.cumsum(new) - 1, data)
+    indptr = np.append(0, np.cumsum(np.bincount(major[new], minlength=rows.shape[0])))
+    return type(rows)((sums, minor[new], indptr), shape=rows.shape)
