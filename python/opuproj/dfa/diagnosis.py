@@ -206,6 +206,7 @@ def _with_other_gradients(loss: torch.Tensor, ends: dict[str, tuple[torch.Tensor
         if node.name() != "FeedBlockBackward"
         for following, _ in node.next_functions
     }
+    reached.discard(None)
     return tuple(name for name, outputs in ends.items() if any(end.grad_fn in reached for end in outputs))
 
 
