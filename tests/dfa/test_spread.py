@@ -300,3 +300,48 @@ def test_shallow_training_sends_nothing_back() -> None:
     parts = merged(on_ranks(shallow, 2))
     for name, p in whole_model().named_parameters():
         assert torch.equal(parts[name], p) is not name.startswith("4")
+
+
+def with_steps_first(rank: int, world: int, batch_dim: Any) -> Any:
+    """A recurrent block of (steps, examples, features) and one of (examples, features), on one rank or two."""
+    torch.manual_seed(0)
+    rnn, hidden, top = nn.GRU(5, 6), nn.Linear(6, 7), nn.Linear(7, 4)
+    x, y = torch.randn(3, 4, 5), torch.arange(4)
+    layers = [rnn, hidden] if world == 1 else [rnn] if rank == 0 else [hidden]
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts, self.top = nn.ModuleList(layers), top if rank == world - 1 else nn.Identity()
+
+        def forward(self, z: Any) -> Any:
+            for part in self.parts:
+                z = part(z)[0][-1] if part is rnn else part(z)
+            return self.top(z)
+
+    model = Model()
+    blocks = {("rnn" if part is rnn else "hidden"): part for part in layers}
+    if isinstance(batch_dim, dict):
+        batch_dim = {name: dim for name, dim in batch_dim.items() if name in (*blocks, "output")}
+    spread = {} if world == 1 else {"process_group": dist.group.WORLD}
+    feedback = dfa.attach(model, blocks, method="dfa", batch_dim=batch_dim, **spread)
+    if world == 1:
+        nn.functional.cross_entropy(model(x), y).backward()
+    elif rank == 0:
+        dist.send(model(x).detach(), 1)
+        feedback.backward()
+    else:
+        z = torch.empty(4, 6)
+        dist.recv(z, 0)
+        nn.functional.cross_entropy(model(z), y).backward()
+    found = {name: part.weight_ih_l0.grad if part is rnn else part.weight.grad for name, part in blocks.items()}
+    return found, feedback.rows
+
+
+@pytest.mark.parametrize("batch_dim", [1, {"rnn": 1, "hidden": 0}])
+def test_ranks_agree_on_the_axes_that_count_vectors(batch_dim: Any) -> None:
+    ((alone, rows),) = on_ranks(with_steps_first, 1, batch_dim)
+    parts = on_ranks(with_steps_first, 2, batch_dim)
+    assert merged([part for _, part in parts]) == rows == {"rnn": range(18), "hidden": range(18, 25)}
+    for name, gradient in merged([part for part, _ in parts]).items():
+        assert_same_bits(gradient, alone[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import threading
 import warnings
@@ -28,7 +27,7 @@ from ._pass import Pass, Record
 from ._projection import float_error
 from ._spread import Spread
 from ._statistics import Statistics
-from ._ternary import ErrorTernarizer, Ternarized
+from ._ternary import ErrorTernarizer, plain
 from ._trained import Trained, nothing_above
 from ._watch import Watch
 from .hardware_report import Projected
@@ -112,7 +111,7 @@ class Engine:
         self.n_passes = 0
         self.pending: dict[int, Pass] = {}  # passes of this rank's part whose error is to come
         self.statistics, self.projected = Statistics(), Projected()
-        self.ternarizer = ErrorTernarizer(matrix.seed)
+        self._ternarizer = ErrorTernarizer(matrix.seed)
         self.trained, self.watch = Trained(), Watch(model, blocks)
         self._lock = threading.Lock()
 
@@ -233,7 +232,7 @@ class Engine:
             raise
         self._count(current, taken, perf_counter() - started)
         if self.spread is not None:
-            self.spread.send(taken, self.ternarizer.state())
+            self.spread.send(taken)
         current.error = taken
 
     def receive(self) -> list[torch.Tensor]:
@@ -241,7 +240,7 @@ class Engine:
         spread = cast(Spread, self.spread)
         if not spread.met:
             self.meet(next(iter(self.pending.values())), None)
-        error, running = spread.receive()
+        error = spread.receive()
         current = self.pending.pop(error.number, None)
         if current is None:
             raise RuntimeError(
@@ -251,7 +250,6 @@ class Engine:
         if isinstance(error.content, TernaryError) is not (current.method == "odfa"):
             raise RuntimeError(f"method is {current.method!r} on {spread.here}, but another where the error is")
         self._fits(error.shape, current)
-        self.ternarizer.load(running)
         self.watch.come()
         self.trained.warn_of_unfed()
         self._count(current, error, 0.0)
@@ -262,7 +260,9 @@ class Engine:
 
     def meet(self, current: Pass, error: Sequence[int] | None) -> None:
         """Agree with the other ranks on the rows of all blocks."""
+        by_names = isinstance(self.axes.batch_dim, dict)
         mine = {
+            "batch_dims": self.axes.batch_dim if by_names else {},
             "shapes": {name: [tuple(shape) for shape in current.blocks[name].shapes] for name in self.blocks},
             "gains": self.gains,
             "error": None if error is None else tuple(error),
@@ -272,11 +272,12 @@ class Engine:
                 "method": current.method,
                 "n_anchor": self.matrix.n_anchor,
                 "batch_axes": self.axes.batch_axes,
-                "batch_dim": self.axes.batch_dim,
+                "batch_dim": "by names" if by_names else self.axes.batch_dim,
             },
         }
         met = cast(Spread, self.spread).meet(mine)
-        layout = Layout.of(met["error"], met["shapes"], self.axes)
+        axes = Axes(self.axes.batch_axes, met["batch_dims"]) if by_names else self.axes
+        layout = Layout.of(met["error"], met["shapes"], axes)
         if self.layout is not None and (self.layout != layout or list(self.all_gains) != list(met["gains"])):
             raise ValueError(
                 f"the saved feedback has blocks {list(self.all_gains)} of widths {self.layout.widths}, but the ranks "
@@ -298,19 +299,15 @@ class Engine:
             camera = None if record.exact else camera
         content: TernaryError | FloatError
         if current.method == "odfa":
-            ternarized = self._ternarized(current, e)
+            ternarized = self._ternarizer(e, self.settings.ternarize, rank=self._replica(), number=current.number)
             content = TernaryError(ternarized.batch, ternarized.factors, seed_of(noise_for(camera)))
         else:
             content, camera = float_error(e, encoded=self.matrix.ensemble == "gaussian"), None
         return Error(current.number, tuple(error.shape), scale, content, camera)
 
-    def _ternarized(self, current: Pass, e: torch.Tensor) -> Ternarized:
-        # A diagnosis leaves the running statistics as they are.
-        ternarizer = self.ternarizer if current.record is None else copy.deepcopy(self.ternarizer)
-        ternarized = ternarizer(e, self.settings.ternarize, rank=self._replica(), number=current.number)
-        if current.record is not None:
-            current.record.ternarized = ternarized
-        return ternarized
+    def ternary_again(self, current: Pass, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return t and a of vectors e, by a calculation that is independent of what was projected."""
+        return plain(e, self.settings.ternarize, seed=self.matrix.seed, rank=self._replica(), number=current.number)
 
     def _replica(self) -> int:
         """Return which replica of the model this is: no two use the same thresholds."""

@@ -8,12 +8,10 @@ from typing import Any, Protocol, cast
 
 import torch
 
+from ..torch._autograd import transformed
 from . import _current, _module_hooks, _tensors
 from ._method import Method
 from ._pass import End, FeedBlock, Pass, TakeError
-
-# Whether torch.func transforms are at work; private, as torch has no public name for it.
-_innermost_transform = torch._C._functorch.peek_interpreter_stack  # type: ignore[attr-defined]
 
 
 class Listener(Protocol):
@@ -111,7 +109,7 @@ class Hooks:
         current = self._listener.begin() if torch.is_grad_enabled() else None
         self._cut_last()
         _current.begin(self, current)
-        if current is not None and _innermost_transform() is not None:
+        if current is not None and transformed():
             raise RuntimeError(
                 "a model with feedback attached ran inside of a transform of torch.func (grad, jacrev, vmap, …), but "
                 "feedback needs loss.backward(): set feedback.method = 'bp', or remove() the feedback"

@@ -11,7 +11,6 @@ import torch
 
 from ._error import Error
 from ._method import Method
-from ._ternary import Ternarized
 
 Take = Callable[["Pass", torch.Tensor], None]
 Feed = Callable[["Pass", str], list[torch.Tensor]]
@@ -85,15 +84,12 @@ class Record:
         Whether the camera is left out.
     error : Tensor or None
         The gradient at the output.
-    ternarized : Ternarized or None
-        What it was made, for ``"odfa"``.
     fed : dict of str to list of Tensor
         The feedback that each block's node gave.
     """
 
     exact: bool
     error: torch.Tensor | None = None
-    ternarized: Ternarized | None = None
     fed: dict[str, list[torch.Tensor]] = field(default_factory=dict)
 
 

@@ -38,8 +38,8 @@ class Spread:
     def meet(self, mine: Mapping[str, Any]) -> dict[str, Any]:
         """Return what all ranks together know of the model; every rank raises the same where they disagree.
 
-        `mine` has this rank's block shapes and gains by their names, the shape of the error (where it is taken), the
-        module where, and `alike`: what must be the same on all ranks.
+        `mine` has this rank's block shapes, gains and axes of vectors by their names, the shape of the error (where it
+        is taken), the module where, and `alike`: what must be the same on all ranks.
         """
         told = self.ranks.all_told(dict(mine), "agreeing on the blocks' rows of T")
         self.met = True
@@ -49,6 +49,7 @@ class Spread:
                     raise ValueError(f"{name} is {value!r} on rank {rank}, but {told[0]['alike'][name]!r} on rank 0")
         shapes: dict[str, Any] = {}
         gains: dict[str, float] = {}
+        dims: dict[str, int] = {}
         for rank, theirs in enumerate(told):
             twice = next((name for name in theirs["shapes"] if name in shapes), None)
             if twice is not None:
@@ -58,16 +59,20 @@ class Spread:
                 )
             shapes.update(theirs["shapes"])
             gains.update(theirs["gains"])
+            dims.update(theirs["batch_dims"])
         if not shapes:
             raise ValueError("no rank has a block to train")
         end = told[self.last]
-        return {"shapes": shapes, "gains": gains, "error": end["error"], "output": end["output"]}
+        return {
+            "shapes": shapes,
+            "gains": gains,
+            "batch_dims": dims,
+            "error": end["error"],
+            "output": end["output"],
+        }
 
-    def send(self, error: Error, running: dict[str, Any]) -> None:
-        """Send an error from the rank where it is taken to all others: the bits of a ternary one, or its numbers.
-
-        `running` are the statistics that its thresholds came from: part of the state that all ranks save.
-        """
+    def send(self, error: Error) -> None:
+        """Send an error from the rank where it is taken to all others: the bits of a ternary one, or its numbers."""
         content = error.content
         bits = content.batch._packed.to_bytes() if isinstance(content, TernaryError) else b""
         if isinstance(content, TernaryError):
@@ -85,7 +90,6 @@ class Spread:
             "bits": len(bits),
             "numbers": tuple(numbers.shape),
             "dtype": name_of(numbers.dtype),
-            "running": running,
         }
         data = bits + numbers.cpu().contiguous().numpy().tobytes()
         self.ranks.tell(self.last, "the broadcast of the error", meta, data)
@@ -94,8 +98,8 @@ class Spread:
         """Tell all others that there will be no error for this pass."""
         self.ranks.tell(self.last, "the broadcast of the error", {"refused": f"{type(reason).__name__}: {reason}"}, b"")
 
-    def receive(self) -> tuple[Error, dict[str, Any]]:
-        """Return the error and the statistics that the last rank sends."""
+    def receive(self) -> Error:
+        """Return the error that the last rank sends."""
         meta, data = self.ranks.tell(self.last, "the broadcast of the error", None, b"")
         if "refused" in meta:
             raise RuntimeError(f"rank {self.last}, where the error is taken, gave none: {meta['refused']}")
@@ -109,5 +113,4 @@ class Spread:
             content = TernaryError(batch, numbers, meta["noise"])
         else:
             content = float_error(numbers, encoded=meta["encoded"])
-        error = Error(meta["number"], tuple(meta["shape"]), meta["scale"], content, camera_of(meta["camera"]))
-        return error, meta["running"]
+        return Error(meta["number"], tuple(meta["shape"]), meta["scale"], content, camera_of(meta["camera"]))

@@ -12,7 +12,6 @@ from typing import Literal, TypeAlias, cast
 import numpy as np
 import torch
 
-from . import _ternary
 from ._engine import Engine
 from ._graph import leaves, nodes
 from ._method import Method
@@ -157,8 +156,8 @@ def _distance(engine: Engine, name: str, current: Pass, given: Sequence[Gradient
     e, scale = engine.vectors(record.error)
     factor: torch.Tensor | float = 1.0
     error_is_zero = not bool(e.any())
-    if record.ternarized is not None:
-        e, factor = _ternary.plain(e, engine.settings.ternarize, record.ternarized)
+    if current.method == "odfa":
+        e, factor = engine.ternary_again(current, e)
     fed = torch.cat([engine.block_vectors(name, cast(torch.Tensor, part)) for part in given], dim=1).double()
     _refuse_silence(engine, name, fed, e, error_is_zero)
     rows = engine.rows[name]

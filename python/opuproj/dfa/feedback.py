@@ -308,7 +308,6 @@ class Feedback:
             "ternarize": _state.of_ternarize(self.ternarize),
             "camera": _state.of_camera(self.camera),
             "passes": engine.n_passes,
-            "running": engine.ternarizer.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -343,8 +342,6 @@ class Feedback:
             engine.layout = Layout(state["batch_axes"], widths, tuple(dims))
         engine.settings.method, engine.settings.ternarize, engine.settings.camera = method, ternarize, camera
         engine.n_passes = state.get("passes", engine.n_passes)
-        if "running" in state:
-            engine.ternarizer.load(state["running"])
 
     def _compared(self) -> dict[str, Any]:
         """Return what a state must have in common with this feedback."""
