@@ -122,6 +122,7 @@ def project(
     threads: int,
     isa: str | None,
     on_progress: Callable[[float], object] | None,
+    columns: NDArray[np.uint64] | None = None,
 ) -> None: ...
 def project_structured(
     batch: Packed | Floats,

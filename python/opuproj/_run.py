@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from . import _core, _progress
 from ._sources import Block, digits_of
+from ._sparse import Compact
 from .camera import imperfect
 
 if TYPE_CHECKING:
@@ -44,14 +45,15 @@ def run(operator: Projector, blocks: Iterable[Block], rows: NDArray[Any], call: 
         whole = size == n
         out = rows if whole else rows[done : done + size]
         part = call if whole else call.part(done, done / n, size / n)
-        if isinstance(block, _core.Floats) or (operator.ensemble == "structured" and isinstance(block, _core.Packed)):
-            _transform(operator, block, out, part)
-        elif isinstance(block, _core.Packed) or not imperfect(operator.camera):
-            _project(operator, block, out, part)
+        batch, columns = block if isinstance(block, Compact) else (block, None)
+        if isinstance(batch, _core.Floats) or (operator.ensemble == "structured" and isinstance(batch, _core.Packed)):
+            _transform(operator, batch, out, part)
+        elif isinstance(batch, _core.Packed) or not imperfect(operator.camera):
+            _project(operator, batch, columns, out, part)
         else:
-            _photograph(operator, block, out, part)
+            _photograph(operator, batch, columns, out, part)
         done += size
-        del block  # before the next one is made
+        del block, batch, columns  # before the next one is made
 
 
 def _transform(operator: Projector, block: _core.Packed | _core.Floats, out: NDArray[Any], call: Call) -> None:
@@ -68,7 +70,13 @@ def _transform(operator: Projector, block: _core.Packed | _core.Floats, out: NDA
     )
 
 
-def _project(operator: Projector, block: _core.Packed | _core.Encoded, out: NDArray[Any], call: Call) -> None:
+def _project(
+    operator: Projector,
+    block: _core.Packed | _core.Encoded,
+    columns: NDArray[np.uint64] | None,
+    out: NDArray[Any],
+    call: Call,
+) -> None:
     _core.project(
         block,
         out,
@@ -82,10 +90,13 @@ def _project(operator: Projector, block: _core.Packed | _core.Encoded, out: NDAr
         threads=call.threads,
         isa=call.isa,
         on_progress=call.advance,
+        columns=columns,
     )
 
 
-def _photograph(operator: Projector, block: _core.Encoded, out: NDArray[Any], call: Call) -> None:
+def _photograph(
+    operator: Projector, block: _core.Encoded, columns: NDArray[np.uint64] | None, out: NDArray[Any], call: Call
+) -> None:
     """Add up what the camera gives of each digit."""
     digits = list(digits_of(block))
     n_outputs = out.shape[1]
@@ -97,7 +108,7 @@ def _photograph(operator: Projector, block: _core.Encoded, out: NDArray[Any], ca
         share = part.shape[1] / n_outputs / len(digits)
         for k, digit in enumerate(digits):
             # Frames that no other digit has.
-            _project(window, digit, one, call.part(k << 40, start / n_outputs + k * share, share))
+            _project(window, digit, columns, one, call.part(k << 40, start / n_outputs + k * share, share))
             if k == 0:
                 part[...] = one
             else:

@@ -7,11 +7,12 @@ from typing import Any, TypeAlias
 
 from . import _core, _inputs, _rows, _structured, encoded
 from ._check import Ensemble
+from ._sparse import Compact, SparseSource
 from .ternary import TernaryBatch
 
 PackableSource: TypeAlias = _rows.Source | _rows.PackedSource | encoded.EncodingSource | encoded.EncodedSource
 Source: TypeAlias = PackableSource | _structured.FloatSource
-Block: TypeAlias = _core.Packed | _core.Encoded | _core.Floats
+Block: TypeAlias = _core.Packed | _core.Encoded | _core.Floats | Compact
 
 _ADVICE = "use opuproj.ternarize, or digits=, for other values"
 
@@ -34,6 +35,11 @@ def blocks(rows: Source, ensemble: Ensemble) -> Iterable[Block]:
     if isinstance(rows, _structured.FloatSource):
         rows.check()
         return rows.blocks()
+    if ensemble == "gaussian" and isinstance(rows, (SparseSource, encoded.SparseEncodingSource)):
+        rows.check()
+        if rows.most_entries() > _core.MAX_NONZEROS:
+            check_nonzeros(rows, (block.batch for block in rows.compact_blocks()), ensemble)
+        return rows.compact_blocks()
     step = rows.block_rows()
     if step >= rows.n_rows:
         whole = (rows.pack(),)

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core, _memory, _rows
 
+# Where each row's entries begin, their columns and their values, as the core takes them.
+Entries: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
+
 # What the formats of SciPy keep their numbers and places in.
 _COMPONENTS = ("data", "indices", "indptr", "offsets", "row", "col")
+
+
+class Compact(NamedTuple):
+    """Packed or encoded vectors over the columns that any of them uses: it takes no more than its nonzeros deserve."""
+
+    batch: _core.Packed | _core.Encoded
+    columns: NDArray[np.uint64]
+
+    @property
+    def n_rows(self) -> int:
+        return self.batch.n_rows
 
 
 class SparseSource(_rows.Source):
@@ -41,6 +55,20 @@ class SparseSource(_rows.Source):
             _memory.reserve(f"{self.name}, packed,", (stop - start, self.n_inputs), size, _rows.TO_MATRIX)
             indptr, indices, data = compressed(csr, start, stop)
             yield _core.Packed.from_csr(indptr, indices, data.astype(np.int8, copy=False), self.n_inputs)
+
+    def check(self) -> None:
+        """Look at every value: raise ValueError at the first that is not -1, 0 or 1."""
+        self._checked()
+
+    def compact_blocks(self) -> Iterator[Compact]:
+        """Yield all rows packed, a bounded number at a time; no rows give one empty block."""
+        for columns, (indptr, indices, data) in compact(self._checked(), 1):
+            signs = data.astype(np.int8, copy=False)
+            yield Compact(_core.Packed.from_csr(indptr, indices, signs, len(columns)), columns)
+
+    def most_entries(self) -> int:
+        """Return the most entries that a vector has."""
+        return int(np.diff(self.canonical().indptr).max(initial=0))
 
     def canonical(self) -> Any:
         """Return the rows in canonical CSR."""
@@ -109,11 +137,43 @@ class SparseSource(_rows.Source):
             yield csr[start : start + step].astype(dtype).toarray()
 
 
-def compressed(csr: Any, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+def compressed(csr: Any, start: int, stop: int) -> Entries:
     """Return rows of a canonical CSR matrix as the core takes them: where each begins, columns, values."""
     first, last = int(csr.indptr[start]), int(csr.indptr[stop])
     indices = csr.indices[first:last].astype(np.int64, copy=False)
     return csr.indptr[start : stop + 1].astype(np.int64) - first, indices, csr.data[first:last]
+
+
+def compact(csr: Any, n_planes: int) -> Iterator[tuple[NDArray[np.uint64], Entries]]:
+    """Yield a canonical CSR matrix in blocks of rows: the columns that a block uses, and its entries by their numbers.
+
+    A block is small enough to be packed so many times over within a projection's working memory.
+    """
+    step = _compact_rows(csr, n_planes)
+    for start in range(0, max(1, csr.shape[0]), step):
+        indptr, indices, data = compressed(csr, start, min(start + step, csr.shape[0]))
+        if csr.shape[1] <= 8 * len(indices):  # cheaper than sorting them
+            used = np.zeros(csr.shape[1], np.bool_)
+            used[indices] = True
+            columns, indices = np.flatnonzero(used), (np.cumsum(used) - 1)[indices]
+        else:
+            columns, indices = np.unique(indices, return_inverse=True)
+        if len(columns) == 0:  # a vector has at least one input
+            columns = np.zeros(1, np.int64)
+        yield columns.astype(np.uint64), (indptr, indices, data)
+
+
+def _compact_rows(csr: Any, n_planes: int) -> int:
+    n_rows, n_inputs = map(int, csr.shape)
+    n_blocks = 1
+    while True:
+        step = max(1, -(-n_rows // n_blocks))
+        ends = csr.indptr[np.minimum(np.arange(0, n_rows + step, step), n_rows)]
+        most = int(np.diff(ends).max(initial=0))
+        # An entry's place takes three numbers of 64 bits on the way, its value one.
+        if step == 1 or n_planes * _rows.packed_bytes(step, min(most, n_inputs)) + 32 * most <= _rows.BLOCK_BYTES:
+            return step
+        n_blocks *= 2
 
 
 def place(csr: Any, entry: int) -> tuple[int, int]:

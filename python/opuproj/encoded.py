@@ -13,6 +13,7 @@ from ._batch import Batch
 from .ternary import TernaryBatch
 
 _ADVICE = "encode fewer vectors at a time"
+_PURPOSE = "encoding"
 TERNARY_BASE, BINARY_BASE = 3, 2
 MAX_DIGITS = 20
 MAX_PLANES = 15
@@ -34,7 +35,7 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     ----------
     x : array_like of shape (..., n_inputs)
         Real numbers, from the same libraries as in :func:`opuproj.pack`. Of a sparse matrix only what it stores is
-        encoded, so that time follows the nonzeros; the digits take 2 bits an element, zeros included.
+        encoded, but its digits take 2 bits an element, zeros included; ``project(x, ..., digits=...)`` spares these.
     digits : int, optional
         d, from 1 to 20; 5 by default, which are off by max\|x\|/242 at most.
     planes : int, optional
@@ -202,7 +203,7 @@ class EncodingSource(_rows.Rows):
         for piece in self._source.real_pieces():
             for start in range(0, len(piece), block_rows):
                 part = piece[start : start + block_rows]
-                largest = _rows.largest(self._source, part, done, "encoding")
+                largest = _rows.largest(self._source, part, done, _PURPOSE)
                 done += len(part)
                 if n_rows + len(part) > block_rows:
                     yield _core.Encoded.concatenate(parts)
@@ -225,14 +226,28 @@ class SparseEncodingSource(EncodingSource):
         entries = 24 * int(self._source.canonical().nnz)
         return self.share(max(self._n_digits * _rows.packed_bytes(self.n_rows, self.n_inputs), entries))
 
+    def check(self) -> None:
+        """Look at every value: raise ValueError at the first that is not finite."""
+        self._source.finite(_PURPOSE)
+
+    def most_entries(self) -> int:
+        """Return the most entries that a vector has."""
+        return self._source.most_entries()
+
+    def compact_blocks(self) -> Iterator[_sparse.Compact]:
+        """Yield all rows encoded, a bounded number at a time, over the columns that they use."""
+        for columns, entries in _sparse.compact(self._source.finite(_PURPOSE), self._n_digits):
+            batch = _core.encode_sparse(*entries, len(columns), self._base, self._n_digits, _config.isa())
+            yield _sparse.Compact(batch, columns)
+
     def pack(self) -> _core.Encoded:
-        """Encode all rows, a block at a time."""
+        """Encode all rows, a block at a time, zeros included."""
         parts = list(self.packed_blocks(self.block_rows()))
         return parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
 
     def packed_blocks(self, block_rows: int) -> Iterator[_core.Encoded]:
         """Yield all rows encoded, `block_rows` at a time (the last may be shorter; no rows give one empty block)."""
-        csr = self._source.finite("encoding")
+        csr = self._source.finite(_PURPOSE)
         for start in range(0, max(1, self.n_rows), block_rows):
             stop = min(start + block_rows, self.n_rows)
             size = self._n_digits * _rows.packed_bytes(stop - start, self.n_inputs)

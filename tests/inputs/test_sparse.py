@@ -82,6 +82,19 @@ def test_real_numbers_give_the_bits_of_dense_ones(form: str, kind: str, dtype: A
         assert_same_bits(back(x), back(dense))
 
 
+@pytest.mark.parametrize("density", [0, 0.002, 0.3, 1])
+def test_ternary_vectors_give_the_bits_of_dense_ones(monkeypatch: pytest.MonkeyPatch, density: float) -> None:
+    dense = ternary(90, 700, density=density)
+    dense[3] = 0
+    x = sparse.csr_array(dense)
+    for block_bytes in (_rows.BLOCK_BYTES, 1 << 12):
+        monkeypatch.setattr(_rows, "BLOCK_BYTES", block_bytes)
+        for mode in ("intensity", "linear", "complex"):
+            for camera, noise in ((None, None), (opuproj.Camera(photons=50), 4)):
+                op = opuproj.Projector(700, 40, mode=mode, camera=camera)[3:]
+                assert_same_bits(op(x, noise_seed=noise), op(dense, noise_seed=noise))
+
+
 def test_complex_numbers_through_the_adjoint() -> None:
     dense = floats(5, 60) + 1j * floats(5, 60, density=0.3)
     for dtype in (np.complex64, np.complex128):
@@ -175,12 +188,21 @@ def test_places_that_do_not_exist_are_refused_by_name() -> None:
 
 
 def test_real_numbers_of_a_matrix_that_is_far_too_large_to_be_dense(monkeypatch: pytest.MonkeyPatch) -> None:
-    n = 20_000_000
-    columns = np.array([7, 12_345_678, n - 1])
+    n = 2**40
+    columns = np.array([7, 12_345_678_901, n - 1])
     x = sparse.csr_array((np.array([0.5, -3.0, 0.25]), columns, [0, 2, 3, 3]), shape=(3, n))
     few = np.array([[0.5, -3.0, 0], [0, 0, 0.25], [0, 0, 0]])
     monkeypatch.setattr(sparse.csr_array, "toarray", None)
     op = opuproj.Projector(n, 20, mode="complex", dtype=complex)
     exact = opuproj.encode(few, digits=10).to_numpy() @ op.matrix(columns=columns).T
     np.testing.assert_allclose(op(x, digits=10), exact, rtol=1e-12, atol=1e-12)
+    exact = np.sign(few) @ op.matrix(columns=columns).T
+    np.testing.assert_allclose(op(x.sign()), exact, rtol=1e-12, atol=1e-12)
+
+
+def test_rounding_a_matrix_that_is_far_too_large_to_be_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 20_000_000
+    x = sparse.csr_array((np.array([0.5, -3.0, 0.25]), [7, 12_345_678, n - 1], [0, 2, 3, 3]), shape=(3, n))
+    monkeypatch.setattr(sparse.csr_array, "toarray", None)
     assert opuproj.ternarize(x, relative=0.5).nnz_per_row.tolist() == [1, 1, 0]
+    assert opuproj.encode(x, digits=2).digits[0].nnz_per_row.tolist() == [1, 1, 0]

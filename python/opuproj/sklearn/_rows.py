@@ -54,9 +54,10 @@ def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | N
                 chosen = _as_slice(run[start : start + step])
                 first = int(run[start]) if apart else start
                 rows = X if len(run) == X.shape[0] <= step else X[chosen]  # SciPy copies whatever is picked
-                part = _sources.source(
-                    rows if encoded is None else encode(rows, digits=encoded), None, operator.ensemble
-                )
+                if encoded is not None and isinstance(rows, np.ndarray):  # not a first time only to be looked at
+                    part = _sources.source(encode(rows, digits=encoded), None, operator.ensemble)
+                else:
+                    part = _sources.source(rows, encoded, operator.ensemble)
                 if isinstance(chosen, slice):
                     operator._apply(part, noise, out[chosen], False, first)
                 else:
@@ -100,12 +101,13 @@ def _runs(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 def _rows_at_once(operator: Projector, X: Any, digits: int | None, *, whole: bool) -> int:
     """Return how many rows to take at a time so that what is made of them beyond the result stays bounded."""
-    if whole and digits is None:
+    dense = isinstance(X, np.ndarray)
+    if whole and (digits is None or not dense):
         return max(1, int(X.shape[0]))  # the operator sees to it
-    n_bytes: int = (digits or 1) * _rows.packed_bytes(1, X.shape[1])
+    n_bytes: int = (digits or 1) * _rows.packed_bytes(1, X.shape[1]) if dense else 0
     if not whole:  # picked rows are copied, and so are their results
         n_bytes += operator.n_outputs * operator.dtype.itemsize
-        n_bytes += X.shape[1] * X.itemsize if isinstance(X, np.ndarray) else 0
+        n_bytes += X.shape[1] * X.itemsize if dense else 16 * X.nnz // X.shape[0]
     return max(_FEWEST_ROWS, _rows.BLOCK_BYTES // n_bytes)
 
 

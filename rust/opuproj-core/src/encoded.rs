@@ -175,6 +175,12 @@ impl Encoded {
         self.base
     }
 
+    /// The length of a vector.
+    #[must_use]
+    pub fn n_inputs(&self) -> usize {
+        self.digits[0].n_inputs()
+    }
+
     /// The digits, the highest first.
     #[must_use]
     pub fn digits(&self) -> &[Arc<TernaryBatch>] {

@@ -166,7 +166,7 @@ pub(crate) fn lists(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> 
             let mut left = positive[word] | negative[word];
             while left != 0 {
                 let bit = left.trailing_zeros();
-                index.push(batch.first_column() + (word * WORD) as u64 + u64::from(bit));
+                index.push(batch.column(word * WORD + bit as usize));
                 sign.push(((negative[word] >> bit) as u8 & 1) << 7);
                 left &= left - 1;
             }
@@ -185,7 +185,7 @@ pub(crate) fn union(batch: &Vectors<'_>, group: &Group, words: Range<usize>, mul
     for (word, &used) in words.zip(&union) {
         let mut left = used;
         while left != 0 {
-            columns.push(batch.first_column() + (word * WORD) as u64 + u64::from(left.trailing_zeros()));
+            columns.push(batch.column(word * WORD + left.trailing_zeros() as usize));
             left &= left - 1;
         }
     }

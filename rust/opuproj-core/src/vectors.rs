@@ -9,9 +9,17 @@ use crate::ternary::TernaryBatch;
 #[derive(Debug)]
 pub(crate) struct Vectors<'a> {
     n_outputs: usize,
-    /// The column of T that their first element belongs to.
-    first_column: u64,
+    columns: Columns<'a>,
     parts: Parts<'a>,
+}
+
+/// The columns of T that elements belong to.
+#[derive(Clone, Copy, Debug)]
+pub enum Columns<'a> {
+    /// This one and those that follow.
+    From(u64),
+    /// A column for each element, in any order: so zeros that many vectors have in common need not be stored.
+    Listed(&'a [u64]),
 }
 
 #[derive(Debug)]
@@ -27,18 +35,18 @@ enum Parts<'a> {
 
 impl<'a> Vectors<'a> {
     pub(crate) fn whole(batch: &'a TernaryBatch) -> Self {
-        Self { n_outputs: batch.n_rows(), first_column: 0, parts: Parts::Whole(batch) }
+        Self { n_outputs: batch.n_rows(), columns: Columns::From(0), parts: Parts::Whole(batch) }
     }
 
     /// The same elements at other columns of T.
-    pub(crate) fn at_column(self, first_column: u64) -> Self {
-        Self { first_column, ..self }
+    pub(crate) fn at(self, columns: Columns<'a>) -> Self {
+        Self { columns, ..self }
     }
 
     /// Each vector as the two binary ones that it is the difference of.
     pub(crate) fn split(batch: &'a TernaryBatch) -> Self {
         let parts = Parts::Split(batch, vec![0; batch.row_words()]);
-        Self { n_outputs: batch.n_rows(), first_column: 0, parts }
+        Self { n_outputs: batch.n_rows(), columns: Columns::From(0), parts }
     }
 
     /// Digits, the highest one first, added up to as few vectors as may be: elements of `max_input` at most, and sums that
@@ -65,7 +73,7 @@ impl<'a> Vectors<'a> {
         }
         parts.push(part);
         weights.push(place);
-        (Self { n_outputs, first_column: 0, parts: Parts::Fused(parts) }, weights)
+        (Self { n_outputs, columns: Columns::From(0), parts: Parts::Fused(parts) }, weights)
     }
 
     /// How many there are.
@@ -82,9 +90,12 @@ impl<'a> Vectors<'a> {
         }
     }
 
-    /// The column of T that their first element belongs to.
-    pub(crate) fn first_column(&self) -> u64 {
-        self.first_column
+    /// The column of T that an element belongs to.
+    pub(crate) fn column(&self, element: usize) -> u64 {
+        match self.columns {
+            Columns::From(first) => first + element as u64,
+            Columns::Listed(columns) => columns[element],
+        }
     }
 
     /// Whether they are sums of several batches' vectors.

@@ -1,8 +1,9 @@
 //! Whole projections against the definition, and against each other: every way to compute an output gives the same bits.
 
 use opuproj_core::Stopped;
+use opuproj_core::encoded::{Code, Encoded};
 use opuproj_core::kernel::{Kernel, MAX_NONZEROS};
-use opuproj_core::projection::Projection;
+use opuproj_core::projection::{Columns, Projection};
 use opuproj_core::readout::{Mode, Real, entries};
 use opuproj_core::ternary::{Packer, TernaryBatch};
 use opuproj_core::transmission::Transmission;
@@ -339,6 +340,47 @@ fn a_stopped_projection_ends_soon_and_reports_progress() {
             let delay = stopped_at.expect("it was stopped").elapsed();
             assert!(delay.as_millis() < 200, "{}: {delay:?}", kernel.isa());
             assert!(fractions.is_sorted() && fractions[4] > 0.0 && fractions[4] < 1.0, "{fractions:?}");
+        }
+    }
+}
+
+#[test]
+fn elements_of_listed_columns_are_those_of_a_wide_batch() {
+    let listed = [699_u64, 3, 64, 130, 5, 63];
+    let (wide, narrow) = (700, listed.len());
+    for n_vectors in [1, 2, 40].into_iter().take(if cfg!(miri) { 2 } else { 3 }) {
+        let element = |v: usize, k: usize| ((v * 7 + k * 5) % 3) as i8 - 1;
+        let small: Vec<i8> = (0..n_vectors * narrow).map(|at| element(at / narrow, at % narrow)).collect();
+        let mut large = vec![0; n_vectors * wide];
+        for (at, &element) in small.iter().enumerate() {
+            large[at / narrow * wide + listed[at % narrow] as usize] = element;
+        }
+        let numbers = |x: &[i8], scale: f64| -> Vec<f64> { x.iter().map(|&x| f64::from(x) * scale).collect() };
+        let encode = |x: &[i8], n_inputs: usize, kernel: Kernel| {
+            let code = Code::BalancedTernary(7);
+            Encoded::encode(&numbers(x, 0.3), n_inputs, &vec![0.3; n_vectors], code, kernel).expect("memory")
+        };
+        for kernel in Kernel::available() {
+            for mode in MODES {
+                let projection = projection(8, mode, 3..70, kernel, 2);
+                let width = 67 * mode.parts();
+                let expected = project(&projection, &batch(wide, &large), 0.0);
+                let mut out = vec![0.0; n_vectors * width];
+                let columns = Columns::Listed(&listed);
+                projection
+                    .run_at(&batch(narrow, &small), columns, &mut slices(&mut out, n_vectors), &mut |_| true)
+                    .expect("not stopped");
+                assert!(out == expected, "{} {mode:?} {n_vectors}", kernel.isa());
+                let (of_all, of_listed) = (encode(&large, wide, kernel), encode(&small, narrow, kernel));
+                let mut expected = vec![0.0; n_vectors * width];
+                projection
+                    .run_encoded(&of_all, &mut slices(&mut expected, n_vectors), &mut |_| true)
+                    .expect("not stopped");
+                projection
+                    .run_encoded_at(&of_listed, columns, &mut slices(&mut out, n_vectors), &mut |_| true)
+                    .expect("not stopped");
+                assert!(out == expected, "{} {mode:?} {n_vectors}, encoded", kernel.isa());
+            }
         }
     }
 }

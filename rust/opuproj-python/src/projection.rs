@@ -1,9 +1,9 @@
 //! Projections for Python.
 
-use numpy::{Element, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{Element, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
 use opuproj_core::camera::{Camera, Detector};
 use opuproj_core::kernel::Kernel;
-use opuproj_core::projection::Projection;
+use opuproj_core::projection::{Columns, Projection};
 use opuproj_core::readout::{Mode, Real};
 use opuproj_core::recovery::Sight;
 use opuproj_core::ternary::TernaryBatch;
@@ -49,9 +49,10 @@ impl CameraFields {
     }
 }
 
-/// Projects a batch into `out`. Encoded numbers have no camera but an ideal one, which sees one digit at a time.
+/// Projects a batch into `out`. Encoded numbers have no camera but an ideal one, which sees one digit at a time. With
+/// `columns`, the elements belong to these columns of T, one an element.
 #[pyfunction]
-#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, camera, noise_seed, first_vector, threads, isa, on_progress))]
+#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, camera, noise_seed, first_vector, threads, isa, on_progress, columns=None))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn project(
     py: Python<'_>,
@@ -67,7 +68,12 @@ pub(crate) fn project(
     threads: usize,
     isa: Option<&str>,
     on_progress: Option<Py<PyAny>>,
+    columns: Option<PyReadonlyArray1<'_, u64>>,
 ) -> PyResult<()> {
+    let columns = match &columns {
+        None => Columns::From(0),
+        Some(columns) => Columns::Listed(listed(columns.as_slice()?, batch.n_inputs())?),
+    };
     let sight = match camera {
         Some(camera) => {
             let detector = Detector { camera: camera.checked()?, noise_seed };
@@ -76,11 +82,11 @@ pub(crate) fn project(
         None => None,
     };
     let (batch, sight) = match &batch {
-        Batch::Ternary(batch) => (Held::Ternary(&batch.0), sight),
+        Batch::Ternary(batch) => (Held::Ternary(&batch.0, columns), sight),
         Batch::Encoded(_) if sight.is_some_and(|sight| !sight.detector.camera.is_ideal()) => {
             return Err(PyValueError::new_err("a camera sees one digit at a time"));
         }
-        Batch::Encoded(batch) => (Held::Encoded(&batch.0), None),
+        Batch::Encoded(batch) => (Held::Encoded(&batch.0, columns), None),
     };
     let call = Call {
         transmission: Transmission::new(seed),
@@ -158,11 +164,28 @@ pub(crate) enum Batch<'py> {
     Encoded(PyRef<'py, Encoded>),
 }
 
+impl Batch<'_> {
+    fn n_inputs(&self) -> usize {
+        match self {
+            Self::Ternary(batch) => batch.0.n_inputs(),
+            Self::Encoded(batch) => batch.0.n_inputs(),
+        }
+    }
+}
+
+/// Columns of data, as many as there are elements; those from 2⁶³ on are for others, such as the anchor.
+fn listed(columns: &[u64], n_inputs: usize) -> PyResult<&[u64]> {
+    if columns.len() != n_inputs || columns.iter().any(|&column| i64::try_from(column).is_err()) {
+        return Err(PyValueError::new_err("columns must have one below 2**63 for each input"));
+    }
+    Ok(columns)
+}
+
 /// The same without the Python object around it, for when other threads run.
 #[derive(Clone, Copy)]
 enum Held<'a> {
-    Ternary(&'a TernaryBatch),
-    Encoded(&'a opuproj_core::encoded::Encoded),
+    Ternary(&'a TernaryBatch, Columns<'a>),
+    Encoded(&'a opuproj_core::encoded::Encoded, Columns<'a>),
     /// A batch from this column of T on, of which fields are wanted.
     Columns(&'a TernaryBatch, u64),
     /// Fields to be read.
@@ -172,8 +195,8 @@ enum Held<'a> {
 impl Held<'_> {
     fn n_rows(self) -> usize {
         match self {
-            Self::Ternary(batch) | Self::Columns(batch, _) => batch.n_rows(),
-            Self::Encoded(batch) => batch.scales().len(),
+            Self::Ternary(batch, _) | Self::Columns(batch, _) => batch.n_rows(),
+            Self::Encoded(batch, _) => batch.scales().len(),
             Self::Fields(fields) => fields.len(),
         }
     }
@@ -244,8 +267,8 @@ impl Results for Job<'_> {
             threads: call.threads,
         };
         polled(py, call.on_progress.as_ref(), BUFFERS, |poll| match batch {
-            Held::Ternary(batch) => projection.run(batch, &mut outputs, poll),
-            Held::Encoded(batch) => projection.run_encoded(batch, &mut outputs, poll),
+            Held::Ternary(batch, columns) => projection.run_at(batch, columns, &mut outputs, poll),
+            Held::Encoded(batch, columns) => projection.run_encoded_at(batch, columns, &mut outputs, poll),
             Held::Columns(batch, column) => projection.run_fields(batch, column, &mut outputs, poll),
             Held::Fields(fields) => projection.read_fields(fields, &mut outputs, poll),
         })

@@ -24,6 +24,7 @@ use crate::readout::{Mode, Real};
 use crate::recovery::{Shot, Sight};
 use crate::ternary::TernaryBatch;
 use crate::transmission::{BLOCK_COMPONENTS, Transmission};
+pub use crate::vectors::Columns;
 use crate::vectors::Vectors;
 use crate::work::{Lead, Pace, Stopped, WORK_PER_ENTRY, WORK_PER_PAUSE, Watch, next, refuse_too_many};
 use layout::Layout;
@@ -67,12 +68,32 @@ impl Projection {
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
+        self.run_at(batch, Columns::From(0), outputs, poll)
+    }
+
+    /// The same for vectors whose elements belong to other columns of T.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run), or if there is not one listed column for each element.
+    pub fn run_at<T: Real>(
+        &self,
+        batch: &TernaryBatch,
+        columns: Columns<'_>,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        assert_one_each(columns, batch.n_inputs());
         refuse_too_many(batch)?;
         let sight = self.sight.as_ref().filter(|sight| sight.raw || !sight.detector.camera.is_ideal());
         // Only intensities of p and q apart give back what belongs to p − q.
         let split = sight.is_some() && self.mode != Mode::Intensity;
         let vectors = if split { Vectors::split(batch) } else { Vectors::whole(batch) };
-        self.run_vectors(&vectors, sight.map_or(Reader::Exact, Reader::Camera), outputs, poll)
+        self.run_vectors(&vectors.at(columns), sight.map_or(Reader::Exact, Reader::Camera), outputs, poll)
     }
 
     /// Projects a batch of encoded numbers, without a camera, which can only see one digit at a time.
@@ -92,12 +113,32 @@ impl Projection {
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
+        self.run_encoded_at(batch, Columns::From(0), outputs, poll)
+    }
+
+    /// The same for vectors whose elements belong to other columns of T.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_encoded`](Self::run_encoded).
+    ///
+    /// # Panics
+    ///
+    /// As [`run_encoded`](Self::run_encoded), or if there is not one listed column for each element.
+    pub fn run_encoded_at<T: Real>(
+        &self,
+        batch: &Encoded,
+        columns: Columns<'_>,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
         assert!(self.sight.is_none(), "no camera");
+        assert_one_each(columns, batch.n_inputs());
         for digit in batch.digits() {
             refuse_too_many(digit)?;
         }
         let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), self.kernel.shape().max_input);
-        self.run_vectors(&vectors, Reader::Sum { weights: &weights, scales: batch.scales() }, outputs, poll)
+        self.run_vectors(&vectors.at(columns), Reader::Sum { weights: &weights, scales: batch.scales() }, outputs, poll)
     }
 
     /// The exact integer fields, √2048 Tx, of vectors whose elements belong to the columns from `column_start` on: real
@@ -123,7 +164,7 @@ impl Projection {
         assert!(column_start.checked_add(batch.n_inputs() as u64).is_some(), "columns end below 2**64");
         refuse_too_many(batch)?;
         let complex = Self { mode: Mode::Complex, sight: None, ..self.clone() };
-        complex.run_vectors(&Vectors::whole(batch).at_column(column_start), Reader::Field, outputs, poll)
+        complex.run_vectors(&Vectors::whole(batch).at(Columns::From(column_start)), Reader::Field, outputs, poll)
     }
 
     /// Reads whole fields, as [`run_fields`](Self::run_fields) gives them, as [`run`](Self::run) would without a camera:
@@ -310,5 +351,11 @@ impl Projection {
             Form::Rows => self.kernel.shape().entry_cost(n_vectors),
         };
         (columns as f64 * per_column * BLOCK_COMPONENTS as f64 * WORK_PER_ENTRY as f64) as u64
+    }
+}
+
+fn assert_one_each(columns: Columns<'_>, n_inputs: usize) {
+    if let Columns::Listed(columns) = columns {
+        assert_eq!(columns.len(), n_inputs, "a column for each element");
     }
 }
