@@ -261,7 +261,7 @@ def test_the_advice_for_floats_can_be_followed() -> None:
         ({"rows": slice(0, 20, 2)}, ValueError, "rows has step 2"),
         ({"rows": 5}, TypeError, "rows is 5, but must be a pair"),
         ({"n_anchor": 4097}, ValueError, "n_anchor is 4097, but must be from 1 to 4096"),
-        ({"dtype": torch.bfloat16}, ValueError, "dtype is bfloat16, but mode 'linear' gives float32 or float64"),
+        ({"dtype": torch.int32}, ValueError, "dtype is int32, but mode 'linear' gives float32 or float64"),
         ({"dtype": torch.complex64}, ValueError, "only mode 'complex' gives complex numbers"),
         ({"dtype": "no such"}, TypeError, "dtype is 'no such'"),
         ({"threads": 0}, ValueError, "threads is 0, but must be from 1"),

@@ -260,9 +260,45 @@ def test_a_run_resumed_with_another_number_of_ranks_goes_on_as_it_was(shard: Any
         saved = on_ranks(trained, before, shard, range(3), None)[0]
         resumed = on_ranks(trained, after, shard, range(3, 6), saved)
         for state in resumed:
-            assert state["model"]["features._extra_state"] == saved["model"]["features._extra_state"]
+            assert torch.equal(state["model"]["features._extra_state"], saved["model"]["features._extra_state"])
             assert_same_bits(state["model"]["top.weight"], uninterrupted["model"]["top.weight"])
             assert_same_bits(state["model"]["top.bias"], uninterrupted["model"]["top.bias"])
+
+
+def in_half(rank: int, world: int) -> None:
+    x = vectors(7, 50)
+    for shard in SHARDS:
+        for mode, dtype in (("linear", torch.bfloat16), ("intensity", torch.float16), ("complex", torch.float64)):
+            for gather in (False, True):
+                layer = ShardedProjection(50, 30, seed=1, mode=mode, shard=shard, gather=gather).to(dtype)
+                y = whole(layer(given(layer, x, rank)))
+                assert y.dtype == layer.dtype
+                assert torch.equal(y, Projection(50, 30, seed=1, mode=mode).to(dtype)(x))
+        layer = ShardedProjection(50, 30, shard=shard, gather=True, dtype=torch.float16)
+        assert torch.equal(layer(given(layer, x, rank)), Projection(50, 30, dtype=torch.float16)(x))
+
+
+def test_results_in_half_precision_are_those_of_one_process() -> None:
+    on_ranks(in_half, 2)
+
+
+def in_data_parallel(rank: int, world: int) -> None:
+    """DistributedDataParallel makes the buffers of all ranks those of the first: here each has rows of its own."""
+    torch.manual_seed(0)
+    mine = Projection(12, 20, seed=rank, rows=(10 * rank, 10 * rank + 10), digits=5)
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(torch.nn.Linear(8, 12), mine))
+    x = torch.randn(4, 8)
+    for _ in range(2):
+        y = model(x)
+        y.sum().backward()
+        assert_same_bits(
+            y.detach(), Projection(12, 20, seed=rank, digits=5)(model.module[0](x)).detach()[:, mine.rows[0] :][:, :10]
+        )
+    assert mine.seed == rank
+
+
+def test_data_parallel_leaves_each_rank_its_matrix() -> None:
+    on_ranks(in_data_parallel, 2)
 
 
 # Nobody waits for what does not come
@@ -437,9 +473,29 @@ def test_a_layer_copies_and_prints_but_does_not_leave_its_group() -> None:
 @pytest.mark.usefixtures("alone")
 def test_a_state_of_another_ensemble_is_refused_and_changes_nothing() -> None:
     layer = ShardedProjection(5, 4, seed=2)
-    before = layer.state_dict()
+    before = layer.get_extra_state()
     with pytest.raises(
         ValueError, match="the state's ensemble is 'structured', but a ShardedProjection has 'gaussian'"
     ):
         layer.load_state_dict(Projection(5, 4, seed=3, ensemble="structured").state_dict())
-    assert layer.state_dict() == before
+    assert torch.equal(layer.get_extra_state(), before)
+
+
+@pytest.mark.usefixtures("alone")
+def test_transforms_of_torch_func_are_refused_by_name() -> None:
+    from torch.func import functional_call, grad, stack_module_state
+
+    x = vectors(3, 5)
+    for shard in SHARDS:
+        layers = [ShardedProjection(5, 4, seed=seed, shard=shard, gather=True) for seed in (1, 2)]
+        with pytest.raises(NotImplementedError, match=r"takes no part in the transforms of torch\.func"):
+            torch.vmap(layers[0])(x)
+        with pytest.raises(NotImplementedError, match=r"takes no part in the transforms of torch\.func"):
+            grad(lambda x, layer=layers[0]: layer(x).sum())(x.float())
+        _, buffers = stack_module_state(layers)
+        with pytest.raises(NotImplementedError, match=r"takes no part in the transforms of torch\.func"):
+            torch.vmap(lambda b, layer=layers[0]: functional_call(layer, ({}, b), (x,)))(buffers)
+        with pytest.raises(NotImplementedError, match="takes no other layer's place"):
+            functional_call(layers[0], dict(layers[1].named_buffers()), (x,))
+        own = {name: buffer.clone() for name, buffer in layers[0].named_buffers()}
+        assert_same_bits(functional_call(layers[0], own, (x,)), layers[0](x))

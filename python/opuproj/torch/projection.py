@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import zlib
 from typing import Any, cast
 
 import torch
@@ -11,9 +14,9 @@ from .._check import Ensemble, Mode
 from ..camera import Camera, refuse_digits
 from ..encoded import MAX_DIGITS
 from ..projector import Projector
-from . import _operator
+from . import _autograd, _dtypes, _state
 from ._camera import noise_for, text_of
-from ._dtypes import BY_NAME
+from ._operator import signed
 from .ternarize import Ternarize
 
 
@@ -21,7 +24,8 @@ class Projection(torch.nn.Module):
     r"""A random projection too large to store, as a layer without parameters.
 
     It is the operator of :class:`opuproj.Projector`, as a custom op (``opuproj::project``) that ``torch.compile`` and
-    ``torch.export`` trace through. It holds a few integers: so does its ``state_dict``, and copies cost nothing.
+    ``torch.export`` trace through. It holds a few integers: so does its ``state_dict``, as a tensor of 98 small
+    numbers, and copies cost nothing.
 
     Parameters
     ----------
@@ -51,7 +55,9 @@ class Projection(torch.nn.Module):
         Read the intensities through this camera, as in :func:`opuproj.project`. Its noise is fresh at each call, from a
         seed of torch's generator: ``torch.manual_seed`` makes it repeatable.
     dtype : dtype, default float32
-        float32 or float64; mode ``"complex"`` gives complex64 or complex128.
+        float32 or float64, or float16 or bfloat16, to which results are rounded from float32; mode ``"complex"`` gives
+        complex64 or complex128. ``half()``, ``bfloat16()``, ``float()``, ``double()`` and ``to(dtype)`` of a model set
+        it: mode ``"complex"`` stays complex64 for the two of half precision.
     threads : int, optional
         As in :func:`opuproj.project`.
 
@@ -65,11 +71,18 @@ class Projection(torch.nn.Module):
     Input on a GPU is packed there; its bits, two an element, go to the CPU, and the result comes back. This has not
     been tested on hardware.
 
-    Gradients flow back through the projection to floating-point input, in every mode, and twice: by the adjoint of the
-    same matrix (:class:`opuproj.Adjoint`), of vectors in 10 digits, or 20 in double precision. They are those of the
-    exact Rx, Tx or \|Tx\|² of an unrounded x: digits count as exact, and a camera has no gradient of its own. The
-    ensemble ``"structured"`` has no gradient, and neither has forward-mode differentiation (``torch.func.jvp``,
-    ``jacfwd``): both raise NotImplementedError.
+    Gradients flow back through the projection to floating-point input, in every mode, and twice, in the dtype of the
+    input: by the adjoint of the same matrix (:class:`opuproj.Adjoint`), of vectors in 10 digits, or 20 in double
+    precision. They are those of the exact Rx, Tx or \|Tx\|² of an unrounded x: digits count as exact, and a camera has
+    no gradient of its own. The ensemble ``"structured"`` has no gradient, and neither has forward-mode differentiation
+    (``torch.func.jvp``, ``jacfwd``, ``hessian``): both raise NotImplementedError.
+
+    ``torch.func.grad``, ``vjp``, ``jacrev`` and ``torch.vmap`` work, in one another too: calls that ``vmap`` makes one
+    have the bits of each, and the noise of a camera follows its `randomness`. Layers of a stack
+    (``torch.func.stack_module_state``) keep their own seeds, by a buffer of 32 numbers that is not part of the
+    ``state_dict``. They must share all else, and the projections of unlike seeds are made one after the other.
+
+    Autocast changes nothing: results have `dtype`, whatever that of the input is.
 
     Examples
     --------
@@ -106,6 +119,7 @@ class Projection(torch.nn.Module):
             digits = _check.integer("digits", digits, 1, MAX_DIGITS)
             if ternarize is not None:
                 raise TypeError(f"digits is {digits}, but ternarize makes input ternary already: give one of the two")
+        half = _dtypes.half_of(dtype, mode)
         operator = Projector(
             n_inputs,
             n_outputs,
@@ -114,25 +128,70 @@ class Projection(torch.nn.Module):
             ensemble=ensemble,
             n_anchor=n_anchor,
             camera=camera,
-            dtype=dtype,
+            dtype=dtype if half is None else torch.float32,
             threads=threads,
         )
-        if operator.dtype.name not in BY_NAME:
+        if operator.dtype.name not in _dtypes.BY_NAME:
             raise ValueError(f"dtype is {operator.dtype.name}, but a Projection gives floating-point numbers")
         _refuse_digits(digits, operator)
         start, stop = (0, operator.n_outputs) if rows is None else _check.row_range(rows, operator.n_outputs)
         self.n_inputs, self.n_outputs = operator.n_inputs, operator.n_outputs
         self.rows = (start, stop)
         self.ternarize, self.digits = ternarize, digits
-        self._set(operator)
+        self._real = half or _dtypes.real_of(_dtypes.BY_NAME[operator.dtype.name])
+        self.register_buffer("_member", None, persistent=False)
+        self._set(operator, torch.device("cpu"))
 
-    def _set(self, operator: Projector) -> None:
+    def _set(self, operator: Projector, device: torch.device) -> None:
         # Plain numbers, which torch.compile and torch.export take as constants.
-        self.seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
+        self._seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
         self.ensemble: str = operator.ensemble
         self.threads, self.camera = operator.threads, operator.camera
         self._camera_text = text_of(operator.camera)
-        self.dtype = BY_NAME[operator.dtype.name]
+        self._remember(device)
+
+    def _remember(self, device: torch.device) -> None:
+        """Write down in a buffer what is known as plain numbers: seed, dtype and device.
+
+        Nothing reads it in this layer. But torch.func.stack_module_state stacks it and functional_call puts another's
+        in its place, which `forward` notices; and casts and moves of a module reach nothing but tensors.
+        """
+        common = {name: value for name, value in self._state().items() if name not in ("version", "shape", "seed")}
+        rule = self.ternarize and self.ternarize.rule
+        shown = repr(rule) if dataclasses.is_dataclass(rule) else type(rule).__qualname__
+        norm = self.ternarize and self.ternarize.norm
+        text = json.dumps([common, self.n_inputs, self.digits, self._camera_text, shown, norm])
+        self._kin = zlib.crc32(text.encode())
+        self._own = _state.member_of(self._seed, self._kin, self._real, device)
+        self.__dict__["_buffers"] = {**self._buffers, "_member": self._own}  # not into what copy.copy shares
+        self.dtype = _dtypes.result(self._real, self.mode)
+
+    @property
+    def seed(self) -> int:
+        """Which medium."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = _check.seed(seed)
+        self._remember(self._own.device)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_own" not in self.__dict__:  # pickled by a version that had no buffer
+            self._seed, self._real = self.__dict__.pop("seed"), _dtypes.real_of(self.dtype)
+            self._non_persistent_buffers_set.add("_member")
+            self._remember(torch.device("cpu"))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        device = self._own.device
+        self._remember(device)  # in this layer's dtype, whatever has been done to the buffer
+        super()._apply(fn, recurse)
+        applied = self._member
+        if applied.is_floating_point() or applied.is_complex():
+            self._real = _dtypes.real_of(applied.dtype)
+        self._remember(device if applied.is_meta else applied.device)
+        return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project vectors.
@@ -157,38 +216,44 @@ class Projection(torch.nn.Module):
             raise TypeError(f"x is a {type(x).__name__}, but must be a torch.Tensor")
         if x.ndim == 0 or x.shape[-1] != self.n_inputs:
             raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {self.n_inputs})")
-        _operator.refuse_tangent(x)
+        _autograd.refuse_tangent(x)
         if self.ternarize is None or not x.is_floating_point():
-            return self._project(x)
+            return self._project(x).to(self.dtype)
         t, a = self.ternarize(x)
-        a = a.to(torch.float64 if self._double() else torch.float32)
-        return self._project(t) * (a * a if self.mode == "intensity" else a)
-
-    def _double(self) -> bool:
-        return self.dtype in (torch.float64, torch.complex128)
+        a = a.to(torch.float64 if self._real == torch.float64 else torch.float32)
+        return (self._project(t) * (a * a if self.mode == "intensity" else a)).to(self.dtype)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         start, stop = self.rows
-        y = _operator.project(
+        member = self._member
+        y = _autograd.project(
             x,
             stop - start,
-            _operator.signed(self.seed),
+            signed(self.seed),
             self.mode,
             start,
             self.n_anchor,
             self._camera_text,
             noise_for(self.camera),
-            self.dtype,
+            _dtypes.computed(self._real, self.mode),
             self.threads,
             self.digits,
             self.ensemble,
+            None if member is self._own else member,
+            self._kin,
         )
         return cast(torch.Tensor, y)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return what tells the matrix from others: plain numbers and names, for ``state_dict``."""
+    def get_extra_state(self) -> torch.Tensor:
+        """Return what tells the matrix from others, for ``state_dict``: a tensor of small numbers.
+
+        Files of tensors can hold it, and it outlives averages of equal states, and casts to any floating-point dtype.
+        """
+        return _state.tensor_of(self._state(), self._own.device)
+
+    def _state(self) -> dict[str, Any]:
         return {
-            "version": 1,
+            "version": _state.VERSION,
             "shape": (self.n_outputs, self.n_inputs),
             "rows": self.rows,
             "seed": self.seed,
@@ -197,17 +262,21 @@ class Projection(torch.nn.Module):
             "ensemble": self.ensemble,
         }
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer."""
-        mine = self.get_extra_state()
-        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
-        missing = [name for name in mine if name not in state]
-        if missing:
-            raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Projection")
+    def set_extra_state(self, state: torch.Tensor | dict[str, Any]) -> None:
+        """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is the state of another shape, or of no matrix: as a mean of states of different matrices.
+        """
+        self._load(_state.read(state))
+
+    def _load(self, state: dict[str, Any]) -> None:
+        mine = self._state()
         for name in ("version", "shape", "rows"):
-            theirs = state[name] if name == "version" else tuple(state[name])
-            if theirs != mine[name]:
-                raise ValueError(f"the state's {name} is {theirs}, but this Projection's is {mine[name]}")
+            if state[name] != mine[name]:
+                raise ValueError(f"the state's {name} is {state[name]}, but this Projection's is {mine[name]}")
         operator = Projector(
             self.n_inputs,
             self.n_outputs,
@@ -216,11 +285,11 @@ class Projection(torch.nn.Module):
             ensemble=state["ensemble"],
             n_anchor=state["n_anchor"],
             camera=self.camera,
-            dtype=torch.float64 if self._double() else torch.float32,
+            dtype=_dtypes.computed(self._real, "linear"),
             threads=self.threads,
         )
         _refuse_digits(self.digits, operator)
-        self._set(operator)
+        self._set(operator, self._own.device)
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""

@@ -15,11 +15,11 @@ from .._check import Mode, integer
 from ..camera import Camera, imperfect
 from ..projector import Projector
 from ..ternary import TernaryBatch
-from . import _fields, _packing
+from . import _dtypes, _fields, _packing, _state
+from ._autograd import refuse_tangent, transformed
 from ._camera import noise_for
 from ._mesh import Spread, group_of, spread_of
 from ._message import Vectors, as_bytes, described, from_bytes
-from ._operator import refuse_tangent
 from ._ranks import Ranks
 from .projection import Projection
 from .ternarize import Ternarize
@@ -95,7 +95,7 @@ class ShardedProjection(Projection):
     2.5 or later.
 
     Input on a GPU is packed there, and results come back to it, which has not been tested on hardware. No gradient
-    flows through.
+    flows through, and the transforms of ``torch.func`` are refused.
 
     Examples
     --------
@@ -198,6 +198,7 @@ class ShardedProjection(Projection):
         RuntimeError
             If another rank raised such an error, has ended or does not come.
         """
+        self._refuse_transforms()
         spread = spread_of(x, self._ranks.group, self.shard, self.n_inputs)
         local = x if spread is None else spread.local
         if self.shard == "columns":
@@ -206,15 +207,27 @@ class ShardedProjection(Projection):
             leading, y = self._by_rows(local, self.replicated or spread is not None)
         if self.gather:
             y = self._gathered(y)
-        y = y.reshape(*leading, y.shape[-1]).to(self._ranks.device if local is None else local.device)
+        y = y.reshape(*leading, y.shape[-1]).to(self._ranks.device if local is None else local.device, self.dtype)
         return self._result(y, spread)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take on the matrix of a ``state_dict``: of ensemble ``"gaussian"``, and of this layer's shape and rows."""
-        ensemble = state.get("ensemble", "gaussian")
-        if ensemble != "gaussian":
-            raise ValueError(f"the state's ensemble is {ensemble!r}, but a ShardedProjection has 'gaussian' only")
-        super().set_extra_state(state)
+    def _refuse_transforms(self) -> None:
+        if transformed():
+            raise NotImplementedError(
+                "a ShardedProjection takes no part in the transforms of torch.func (vmap, grad): ranks make one call "
+                "together, whose result has no gradient"
+            )
+        if self._member is not self._own and _state.seed_of(self._member, self._kin) != self.seed:
+            raise NotImplementedError(
+                "a ShardedProjection takes no other layer's place (torch.func.functional_call): all of its ranks have "
+                "its own seed"
+            )
+
+    def _load(self, state: dict[str, Any]) -> None:
+        if state["ensemble"] != "gaussian":
+            raise ValueError(
+                f"the state's ensemble is {state['ensemble']!r}, but a ShardedProjection has 'gaussian' only"
+            )
+        super()._load(state)
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""
@@ -253,7 +266,7 @@ class ShardedProjection(Projection):
         batch = TernaryBatch._of(packed, (packed.n_rows, self.n_inputs))
         y = torch.from_numpy(self._whole().rows(start, stop)(batch, noise_seed=message["noise"]))
         if factors is not None:
-            a = factors.reshape(-1, 1).to(torch.float64 if self._double() else torch.float32)
+            a = factors.reshape(-1, 1).to(torch.float64 if self._real == torch.float64 else torch.float32)
             y *= a * a if self.mode == "intensity" else a
         return leading, y
 
@@ -267,7 +280,7 @@ class ShardedProjection(Projection):
         except Exception as caught:  # whatever it is: the others are waiting
             error = caught
         leading, packed, _ = vectors
-        alike = zlib.crc32(json.dumps([leading, self.n_inputs, self.get_extra_state()], sort_keys=True).encode())
+        alike = zlib.crc32(json.dumps([leading, self.n_inputs, self._state()], sort_keys=True).encode())
         failed, high, low = ranks.largest([-1 if error is None else ranks.rank, alike, -alike], "agreeing on x")
         if error is not None:
             raise error
@@ -279,7 +292,7 @@ class ShardedProjection(Projection):
         if self.n_inputs > _core.MAX_NONZEROS:
             self._check_nonzeros(packed, n)
         first, last = self.shard_rows
-        y = torch.empty(n, last - first, dtype=self.dtype)
+        y = torch.empty(n, last - first, dtype=_dtypes.computed(self._real, self.mode))
         for vector in range(0, n, _VECTORS):
             some = range(vector, min(vector + _VECTORS, n))
             part = packed if packed is None or len(some) == n else packed.take(np.arange(some.start, some.stop))
@@ -324,7 +337,7 @@ class ShardedProjection(Projection):
             mode=self.mode,
             n_anchor=self.n_anchor,
             camera=self.camera,
-            dtype=self.dtype,
+            dtype=_dtypes.computed(self._real, self.mode),
             threads=self.threads,
         )
 
