@@ -273,7 +273,7 @@ def test_weights_are_averaged(decay: float | None, use_buffers: bool) -> None:
 def test_a_layer_pickled_by_an_earlier_version_comes_back() -> None:
     layer = Projection(50, 20, seed=2**64 - 1, dtype=torch.float64)
     state = {**layer.__dict__, "seed": layer.seed, "_buffers": {}, "_non_persistent_buffers_set": set()}
-    for name in ("_seed", "_real", "_own", "_kin"):
+    for name in ("_signed", "_real", "_own", "_kin"):
         del state[name]
     again = Projection.__new__(Projection)
     again.__setstate__(state)
@@ -281,3 +281,17 @@ def test_a_layer_pickled_by_an_earlier_version_comes_back() -> None:
     assert same_state(again.state_dict(), layer.state_dict())
     assert again.seed == 2**64 - 1
     assert len([*again.buffers()]) == 1
+
+
+def test_a_loader_may_fill_the_buffer_with_anything() -> None:
+    # transformers' from_pretrained: a model on the device "meta", its state, and then memory for the other buffers.
+    with torch.device("meta"):
+        model = network()
+    model[2].set_extra_state(Projection(8, 20, seed=77).get_extra_state())
+    model[2]._member = torch.full_like(model[2]._member, torch.nan, device="cpu")
+    x = gaussian(4, 8)
+    assert_same_bits(model[2](x), Projection(8, 20, seed=77, digits=5)(x))
+    _, stack = torch.func.stack_module_state([model[2], Projection(8, 20, seed=5, digits=5).eval()])
+    y = torch.vmap(lambda buffers: torch.func.functional_call(model[2], buffers, (x,)))(stack)
+    assert_same_bits(y[0], Projection(8, 20, seed=77, digits=5)(x))
+    assert_same_bits(y[1], Projection(8, 20, seed=5, digits=5)(x))

@@ -143,8 +143,8 @@ class Projection(torch.nn.Module):
         self._set(operator, torch.device("cpu"))
 
     def _set(self, operator: Projector, device: torch.device) -> None:
-        # Plain numbers, which torch.compile and torch.export take as constants.
-        self._seed, self.mode, self.n_anchor = operator.seed, operator.mode, operator.n_anchor
+        # Plain numbers, which torch.compile and torch.export take as constants; torch 2.4 knows none of 2**63 or more.
+        self._signed, self.mode, self.n_anchor = signed(operator.seed), operator.mode, operator.n_anchor
         self.ensemble: str = operator.ensemble
         self.threads, self.camera = operator.threads, operator.camera
         self._camera_text = text_of(operator.camera)
@@ -162,24 +162,31 @@ class Projection(torch.nn.Module):
         norm = self.ternarize and self.ternarize.norm
         text = json.dumps([common, self.n_inputs, self.digits, self._camera_text, shown, norm])
         self._kin = zlib.crc32(text.encode())
-        self._own = _state.member_of(self._seed, self._kin, self._real, device)
+        self._own = _state.member_of(self.seed, self._kin, self._real, device)
         self.__dict__["_buffers"] = {**self._buffers, "_member": self._own}  # not into what copy.copy shares
         self.dtype = _dtypes.result(self._real, self.mode)
 
     @property
     def seed(self) -> int:
         """Which medium."""
-        return self._seed
+        return self._signed % 2**64
 
     @seed.setter
     def seed(self, seed: int) -> None:
-        self._seed = _check.seed(seed)
+        self._signed = signed(_check.seed(seed))
         self._remember(self._own.device)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "_member" or "_own" not in self.__dict__:
+            super().__setattr__(name, value)
+        elif isinstance(value, torch.Tensor) and not value.is_meta:
+            # As transformers does for what no file holds: with anything, but on the right device.
+            self._remember(value.device)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "_own" not in self.__dict__:  # pickled by a version that had no buffer
-            self._seed, self._real = self.__dict__.pop("seed"), _dtypes.real_of(self.dtype)
+            self._signed, self._real = signed(self.__dict__.pop("seed")), _dtypes.real_of(self.dtype)
             self._non_persistent_buffers_set.add("_member")
             self._remember(torch.device("cpu"))
 
@@ -229,7 +236,7 @@ class Projection(torch.nn.Module):
         y = _autograd.project(
             x,
             stop - start,
-            signed(self.seed),
+            self._signed,
             self.mode,
             start,
             self.n_anchor,
