@@ -25,7 +25,7 @@ class Pass:
     trainable: tuple[str, ...] = ()
     tapped: bool = False
     delivered: bool = False
-    # Which one it is, of those that errors are wanted for.
+    # Which one it is, of those that errors are wanted for: assigned in the forward pass.
     number: int = -1
     # For diagnosis: ends stay, and the error is kept.
     recorded: bool = False

@@ -13,9 +13,8 @@ from .. import _structured
 from ..camera import Camera
 from ..projector import Projector
 from ..ternary import TernaryBatch
-from ..torch import Ternarize
 from ..torch._camera import noise_for, seed_of
-from ..torch._packing import packed
+from ._ternary import Ternarized
 
 _TILE_BYTES = 32 << 20
 _KEPT_BYTES = 64 << 20
@@ -36,15 +35,9 @@ class TernaryError:
         return self.batch.shape
 
 
-def made_ternary(e: torch.Tensor, rule: Ternarize, camera: Camera | None) -> TernaryError:
-    """Return e made ternary, on its way to a camera that may make noise."""
-    if e.device.type == "cpu":
-        bits, a = rule.pack(e)
-        batch = TernaryBatch._of(bits, tuple(e.shape))
-    else:
-        t, a = rule(e)
-        batch = packed(t)
-    return TernaryError(batch, a, seed_of(noise_for(camera)))
+def made_ternary(done: Ternarized, camera: Camera | None) -> TernaryError:
+    """Return what was made ternary, on its way to a camera that may make noise."""
+    return TernaryError(done.batch, done.factors, seed_of(noise_for(camera)))
 
 
 def ternary(error: TernaryError, operator: Projector, camera: Camera | None) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 
 from ._graph import leaves, nodes
 from ._pass import Pass
+from ._ternary import plain
 
 if TYPE_CHECKING:
     from .feedback import Feedback, Method
@@ -137,7 +138,7 @@ def _distance(feedback: Feedback, name: str, current: Pass, given: Gradient) -> 
     e, scale = feedback._vectors(current.error)
     factor: torch.Tensor | float = 1.0
     if current.method == "odfa":
-        e, factor = feedback.ternarize(e)
+        e, factor = plain(e, feedback.ternarize, seed=feedback.seed, rank=feedback._replica(), number=current.number)
     rows = feedback.rows[name]
     picked = sorted({int(i) for i in np.linspace(0, len(rows) - 1, min(len(rows), _CHECKED_ROWS))})
     matrix = feedback.operator(e.shape[1], "float64").matrix(rows=[rows[i] for i in picked])
@@ -169,7 +170,7 @@ def _run(feedback: Feedback, closure: Closure, method: Method) -> tuple[torch.Te
 @contextmanager
 def _undone(feedback: Feedback) -> Iterator[None]:
     """Leave the feedback and the model's buffers as they were."""
-    names = ("method", "camera", "_passes", "_deliveries", "statistics", "_projected", "_recording")
+    names = ("method", "camera", "_passes", "_deliveries", "_n_passes", "statistics", "_projected", "_recording")
     before = {name: getattr(feedback, name) for name in names}
     feedback.statistics = type(feedback.statistics)()
     feedback._projected = type(feedback._projected)()

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any, Literal, cast
 
 import torch
+import torch.distributed as dist
 
 from .. import _structured
 from .._check import Ensemble
@@ -23,6 +24,7 @@ from ._hooks import Hooks, feedbacks
 from ._layout import Layout
 from ._pass import Pass
 from ._spread import Error, Spread
+from ._ternary import ErrorTernarizer
 from .diagnosis import Check, alignment, check
 from .hardware_report import HardwareReport, Projected, report
 
@@ -387,10 +389,11 @@ class Feedback:
             "n_anchor": self._n_anchor,
             "batch_axes": layout.batch_axes if layout else self._batch_axes,
             "widths": list(layout.widths) if layout else None,
+            "passes": self._n_passes,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take on the method and the rows of a saved feedback.
+        """Take on the method, the rows and the number of passes of a saved feedback.
 
         Raises
         ------
@@ -398,7 +401,7 @@ class Feedback:
             If it was attached otherwise (seed, blocks, output, gains, anchor), so that training would not go on as it
             was, or the state is none of a feedback.
         """
-        state = {"ensemble": "gaussian", **state}  # what was saved before there was another
+        state = {"ensemble": "gaussian", "passes": 0, **state}  # what was saved before there were others
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
             raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Feedback")
@@ -408,7 +411,7 @@ class Feedback:
         for name in ("version", "seed", "ensemble", "blocks", "output", "gains", "n_anchor"):
             if state[name] != mine[name]:
                 raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {mine[name]!r}")
-        self.method = state["method"]
+        self.method, self._n_passes = state["method"], state["passes"]
         if state["widths"] is not None:
             self._layout = Layout(state["batch_axes"], tuple(state["widths"]))
 
@@ -424,8 +427,7 @@ class Feedback:
 
     def _expect(self, current: Pass, output: torch.Tensor | None) -> None:
         """Take in a pass whose error is to come; `output` is where it is taken, if that is on this rank."""
-        if self._spread is not None:
-            self._count(current)
+        current.number, self._n_passes = self._n_passes, self._n_passes + 1
         if output is None:
             self._pending[current.number] = current
         elif self._layout is not None:
@@ -460,10 +462,13 @@ class Feedback:
         shapes = {name: current.shapes[name] for name in self.blocks}
         Layout(cast(Layout, self._layout).batch_axes, widths).fits(error, shapes)
 
-    def _count(self, current: Pass) -> None:
-        current.number, self._n_passes = self._n_passes, self._n_passes + 1
-
     # What happens in a backward pass
+
+    def _replica(self) -> int:
+        """Return a number of this replica of the model: the first of its ranks, 0 in a single process."""
+        if not dist.is_available() or not dist.is_initialized():
+            return 0
+        return int(dist.get_rank() if self._spread is None else dist.get_global_rank(self._spread.ranks.group, 0))
 
     def _feed(self, current: Pass, error: torch.Tensor) -> list[torch.Tensor]:
         """Return the feedback of each block that trains, in its output's shape and dtype."""
@@ -519,7 +524,8 @@ class Feedback:
         e, scale = self._vectors(error)
         content: _projection.TernaryError | torch.Tensor
         if current.method == "odfa":
-            content = _projection.made_ternary(e, self.ternarize, self.camera)
+            done = ErrorTernarizer(self.seed)(e, self.ternarize, rank=self._replica(), number=current.number)
+            content = _projection.made_ternary(done, self.camera)
         else:
             content = e if e.dtype == torch.float64 else e.to(torch.float32)
         return Error(current.number, tuple(error.shape), scale, content, self.camera)

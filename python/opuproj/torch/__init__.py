@@ -7,7 +7,7 @@ y = layer(x)
 """
 
 from .projection import Projection
-from .rules import BatchMax, Dither, Fixed, RowMax, RowStd, Rule, TopK
+from .rules import BatchMax, Dither, Fixed, PlacedRule, RowMax, RowStd, Rule, TopK
 from .sharded import ShardedProjection
 from .ternarize import Ternarize
 
@@ -15,6 +15,7 @@ __all__ = [
     "BatchMax",
     "Dither",
     "Fixed",
+    "PlacedRule",
     "Projection",
     "RowMax",
     "RowStd",

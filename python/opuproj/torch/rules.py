@@ -25,6 +25,22 @@ class Rule(Protocol):
         ...
 
 
+@runtime_checkable
+class PlacedRule(Rule, Protocol):
+    """A rule whose thresholds depend on a place, a number from 0 to less than 1 that each vector is given.
+
+    :mod:`opuproj.dfa` spreads the places evenly, over vectors, forward passes and ranks: what a vector says on average
+    over all places then does not depend on how large its batch is.
+    """
+
+    def placed(self, e: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the threshold of each vector for its place, and how many elements survive on average over all places.
+
+        Both have shape (n, 1), as `places` has, which is of float64.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Fixed:
     """A threshold in the unit of the errors themselves.
@@ -116,7 +132,8 @@ class Dither:
     On average over vectors, t is then proportional to the error clipped at that multiple: t tells how large an element
     is by how often it survives, where a single threshold only tells that it is larger. The i-th vector's threshold is
     the fractional part of (i + 1/2)·0.618… (the golden ratio's) times the largest: no random numbers are drawn. Use it
-    with ``norm="batch"``, as a factor for each vector would undo it.
+    with ``norm="batch"``, as a factor for each vector would undo it. It is a :class:`PlacedRule`: direct feedback moves
+    the fractional parts on from pass to pass, so that small batches are right on average, too.
 
     Attributes
     ----------
@@ -139,10 +156,24 @@ class Dither:
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
         """Return a share of the largest threshold for each vector."""
         spread = ((torch.arange(e.shape[0], dtype=torch.float64, device=e.device) + 0.5) * _GOLDEN).frac()
+        return spread[:, None] * self._largest(e)
+
+    def placed(self, e: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a share of the largest threshold for each vector, and the sum of its magnitudes in units of that.
+
+        The sum is of magnitudes clipped at the largest threshold: each is how often its element survives.
+        """
+        largest = self._largest(e)
+        unit = torch.where(largest > 0, largest, 1.0)
+        size = e.abs()
+        if e.dtype != torch.float64 and not 1e-30 < float(unit) < 1e30:  # beyond what float32 divides by
+            size = size.to(torch.float64)
+        return places * largest, size.div_(unit).clamp_(max=1).sum(1, True, dtype=torch.float64)
+
+    def _largest(self, e: torch.Tensor) -> torch.Tensor:
         norms = norm(e)
         root_mean_square = norm_of_all(norms) / (e.shape[1] * torch.ones_like(norms).sum().clamp(min=1)).sqrt()
-        largest = self.factor * root_mean_square
-        return spread[:, None] * largest
+        return self.factor * root_mean_square
 
 
 @dataclass(frozen=True)

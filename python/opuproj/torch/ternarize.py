@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 
 from .. import _config, _core
-from .rules import Dither, Rule, norm, norm_of_all
+from .rules import Dither, PlacedRule, Rule, norm, norm_of_all
 
 Norm = Literal["row", "batch", "none"]
 NORMS: tuple[Norm, ...] = ("row", "batch", "none")
@@ -63,13 +63,18 @@ class Ternarize:
         if not isinstance(self.norm, str) or self.norm not in NORMS:
             raise ValueError(f"norm is {self.norm!r}, but must be one of {', '.join(map(repr, NORMS))}")
 
-    def __call__(self, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Make vectors ternary.
+    def __call__(self, e: torch.Tensor, places: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""Make vectors ternary.
 
         Parameters
         ----------
         e : Tensor of shape (..., n_inputs)
             Floating-point numbers, on any device.
+        places : Tensor of shape (..., 1), optional
+            A number from 0 to less than 1 for each vector, float64, for a :class:`PlacedRule` such as :class:`Dither`;
+            other rules do not look at it. With places, \|\|t\|\| above is what it is on average over all of them, so
+            that a does not depend on which ones a small batch has. By default the rule chooses by a vector's number in
+            the batch.
 
         Returns
         -------
@@ -79,33 +84,39 @@ class Ternarize:
         rows = _rows(e)
         finite = rows.isfinite().all(dim=1, keepdim=True)
         rows = torch.where(finite, rows, 0)
-        thresholds = self._thresholds(rows)
+        thresholds, counts = self._thresholds(rows, None if places is None else places.reshape(-1, 1))
         t = (rows > thresholds).to(torch.int8) - (rows < -thresholds).to(torch.int8)
-        a = self._factors(rows, t.count_nonzero(dim=1)[:, None], finite)
+        a = self._factors(rows, t.count_nonzero(dim=1)[:, None] if counts is None else counts, finite)
         return t.reshape(e.shape), a.reshape(*e.shape[:-1], 1)
 
-    def pack(self, e: torch.Tensor) -> tuple[_core.Packed, torch.Tensor]:
+    def pack(self, e: torch.Tensor, places: torch.Tensor | None = None) -> tuple[_core.Packed, torch.Tensor]:
         """Return t, packed, and a for a CPU tensor of shape (n, n_inputs): what a call gives, in one pass."""
         rows = _rows(e)
         finite = rows.isfinite().all(dim=1, keepdim=True)
         if not bool(finite.all()):
             rows = torch.where(finite, rows, 0)
-        thresholds = self._thresholds(rows).to(torch.float64).reshape(-1).contiguous()
+        thresholds, counts = self._thresholds(rows, places)
         packer = _core.Packer(len(rows), rows.shape[1], _config.isa())
-        bad = packer.push_ternarized(rows.numpy(), thresholds.numpy())
+        bad = packer.push_ternarized(rows.numpy(), thresholds.to(torch.float64).reshape(-1).contiguous().numpy())
         assert bad is None, "what is not finite was taken out"
         packed = packer.finish()
-        counts = torch.from_numpy(packed.row_nnz()).reshape(-1, 1)
+        if counts is None:
+            counts = torch.from_numpy(packed.row_nnz()).reshape(-1, 1)
         return packed, self._factors(rows, counts, finite)
 
-    def _thresholds(self, rows: torch.Tensor) -> torch.Tensor:
-        thresholds = self.rule.thresholds(rows)
+    def _thresholds(self, rows: torch.Tensor, places: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return each vector's threshold and, where its place decides, how many elements survive on average."""
+        counts = None
+        if places is not None and hasattr(self.rule, "placed"):  # isinstance of a protocol takes longer than the rest
+            thresholds, counts = cast(PlacedRule, self.rule).placed(rows, places)
+        else:
+            thresholds = self.rule.thresholds(rows)
         if thresholds.shape != (rows.shape[0], 1):
             raise ValueError(
                 f"{self.rule} gave thresholds of shape {tuple(thresholds.shape)} for {rows.shape[0]} vectors, but must "
                 f"give one for each, of shape ({rows.shape[0]}, 1)"
             )
-        return thresholds.clamp(min=0)
+        return thresholds.clamp(min=0), counts
 
     def _factors(self, rows: torch.Tensor, counts: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
         if self.norm == "none":
@@ -114,7 +125,8 @@ class Ternarize:
             norms = norm(rows)
             if self.norm == "batch":
                 norms, counts = norm_of_all(norms), counts.sum()
-            a = (norms / counts.clamp(min=1).to(torch.float64).sqrt()).to(rows.dtype).expand(rows.shape[0], 1)
+            counts = torch.where(counts > 0, counts, 1).to(torch.float64)
+            a = (norms / counts.sqrt()).to(rows.dtype).expand(rows.shape[0], 1)
         return torch.where(finite, a, math.nan)
 
 

@@ -1,0 +1,97 @@
+"""Errors of successive passes made ternary: each vector's place among the thresholds comes from counters alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..ternary import TernaryBatch
+from ..torch import Ternarize
+from ..torch._packing import packed
+
+# What a place moves on by, in units of 2⁻⁶⁴: the fractional parts of the golden ratio, √2 and √3, made odd. Any run of
+# passes, vectors and ranks then has places spread evenly; integers keep them exact however far a training goes.
+_VECTOR = 0x9E3779B97F4A7C15
+_PASS = 0x6A09E667F3BCC909
+_RANK = 0xBB67AE8584CAA73B
+_MASK = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Ternarized:
+    """An error e ≈ a t of shape (n, n_inputs).
+
+    Attributes
+    ----------
+    batch : TernaryBatch
+        t, packed.
+    factors : Tensor of shape (n, 1)
+        a.
+    """
+
+    batch: TernaryBatch
+    factors: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ErrorTernarizer:
+    """Makes errors ternary, each by its own counters: passes, threads and ranks share nothing, in whatever order.
+
+    Attributes
+    ----------
+    seed : int
+        That of the feedback.
+    """
+
+    seed: int
+
+    def __call__(self, e: torch.Tensor, rule: Ternarize, *, rank: int, number: int) -> Ternarized:
+        """Return e, of shape (n, n_inputs), made ternary.
+
+        Parameters
+        ----------
+        e : Tensor of shape (n, n_inputs)
+            On any device; on the CPU it is packed in one pass.
+        rule : Ternarize
+            How.
+        rank : int
+            Which replica of the model it is of.
+        number : int
+            Which forward pass of the replica it is of.
+        """
+        where = torch.from_numpy(places(self.seed, rank, number, len(e))).to(e.device)
+        if e.device.type == "cpu":
+            bits, a = rule.pack(e, where)
+            batch = TernaryBatch._of(bits, tuple(e.shape))
+        else:
+            t, a = rule(e, where)
+            batch = packed(t)
+        return Ternarized(batch, a)
+
+
+def places(seed: int, rank: int, number: int, n: int) -> NDArray[np.float64]:
+    """Return the places of a pass's n vectors, of shape (n, 1): multiples of 2⁻⁵³ from 0 to less than 1."""
+    first = (_mixed(seed) + rank * _RANK + number * _PASS + _VECTOR // 2) & _MASK
+    steps = np.arange(n, dtype=np.uint64)[:, None] * np.uint64(_VECTOR) + np.uint64(first)
+    return (steps >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def plain(e: torch.Tensor, rule: Ternarize, *, seed: int, rank: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return t (int8) and a, on the device of e, of what :class:`ErrorTernarizer` makes of e with these counters.
+
+    Places are computed one by one and elements compared by torch: an independent calculation, for a check.
+    """
+    start = _mixed(seed) + rank * _RANK + number * _PASS + _VECTOR // 2
+    where = [[((start + i * _VECTOR) % 2**64 >> 11) / 2**53] for i in range(len(e))]
+    return rule(e, torch.tensor(where, dtype=torch.float64, device=e.device).reshape(-1, 1))
+
+
+def _mixed(seed: int) -> int:
+    """Return 64 bits of which each depends on all of the seed's: the last step of SplitMix64."""
+    z = seed & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
