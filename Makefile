@@ -54,7 +54,7 @@ examples: build $(VENV)/.with-examples ## Run every experiment with --quick (Fas
 	$(UV) --no-deps $(DATA)
 	set -e; for name in fashion_dfa gpt_dialogue climate_vit scaling \
 	    kernel_ridge randomized_linear_algebra reservoir private_training photon_budget text_classification \
-	    phase_retrieval plan structured_statistics; do \
+	    phase_retrieval plan structured_statistics accumulation; do \
 	    $(BIN)/python examples/$$name.py --quick; done
 
 .PHONY: lint

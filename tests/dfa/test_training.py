@@ -370,9 +370,11 @@ def test_copies_of_a_model_take_their_feedback_along() -> None:
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS, seed=3)
     F.cross_entropy(model(x), y).backward()
-    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        copied.zero_grad()
-        F.cross_entropy(copied(x), y).backward()
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    for one in (model, *copies):  # the second pass of each
+        one.zero_grad()
+        F.cross_entropy(one(x), y).backward()
+    for copied in copies:
         for p, q in zip(model.parameters(), copied.parameters(), strict=True):
             assert_same_bits(p.grad, q.grad)
     feedback.remove()

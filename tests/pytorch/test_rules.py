@@ -14,7 +14,7 @@ import pytest
 from helpers import assert_same_bits
 
 torch = pytest.importorskip("torch")
-from opuproj.torch import BatchMax, Dither, Fixed, RowMax, RowStd, Rule, Ternarize, TopK  # noqa: E402
+from opuproj.torch import BatchMax, Dither, Fixed, PlacedRule, RowMax, RowStd, Rule, Ternarize, TopK  # noqa: E402
 from tensors import RULES, errors, rounded, unpacked  # noqa: E402
 
 
@@ -110,6 +110,63 @@ def test_dither_tells_on_average_how_large_an_element_is() -> None:
     e = errors(200)
     rms, t = e.square().mean().sqrt(), Ternarize(Dither(1.5))(e.expand(20_000, 200))[0]
     assert torch.allclose(t.double().mean(dim=0), (e / (1.5 * rms)).clamp(-1, 1).double(), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dither_by_places_is_its_definition(dtype: Any) -> None:
+    e, where = errors(30, 50, dtype=dtype), torch.rand(30, 1, dtype=torch.float64)
+    e[4] = 0
+    size = np.abs(e.numpy().astype(float))
+    largest = 1.5 * np.sqrt(np.mean(np.square(size)))
+    thresholds, survivors = Dither(1.5).placed(e, where)
+    assert np.allclose(thresholds, where * largest, rtol=1e-12, atol=0)
+    assert survivors.dtype == torch.float64
+    assert np.allclose(survivors, np.minimum(size / largest, 1).sum(axis=1, keepdims=True), rtol=1e-6, atol=0)
+    rule = Ternarize(Dither(1.5))
+    t, a = rule(e.reshape(3, 10, 50), where.reshape(3, 10, 1))
+    assert_same_bits(t.reshape(30, 50), rounded(e.numpy(), thresholds.numpy()))
+    assert np.allclose(a, np.linalg.norm(size) / np.sqrt(float(survivors.sum())), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("exponent", [-140, -100, 100, 125])
+@pytest.mark.parametrize("norm", ["row", "batch"])
+def test_places_are_free_of_the_unit(norm: Any, exponent: int) -> None:
+    e, where = errors(10, 50).round(decimals=2), torch.rand(10, 1, dtype=torch.float64)
+    t, a = Ternarize(Dither(4.0), norm=norm)(e, where)
+    scaled, factors = Ternarize(Dither(4.0), norm=norm)(e * 2.0**exponent, where)
+    if exponent > -126:
+        assert_same_bits(scaled, t)
+    assert torch.allclose(factors.double() / 2.0**exponent, a.double(), rtol=1e-2 if exponent < -126 else 1e-5)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if not isinstance(rule, Dither)], ids=repr)
+def test_other_rules_do_not_look_at_places(rule: Any) -> None:
+    e, where = errors(10, 50), torch.rand(10, 1, dtype=torch.float64)
+    for norm in ("row", "batch", "none"):
+        for got, expected in zip(Ternarize(rule, norm)(e, where), Ternarize(rule, norm)(e), strict=True):
+            assert_same_bits(got, expected)
+
+
+def test_a_placed_rule_of_ones_own() -> None:
+    class Coin:
+        """All elements or none, by turns."""
+
+        def thresholds(self, e: Any) -> Any:
+            raise AssertionError("places were given")
+
+        def placed(self, e: Any, places: Any) -> Any:
+            return torch.where(places < 0.25, 0.0, math.inf), torch.full_like(places, e.shape[1] / 4)
+
+    e, where = torch.full((4, 8), -3.0), torch.tensor([[0.1], [0.3], [0.24], [0.9]], dtype=torch.float64)
+    assert isinstance(Coin(), PlacedRule)
+    assert not isinstance(Median(), PlacedRule)
+    for norm in ("row", "batch"):
+        t, a = Ternarize(Coin(), norm=norm)(e, where)
+        assert t.tolist() == [[-1] * 8, [0] * 8, [-1] * 8, [0] * 8]
+        assert a.tolist() == [[6.0]] * 4  # 72 = 36 · 2, with two survivors on average
+        packed, b = Ternarize(Coin(), norm=norm).pack(e, where)
+        assert_same_bits(unpacked(packed, e.shape), t)
+        assert_same_bits(a, b)
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 29, 30, 31, 10**6, 2**63 - 1])

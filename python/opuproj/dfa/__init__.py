@@ -8,7 +8,7 @@
 Nothing else of a training loop changes. See :func:`attach`.
 """
 
-from ..torch import BatchMax, Dither, Fixed, RowMax, RowStd, Rule, Ternarize, TopK
+from ..torch import BatchMax, Dither, Fixed, PlacedRule, RowMax, RowStd, Rule, Ternarize, TopK
 from ._method import Method
 from .attach import attach
 from .diagnosis import Check
@@ -23,6 +23,7 @@ __all__ = [
     "Fixed",
     "HardwareReport",
     "Method",
+    "PlacedRule",
     "RowMax",
     "RowStd",
     "Rule",

@@ -52,7 +52,7 @@ class Pass:
     trainable: tuple[str, ...] = ()
     tapped: bool = False
     delivered: bool = False
-    # Which one it is, of those that errors are wanted for.
+    # Which one it is, of those that errors are wanted for: assigned in the forward pass.
     number: int = -1
     # The error, from when it is taken until all blocks are fed; the feedback that is computed and not fetched yet.
     error: Error | None = None
