@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use crate::kernel::Kernel;
+use crate::memory::{collected, room};
 use crate::ternary::{Float, TernaryBatch, WORD};
+use crate::work::{Stopped, alone};
 
 /// Elements that are encoded at a time, a whole number of words.
 const STRETCH: usize = 16 * WORD;
@@ -77,47 +79,61 @@ impl Encoded {
 
     /// The vectors of `numbers`, `n_inputs` each, with the largest magnitude of each in `largest`, by these inner loops.
     ///
-    /// Nothing if there is no memory for them.
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or there is no memory for them.
     ///
     /// # Panics
     ///
     /// If the numbers are not whole vectors, or not as many as there are magnitudes.
-    #[must_use]
     pub fn encode<T: Float>(
         numbers: &[T],
         n_inputs: usize,
         largest: &[f64],
         code: Code,
         kernel: Kernel,
-    ) -> Option<Self> {
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<Self, Stopped> {
         assert_eq!(numbers.len(), n_inputs * largest.len(), "whole vectors");
-        let planes = || TernaryBatch::any(largest.len(), n_inputs);
-        let mut digits = (0..code.digits()).map(|_| planes()).collect::<Option<Vec<_>>>()?;
+        let mut digits = room(code.digits() as usize)?;
+        for _ in 0..code.digits() {
+            digits.push(TernaryBatch::any(largest.len(), n_inputs)?);
+        }
         let top = f64::from(code.largest());
-        let scales = largest.iter().map(|&largest| scale_of(largest, top)).collect();
-        let mut integers = [0; STRETCH];
-        let mut codes = [[0; WORD]; STRETCH / WORD];
-        for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {
-            // Tiny numbers are enlarged first: their inverse is beyond the largest one.
-            let enlarged = if largest < 1e-250 { LARGE } else { 1.0 };
-            let factor = if largest > 0.0 { top / (largest * enlarged) } else { 0.0 };
-            for (stretch, numbers) in numbers.chunks(STRETCH).enumerate() {
-                kernel.vectorize(
-                    #[inline(always)]
-                    || integers_of(numbers, enlarged, factor, top, &mut integers),
-                );
-                let words = stretch * (STRETCH / WORD)..stretch * (STRETCH / WORD) + numbers.len().div_ceil(WORD);
-                for digit in digits.iter_mut().rev() {
+        let mut scales = room(largest.len())?;
+        scales.extend(largest.iter().map(|&largest| scale_of(largest, top)));
+        alone(poll, |lead| {
+            let mut integers = [0; STRETCH];
+            let mut codes = [[0; WORD]; STRETCH / WORD];
+            for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {
+                // Tiny numbers are enlarged first: their inverse is beyond the largest one.
+                let enlarged = if largest < 1e-250 { LARGE } else { 1.0 };
+                let factor = if largest > 0.0 { top / (largest * enlarged) } else { 0.0 };
+                for (stretch, numbers) in numbers.chunks(STRETCH).enumerate() {
                     kernel.vectorize(
                         #[inline(always)]
-                        || next_digits(code, &mut integers, codes.as_flattened_mut()),
+                        || integers_of(numbers, enlarged, factor, top, &mut integers),
                     );
-                    let (positive, negative) = digit.row_mut(row);
-                    kernel.planes(&codes[..words.len()], &mut positive[words.clone()], &mut negative[words.clone()]);
+                    let words = stretch * (STRETCH / WORD)..stretch * (STRETCH / WORD) + numbers.len().div_ceil(WORD);
+                    for digit in digits.iter_mut().rev() {
+                        kernel.vectorize(
+                            #[inline(always)]
+                            || next_digits(code, &mut integers, codes.as_flattened_mut()),
+                        );
+                        let (positive, negative) = digit.row_mut(row);
+                        kernel.planes(
+                            &codes[..words.len()],
+                            &mut positive[words.clone()],
+                            &mut negative[words.clone()],
+                        );
+                    }
+                    lead.went_through(size_of_val(numbers) + digits.len() * numbers.len())?;
                 }
             }
-        }
-        Some(Self { base: code.base(), digits: digits.into_iter().map(Arc::new).collect(), scales })
+            Ok(Self { base: code.base(), digits: collected(digits.into_iter().map(Arc::new))?, scales })
+        })
     }
 
     /// What a digit is worth relative to the next one.
