@@ -294,10 +294,10 @@ class TernaryBatch(Batch):
 
         Notes
         -----
-        The file holds little-endian integers: the bytes ``OPUTERN2``; the number of axes and the length of each, in 64 bits
-        each; where the elements are 1, then where they are -1, in bits from the lowest of a byte on, each vector filled up
-        by zeros to a multiple of 64; and in 32 bits each the checksums (:func:`zlib.crc32`) of the header and of either
-        half of the rest. Any one damaged byte is noticed by :meth:`load` and by the commands.
+        The file holds little-endian integers: the bytes ``OPUTERN2``; the number of axes and the length of each, in 64
+        bits each; where the elements are 1, then where they are -1, in bits from the lowest of a byte on, each vector
+        filled up by zeros to a multiple of 64; and in 32 bits each the checksums (:func:`zlib.crc32`) of the header and
+        of either half of the rest. Any one damaged byte is noticed by :meth:`load` and by the commands.
 
         Examples
         --------
@@ -328,8 +328,8 @@ class TernaryBatch(Batch):
         OSError
             If the file cannot be read.
         ValueError
-            If it is not such a file, or is damaged. A file of a version that wrote no checksums is read, but damage to its
-            elements may go unnoticed.
+            If it is not such a file, or is damaged. A file of a version that wrote no checksums is read, but damage to
+            its elements may go unnoticed.
         MemoryError
             If the batch cannot be allocated.
         """

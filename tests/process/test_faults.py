@@ -109,7 +109,8 @@ STARVED = """
 def test_memory_that_runs_out_is_an_error_or_does_not_matter(work: str, tmp_path: Path) -> None:
     path = str(tmp_path / "x")
     ends = run(STARVED.format(work=work.format(path=path), path=path)).splitlines()
-    assert set(ends) == {"right", "MemoryError"}, ends  # neither wrong bits nor a dead process
+    needed = set() if work == "saved()" else {"MemoryError"}
+    assert set(ends) == {"right"} | needed, ends  # neither wrong bits nor a dead process
     assert ends[-1] == "right"
 
 
