@@ -267,6 +267,18 @@ def new_packer(name: str, n_rows: int, n_inputs: int) -> _core.Packer:
     return _core.Packer(n_rows, n_inputs, _config.isa())
 
 
+def parts(n_rows: int, n_columns: int) -> Iterator[tuple[slice, slice]]:
+    """Yield where the parts of an array of this shape lie, of at most PIECE_BYTES elements, in order.
+
+    Columns begin at multiples of PIECE_BYTES, and so with a whole word of packed rows.
+    """
+    width = min(n_columns, PIECE_BYTES)
+    step = max(1, PIECE_BYTES // (width or 1))
+    for row in range(0, n_rows, step):
+        for column in range(0, n_columns, width or 1):
+            yield slice(row, min(row + step, n_rows)), slice(column, min(column + width, n_columns))
+
+
 def pieces(x: Any) -> Iterator[Any]:
     """Yield all rows of an array or tensor of shape (..., n) in order, as 2-D arrays of at most about PIECE_BYTES.
 

@@ -61,7 +61,8 @@ def _is_ternary(rows: _rows.Source) -> bool:
     if dtype.is_floating_point if isinstance(rows, _rows.TorchSource) else dtype.kind == "f":
         return False
     pieces = map(rows.to_numpy, _rows.pieces(rows.array))
-    return all(piece.size == 0 or (int(piece.min()) >= -1 and int(piece.max()) <= 1) for piece in pieces)
+    small = (piece[part] for piece in pieces for part in _rows.parts(*piece.shape))
+    return all(int(part.min()) >= -1 and int(part.max()) <= 1 for part in small)
 
 
 class FloatSource(_rows.Rows):

@@ -150,13 +150,18 @@ class EncodedBatch(Batch):
         target = np.dtype(dtype)
         if target.kind != "f":
             raise TypeError(f"dtype is {target}, but must be a floating-point dtype")
-        out = _memory.allocate("a decoded batch", self._shape, np.dtype(np.float64), _ADVICE)
-        out[...] = 0
-        for digit in self.digits:
-            out *= self.base
-            out += digit.to_numpy()
-        out *= self.scale[..., None]
-        return out.astype(target, copy=False)
+        out = _memory.allocate("a decoded batch", self._shape, target, _ADVICE)
+        rows, scale = out.reshape(self._packed.n_rows, self.n_inputs), self._packed.scales()[:, None]
+        digits = [self._packed.digit(k) for k in range(self.n_digits)]
+        for part in _rows.parts(*rows.shape):
+            piece = np.zeros(rows[part].shape)
+            one = np.empty(piece.shape, np.int8)
+            for digit in digits:
+                digit.unpack_into(one, part[0].start, part[1].start)
+                piece *= self.base
+                piece += one
+            rows[part] = piece * scale[part[0]]
+        return out
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:

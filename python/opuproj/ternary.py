@@ -17,6 +17,7 @@ from ._batch import Batch
 BitOrder = Literal["big", "little"]
 
 _ADVICE = "unpack fewer rows at a time"
+_PLANES_ADVICE = "pass C-contiguous planes, or fewer vectors at a time"
 
 
 class TernaryBatch(Batch):
@@ -92,17 +93,21 @@ class TernaryBatch(Batch):
         out = _memory.allocate("an unpacked batch", self._shape, target, _ADVICE)
         rows = out.reshape(self._packed.n_rows, self.n_inputs)
         if target == np.int8:
-            self._packed.unpack_into(rows)
+            self._packed.unpack_into(rows, 0, 0)
             return out
-        step = max(1, _rows.PIECE_BYTES // self.n_inputs)
-        for start in range(0, len(rows), step):
-            part = self._packed.take(np.arange(start, min(start + step, len(rows)), dtype=np.int64))
-            piece = np.empty((part.n_rows, self.n_inputs), np.int8)
-            part.unpack_into(piece)
+        for part, piece in self._pieces():
             if target.kind in "bu" and piece.min() < 0:
                 raise ValueError(f"dtype is {target}, but the batch holds -1, which {target} cannot hold")
-            rows[start : start + step] = piece
+            rows[part] = piece
         return out
+
+    def _pieces(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.int8]]]:
+        """Yield all elements in pieces, with their place among the rows: Ctrl-C works between two of them."""
+        for part in _rows.parts(self._packed.n_rows, self.n_inputs):
+            rows, columns = part
+            piece = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.int8)
+            self._packed.unpack_into(piece, rows.start, columns.start)
+            yield part, piece
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -169,7 +174,7 @@ class TernaryBatch(Batch):
         n = 8 * shape[-1] if n_inputs is None else _check.size("n_inputs", n_inputs)
         if shape[-1] != -(-n // 8):
             raise ValueError(f"positive has {shape[-1]} bytes a vector, but n_inputs = {n} takes {-(-n // 8)}")
-        rows = [np.ascontiguousarray(bits).reshape(math.prod(shape[:-1]), shape[-1]) for bits in plane]
+        rows = [_as_rows(name, bits) for name, bits in zip(("positive", "negative"), plane, strict=True)]
         _refuse_bad_bits(rows[0], rows[1], n, bitorder)
         packed = _core.Packed.from_planes(rows[0], rows[1], n, msb_first)
         return TernaryBatch._of(packed, (*shape[:-1], n))
@@ -287,6 +292,13 @@ class TernaryBatch(Batch):
         ValueError
             If `path` is a device or a named pipe, which no file replaces.
 
+        Notes
+        -----
+        The file holds little-endian integers: the bytes ``OPUTERN2``; the number of axes and the length of each, in 64
+        bits each; where the elements are 1, then where they are -1, in bits from the lowest of a byte on, each vector
+        filled up by zeros to a multiple of 64; and in 32 bits each the checksums (:func:`zlib.crc32`) of the header and
+        of either half of the rest. Any one damaged byte is noticed by :meth:`load` and by the commands.
+
         Examples
         --------
         >>> import os, tempfile
@@ -316,7 +328,8 @@ class TernaryBatch(Batch):
         OSError
             If the file cannot be read.
         ValueError
-            If it is not such a file, or is damaged.
+            If it is not such a file, or is damaged. A file of a version that wrote no checksums is read, but damage to
+            its elements may go unnoticed.
         MemoryError
             If the batch cannot be allocated.
         """
@@ -360,13 +373,28 @@ def _plane(name: str, bits: ArrayLike) -> NDArray[np.uint8]:
     return array
 
 
+def _as_rows(name: str, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a plane as contiguous rows; what must be copied is copied in pieces."""
+    n_rows = math.prod(bits.shape[:-1])
+    if bits.flags.c_contiguous:
+        return bits.reshape(n_rows, bits.shape[-1])
+    out = _memory.allocate(f"a contiguous copy of {name}", (n_rows, bits.shape[-1]), bits.dtype, _PLANES_ADVICE)
+    done = 0
+    for piece in _rows.pieces(bits):
+        out[done : done + len(piece)] = piece
+        done += len(piece)
+    return out
+
+
 def _refuse_bad_bits(positive: NDArray[np.uint8], negative: NDArray[np.uint8], n: int, bitorder: BitOrder) -> None:
     """Raise ValueError saying where a bit is set in both planes, or beyond the inputs."""
-    both = positive & negative
-    if both.any():
-        row, byte = (int(i) for i in np.argwhere(both)[0])
-        bit = int(np.flatnonzero(np.unpackbits(both[row, byte], bitorder=bitorder))[0])
-        raise ValueError(f"positive and negative are both set at vector {row}, input {8 * byte + bit}")
+    for part in _rows.parts(*positive.shape):
+        both = positive[part] & negative[part]
+        if both.any():
+            row, byte = (int(i) for i in np.argwhere(both)[0])
+            bit = int(np.flatnonzero(np.unpackbits(both[row, byte], bitorder=bitorder))[0])
+            row, byte = part[0].start + row, part[1].start + byte
+            raise ValueError(f"positive and negative are both set at vector {row}, input {8 * byte + bit}")
     if n % 8:
         used = int(np.packbits(np.ones(n % 8, np.uint8), bitorder=bitorder)[0])
         stray = np.flatnonzero((positive[:, -1] | negative[:, -1]) & (255 - used))

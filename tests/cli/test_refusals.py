@@ -90,6 +90,31 @@ def test_hostile_pipes(content: bytes) -> None:
         read()
 
 
+def test_a_damaged_byte_of_a_packed_file_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    opuproj.pack(ternary(3, 70)).save("x.ternary")
+    whole = Path("x.ternary").read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x20
+        Path("x.ternary").write_bytes(damaged)
+        assert project("x.ternary", "y.npy", "--outputs", 5) == 1
+        assert main(["pack", "x.ternary", "z.ternary"]) == 1
+        # Of the checksums, the first is that of the header.
+        in_header = position < 32 or len(whole) - 12 <= position < len(whole) - 8
+        assert main(["info", "x.ternary"]) == in_header
+        assert names() == {"x.ternary"}
+    assert "a damaged ternary batch: its plane of the +1 has another checksum" in capsys.readouterr().err
+
+
+def test_a_packed_file_without_checksums_is_taken() -> None:
+    opuproj.pack(ternary(3, 70)).save("x.ternary")
+    Path("old.ternary").write_bytes(b"OPUTERN1" + Path("x.ternary").read_bytes()[8:-12])
+    assert project("old.ternary", "y.npy", "--outputs", 5) == 0
+    assert np.array_equal(np.load("y.npy"), opuproj.project(ternary(3, 70), 5))
+    assert main(["pack", "old.ternary", "new.ternary"]) == 0
+    assert Path("new.ternary").read_bytes() == Path("x.ternary").read_bytes()
+
+
 def test_any_bytes_in_place_of_a_header(capsys: pytest.CaptureFixture[str]) -> None:
     """Never anything but a refusal, or a result."""
     random = np.random.default_rng(0)

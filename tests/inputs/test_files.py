@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -65,11 +67,56 @@ def test_every_shortened_file_is_refused(tmp_path: Path) -> None:
         TernaryBatch.load(path)
 
 
-def test_damage_is_noticed_or_gives_a_valid_batch(tmp_path: Path) -> None:
+def file_of(x: np.ndarray) -> bytes:
+    """What `save` writes of two-dimensional numbers, in plain NumPy."""
+    header = b"OPUTERN2" + np.array([2, *x.shape], "<u8").tobytes()
+    room = np.zeros((len(x), -(-x.shape[1] // 64) * 64), np.int8)
+    room[:, : x.shape[1]] = x
+    planes = [np.packbits(room == value, axis=1, bitorder="little").tobytes() for value in (1, -1)]
+    checksums = [zlib.crc32(part) for part in (header, *planes)]
+    return header + planes[0] + planes[1] + np.array(checksums, "<u4").tobytes()
+
+
+@pytest.mark.parametrize("shape", [(3, 70), (1, 1), (0, 5), (5, 64), (40, 10_000)])
+def test_what_a_file_holds(shape: tuple[int, int], tmp_path: Path) -> None:
+    x = ternary(*shape)
+    opuproj.pack(x).save(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == file_of(x)
+
+
+def test_a_file_of_the_version_before_loads(tmp_path: Path) -> None:
+    x = ternary(3, 70)
+    (tmp_path / "x").write_bytes(b"OPUTERN1" + file_of(x)[8:-12])
+    assert TernaryBatch.load(tmp_path / "x") == opuproj.pack(x)
+
+
+def test_a_damaged_byte_is_noticed_wherever_it_is(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    batch = opuproj.pack(ternary(3, 70))
-    batch.save(path)
-    whole = path.read_bytes()
+    whole = file_of(ternary(3, 70))
+    for position in range(len(whole)):
+        for flipped in (1, 0x80, 0xFF):
+            damaged = bytearray(whole)
+            damaged[position] ^= flipped
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match="ternary batch"):
+                TernaryBatch.load(path)
+
+
+def test_damage_says_which_part_it_is_in(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    whole = file_of(ternary(1, 2_000_000))
+    parts = {100: "plane of the +1", 400_000: "plane of the -1", len(whole) - 11: "header"}
+    for position, part in parts.items():
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=re.escape(f"a damaged ternary batch: its {part} has another checksum")):
+            TernaryBatch.load(path)
+
+
+def test_damage_without_checksums_is_noticed_or_gives_a_valid_batch(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    whole = b"OPUTERN1" + file_of(ternary(3, 70))[8:-12]
     refused = 0
     for position in range(len(whole)):
         for flipped in (1, 0x80, 0xFF):

@@ -9,12 +9,14 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import opuproj
 import pytest
 from helpers import MODES, assert_same_bits, linux, long_call, run, ternary
+from opuproj import TernaryBatch
 
 # Work that takes minutes on any machine.
 ENDLESS = {
@@ -24,12 +26,63 @@ ENDLESS = {
     "linear": "opuproj.project(np.ones(1_000_000, np.int8), 250_000_000, mode='linear')",
     "packing": "[opuproj.pack(np.broadcast_to(np.int8(1), (2000, 1_000_000))) for _ in range(1000)]",
     "a window": "[op.matrix(slice(0, 8000), slice(0, 8000)) for _ in range(1000)]",
+    "one structured vector": "opuproj.project(np.ones(1 << 24, np.float32), 1 << 27, threads=1, ensemble='structured')",
 }
+
+# One call on packed vectors of 250 MB, which takes some tenths of a second at least.
+ON_A_BATCH = {
+    "unpacking": "large.to_numpy()",
+    "unpacking to another dtype": "large.to_numpy(np.float16)",
+    "planes": "large.planes()",
+    "from planes": "TernaryBatch.from_planes(*planes)",
+    "from planes in another order": "TernaryBatch.from_planes(*(plane[:, ::-1] for plane in planes))",
+    "joining": "TernaryBatch.concatenate([large, large])",
+    "a part": "large[::-1]",
+    "counting": "[large.nnz for _ in range(10)]",
+    "saving": "large.save(folder + '/large')",
+    "loading": "TernaryBatch.load(path)",
+    "to bytes": "large._packed.to_bytes()",
+    "from bytes": "_core.Packed.from_bytes(data)",
+    "digits": "[encoded.to_numpy() for _ in range(3)]",
+    "one long vector": "opuproj.pack(row)",
+    "digits of one long vector": "opuproj.encode(row, digits=20)",
+}
+
+
+@linux
+@pytest.mark.parametrize("work", ON_A_BATCH)
+def test_ctrl_c_returns_control_during_one_call_on_a_batch(work: str, tmp_path: Path) -> None:
+    prepared = {
+        "planes": "planes = large.planes()",
+        "path": f"path = {str(tmp_path / 'kept')!r}; large.save(path)",
+        "data": "data = large._packed.to_bytes()",
+        "encoded": "encoded = opuproj.encode(np.ones((100, 300_000), np.float32), digits=5)",
+        "row": "row = np.ones(1 << 27, np.float32)",
+        "folder": f"folder = {str(tmp_path)!r}",
+    }
+    needed = "; ".join(line for name, line in prepared.items() if name in ON_A_BATCH[work])
+    assert_prompt(
+        f"""
+        from opuproj import TernaryBatch, _core
+        large = TernaryBatch.concatenate([opuproj.pack(np.ones((100, 1_000_000), np.int8))] * 10)
+        {needed}
+        """,
+        f"while True: {ON_A_BATCH[work]}",
+        delay=0.1,
+    )
+    assert {path.name for path in tmp_path.iterdir()} <= {"kept", "large"}
+    if (tmp_path / "large").exists():
+        assert TernaryBatch.load(tmp_path / "large").shape == (1000, 1_000_000)
 
 
 @linux
 @pytest.mark.parametrize("work", ENDLESS)
 def test_ctrl_c_returns_control_at_once(work: str) -> None:
+    assert_prompt("", ENDLESS[work], delay=0.5)
+
+
+def assert_prompt(prepared: str, work: str, delay: float) -> None:
+    """Run work in a process, interrupt it after a while, and see when control is back."""
     code = f"""
         import signal, time
         import numpy as np, opuproj
@@ -37,9 +90,10 @@ def test_ctrl_c_returns_control_at_once(work: str) -> None:
         op = opuproj.Projector(10_000, 10_000)
         x = np.arange(10_000) % 3 - 1
         before = op(x)
+{textwrap.indent(textwrap.dedent(prepared).strip(), " " * 8)}
         print("ready", flush=True)
         try:
-            {ENDLESS[work]}
+            {work}
             print("it ended")
         except KeyboardInterrupt:
             print(time.time(), flush=True)
@@ -52,7 +106,7 @@ def test_ctrl_c_returns_control_at_once(work: str) -> None:
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n", child.communicate()
-        time.sleep(0.5)
+        time.sleep(delay)
         sent = time.time()
         child.send_signal(signal.SIGINT)
         output, errors = child.communicate(timeout=30)

@@ -319,7 +319,7 @@ def parsed(path: str, member: str | None, stdin: bytes) -> Any:
 
             array = zarr.open_array(path, mode="r")
             return array[...] if np.prod(array.shape, dtype=float) < 1e7 else np.broadcast_to(0, array.shape)
-        if Path(path).read_bytes()[:8] == b"OPUTERN1":
+        if Path(path).read_bytes()[:8] in (b"OPUTERN1", b"OPUTERN2"):
             return opuproj.TernaryBatch.load(path)
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.lib.npyio.NpzFile):

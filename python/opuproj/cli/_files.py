@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import secrets
+import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -33,13 +34,39 @@ class Replacement:
             with self._file as file:
                 if kind is None:
                     file.flush()
-                    os.fsync(file.fileno())
+                    _sync(file.fileno())
             if kind is None:
                 os.replace(self._partial, self._path)
                 sync_folder(self._path.parent)
         finally:
             with suppress(OSError):
                 self._partial.unlink()
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until a file is on disk, which the system does not end for a signal: another thread waits for it."""
+    errors: list[OSError] = []
+    # Of its own, as that of the file is closed where the wait is given up.
+    same = os.dup(descriptor)
+
+    def sync() -> None:
+        try:
+            os.fsync(same)
+        except OSError as error:
+            errors.append(error)
+        finally:
+            os.close(same)
+
+    thread = threading.Thread(target=sync, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the system grants no more threads
+        sync()
+    else:
+        while thread.is_alive():  # with a limit: without one, Ctrl-C is not heard on every system
+            thread.join(0.05)
+    for error in errors:
+        raise error
 
 
 def reserved(file: BinaryIO, size: int, path: Path) -> bool:

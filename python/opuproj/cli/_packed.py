@@ -1,8 +1,9 @@
-"""The packed file of `TernaryBatch.save`, read and written a few rows at a time: a header and two planes of bits."""
+"""The packed file of `TernaryBatch.save`, a few rows at a time: a header, two planes of bits, and checksums."""
 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,12 +11,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from .. import _core, _rows
 from ..ternary import TernaryBatch
 from ._files import Replacement, reserved
 from ._reader import MAX_AXES, FileReader
 
-MAGIC = b"OPUTERN1"
+MAGIC = b"OPUTERN2"
+# Of the version before, which has no checksums.
+MAGIC_BEFORE = b"OPUTERN1"
+# What has a checksum, in the order in which they stand at the end.
+_PARTS = ("header", "plane of the +1", "plane of the -1")
+_CHECKSUM_BYTES = 4
 
 
 class PackedReader(FileReader):
@@ -25,19 +31,45 @@ class PackedReader(FileReader):
 
     def __init__(self, path: str, file: BinaryIO) -> None:
         self._hold(path, file)
-        shape = _shape(path, file)
+        header, shape = _header(path, file)
         super().__init__(path, shape, np.dtype(np.int8))
         self._words = -(-self.n_inputs // 64)
-        self._offset = 16 + 8 * len(shape)
-        needed = self._offset + 16 * self.n_rows * self._words
+        self._offset = len(header)
+        self._end = self._offset + 16 * self.n_rows * self._words
+        self._unchecked = header.startswith(MAGIC)
+        needed = self._end + (_CHECKSUM_BYTES * len(_PARTS) if self._unchecked else 0)
         if needed != self._status.st_size:
             raise ValueError(
                 f"{path} is a damaged ternary batch: its shape asks for {needed:,} bytes, but it has "
                 f"{self._status.st_size:,}"
             )
+        if self._unchecked:
+            self._compare(0, zlib.crc32(header))
+
+    def _check(self) -> None:
+        """Compare both planes with their checksums: all of them, before the first row is used."""
+        if not self._unchecked:
+            return
+        half = 8 * self.n_rows * self._words
+        for k in range(2):
+            checksum, left = 0, half
+            self._file.seek(self._offset + k * half)
+            while left:
+                piece = self._file.read(min(left, _rows.PIECE_BYTES))
+                if not piece:
+                    raise ValueError(f"{self.name} became shorter while it was read")
+                checksum, left = zlib.crc32(piece, checksum), left - len(piece)
+            self._compare(1 + k, checksum)
+        self._unchecked = False
+
+    def _compare(self, part: int, checksum: int) -> None:
+        self._file.seek(self._end + _CHECKSUM_BYTES * part)
+        if self._file.read(_CHECKSUM_BYTES) != checksum.to_bytes(_CHECKSUM_BYTES, "little"):
+            raise ValueError(f"{self.name} is a damaged ternary batch: its {_PARTS[part]} has another checksum")
 
     def packed(self, start: int, stop: int) -> _core.Packed:
         """Return rows start to stop - 1, having checked that their bits make sense."""
+        self._check()
         used = -(-self.n_inputs // 8)
         planes = []
         for k in range(2):
@@ -60,12 +92,12 @@ class PackedReader(FileReader):
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         out = np.empty((stop - start, self.n_inputs), np.int8)
-        self.packed(start, stop).unpack_into(out)
+        self.packed(start, stop).unpack_into(out, 0, 0)
         return out
 
 
-def _shape(path: str, file: BinaryIO) -> tuple[int, ...]:
-    """Return the shape that the header tells."""
+def _header(path: str, file: BinaryIO) -> tuple[bytes, tuple[int, ...]]:
+    """Return the header, and the shape that it tells."""
     head = file.read(16)
     n_axes = int.from_bytes(head[8:], "little")
     if len(head) < 16 or not 1 <= n_axes <= MAX_AXES:
@@ -73,15 +105,17 @@ def _shape(path: str, file: BinaryIO) -> tuple[int, ...]:
     lengths = file.read(8 * n_axes)
     if len(lengths) < 8 * n_axes:
         raise ValueError(f"{path} is no packed ternary batch: it ends too early")
-    return tuple(int(length) for length in np.frombuffer(lengths, "<u8"))
+    return head + lengths, tuple(int(length) for length in np.frombuffer(lengths, "<u8"))
 
 
 def write_packed(path: Path, shape: tuple[int, ...], blocks: Iterator[_core.Packed]) -> None:
     """Write blocks of rows as one packed file, which appears under its name when it is complete."""
     n_rows, words = math.prod(shape[:-1]), -(-shape[-1] // 64)
     header = MAGIC + np.array([len(shape), *shape], "<u8").tobytes()
+    checksums = [zlib.crc32(header), 0, 0]
     with Replacement(path) as file:
-        reserved(file, len(header) + 16 * words * n_rows, path)
+        end = len(header) + 16 * words * n_rows
+        reserved(file, end + _CHECKSUM_BYTES * len(checksums), path)
         file.write(header)
         done = 0
         for block in blocks:
@@ -89,5 +123,10 @@ def write_packed(path: Path, shape: tuple[int, ...], blocks: Iterator[_core.Pack
                 rows = np.zeros((block.n_rows, 8 * words), np.uint8)
                 rows[:, : bits.shape[1]] = bits
                 file.seek(len(header) + 8 * words * (k * n_rows + done))
-                file.write(rows.tobytes())
+                data = rows.tobytes()
+                file.write(data)
+                # Blocks come in order, and so do the rows of each plane.
+                checksums[1 + k] = zlib.crc32(data, checksums[1 + k])
             done += block.n_rows
+        file.seek(end)
+        file.write(np.array(checksums, "<u4").tobytes())

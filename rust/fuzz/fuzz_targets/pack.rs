@@ -57,13 +57,13 @@ fn sparse(numbers: &[i8], n_inputs: usize) -> TernaryBatch {
         }
         offsets.push(columns.len());
     }
-    TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &values).expect("memory")
+    TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &values, &mut |_| true).expect("memory")
 }
 
 fn unpacked(batch: &TernaryBatch) -> Vec<i8> {
     let mut numbers = vec![0; batch.n_rows() * batch.n_inputs()];
     for (row, numbers) in numbers.chunks_exact_mut(batch.n_inputs()).enumerate() {
-        batch.unpack(row, numbers);
+        batch.unpack(row, 0, numbers);
     }
     numbers
 }

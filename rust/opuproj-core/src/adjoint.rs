@@ -11,11 +11,10 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::{Kernel, Product};
-use crate::memory::{STRIPE_SUMS, TILE_SUMS, has_room, sized};
+use crate::memory::{NoMemory, STRIPE_SUMS, TILE_SUMS, collected, push, room, sized, zeros};
 use crate::operand::{self, MOST_VECTORS, ROWS_CAPACITY};
 use crate::readout::{Real, VARIANCE};
 use crate::ternary::WORD;
@@ -91,25 +90,20 @@ impl Adjoint {
     ) -> Result<(), Stopped> {
         assert_eq!(outputs.len(), batch.scales().len(), "one output a vector");
         assert!(outputs.iter().all(|output| output.len() == self.n_columns * self.read.parts()), "one result a column");
+        let watch = Watch::new();
+        let mut lead = Lead::new(&watch, poll);
         for digit in batch.digits() {
-            refuse_too_many(digit)?;
+            refuse_too_many(digit, &mut lead)?;
         }
         if outputs.is_empty() || self.n_columns == 0 {
             return Ok(());
         }
-        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), self.kernel.shape().max_input);
-        if !has_room(&vectors, MOST_VECTORS, self.n_columns) {
-            return Err(Stopped::NoMemory);
-        }
-        let watch = Watch::new();
-        let mut lead = Lead::new(&watch, poll);
-        let groups = self.groups(&vectors, &weights, || lead.keep_on()).ok_or(Stopped::Cancelled)?;
+        let max_input = self.kernel.shape().max_input;
+        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut lead)?;
+        let groups = self.groups(&vectors, &weights, &mut lead)?;
         watch.expect(groups.iter().map(|group| self.work(group, group.words.len() * WORD_BLOCKS)).sum());
         for group in &groups {
-            self.run_group(&vectors, group, batch.scales(), outputs, &mut lead);
-            if watch.cancelled.load(Relaxed) {
-                return Err(Stopped::Cancelled);
-            }
+            self.run_group(&vectors, group, batch.scales(), outputs, &mut lead)?;
         }
         Ok(())
     }
@@ -119,23 +113,29 @@ impl Adjoint {
         self.read.parts()
     }
 
-    /// The vectors in groups, or nothing if `keep_on` said no.
+    /// The vectors in groups.
     fn groups<'w>(
         &self,
         vectors: &Vectors<'_>,
         weights: &'w [i64],
-        mut keep_on: impl FnMut() -> bool,
-    ) -> Option<Vec<Group<'w>>> {
+        lead: &mut Lead<'_, '_>,
+    ) -> Result<Vec<Group<'w>>, Stopped> {
         let n_outputs = vectors.len() / weights.len();
         let most = (MOST_VECTORS / (weights.len() * self.turns())).max(1);
-        let group = |first: usize| {
+        let mut groups = Vec::new();
+        for first in (0..n_outputs).step_by(most) {
             let outputs = first..n_outputs.min(first + most);
             let fused = outputs.start * weights.len()..outputs.end * weights.len();
-            let used = |word: &usize| fused.clone().any(|vector| vectors.used(vector, *word) != 0);
-            let words = (0..vectors.row_words()).filter(used).collect();
-            Group { n_vectors: fused.len() * self.turns(), outputs, fused, words, weights }
-        };
-        (0..n_outputs).step_by(most).map(|first| keep_on().then(|| group(first))).collect()
+            let mut words = Vec::new();
+            for word in 0..vectors.row_words() {
+                if fused.clone().any(|vector| vectors.used(vector, word) != 0) {
+                    push(&mut words, word)?;
+                }
+                lead.went_through(fused.len() * size_of::<u64>())?;
+            }
+            push(&mut groups, Group { n_vectors: fused.len() * self.turns(), outputs, fused, words, weights })?;
+        }
+        Ok(groups)
     }
 
     fn run_group<T: Real>(
@@ -145,7 +145,7 @@ impl Adjoint {
         scales: &[f64],
         outputs: &mut [&mut [T]],
         lead: &mut Lead<'_, '_>,
-    ) {
+    ) -> Result<(), Stopped> {
         let watch = lead.watch;
         let n_vectors = group.n_vectors;
         let entries = self.work(group, group.words.len() * WORD_BLOCKS) / WORK_PER_ENTRY;
@@ -156,32 +156,31 @@ impl Adjoint {
         let tile_columns = (fitting.min(balanced).min(MOST_COLUMNS) / unit).max(1) * unit;
         let n_tiles = self.n_columns.div_ceil(tile_columns);
         let stripe_tiles = (STRIPE_SUMS / (4 * n_vectors * tile_columns)).clamp(1, n_tiles);
-        let mut kept = vec![0; stripe_tiles * tile_columns * n_vectors];
+        let mut kept = zeros(stripe_tiles * tile_columns * n_vectors)?;
         let chunk_words = (ROWS_CAPACITY / (WORD * n_vectors)).max(1);
         // Of a dark group, too, there is one chunk to read out after.
-        let spans: Vec<&[usize]> =
-            if group.words.is_empty() { vec![&[]] } else { group.words.chunks(chunk_words).collect() };
+        let n_spans = group.words.len().div_ceil(chunk_words).max(1);
         let mut chunk = None;
-        let mut rests: Vec<&mut [T]> = outputs[group.outputs.clone()].iter_mut().map(|output| &mut **output).collect();
+        let mut rests: Vec<&mut [T]> =
+            collected(outputs[group.outputs.clone()].iter_mut().map(|output| &mut **output))?;
         for stripe in (0..n_tiles).step_by(stripe_tiles) {
-            for (k, &words) in spans.iter().enumerate() {
-                let (first, last) = (k == 0, k + 1 == spans.len());
-                if spans.len() > 1 || chunk.is_none() {
+            for k in 0..n_spans {
+                let (first, last) = (k == 0, k + 1 == n_spans);
+                let words = &group.words[k * chunk_words..group.words.len().min((k + 1) * chunk_words)];
+                if n_spans > 1 || chunk.is_none() {
                     drop(chunk.take());
-                    chunk = Some(self.chunk(vectors, group, words, threads, lead));
+                    chunk = Some(self.chunk(vectors, group, words, threads, lead)?);
                 }
                 let chunk = chunk.as_ref().expect("just laid out");
                 let mut sums = kept.chunks_mut(tile_columns * n_vectors);
                 let tiles = stripe..n_tiles.min(stripe + stripe_tiles);
-                let queue = Mutex::new(tiles.map(|tile| {
+                let queue = Mutex::new(tiles.map(|tile| -> Result<_, NoMemory> {
                     let columns = tile * tile_columns..self.n_columns.min((tile + 1) * tile_columns);
                     let width = columns.len() * self.read.parts();
-                    let outputs = rests
-                        .iter_mut()
-                        .filter(|_| last)
-                        .map(|rest| rest.split_off_mut(..width).expect("tiles make up an output"))
-                        .collect();
-                    Tile { columns, sums: sums.next().expect("sums for each tile of a stripe"), outputs }
+                    let rests = rests.iter_mut().filter(|_| last);
+                    let outputs =
+                        collected(rests.map(|rest| rest.split_off_mut(..width).expect("tiles make up an output")))?;
+                    Ok(Tile { columns, sums: sums.next().expect("sums for each tile of a stripe"), outputs })
                 }));
                 let work = |keep_on: &mut dyn FnMut() -> bool| {
                     let mut worker = Worker {
@@ -191,21 +190,19 @@ impl Adjoint {
                         pace: Pace::new(watch, keep_on, WORK_PER_PAUSE),
                         panel: Vec::new(),
                     };
-                    while let Some(mut tile) = next(&queue) {
-                        if !worker.add(&mut tile, first) {
-                            return;
-                        }
+                    while let Some(tile) = next(&queue) {
+                        let mut tile = tile?;
+                        worker.add(&mut tile, first)?;
                         if last {
                             self.read_out(group, scales, &mut tile);
                         }
                     }
+                    Ok(())
                 };
-                lead.share(threads, work);
-                if watch.cancelled.load(Relaxed) {
-                    return;
-                }
+                lead.share(threads, work)?;
             }
         }
+        Ok(())
     }
 
     /// Lays out a group's vectors over some words.
@@ -216,29 +213,26 @@ impl Adjoint {
         words: &[usize],
         threads: usize,
         lead: &mut Lead<'_, '_>,
-    ) -> Chunk {
+    ) -> Result<Chunk, Stopped> {
         let shape = self.kernel.shape();
         let first_of = |word: usize| self.row_block.wrapping_add((word * WORD_BLOCKS) as u64);
-        let row_blocks = words
-            .iter()
-            .flat_map(|&word| (0..WORD_BLOCKS as u64).map(move |k| first_of(word).wrapping_add(k)))
-            .collect();
-        let mut inputs = vec![0; words.len() * WORD * group.n_vectors];
-        let mut starts = vec![0; group.n_vectors];
-        let mut parts = operand::parts(&mut inputs, group.n_vectors, shape.panel_columns).into_iter();
-        let jobs = group.fused.clone().zip(starts.chunks_mut(self.turns())).map(|(vector, starts)| {
-            let turns: Vec<Vec<&mut [i8]>> = parts.by_ref().take(starts.len()).collect();
-            (vector, starts, turns)
-        });
+        let mut row_blocks = room(words.len() * WORD_BLOCKS)?;
+        row_blocks.extend(
+            words.iter().flat_map(|&word| (0..WORD_BLOCKS as u64).map(move |k| first_of(word).wrapping_add(k))),
+        );
+        let mut inputs = zeros(words.len() * WORD * group.n_vectors)?;
+        let mut starts = zeros(group.n_vectors)?;
+        let mut parts = operand::parts(&mut inputs, group.n_vectors, shape.panel_columns)?;
+        let jobs = group.fused.clone().zip(starts.chunks_mut(self.turns())).zip(parts.chunks_mut(self.turns()));
         let queue = Mutex::new(jobs);
         let span = words.first().map_or(0..0, |&first| first..words[words.len() - 1] + 1);
-        let mut union = vec![0; span.len()];
+        let mut union = zeros(span.len())?;
         for word in words {
             union[word - span.start] = u64::MAX;
         }
         let work = |keep_on: &mut dyn FnMut() -> bool| {
-            let mut elements = vec![0i8; words.len() * WORD];
-            while let Some((vector, starts, turns)) = next(&queue)
+            let mut elements: Vec<i8> = zeros(words.len() * WORD)?;
+            while let Some(((vector, starts), turns)) = next(&queue)
                 && keep_on()
             {
                 operand::gather(vectors, vector, span.clone(), &union, &mut elements);
@@ -256,9 +250,10 @@ impl Adjoint {
                     }
                 }
             }
+            Ok(())
         };
-        lead.share(threads, work);
-        Chunk { row_blocks, inputs, starts, largest: vectors.largest() }
+        lead.share(threads, work)?;
+        Ok(Chunk { row_blocks, inputs, starts, largest: vectors.largest() })
     }
 
     /// Adds up the fused vectors of each output, exactly, and rounds once.
@@ -339,8 +334,8 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Adds the chunk to a tile's sums, which begin with the `first` chunk; `false` if it was stopped.
-    fn add<T>(&mut self, tile: &mut Tile<'_, '_, T>, first: bool) -> bool {
+    /// Adds the chunk to a tile's sums, which begin with the `first` chunk.
+    fn add<T>(&mut self, tile: &mut Tile<'_, '_, T>, first: bool) -> Result<(), Stopped> {
         let Adjoint { kernel, transmission, .. } = self.adjoint;
         let (shape, n_vectors) = (kernel.shape(), self.group.n_vectors);
         let stride = self.adjoint.sums_stride(&tile.columns);
@@ -353,12 +348,12 @@ impl Worker<'_> {
             }
         }
         let unit = shape.panel_blocks * BLOCK_COMPONENTS;
-        (0..stride).step_by(unit).all(|at| {
+        (0..stride).step_by(unit).try_for_each(|at| {
             let column = (tile.columns.start + at) as u64;
             let mut inputs = &self.chunk.inputs[..];
-            self.chunk.row_blocks.chunks(shape.panel_columns / BLOCK_COMPONENTS).all(|row_blocks| {
+            self.chunk.row_blocks.chunks(shape.panel_columns / BLOCK_COMPONENTS).try_for_each(|row_blocks| {
                 let components = row_blocks.len() * BLOCK_COMPONENTS;
-                let panel = sized(&mut self.panel, unit * components);
+                let panel = sized(&mut self.panel, unit * components)?;
                 kernel.transposed(transmission, column, row_blocks, panel);
                 kernel.multiply(Product {
                     panel,

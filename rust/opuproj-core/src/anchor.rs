@@ -1,14 +1,16 @@
 //! The anchor: known light beside the data, whose field turns intensities into linear projections.
 
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
+use crate::memory::{NoMemory, collected, room, zeros};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
+use crate::work::{Stopped, alone};
 
 /// The most pixels that an anchor may have. Up to here the products of anchor and data fields are exact in float64.
 pub const MAX_ANCHOR: u32 = 4096;
 
 /// The columns that anchor `which` lights, of `pixels` each: from the last column down, one anchor after the other.
-pub(crate) fn columns(which: u64, pixels: u64) -> Vec<u64> {
-    (which * pixels..(which + 1) * pixels).map(|k| u64::MAX - k).collect()
+pub(crate) fn columns(which: u64, pixels: u64) -> Result<Vec<u64>, NoMemory> {
+    collected((which * pixels..(which + 1) * pixels).map(|k| u64::MAX - k))
 }
 
 /// The anchor's field r at one row, to be turned by. A dark pixel (r = 0) counts as phase 1.
@@ -25,31 +27,40 @@ pub(crate) fn phase_of(r: [i32; 2]) -> [f64; 2] {
     [re / modulus, im / modulus]
 }
 
-/// The phases r/|r| of an anchor's field from `first_row` on, parts in turn; 1 where r = 0.
+/// The phases r/|r| of an anchor's field at so many rows from `first_row` on, real and imaginary part; 1 where r = 0.
 ///
-/// # Panics
+/// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
 ///
-/// If there are not two parts for each row.
-pub fn phases(kernel: Kernel, t: &Transmission, n_anchor: u32, first_row: u64, phases: &mut [f64]) {
+/// # Errors
+///
+/// If `poll` stopped it, or memory is short.
+pub fn phases(
+    kernel: Kernel,
+    t: &Transmission,
+    n_anchor: u32,
+    first_row: u64,
+    n_rows: usize,
+    poll: &mut dyn FnMut(f64) -> bool,
+) -> Result<Vec<[f64; 2]>, Stopped> {
     const TILE_ROWS: usize = TILE_BLOCKS * BLOCK_ROWS;
-    assert!(phases.len().is_multiple_of(2), "two parts a row");
-    let index = columns(0, u64::from(n_anchor));
-    let sign = vec![0; index.len()];
+    let index = columns(0, u64::from(n_anchor))?;
+    let sign = zeros(index.len())?;
     // Tiles begin with a row block, the rows perhaps in the middle of one.
     let before = (first_row % BLOCK_ROWS as u64) as usize;
-    let (mut rest, mut skip) = (phases, before);
-    for tile in 0.. {
-        if rest.is_empty() {
-            break;
+    let (mut phases, mut skip) = (room(n_rows)?, before);
+    alone(poll, |lead| {
+        for tile in 0.. {
+            if phases.len() == n_rows {
+                break;
+            }
+            let mut field = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
+            let row_block = first_row / BLOCK_ROWS as u64 + tile * TILE_BLOCKS as u64;
+            kernel.field(t, SignedColumns { index: &index, sign: &sign }, row_block, &mut field);
+            let here = &field.as_chunks::<2>().0[skip..TILE_ROWS.min(skip + n_rows - phases.len())];
+            phases.extend(here.iter().map(|&r| phase_of(r)));
+            skip = 0;
+            lead.went_through(size_of_val(&field) * index.len())?;
         }
-        let mut field = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
-        let row_block = first_row / BLOCK_ROWS as u64 + tile * TILE_BLOCKS as u64;
-        kernel.field(t, SignedColumns { index: &index, sign: &sign }, row_block, &mut field);
-        let here;
-        (here, rest) = rest.split_at_mut(rest.len().min(2 * (TILE_ROWS - skip)));
-        for (phase, r) in here.as_chunks_mut::<2>().0.iter_mut().zip(&field.as_chunks::<2>().0[skip..]) {
-            *phase = phase_of(*r);
-        }
-        skip = 0;
-    }
+        Ok(phases)
+    })
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use crate::kernel::Kernel;
-use crate::ternary::{Float, TernaryBatch, WORD};
+use crate::memory::{collected, room};
+use crate::ternary::{Float, PlaneError, TernaryBatch, WORD, places_of, refuse_uncut};
+use crate::work::{Stopped, alone};
 
 /// Elements that are encoded at a time, a whole number of words.
 const STRETCH: usize = 16 * WORD;
@@ -77,56 +79,73 @@ impl Encoded {
 
     /// The vectors of `numbers`, `n_inputs` each, with the largest magnitude of each in `largest`, by these inner loops.
     ///
-    /// Nothing if there is no memory for them.
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or there is no memory for them.
     ///
     /// # Panics
     ///
     /// If the numbers are not whole vectors, or not as many as there are magnitudes.
-    #[must_use]
     pub fn encode<T: Float>(
         numbers: &[T],
         n_inputs: usize,
         largest: &[f64],
         code: Code,
         kernel: Kernel,
-    ) -> Option<Self> {
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<Self, Stopped> {
         assert_eq!(numbers.len(), n_inputs * largest.len(), "whole vectors");
-        let planes = || TernaryBatch::any(largest.len(), n_inputs);
-        let mut digits = (0..code.digits()).map(|_| planes()).collect::<Option<Vec<_>>>()?;
+        let mut digits = room(code.digits() as usize)?;
+        for _ in 0..code.digits() {
+            digits.push(TernaryBatch::any(largest.len(), n_inputs)?);
+        }
         let top = f64::from(code.largest());
-        let scales = largest.iter().map(|&largest| scale_of(largest, top)).collect();
-        let mut integers = [0; STRETCH];
-        let mut codes = [[0; WORD]; STRETCH / WORD];
-        for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {
-            let (enlarged, factor) = factors_of(largest, top);
-            for (stretch, numbers) in numbers.chunks(STRETCH).enumerate() {
-                kernel.vectorize(
-                    #[inline(always)]
-                    || integers_of(numbers, enlarged, factor, top, &mut integers),
-                );
-                let words = stretch * (STRETCH / WORD)..stretch * (STRETCH / WORD) + numbers.len().div_ceil(WORD);
-                for digit in digits.iter_mut().rev() {
+        let mut scales = room(largest.len())?;
+        scales.extend(largest.iter().map(|&largest| scale_of(largest, top)));
+        alone(poll, |lead| {
+            let mut integers = [0; STRETCH];
+            let mut codes = [[0; WORD]; STRETCH / WORD];
+            for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {
+                let (enlarged, factor) = factors_of(largest, top);
+                for (stretch, numbers) in numbers.chunks(STRETCH).enumerate() {
                     kernel.vectorize(
                         #[inline(always)]
-                        || next_digits(code, &mut integers, codes.as_flattened_mut()),
+                        || integers_of(numbers, enlarged, factor, top, &mut integers),
                     );
-                    let (positive, negative) = digit.row_mut(row);
-                    kernel.planes(&codes[..words.len()], &mut positive[words.clone()], &mut negative[words.clone()]);
+                    let words = stretch * (STRETCH / WORD)..stretch * (STRETCH / WORD) + numbers.len().div_ceil(WORD);
+                    for digit in digits.iter_mut().rev() {
+                        kernel.vectorize(
+                            #[inline(always)]
+                            || next_digits(code, &mut integers, codes.as_flattened_mut()),
+                        );
+                        let (positive, negative) = digit.row_mut(row);
+                        kernel.planes(
+                            &codes[..words.len()],
+                            &mut positive[words.clone()],
+                            &mut negative[words.clone()],
+                        );
+                    }
+                    lead.went_through(size_of_val(numbers) + digits.len() * numbers.len())?;
                 }
             }
-        }
-        Some(Self { base: code.base(), digits: digits.into_iter().map(Arc::new).collect(), scales })
+            Ok(Self { base: code.base(), digits: collected(digits.into_iter().map(Arc::new))?, scales })
+        })
     }
 
     /// The same from compressed sparse rows: bit for bit what [`Encoded::encode`] makes of all their numbers.
     ///
-    /// Nothing if there is no memory for them.
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or there is no memory for them; or a place lies outside the vectors, a vector's places are not
+    /// in order, or `offsets` do not cut `columns`.
     ///
     /// # Panics
     ///
-    /// If a column lies outside the vectors, or twice in one, or `offsets` do not cut `columns`; or if a number is not
-    /// finite.
-    #[must_use]
+    /// If a number is not finite.
     pub fn encode_sparse<T: Float>(
         n_inputs: usize,
         offsets: &[usize],
@@ -134,39 +153,47 @@ impl Encoded {
         values: &[T],
         code: Code,
         kernel: Kernel,
-    ) -> Option<Self> {
-        assert_eq!(columns.len(), values.len(), "one value a column");
-        let n_rows = offsets.len().saturating_sub(1);
-        let planes = || TernaryBatch::zeros(n_rows, n_inputs);
-        let mut digits = (0..code.digits()).map(|_| planes()).collect::<Option<Vec<_>>>()?;
-        let mut scales = Vec::new();
-        scales.try_reserve_exact(n_rows).ok()?;
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<Self, PlaneError> {
+        refuse_uncut(offsets, columns.len(), values.len())?;
+        let n_rows = offsets.len() - 1;
+        let mut digits = room(code.digits() as usize).map_err(Stopped::from)?;
+        for _ in 0..code.digits() {
+            digits.push(TernaryBatch::zeros(n_rows, n_inputs).map_err(Stopped::from)?);
+        }
+        let mut scales = room(n_rows).map_err(Stopped::from)?;
         let top = f64::from(code.largest());
-        let mut integers = [0; STRETCH];
-        let mut codes = [0; STRETCH];
-        for (row, bounds) in offsets.windows(2).enumerate() {
-            let (columns, values) = (&columns[bounds[0]..bounds[1]], &values[bounds[0]..bounds[1]]);
-            let largest = T::largest_magnitude(values);
-            assert!(largest.is_finite(), "finite numbers");
-            scales.push(scale_of(largest, top));
-            let (enlarged, factor) = factors_of(largest, top);
-            for (columns, values) in columns.chunks(STRETCH).zip(values.chunks(STRETCH)) {
-                kernel.vectorize(
-                    #[inline(always)]
-                    || integers_of(values, enlarged, factor, top, &mut integers),
-                );
-                for digit in digits.iter_mut().rev() {
+        alone(poll, |lead| {
+            let mut integers = [0; STRETCH];
+            let mut codes = [0; STRETCH];
+            for (row, bounds) in offsets.windows(2).enumerate() {
+                let columns = places_of(columns, bounds, n_inputs, lead)?;
+                let values = &values[bounds[0]..bounds[1]];
+                let largest = T::largest_magnitude(values);
+                assert!(largest.is_finite(), "finite numbers");
+                scales.push(scale_of(largest, top));
+                let (enlarged, factor) = factors_of(largest, top);
+                for (columns, values) in columns.chunks(STRETCH).zip(values.chunks(STRETCH)) {
                     kernel.vectorize(
                         #[inline(always)]
-                        || next_digits(code, &mut integers[..columns.len()], &mut codes),
+                        || integers_of(values, enlarged, factor, top, &mut integers),
                     );
-                    for (&column, &code) in columns.iter().zip(&codes) {
-                        digit.place(row, column, code);
+                    for digit in digits.iter_mut().rev() {
+                        kernel.vectorize(
+                            #[inline(always)]
+                            || next_digits(code, &mut integers[..columns.len()], &mut codes),
+                        );
+                        for (&column, &code) in columns.iter().zip(&codes) {
+                            digit.place(row, column, code);
+                        }
+                        // A line of each plane an element.
+                        lead.went_through(128 * columns.len())?;
                     }
                 }
             }
-        }
-        Some(Self { base: code.base(), digits: digits.into_iter().map(Arc::new).collect(), scales })
+            let digits = collected(digits.into_iter().map(Arc::new)).map_err(Stopped::from)?;
+            Ok(Self { base: code.base(), digits, scales })
+        })
     }
 
     /// What a digit is worth relative to the next one.

@@ -13,6 +13,7 @@
 //! * [`readout`] makes results of exact integer fields; [`anchor`] is the light by which it does so for "linear".
 //! * [`camera`] is what a real detector makes of an intensity, and [`recovery`] what can be had back from its frames.
 //! * [`structured`] is a sibling of T by fast transforms, with a definition, kernels and a projection of its own.
+//! * [`memory`] has vectors that end in an error, not in the end of the process, where there is no memory for them.
 //! * [`limits`] measures what all that is compared with: the bare keystream, and the bare multiplication.
 //!
 //! ```
@@ -52,6 +53,7 @@ pub mod camera;
 pub mod encoded;
 pub mod kernel;
 pub mod limits;
+pub mod memory;
 pub mod projection;
 pub mod readout;
 pub mod recovery;
@@ -59,7 +61,6 @@ pub mod structured;
 pub mod ternary;
 pub mod transmission;
 
-mod memory;
 mod noise;
 mod operand;
 mod pool;

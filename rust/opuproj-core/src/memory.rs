@@ -1,9 +1,9 @@
-//! What work may hold in memory at a time, beyond its inputs and outputs.
+//! Memory that may be refused: vectors whose every growth ends in [`NoMemory`], not in the end of the process.
+//!
+//! Whatever grows with the input, however small, is allocated by what stands here.
 
-use std::hint::black_box;
-
-use crate::ternary::WORD;
-use crate::vectors::Vectors;
+use bytemuck::Zeroable;
+use memmap2::MmapMut;
 
 /// Bytes of sums that a tile may have: they live in a second-level cache.
 pub(crate) const TILE_SUMS: usize = 512 << 10;
@@ -11,35 +11,79 @@ pub(crate) const TILE_SUMS: usize = 512 << 10;
 /// Bytes of sums that a stripe may have.
 pub(crate) const STRIPE_SUMS: usize = 16 << 20;
 
-/// What work needs beyond its inputs and outputs, at most: its buffers, and those of a few threads.
-const MOST_MEMORY: usize = 64 << 20;
+/// What threads need beside their stacks.
+const THREADS_NEED: usize = 2 << 20;
 
-/// Memory too little to ask for in advance.
-const LITTLE_MEMORY: usize = 1 << 20;
+/// The system refused memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
 
-/// Whether buffers can be had for groups of so many vectors, with so many sums each. A buffer that is refused later on,
-/// in some thread, would end the process.
-pub(crate) fn has_room(vectors: &Vectors<'_>, most_vectors: usize, n_sums: usize) -> bool {
-    let n_columns = vectors.row_words().saturating_mul(WORD);
-    let n_vectors = vectors.len().min(most_vectors);
-    // Of inputs: int8 rows or lists, and what lays them out. Of sums: their own 4 bytes, and what reads them out.
-    let inputs = n_columns.saturating_mul(n_vectors + 32);
-    let sums = n_sums.saturating_mul(16 * n_vectors);
-    let needed = inputs.saturating_add(sums).min(MOST_MEMORY);
-    if needed <= LITTLE_MEMORY {
-        return true;
+/// An empty vector with room for so many elements.
+///
+/// # Errors
+///
+/// If there is no memory.
+pub fn room<T>(n: usize) -> Result<Vec<T>, NoMemory> {
+    let mut empty = Vec::new();
+    empty.try_reserve_exact(n).map_err(|_| NoMemory)?;
+    Ok(empty)
+}
+
+/// Adds an element to a vector.
+///
+/// # Errors
+///
+/// If there is no memory.
+pub fn push<T>(all: &mut Vec<T>, element: T) -> Result<(), NoMemory> {
+    if all.len() == all.capacity() {
+        all.try_reserve(1).map_err(|_| NoMemory)?;
     }
-    let mut probe = Vec::<u8>::new();
-    let found = probe.try_reserve_exact(needed).is_ok();
-    // An allocation of which nobody sees the place might be left out.
-    black_box(probe.as_ptr());
-    found
+    all.push(element);
+    Ok(())
+}
+
+/// All elements.
+///
+/// # Errors
+///
+/// If there is no memory.
+pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Result<Vec<T>, NoMemory> {
+    let elements = elements.into_iter();
+    let mut all = room(elements.size_hint().0)?;
+    for element in elements {
+        push(&mut all, element)?;
+    }
+    Ok(all)
+}
+
+/// Whether there is memory for so many threads with stacks of this size, which is asked for and given back.
+///
+/// # Errors
+///
+/// If there is not: a thread that is begun and finds no memory for what the system's libraries need ends the process.
+pub fn room_for_threads(n: usize, stack_bytes: usize) -> Result<(), NoMemory> {
+    let n_bytes = n.checked_mul(stack_bytes).and_then(|n_bytes| n_bytes.checked_add(THREADS_NEED)).ok_or(NoMemory)?;
+    MmapMut::map_anon(n_bytes).map(drop).map_err(|_| NoMemory)
+}
+
+/// So many zeros, in pages that the system clears when they are first used.
+pub(crate) fn zeros<T: Zeroable>(n: usize) -> Result<Vec<T>, NoMemory> {
+    bytemuck::try_zeroed_vec(n).map_err(|()| NoMemory)
 }
 
 /// The first `length` elements of a buffer that is made long enough; what they hold is left over from before.
-pub(crate) fn sized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
+pub(crate) fn sized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> Result<&mut [T], NoMemory> {
     if buffer.len() < length {
+        buffer.try_reserve_exact(length - buffer.len()).map_err(|_| NoMemory)?;
         buffer.resize(length, T::default());
     }
-    &mut buffer[..length]
+    Ok(&mut buffer[..length])
+}
+
+/// The buffer with these elements in place of what it held.
+pub(crate) fn refill<T>(buffer: &mut Vec<T>, elements: impl ExactSizeIterator<Item = T>) -> Result<(), NoMemory> {
+    buffer.clear();
+    buffer.try_reserve(elements.len()).map_err(|_| NoMemory)?;
+    buffer.extend(elements);
+    Ok(())
 }

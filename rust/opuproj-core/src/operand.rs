@@ -6,8 +6,10 @@
 use std::ops::Range;
 
 use crate::kernel::{Kernel, SignedColumns};
+use crate::memory::{NoMemory, push, room};
 use crate::ternary::{WORD, expand_word};
 use crate::vectors::Vectors;
+use crate::work::{Lead, Stopped};
 
 /// Nonzeros in a chunk of lists: 9 bytes each.
 pub(crate) const LIST_CAPACITY: usize = 1 << 20;
@@ -74,66 +76,75 @@ impl Chunk {
     }
 }
 
-/// Splits a batch into groups of at most `most` vectors and chooses the cheaper form for each; nothing if `keep_on`,
-/// asked before each, says no.
+/// Splits a batch into groups of at most `most` vectors and chooses the cheaper form for each.
 pub(crate) fn groups(
     batch: &Vectors<'_>,
     kernel: Kernel,
     most: usize,
-    mut keep_on: impl FnMut() -> bool,
-) -> Option<Vec<Group>> {
+    lead: &mut Lead<'_, '_>,
+) -> Result<Vec<Group>, Stopped> {
     let mut groups = Vec::new();
     // The vectors of one output stay together.
     let most = most.next_multiple_of(batch.an_output());
     for start in (0..batch.len()).step_by(most) {
-        if !keep_on() {
-            return None;
-        }
         let vectors = start..batch.len().min(start + most);
-        let union = |vectors: &Range<usize>| -> u64 {
-            (0..batch.row_words()).map(|word| u64::from(union_of(batch, vectors, word).count_ones())).sum()
+        let mut union = |vectors: &Range<usize>| -> Result<u64, Stopped> {
+            let mut columns = 0;
+            for_each_union(batch, vectors, 0..batch.row_words(), lead, |used| columns += u64::from(used.count_ones()))?;
+            Ok(columns)
         };
         // A panel's entry is written, read back and multiplied; a list's is generated and summed in registers.
         let rows_cost = |columns: u64, n_vectors: usize| columns as f64 * kernel.shape().entry_cost(n_vectors);
         if batch.is_fused() {
             // Lists are of signs only: instead of them, each output has a group of its own.
             let step = batch.an_output();
-            let outputs = vectors.clone().step_by(step).map(|first| first..first + step);
-            let alone: Vec<(Range<usize>, u64)> = outputs.map(|vectors| (vectors.clone(), union(&vectors))).collect();
-            let together = union(&vectors);
+            let mut alone: Vec<(Range<usize>, u64)> = room(vectors.len() / step)?;
+            for first in vectors.clone().step_by(step) {
+                push(&mut alone, (first..first + step, union(&(first..first + step))?))?;
+            }
+            let together = union(&vectors)?;
             let alone_cost: f64 = alone.iter().map(|(_, columns)| rows_cost(*columns, step)).sum();
             if rows_cost(together, vectors.len()) < alone_cost {
-                groups.push(Group { vectors, form: Form::Rows, columns: together });
+                push(&mut groups, Group { vectors, form: Form::Rows, columns: together })?;
             } else {
-                groups.extend(alone.into_iter().map(|(vectors, columns)| Group { vectors, form: Form::Rows, columns }));
+                for (vectors, columns) in alone {
+                    push(&mut groups, Group { vectors, form: Form::Rows, columns })?;
+                }
             }
             continue;
         }
-        let nonzeros: Vec<u64> = vectors.clone().map(|vector| batch.nonzeros(vector)).collect();
-        if vectors.len() > 1 {
-            let columns = union(&vectors);
-            if rows_cost(columns, vectors.len()) < nonzeros.iter().sum::<u64>() as f64 {
-                groups.push(Group { vectors, form: Form::Rows, columns });
-                continue;
-            }
+        let columns = if vectors.len() > 1 { union(&vectors)? } else { u64::MAX };
+        let mut nonzeros: Vec<u64> = room(vectors.len())?;
+        for vector in vectors.clone() {
+            nonzeros.push(batch.nonzeros(vector));
+            lead.went_through(batch.row_bytes())?;
+        }
+        if vectors.len() > 1 && rows_cost(columns, vectors.len()) < nonzeros.iter().sum::<u64>() as f64 {
+            push(&mut groups, Group { vectors, form: Form::Rows, columns })?;
+            continue;
         }
         // As many vectors as fit one chunk together; one alone may take several.
         let mut first = start;
         let mut columns = 0;
         for (row, &count) in vectors.clone().zip(&nonzeros) {
             if row > first && row.is_multiple_of(batch.an_output()) && columns + count > LIST_CAPACITY as u64 {
-                groups.push(Group { vectors: first..row, form: Form::Lists, columns });
+                push(&mut groups, Group { vectors: first..row, form: Form::Lists, columns })?;
                 (first, columns) = (row, 0);
             }
             columns += count;
         }
-        groups.push(Group { vectors: first..vectors.end, form: Form::Lists, columns });
+        push(&mut groups, Group { vectors: first..vectors.end, form: Form::Lists, columns })?;
     }
-    Some(groups)
+    Ok(groups)
 }
 
 /// The range of words after `start` whose columns fit one chunk.
-pub(crate) fn span(batch: &Vectors<'_>, group: &Group, start: usize) -> Range<usize> {
+pub(crate) fn span(
+    batch: &Vectors<'_>,
+    group: &Group,
+    start: usize,
+    lead: &mut Lead<'_, '_>,
+) -> Result<Range<usize>, Stopped> {
     let capacity = match group.form {
         Form::Lists => LIST_CAPACITY,
         Form::Rows => (ROWS_CAPACITY / group.vectors.len()).min(MOST_COLUMNS),
@@ -149,39 +160,50 @@ pub(crate) fn span(batch: &Vectors<'_>, group: &Group, start: usize) -> Range<us
             break;
         }
         end += 1;
+        lead.went_through(word_bytes(batch, &group.vectors))?;
     }
-    start..end
+    Ok(start..end)
 }
 
 /// The lists of a group over a span of words.
-pub(crate) fn lists(batch: &Vectors<'_>, group: &Group, words: Range<usize>) -> Chunk {
-    let (mut index, mut sign, mut ends) = (Vec::new(), Vec::new(), Vec::with_capacity(group.vectors.len()));
-    if words.len() == batch.row_words() {
-        index.reserve_exact(group.columns as usize);
-        sign.reserve_exact(group.columns as usize);
-    }
+pub(crate) fn lists(
+    batch: &Vectors<'_>,
+    group: &Group,
+    words: Range<usize>,
+    lead: &mut Lead<'_, '_>,
+) -> Result<Chunk, Stopped> {
+    let n_columns = if words.len() == batch.row_words() { group.columns as usize } else { 0 };
+    let (mut index, mut sign, mut ends) = (room(n_columns)?, room(n_columns)?, room(group.vectors.len())?);
     for vector in group.vectors.clone() {
         let ((positive, negative), _) = batch.terms(vector).next().expect("a vector has a term");
         for word in words.clone() {
             let mut left = positive[word] | negative[word];
             while left != 0 {
                 let bit = left.trailing_zeros();
-                index.push(batch.column(word * WORD + bit as usize));
-                sign.push(((negative[word] >> bit) as u8 & 1) << 7);
+                push(&mut index, batch.column(word * WORD + bit as usize))?;
+                push(&mut sign, ((negative[word] >> bit) as u8 & 1) << 7)?;
                 left &= left - 1;
             }
         }
         ends.push(index.len());
+        lead.went_through(batch.row_bytes())?;
     }
-    Chunk::Lists { index, sign, ends }
+    Ok(Chunk::Lists { index, sign, ends })
 }
 
 /// The words that hold the columns a group uses in a span of words, and these columns, with some more if they are no
 /// multiple of `multiple`: inputs there stay 0, so the entries of any column will do.
-pub(crate) fn union(batch: &Vectors<'_>, group: &Group, words: Range<usize>, multiple: usize) -> (Vec<u64>, Vec<u64>) {
-    let union: Vec<u64> = words.clone().map(|word| union_of(batch, &group.vectors, word)).collect();
+pub(crate) fn union(
+    batch: &Vectors<'_>,
+    group: &Group,
+    words: Range<usize>,
+    multiple: usize,
+    lead: &mut Lead<'_, '_>,
+) -> Result<(Vec<u64>, Vec<u64>), Stopped> {
+    let mut union: Vec<u64> = room(words.len())?;
+    for_each_union(batch, &group.vectors, words.clone(), lead, |used| union.push(used))?;
     let n_columns = union.iter().map(|word| word.count_ones() as usize).sum::<usize>().next_multiple_of(multiple);
-    let mut columns = Vec::with_capacity(n_columns);
+    let mut columns = room(n_columns)?;
     for (word, &used) in words.zip(&union) {
         let mut left = used;
         while left != 0 {
@@ -190,19 +212,27 @@ pub(crate) fn union(batch: &Vectors<'_>, group: &Group, words: Range<usize>, mul
         }
     }
     columns.resize(n_columns, 0);
-    (union, columns)
+    Ok((union, columns))
 }
 
 /// Each vector's parts of the inputs, panel by panel.
-pub(crate) fn parts(inputs: &mut [i8], n_vectors: usize, panel_columns: usize) -> Vec<Vec<&mut [i8]>> {
-    let mut parts: Vec<Vec<&mut [i8]>> = (0..n_vectors).map(|_| Vec::new()).collect();
+pub(crate) fn parts(
+    inputs: &mut [i8],
+    n_vectors: usize,
+    panel_columns: usize,
+) -> Result<Vec<Vec<&mut [i8]>>, NoMemory> {
+    let n_panels = inputs.len().div_ceil(n_vectors * panel_columns);
+    let mut parts: Vec<Vec<&mut [i8]>> = room(n_vectors)?;
+    for _ in 0..n_vectors {
+        parts.push(room(n_panels)?);
+    }
     for panel in inputs.chunks_mut(n_vectors * panel_columns) {
         let columns = panel.len() / n_vectors;
         for (parts, part) in parts.iter_mut().zip(panel.chunks_exact_mut(columns)) {
             parts.push(part);
         }
     }
-    parts
+    Ok(parts)
 }
 
 /// One vector's inputs over the columns of `union`, as int8; what is left of `out` stays as it is.
@@ -247,6 +277,25 @@ fn gather_term(
         put(at, &elements[..n]);
         at += n;
     }
+}
+
+/// Goes through the unions of vectors in some words.
+fn for_each_union(
+    batch: &Vectors<'_>,
+    vectors: &Range<usize>,
+    words: Range<usize>,
+    lead: &mut Lead<'_, '_>,
+    mut each: impl FnMut(u64),
+) -> Result<(), Stopped> {
+    words.into_iter().try_for_each(|word| {
+        each(union_of(batch, vectors, word));
+        lead.went_through(word_bytes(batch, vectors))
+    })
+}
+
+/// Bytes that are read to look at one word of some vectors.
+fn word_bytes(batch: &Vectors<'_>, vectors: &Range<usize>) -> usize {
+    vectors.len() * (batch.row_bytes() / batch.row_words().max(1))
 }
 
 fn union_of(batch: &Vectors<'_>, vectors: &Range<usize>, word: usize) -> u64 {

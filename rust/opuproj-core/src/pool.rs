@@ -10,8 +10,13 @@ use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::memory::room_for_threads;
+
 /// Idle pools that are kept, at most.
 const MOST_IDLE: usize = 4;
+
+/// A thread's stack.
+const STACK_BYTES: usize = 2 << 20;
 
 struct Pool {
     process: u32,
@@ -100,9 +105,13 @@ fn keep(pool: Pool) {
 
 /// A pool of so many threads, or of as many as the system grants: what it refuses is asked for again by the next call.
 fn build(threads: usize) -> Option<Pool> {
-    let of = |threads| ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("opuproj-{k}")).build();
-    let halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2).filter(|&threads| threads > 0));
-    let threads = halves.map(of).find_map(Result::ok)?;
+    let of = |threads: usize| {
+        room_for_threads(threads, STACK_BYTES).ok()?;
+        let pool = ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES);
+        pool.thread_name(|k| format!("opuproj-{k}")).build().ok()
+    };
+    let mut halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2).filter(|&threads| threads > 0));
+    let threads = halves.find_map(of)?;
     Some(Pool { process: std::process::id(), threads })
 }
 

@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use crate::anchor;
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
+use crate::memory::{NoMemory, collected, refill, zeros};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
+use crate::work::{Stopped, alone};
 
 /// T's entries are integers over this: twice the variance 1024 of a part.
 pub(crate) const VARIANCE: f64 = 2048.0;
@@ -78,10 +80,13 @@ impl Mode {
     }
 
     /// The columns of T that the anchor lights: the last ones there are, far from any data.
-    #[must_use]
-    pub fn anchor(self) -> Vec<u64> {
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for them.
+    pub fn anchor(self) -> Result<Vec<u64>, NoMemory> {
         match self {
-            Self::Complex | Self::Intensity => Vec::new(),
+            Self::Complex | Self::Intensity => Ok(Vec::new()),
             Self::Linear { n_anchor } => anchor::columns(0, u64::from(n_anchor)),
         }
     }
@@ -97,17 +102,16 @@ pub struct Reference {
 
 impl Reference {
     /// The reference of an anchor's field.
-    pub fn set(&mut self, field: &[i32]) {
-        for plane in [&mut self.re, &mut self.im, &mut self.scale] {
-            plane.clear();
-        }
-        for &r in field.as_chunks::<2>().0 {
-            let [re, im] = anchor::lit(r);
-            self.re.push(re);
-            self.im.push(im);
-            // √2 of the law of R, over √2048 of T's units.
-            self.scale.push(1.0 / (32.0 * (re * re + im * im).sqrt()));
-        }
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for it.
+    pub fn set(&mut self, field: &[i32]) -> Result<(), NoMemory> {
+        let lit = || field.as_chunks::<2>().0.iter().map(|&r| anchor::lit(r));
+        refill(&mut self.re, lit().map(|[re, _]| re))?;
+        refill(&mut self.im, lit().map(|[_, im]| im))?;
+        // √2 of the law of R, over √2048 of T's units.
+        refill(&mut self.scale, lit().map(|[re, im]| 1.0 / (32.0 * (re * re + im * im).sqrt())))
     }
 }
 
@@ -141,7 +145,11 @@ pub fn read<T: Real, F: Copy + Into<f64>>(mode: Mode, field: &[F], scale: f64, r
 }
 
 /// The exact entries of what a mode multiplies by, a row each in `outputs`: T for "complex" and "intensity" (two parts
-/// an entry), R for "linear".
+/// an entry), R for "linear". `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+///
+/// # Errors
+///
+/// If `poll` stopped it, or memory is short.
 ///
 /// # Panics
 ///
@@ -153,35 +161,42 @@ pub fn entries<T: Real>(
     rows: &[u64],
     columns: &[u64],
     outputs: &mut [&mut [T]],
-) {
+    poll: &mut dyn FnMut(f64) -> bool,
+) -> Result<(), Stopped> {
     const TILE_ROWS: usize = TILE_BLOCKS * BLOCK_ROWS;
     let mode = if mode == Mode::Intensity { Mode::Complex } else { mode };
     let parts = mode.parts();
     assert_eq!(outputs.len(), rows.len(), "one output a row");
     assert!(outputs.iter().all(|output| output.len() == columns.len() * parts), "one entry a column");
+    let anchor = mode.anchor()?;
+    let sign = zeros(anchor.len().max(1))?;
     let field = |index: &[u64], row_block: u64| {
         let mut field = [0; TILE_BLOCKS * BLOCK_COMPONENTS];
-        kernel.field(t, SignedColumns { index, sign: &vec![0; index.len()] }, row_block, &mut field);
+        kernel.field(t, SignedColumns { index, sign: &sign[..index.len()] }, row_block, &mut field);
         field
     };
-    let anchor = mode.anchor();
     let mut reference = Reference::default();
-    let mut values = vec![T::rounded(0.0); TILE_ROWS * parts];
+    let mut values = [T::rounded(0.0); 2 * TILE_ROWS];
+    let values = &mut values[..TILE_ROWS * parts];
     let mut done = 0;
-    while let Some(&first) = rows.get(done) {
-        // The field of one column is that column, for all rows of a tile at once.
-        let row_block = first / BLOCK_ROWS as u64;
-        let in_tile = |row: u64| row.checked_sub(row_block * BLOCK_ROWS as u64).filter(|&at| at < TILE_ROWS as u64);
-        let places: Vec<usize> = rows[done..].iter().map_while(|&row| in_tile(row).map(|at| at as usize)).collect();
-        reference.set(&field(&anchor, row_block));
-        for (j, column) in columns.iter().enumerate() {
-            read(mode, &field(std::slice::from_ref(column), row_block), 1.0, &reference, &mut values);
-            for (output, at) in outputs[done..].iter_mut().zip(&places) {
-                output[j * parts..(j + 1) * parts].copy_from_slice(&values[at * parts..(at + 1) * parts]);
+    alone(poll, |lead| {
+        while let Some(&first) = rows.get(done) {
+            // The field of one column is that column, for all rows of a tile at once.
+            let row_block = first / BLOCK_ROWS as u64;
+            let in_tile = |row: u64| row.checked_sub(row_block * BLOCK_ROWS as u64).filter(|&at| at < TILE_ROWS as u64);
+            let places = collected(rows[done..].iter().map_while(|&row| in_tile(row).map(|at| at as usize)))?;
+            reference.set(&field(&anchor, row_block))?;
+            for (j, column) in columns.iter().enumerate() {
+                read(mode, &field(std::slice::from_ref(column), row_block), 1.0, &reference, values);
+                lead.went_through(size_of_val(values) + size_of::<T>() * parts * places.len())?;
+                for (output, at) in outputs[done..].iter_mut().zip(&places) {
+                    output[j * parts..(j + 1) * parts].copy_from_slice(&values[at * parts..(at + 1) * parts]);
+                }
             }
+            done += places.len();
         }
-        done += places.len();
-    }
+        Ok(())
+    })
 }
 
 /// The parts of a field that belong to some of its rows.

@@ -13,6 +13,7 @@
 
 use crate::anchor;
 use crate::camera::{Camera, Detector, Exposure};
+use crate::memory::{NoMemory, push};
 use crate::noise::{LANES, Lanes};
 use crate::readout::{Mode, Real, VARIANCE};
 
@@ -52,9 +53,12 @@ impl Sight {
     }
 
     /// The columns of T that each anchor lights: the last ones there are, those of "linear" being the first anchor's.
-    pub(crate) fn anchor_columns(&self, mode: Mode) -> Vec<Vec<u64>> {
-        let pixels = self.anchor_pixels(mode);
-        (0..u64::from(self.anchors(mode))).map(|which| anchor::columns(which, pixels)).collect()
+    pub(crate) fn anchor_columns(&self, mode: Mode) -> Result<Vec<Vec<u64>>, NoMemory> {
+        let (pixels, mut anchors) = (self.anchor_pixels(mode), Vec::new());
+        for which in 0..u64::from(self.anchors(mode)) {
+            push(&mut anchors, anchor::columns(which, pixels)?)?;
+        }
+        Ok(anchors)
     }
 
     /// How many exposures a vector takes.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::kernel::MAX_NONZEROS;
+use crate::memory::{NoMemory, push, zeros};
 use crate::ternary::TernaryBatch;
+use crate::work::{Lead, Stopped};
 
 /// The vectors that are multiplied, one or several for each output.
 #[derive(Debug)]
@@ -44,36 +46,42 @@ impl<'a> Vectors<'a> {
     }
 
     /// Each vector as the two binary ones that it is the difference of.
-    pub(crate) fn split(batch: &'a TernaryBatch) -> Self {
-        let parts = Parts::Split(batch, vec![0; batch.row_words()]);
-        Self { n_outputs: batch.n_rows(), columns: Columns::From(0), parts }
+    pub(crate) fn split(batch: &'a TernaryBatch) -> Result<Self, NoMemory> {
+        let parts = Parts::Split(batch, zeros(batch.row_words())?);
+        Ok(Self { n_outputs: batch.n_rows(), columns: Columns::From(0), parts })
     }
 
     /// Digits, the highest one first, added up to as few vectors as may be: elements of `max_input` at most, and sums that
     /// cannot overflow. Also gives the weight of each such vector.
-    pub(crate) fn fused(digits: &'a [Arc<TernaryBatch>], base: u32, max_input: u8) -> (Self, Vec<i64>) {
+    pub(crate) fn fused(
+        digits: &'a [Arc<TernaryBatch>],
+        base: u32,
+        max_input: u8,
+        lead: &mut Lead<'_, '_>,
+    ) -> Result<(Self, Vec<i64>), Stopped> {
         let n_outputs = digits.first().map_or(0, |digit| digit.n_rows());
-        let used = |row| {
+        let mut most_used = 1;
+        for row in 0..n_outputs {
             let union = |word| digits.iter().fold(0, |union, digit| union | used(digit.row(row), word)).count_ones();
-            (0..digits[0].row_words()).map(|word| u64::from(union(word))).sum::<u64>()
-        };
-        let most_used = (0..n_outputs).map(used).max().unwrap_or(0).max(1);
+            most_used = most_used.max((0..digits[0].row_words()).map(|word| u64::from(union(word))).sum());
+            lead.went_through(digits.len() * digits[0].row_bytes())?;
+        }
         let limit = u64::from(max_input).min(MAX_NONZEROS / most_used).max(1);
         let (mut parts, mut weights) = (Vec::new(), Vec::new());
         let (mut part, mut weight, mut total, mut place) = (Vec::new(), 1, 0, 1);
         for (exponent, digit) in (0..).zip(digits.iter().rev()) {
             if total + weight > limit {
-                parts.push(std::mem::take(&mut part));
-                weights.push(place);
+                push(&mut parts, std::mem::take(&mut part))?;
+                push(&mut weights, place)?;
                 (weight, total, place) = (1, 0, i64::from(base).pow(exponent));
             }
-            part.push((&**digit, weight as i8));
+            push(&mut part, (&**digit, weight as i8))?;
             total += weight;
             weight *= u64::from(base);
         }
-        parts.push(part);
-        weights.push(place);
-        (Self { n_outputs, columns: Columns::From(0), parts: Parts::Fused(parts) }, weights)
+        push(&mut parts, part)?;
+        push(&mut weights, place)?;
+        Ok((Self { n_outputs, columns: Columns::From(0), parts: Parts::Fused(parts) }, weights))
     }
 
     /// How many there are.
@@ -101,6 +109,13 @@ impl<'a> Vectors<'a> {
     /// Whether they are sums of several batches' vectors.
     pub(crate) fn is_fused(&self) -> bool {
         matches!(self.parts, Parts::Fused(_))
+    }
+
+    /// Bytes that are read to look at a vector.
+    pub(crate) fn row_bytes(&self) -> usize {
+        let terms =
+            if let Parts::Fused(parts) = &self.parts { parts.iter().map(Vec::len).max().unwrap_or(1) } else { 1 };
+        2 * size_of::<u64>() * self.row_words() * terms
     }
 
     /// Words of a vector in one plane.
@@ -165,11 +180,15 @@ mod tests {
     use super::*;
     use crate::encoded::{Code, Encoded};
     use crate::kernel::Kernel;
+    use crate::work::alone;
 
     fn weights(n_inputs: usize, digits: u32, max_input: u8) -> Vec<i64> {
         let code = Code::BalancedTernary(digits);
-        let batch = Encoded::encode(&vec![1.0; n_inputs], n_inputs, &[1.0], code, Kernel::best()).expect("memory");
-        let (vectors, weights) = Vectors::fused(batch.digits(), 3, max_input);
+        let poll = &mut |_| true;
+        let batch =
+            Encoded::encode(&vec![1.0; n_inputs], n_inputs, &[1.0], code, Kernel::best(), poll).expect("memory");
+        let (vectors, weights) =
+            alone(poll, |lead| Vectors::fused(batch.digits(), 3, max_input, lead)).expect("memory");
         assert!(u64::from(vectors.largest()) * n_inputs as u64 <= MAX_NONZEROS, "sums fit");
         assert!(vectors.largest() <= max_input);
         let total: i64 = (0..vectors.len()).map(|part| vectors.sum(part) * weights[part]).sum();

@@ -16,14 +16,14 @@ fn parts(n_vectors: usize, n_rows: usize) -> Vec<f64> {
 
 fn encode(y: &[f64], n_parts: usize, digits: u32) -> Encoded {
     let largest: Vec<f64> = y.chunks(n_parts).map(|y| y.iter().fold(0.0, |max: f64, y| max.max(y.abs()))).collect();
-    Encoded::encode(y, n_parts, &largest, Code::BalancedTernary(digits), Kernel::best()).expect("memory")
+    Encoded::encode(y, n_parts, &largest, Code::BalancedTernary(digits), Kernel::best(), &mut |_| true).expect("memory")
 }
 
 fn integers(batch: &Encoded, row: usize) -> Vec<i64> {
     let mut integers = vec![0; batch.digits()[0].n_inputs()];
     for digit in batch.digits() {
         let mut elements = vec![0; integers.len()];
-        digit.unpack(row, &mut elements);
+        digit.unpack(row, 0, &mut elements);
         for (integer, element) in integers.iter_mut().zip(elements) {
             *integer = *integer * 3 + i64::from(element);
         }

@@ -139,7 +139,7 @@ fn noise_depends_on_seed_frame_and_row_alone() {
         for (shard, all) in shard.chunks(53 * parts).zip(all.chunks(200 * parts)) {
             assert_eq!(shard, &all[77 * parts..130 * parts]);
         }
-        let rest = batch.take(&(30..70).collect::<Vec<_>>()).expect("memory");
+        let rest = batch.take(&(30..70).collect::<Vec<_>>(), &mut |_| true).expect("memory");
         let later = Sight { first_vector: 30, ..one.sight.expect("a camera") };
         assert_eq!(run(&Projection { sight: Some(later), ..one.clone() }, &rest), &all[30 * 200 * parts..]);
         let mut seeded = later;

@@ -27,7 +27,7 @@ fn numbers(n: usize, part: f64) -> Vec<f64> {
 fn encode(x: &[f64], n_inputs: usize, code: Code) -> Encoded {
     let largest: Vec<f64> =
         x.chunks(n_inputs).map(|row| row.iter().fold(0.0, |max: f64, x| max.max(x.abs()))).collect();
-    let by = |kernel| Encoded::encode(x, n_inputs, &largest, code, kernel).expect("memory");
+    let by = |kernel| Encoded::encode(x, n_inputs, &largest, code, kernel, &mut |_| true).expect("memory");
     let batch = by(Kernel::best());
     for kernel in Kernel::available() {
         assert!(by(kernel) == batch, "{}", kernel.isa());
@@ -41,7 +41,7 @@ fn integers(batch: &Encoded, row: usize) -> Vec<i64> {
     let mut integers = vec![0; n_inputs];
     for digit in batch.digits() {
         let mut elements = vec![0; n_inputs];
-        digit.unpack(row, &mut elements);
+        digit.unpack(row, 0, &mut elements);
         for (integer, element) in integers.iter_mut().zip(elements) {
             *integer = *integer * i64::from(batch.base()) + i64::from(element);
         }

@@ -133,7 +133,7 @@ proptest! {
         let batch = batch(n_inputs, &numbers);
         let t = Transmission::new(seed);
         let rows = first..first + n_rows;
-        let anchor = Mode::Linear { n_anchor: 5 }.anchor();
+        let anchor = Mode::Linear { n_anchor: 5 }.anchor().expect("memory");
         for mode in MODES {
             let mut expected = Vec::new();
             for x in numbers.chunks_exact(n_inputs) {
@@ -215,7 +215,7 @@ proptest! {
         for mode in [Mode::Complex, Mode::Linear { n_anchor: 64 }] {
             let mut window = vec![0f32; rows.len() * n_inputs * mode.parts()];
             let mut outputs: Vec<&mut [f32]> = window.chunks_exact_mut(n_inputs * mode.parts()).collect();
-            entries(Kernel::best(), &Transmission::new(seed), mode, &rows, &columns, &mut outputs);
+            entries(Kernel::best(), &Transmission::new(seed), mode, &rows, &columns, &mut outputs, &mut |_| true).expect("memory");
             let projected = project(&projection(seed, mode, first..first + n_rows, Kernel::best(), 1), &batch, 0f32);
             for (i, row) in window.chunks_exact(n_inputs * mode.parts()).enumerate() {
                 for (j, entry) in row.chunks_exact(mode.parts()).enumerate() {
@@ -235,7 +235,7 @@ fn entries_are_the_definition_for_rows_in_any_order() {
     for kernel in Kernel::available() {
         let mut window = [0f64; 2 * 9 * 4];
         let mut outputs: Vec<&mut [f64]> = window.chunks_exact_mut(2 * 4).collect();
-        entries(kernel, &t, Mode::Intensity, &rows, &columns, &mut outputs);
+        entries(kernel, &t, Mode::Intensity, &rows, &columns, &mut outputs, &mut |_| true).expect("memory");
         let expected = rows.iter().flat_map(|&row| {
             columns.into_iter().flat_map(move |column| {
                 let (re, im) = t.entry(row, column);
@@ -260,7 +260,7 @@ fn groups_and_chunks_change_nothing() {
     let run = |batch: &TernaryBatch, rows| project(&projection(1, Mode::Complex, rows, kernel, 2), batch, 0f64);
     let together = run(&dense, 5..90);
     for vector in [0, 1, 511, 1023, 1024, 1099] {
-        let alone = run(&dense.take(&[vector]).expect("memory"), 5..90);
+        let alone = run(&dense.take(&[vector], &mut |_| true).expect("memory"), 5..90);
         assert!(alone == together[vector * 170..][..170], "vector {vector}");
     }
     let t = Transmission::new(1);
@@ -279,7 +279,7 @@ fn groups_and_chunks_change_nothing() {
     let mixed = batch(n_inputs, &numbers);
     let together = run(&mixed, 0..40);
     for (vector, found) in together.chunks_exact(80).enumerate() {
-        let alone = run(&mixed.take(&[vector]).expect("memory"), 0..40);
+        let alone = run(&mixed.take(&[vector], &mut |_| true).expect("memory"), 0..40);
         assert!(alone == found, "vector {vector}");
         let (re, im) = field(&t, 39, &numbers[vector * n_inputs..][..n_inputs]);
         assert_eq!(found[78..], [re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt())), "vector {vector}");
@@ -321,7 +321,7 @@ fn a_stopped_projection_ends_soon_and_reports_progress() {
     let batch = batch(n_inputs, &numbers);
     for kernel in Kernel::available() {
         for vectors in [1, 64] {
-            let batch = batch.take(&(0..vectors).collect::<Vec<_>>()).expect("memory");
+            let batch = batch.take(&(0..vectors).collect::<Vec<_>>(), &mut |_| true).expect("memory");
             let width = 1 << 20;
             let mut out = vec![0f32; vectors * width];
             let mut outputs: Vec<&mut [f32]> = out.chunks_exact_mut(width).collect();

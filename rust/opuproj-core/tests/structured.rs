@@ -35,7 +35,7 @@ fn floats(rows: &[Vec<f32>]) -> Floats {
     let mut floats = Floats::with_capacity(rows.len(), rows[0].len()).expect("memory");
     let largest: Vec<f64> =
         rows.iter().map(|row| row.iter().fold(0.0, |most: f64, x| most.max(f64::from(x.abs())))).collect();
-    floats.push(&rows.concat(), &largest);
+    floats.push(&rows.concat(), &largest, &mut |_| true).expect("memory");
     floats
 }
 
@@ -190,7 +190,7 @@ fn it_reports_and_stops() {
 #[test]
 #[cfg_attr(miri, ignore = "a transform of a million")]
 fn a_transform_that_no_memory_holds_is_refused() {
-    let x = TernaryBatch::from_sparse(1 << 20, &[0, 0], &[], &[]).expect("memory");
+    let x = TernaryBatch::from_sparse(1 << 20, &[0, 0], &[], &[], &mut |_| true).expect("memory");
     assert_eq!(opuproj_core::structured::bytes_per_thread(1 << 20).expect("in range") >> 20, 12);
     assert_eq!(opuproj_core::structured::bytes_per_thread(1 << 60), None);
     let projection =

@@ -9,7 +9,7 @@ use opuproj_core::transmission::Transmission;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Results, write_results};
+use crate::arrays::{Results, collected, write_results};
 use crate::call::{BUFFERS, kernel_of, polled};
 use crate::encoded::Encoded;
 
@@ -79,10 +79,9 @@ pub(crate) fn anchor_phases(
         return Err(PyValueError::new_err(format!("n_anchor must be 1 to {MAX_ANCHOR}, but is {n_anchor}")));
     }
     let kernel = kernel_of(isa)?;
-    let phases = py.detach(|| {
-        let mut parts = vec![0.0; 2 * n_rows];
-        anchor::phases(kernel, &Transmission::new(seed), n_anchor, row_start, &mut parts);
-        parts.as_chunks::<2>().0.iter().map(|&[re, im]| Complex64::new(re, im)).collect::<Vec<_>>()
-    });
+    let phases = polled(py, None, "the phases of the anchor", |poll| {
+        anchor::phases(kernel, &Transmission::new(seed), n_anchor, row_start, n_rows, poll)
+    })?;
+    let phases = collected(phases.iter().map(|&[re, im]| Complex64::new(re, im)))?;
     Ok(phases.into_pyarray(py).unbind())
 }

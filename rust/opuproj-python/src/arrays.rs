@@ -3,9 +3,12 @@
 use numpy::{
     Complex32, Complex64, Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods,
 };
+use opuproj_core::memory::{self, NoMemory};
 use opuproj_core::readout::Real;
 use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+
+use crate::call::BATCH;
 
 /// A C-contiguous 2-D array of this type, if the object is one of this type at all.
 pub(crate) fn readonly<'py, T: Element>(array: &Bound<'py, PyAny>) -> PyResult<Option<PyReadonlyArray2<'py, T>>> {
@@ -40,13 +43,11 @@ pub(crate) fn rows_mut<'a, T: Element, R>(
     if !start.cast::<R>().is_aligned() || !row_stride.is_multiple_of(align_of::<R>()) {
         return Err(PyValueError::new_err("out must be aligned"));
     }
-    Ok((0..n_rows)
-        .map(|row| {
-            // SAFETY: a row is `width` contiguous, aligned elements of the array that is exclusively borrowed for 'a;
-            // rows do not overlap, as they are at least their own length apart; a complex number is two real ones.
-            unsafe { std::slice::from_raw_parts_mut(start.add(row * row_stride).cast::<R>(), width * parts) }
-        })
-        .collect())
+    collected((0..n_rows).map(|row| {
+        // SAFETY: a row is `width` contiguous, aligned elements of the array that is exclusively borrowed for 'a;
+        // rows do not overlap, as they are at least their own length apart; a complex number is two real ones.
+        unsafe { std::slice::from_raw_parts_mut(start.add(row * row_stride).cast::<R>(), width * parts) }
+    }))
 }
 
 /// What results are made by, in whichever precision the output has.
@@ -80,14 +81,17 @@ fn single_or_double<A: Element, B: Element>(
 
 /// An empty vector with room for so many elements.
 pub(crate) fn room<T>(n: usize) -> PyResult<Vec<T>> {
-    let mut empty = Vec::new();
-    empty.try_reserve_exact(n).map_err(|_| no_memory())?;
-    Ok(empty)
+    memory::room(n).map_err(|NoMemory| no_memory())
+}
+
+/// All elements.
+pub(crate) fn collected<T>(elements: impl IntoIterator<Item = T>) -> PyResult<Vec<T>> {
+    memory::collected(elements).map_err(|NoMemory| no_memory())
 }
 
 /// What is raised when a batch does not fit the memory.
 pub(crate) fn no_memory() -> PyErr {
-    PyMemoryError::new_err("no memory for the packed batch")
+    PyMemoryError::new_err(format!("no memory for {BATCH}"))
 }
 
 /// What is raised for an array of another type.

@@ -6,6 +6,7 @@ use opuproj_core::Stopped;
 use opuproj_core::anchor::MAX_ANCHOR;
 use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
 use opuproj_core::readout::Mode;
+use opuproj_core::ternary::{FormatError, PlaneError};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -39,25 +40,57 @@ pub(crate) fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
 /// What a projection by T itself, or back, needs memory for.
 pub(crate) const BUFFERS: &str = "the buffers of a projection";
 
-/// What to raise; nothing if the caller's own `poll` ended the work. `needed` is what it needs memory for.
-fn error_of(stopped: Stopped, needed: &str) -> Option<PyErr> {
-    match stopped {
-        Stopped::Cancelled => None,
-        Stopped::TooManyNonzeros(vector) => Some(PyValueError::new_err(format!(
-            "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
-        ))),
-        Stopped::NoMemory => Some(PyMemoryError::new_err(format!("no memory for {needed}"))),
+/// What packed vectors need memory for.
+pub(crate) const BATCH: &str = "the packed batch";
+
+/// Why long work ended before its end.
+pub(crate) trait Failure: Send {
+    /// What to raise; nothing if the caller's own `poll` ended the work. `needed` is what it needs memory for.
+    fn error(self, needed: &str) -> Option<PyErr>;
+}
+
+impl Failure for Stopped {
+    fn error(self, needed: &str) -> Option<PyErr> {
+        match self {
+            Self::Cancelled => None,
+            Self::TooManyNonzeros(vector) => Some(PyValueError::new_err(format!(
+                "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
+            ))),
+            Self::NoMemory => Some(PyMemoryError::new_err(format!("no memory for {needed}"))),
+        }
+    }
+}
+
+impl Failure for PlaneError {
+    fn error(self, needed: &str) -> Option<PyErr> {
+        match self {
+            Self::Stopped(stopped) => stopped.error(needed),
+            _ => Some(PyValueError::new_err(self.to_string())),
+        }
+    }
+}
+
+impl Failure for FormatError {
+    fn error(self, needed: &str) -> Option<PyErr> {
+        match self {
+            Self::Stopped(stopped) => stopped.error(needed),
+            Self::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Some(PyValueError::new_err("not a packed ternary batch: it ends too early"))
+            }
+            Self::Io(error) => Some(PyErr::from(error)),
+            _ => Some(PyValueError::new_err(self.to_string())),
+        }
     }
 }
 
 /// Runs long work without the GIL, which now and then answers signals and reports its progress; `needed` is what it needs
 /// memory for.
-pub(crate) fn polled(
+pub(crate) fn polled<T: Send, E: Failure>(
     py: Python<'_>,
     on_progress: Option<&Py<PyAny>>,
     needed: &str,
-    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<(), Stopped> + Send,
-) -> PyResult<()> {
+    work: impl FnOnce(&mut dyn FnMut(f64) -> bool) -> Result<T, E> + Send,
+) -> PyResult<T> {
     let (ended, raised) = py.detach(|| {
         let mut raised = None;
         let mut last = Instant::now();
@@ -77,9 +110,12 @@ pub(crate) fn polled(
         (work(&mut poll), raised)
     });
     match ended {
-        Ok(()) => on_progress.map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop)),
-        Err(stopped) => Err(error_of(stopped, needed)
-            .or(raised)
-            .unwrap_or_else(|| PyRuntimeError::new_err("the projection was stopped"))),
+        Ok(result) => {
+            on_progress.map_or(Ok(()), |callback| callback.call1(py, (1.0,)).map(drop))?;
+            Ok(result)
+        }
+        Err(failure) => {
+            Err(failure.error(needed).or(raised).unwrap_or_else(|| PyRuntimeError::new_err("the call was stopped")))
+        }
     }
 }

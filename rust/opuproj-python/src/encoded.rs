@@ -3,31 +3,38 @@
 use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1};
+use opuproj_core::Stopped;
 use opuproj_core::encoded::{self, Code};
 use opuproj_core::ternary::TernaryBatch;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PySequence;
 
-use crate::arrays::{no_memory, readonly, wrong_type};
-use crate::call::kernel_of;
-use crate::packed::Packed;
-use crate::sparse::SparseRows;
+use crate::arrays::{collected, readonly, room, wrong_type};
+use crate::call::{BATCH, kernel_of, polled};
+use crate::packed::{Packed, each};
+use crate::sparse::indices as sizes;
 
 /// An immutable batch of real numbers as digits -1, 0 and 1.
-#[pyclass(frozen, eq, module = "opuproj._core")]
-#[derive(PartialEq)]
-pub(crate) struct Encoded(pub(crate) encoded::Encoded);
+#[pyclass(frozen, module = "opuproj._core")]
+pub(crate) struct Encoded(pub(crate) Arc<encoded::Encoded>);
+
+impl From<encoded::Encoded> for Encoded {
+    fn from(batch: encoded::Encoded) -> Self {
+        Self(Arc::new(batch))
+    }
+}
 
 #[pymethods]
 impl Encoded {
     /// A batch from its digits, the highest first, and the scale of each row.
     #[new]
     #[pyo3(signature = (base, digits, scales, /))]
-    fn new(base: u32, digits: Vec<PyRef<'_, Packed>>, scales: PyReadonlyArray1<'_, f64>) -> PyResult<Self> {
-        let digits = digits.iter().map(|digit| Arc::clone(&digit.0)).collect();
-        let scales = scales.as_array().iter().copied().collect();
+    fn new(base: u32, digits: &Bound<'_, PySequence>, scales: PyReadonlyArray1<'_, f64>) -> PyResult<Self> {
+        let digits = each::<Packed, _>(digits, |digit| Arc::clone(&digit.0))?;
+        let scales = collected(scales.as_array().iter().copied())?;
         let batch = encoded::Encoded::new(base, digits, scales);
-        batch.map(Self).ok_or_else(|| PyValueError::new_err("the digits and scales do not make a batch"))
+        batch.map(Self::from).ok_or_else(|| PyValueError::new_err("the digits and scales do not make a batch"))
     }
 
     #[getter]
@@ -50,8 +57,24 @@ impl Encoded {
         self.0.digits().iter().map(|digit| digit.n_bytes()).sum()
     }
 
-    fn scales<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
-        self.0.scales().to_vec().into_pyarray(py)
+    fn scales<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        Ok(collected(self.0.scales().iter().copied())?.into_pyarray(py))
+    }
+
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Ok(other) = other.cast::<Self>() else { return Ok(false) };
+        let (one, other) = (&*self.0, &*other.get().0);
+        if one.base() != other.base() || one.scales() != other.scales() || one.digits().len() != other.digits().len() {
+            return Ok(false);
+        }
+        polled(py, None, BATCH, |poll| {
+            for (digit, other) in one.digits().iter().zip(other.digits()) {
+                if !digit.equals(other, poll)? {
+                    return Ok(false);
+                }
+            }
+            Ok::<bool, Stopped>(true)
+        })
     }
 
     /// One digit of all rows, the highest being 0.
@@ -63,21 +86,27 @@ impl Encoded {
 
     #[staticmethod]
     #[pyo3(signature = (parts, /))]
-    fn concatenate(py: Python<'_>, parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+    fn concatenate(py: Python<'_>, parts: &Bound<'_, PySequence>) -> PyResult<Self> {
+        let parts = each::<Self, _>(parts, |part| Arc::clone(&part.0))?;
         let Some(first) = parts.first() else {
             return Err(PyValueError::new_err("at least one batch is needed"));
         };
-        let kind = |part: &Self| (part.0.base(), part.n_digits(), part.0.digits()[0].n_inputs());
+        let kind = |part: &encoded::Encoded| (part.base(), part.digits().len(), part.digits()[0].n_inputs());
         if parts.iter().any(|part| kind(part) != kind(first)) {
             return Err(PyValueError::new_err("the parts must be encoded alike, of equal numbers of inputs"));
         }
-        let (n_digits, parts_of) = (first.n_digits(), parts.iter().map(|part| part.0.digits()).collect::<Vec<_>>());
-        let digit = |k: usize| {
-            TernaryBatch::concatenate(&parts_of.iter().map(|digits| &*digits[k]).collect::<Vec<_>>()).map(Arc::new)
-        };
-        let digits = py.detach(|| (0..n_digits).map(digit).collect::<Option<Vec<_>>>()).ok_or_else(no_memory)?;
-        let scales = parts.iter().flat_map(|part| part.0.scales().iter().copied()).collect();
-        encoded::Encoded::new(first.0.base(), digits, scales).map(Self).ok_or_else(no_memory)
+        let mut digits = room(first.digits().len())?;
+        for k in 0..first.digits().len() {
+            let of_parts = collected(parts.iter().map(|part| &*part.digits()[k]))?;
+            let whole = polled(py, None, BATCH, |poll| TernaryBatch::concatenate(&of_parts, poll))?;
+            digits.push(Arc::new(whole));
+        }
+        let mut scales = room(digits[0].n_rows())?;
+        for part in &parts {
+            scales.extend_from_slice(part.scales());
+        }
+        let whole = encoded::Encoded::new(first.base(), digits, scales);
+        whole.map(Self::from).ok_or_else(|| PyValueError::new_err("the parts do not make a batch"))
     }
 }
 
@@ -85,6 +114,7 @@ impl Encoded {
 #[pyfunction]
 #[pyo3(signature = (x, largest, base, n_digits, isa, /))]
 pub(crate) fn encode(
+    py: Python<'_>,
     x: &Bound<'_, PyAny>,
     largest: PyReadonlyArray1<'_, f64>,
     base: u32,
@@ -92,15 +122,18 @@ pub(crate) fn encode(
     isa: Option<&str>,
 ) -> PyResult<Encoded> {
     let (code, kernel) = (code_of(base, n_digits)?, kernel_of(isa)?);
-    let largest: Vec<f64> = largest.as_array().iter().copied().collect();
+    let largest = collected(largest.as_array().iter().copied())?;
     macro_rules! try_types {
         ($($type:ty),*) => {$(
             if let Some(x) = readonly::<$type>(x)? {
                 if x.as_array().nrows() != largest.len() {
                     return Err(PyValueError::new_err("a magnitude a row is needed"));
                 }
-                let batch = encoded::Encoded::encode(x.as_slice()?, x.as_array().ncols(), &largest, code, kernel);
-                return batch.map(Encoded).ok_or_else(no_memory);
+                let (numbers, n_inputs) = (x.as_slice()?, x.as_array().ncols());
+                return polled(py, None, BATCH, |poll| {
+                    encoded::Encoded::encode(numbers, n_inputs, &largest, code, kernel, poll)
+                })
+                .map(Encoded::from);
             }
         )*};
     }
@@ -128,14 +161,14 @@ pub(crate) fn encode_sparse(
             if let Ok(values) = values.cast::<PyArray1<$type>>() {
                 let values = values.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?;
                 let values = values.as_slice()?;
-                let rows = SparseRows::new(py, &indptr, &indices, values.len(), n_inputs)?;
+                let (offsets, columns) = (sizes(&indptr)?, sizes(&indices)?);
                 if !values.iter().all(|value| value.is_finite()) {
                     return Err(PyValueError::new_err("the numbers must be finite"));
                 }
-                let encode = || {
-                    encoded::Encoded::encode_sparse(n_inputs, &rows.offsets, &rows.columns, values, code, kernel)
-                };
-                return py.detach(encode).map(Encoded).ok_or_else(no_memory);
+                return polled(py, None, BATCH, |poll| {
+                    encoded::Encoded::encode_sparse(n_inputs, &offsets, &columns, values, code, kernel, poll)
+                })
+                .map(Encoded::from);
             }
         )*};
     }

@@ -8,13 +8,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Results, write_results};
-use crate::call::{kernel_of, mode_of};
+use crate::call::{kernel_of, mode_of, polled};
 
 /// Writes exact entries of T or R into `out`.
 #[pyfunction]
 #[pyo3(signature = (rows, columns, out, *, seed, mode, n_anchor, isa))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn entries(
+    py: Python<'_>,
     rows: PyReadonlyArray1<'_, u64>,
     columns: PyReadonlyArray1<'_, u64>,
     out: &Bound<'_, PyAny>,
@@ -26,12 +27,13 @@ pub(crate) fn entries(
     let mode = mode_of(mode, n_anchor)?;
     let (kernel, t) = (kernel_of(isa)?, Transmission::new(seed));
     let parts = if let Mode::Linear { .. } = mode { 1 } else { 2 };
-    let window = Window { kernel, t, mode, parts, rows: rows.as_slice()?, columns: columns.as_slice()? };
+    let window = Window { py, kernel, t, mode, parts, rows: rows.as_slice()?, columns: columns.as_slice()? };
     write_results(out, parts, window)
 }
 
 /// Some rows and columns, `parts` real numbers an entry.
 struct Window<'a> {
+    py: Python<'a>,
     kernel: Kernel,
     t: Transmission,
     mode: Mode,
@@ -46,7 +48,7 @@ impl Results for Window<'_> {
         if outputs.len() != self.rows.len() || outputs.iter().any(|output| output.len() != width) {
             return Err(PyValueError::new_err("out must have the shape of the window"));
         }
-        readout::entries(self.kernel, &self.t, self.mode, self.rows, self.columns, &mut outputs);
-        Ok(())
+        let Self { py, kernel, t, mode, rows, columns, .. } = self;
+        polled(py, None, "the window", |poll| readout::entries(kernel, &t, mode, rows, columns, &mut outputs, poll))
     }
 }

@@ -10,6 +10,7 @@ mod arrays;
 mod call;
 mod encoded;
 mod entries;
+mod files;
 mod machine;
 mod packed;
 mod projection;

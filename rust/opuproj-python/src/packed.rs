@@ -1,26 +1,32 @@
 //! Packed batches for Python.
 
-use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
-use opuproj_core::ternary::{self, Float, FormatError, Refused, TernaryBatch, Value, WORD};
-use pyo3::exceptions::{PyMemoryError, PyValueError};
+use opuproj_core::memory::{self, NoMemory};
+use opuproj_core::ternary::{self, FormatError, Refused, TernaryBatch, Value, WORD};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PySequence};
+use pyo3::{PyClass, ffi, pyclass::boolean_struct::True};
 
-use crate::arrays::{no_memory, readonly, room, wrong_type};
-use crate::call::kernel_of;
-use crate::sparse::{SparseRows, indices};
+use crate::arrays::{collected, no_memory, readonly, room, wrong_type};
+use crate::call::{BATCH, kernel_of, polled};
+use crate::files;
+use crate::sparse::indices as sizes;
+
+/// Numbers that are packed between two looks whether there is a signal: some milliseconds.
+const NUMBERS_PER_LOOK: usize = 1 << 20;
 
 /// Both planes of a batch as bytes, rows on whole bytes.
 type Planes<'py> = (Bound<'py, PyArray2<u8>>, Bound<'py, PyArray2<u8>>);
 
 /// An immutable batch of -1, 0 and 1 in two bit planes.
-#[pyclass(frozen, eq, module = "opuproj._core")]
-#[derive(PartialEq)]
+#[pyclass(frozen, module = "opuproj._core")]
 pub(crate) struct Packed(pub(crate) Arc<TernaryBatch>);
 
 impl From<TernaryBatch> for Packed {
@@ -46,51 +52,53 @@ impl Packed {
         self.0.n_bytes()
     }
 
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Ok(other) = other.cast::<Self>() else { return Ok(false) };
+        let (one, other) = (&*self.0, &*other.get().0);
+        polled(py, None, BATCH, |poll| one.equals(other, poll))
+    }
+
     fn row_nnz<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let count = |row| {
-            let (positive, negative) = self.0.counts(row);
-            (positive + negative) as i64
-        };
-        let mut counts = room(self.0.n_rows())?;
-        py.detach(|| counts.extend((0..self.0.n_rows()).map(count)));
+        let mut counts = Vec::new();
+        polled(py, None, BATCH, |poll| self.0.add_counts(&mut counts, poll))?;
         Ok(counts.into_pyarray(py))
     }
 
-    #[pyo3(signature = (out, /))]
-    fn unpack_into(&self, py: Python<'_>, mut out: PyReadwriteArray2<'_, i8>) -> PyResult<()> {
-        let out = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
-        if out.len() != self.0.n_rows() * self.0.n_inputs() {
-            return Err(PyValueError::new_err("out must have the shape of the batch"));
+    #[pyo3(signature = (out, row, column, /))]
+    fn unpack_into(
+        &self,
+        py: Python<'_>,
+        mut out: PyReadwriteArray2<'_, i8>,
+        row: usize,
+        column: usize,
+    ) -> PyResult<()> {
+        let [n_rows, width] = [0, 1].map(|axis| out.as_array().len_of(numpy::ndarray::Axis(axis)));
+        let inside = |start: usize, length, end| start.checked_add(length).is_some_and(|stop| stop <= end);
+        if !(inside(row, n_rows, self.0.n_rows()) && inside(column, width, self.0.n_inputs())) {
+            return Err(PyValueError::new_err("out must lie in the batch"));
         }
-        py.detach(|| {
-            for (row, out) in out.chunks_exact_mut(self.0.n_inputs().max(1)).enumerate() {
-                self.0.unpack(row, out);
-            }
-        });
-        Ok(())
+        if !column.is_multiple_of(WORD) {
+            return Err(PyValueError::new_err("out must begin with a whole word"));
+        }
+        let out = out.as_slice_mut().map_err(|_| PyValueError::new_err("out must be C-contiguous"))?;
+        polled(py, None, BATCH, |poll| self.0.unpack_rows(row, column, width, out, poll))
     }
 
     #[pyo3(signature = (rows, /))]
     fn take(&self, py: Python<'_>, rows: PyReadonlyArray1<'_, i64>) -> PyResult<Self> {
-        let rows = indices(&rows)?;
+        let rows = sizes(&rows)?;
         if rows.iter().any(|&row| row >= self.0.n_rows()) {
             return Err(PyValueError::new_err("rows must lie in the batch"));
         }
-        py.detach(|| self.0.take(&rows)).map(Self::from).ok_or_else(no_memory)
+        polled(py, None, BATCH, |poll| self.0.take(&rows, poll)).map(Self::from)
     }
 
     #[pyo3(signature = (msb_first, /))]
     fn planes<'py>(&self, py: Python<'py>, msb_first: bool) -> PyResult<Planes<'py>> {
         let n_bytes = self.0.n_inputs().div_ceil(8);
         let plane = |negative: bool| -> PyResult<Bound<'py, PyArray2<u8>>> {
-            let mut bytes = room(self.0.n_rows() * n_bytes)?;
-            py.detach(|| {
-                for row in 0..self.0.n_rows() {
-                    let words = if negative { self.0.row(row).1 } else { self.0.row(row).0 };
-                    let row_bytes = words.iter().flat_map(|word| word.to_le_bytes()).take(n_bytes);
-                    bytes.extend(row_bytes.map(|byte| if msb_first { byte.reverse_bits() } else { byte }));
-                }
-            });
+            let mut bytes = Vec::new();
+            polled(py, None, BATCH, |poll| self.0.add_bits(negative, msb_first, &mut bytes, poll))?;
             bytes.into_pyarray(py).reshape([self.0.n_rows(), n_bytes])
         };
         Ok((plane(false)?, plane(true)?))
@@ -99,31 +107,19 @@ impl Packed {
     #[staticmethod]
     #[pyo3(signature = (positive, negative, n_inputs, msb_first, /))]
     fn from_planes(
+        py: Python<'_>,
         positive: PyReadonlyArray2<'_, u8>,
         negative: PyReadonlyArray2<'_, u8>,
         n_inputs: usize,
         msb_first: bool,
     ) -> PyResult<Self> {
-        let n_rows = positive.as_array().nrows();
-        let words = |plane: &PyReadonlyArray2<'_, u8>| -> PyResult<Vec<u64>> {
-            let plane = plane.as_array();
-            if plane.dim() != (n_rows, n_inputs.div_ceil(8)) {
-                return Err(PyValueError::new_err("both planes must have a bit for each input"));
-            }
-            let mut words = room(n_rows * n_inputs.div_ceil(WORD))?;
-            for row in plane.rows() {
-                for bytes in row.axis_chunks_iter(numpy::ndarray::Axis(0), 8) {
-                    words.push((0..).zip(bytes).fold(0u64, |word, (k, &byte)| {
-                        let byte = if msb_first { byte.reverse_bits() } else { byte };
-                        word | u64::from(byte) << (8 * k)
-                    }));
-                }
-            }
-            Ok(words)
-        };
-        TernaryBatch::from_words(n_rows, n_inputs, words(&positive)?, words(&negative)?)
+        let shape = (positive.as_array().nrows(), n_inputs.div_ceil(8));
+        if [&positive, &negative].into_iter().any(|plane| plane.as_array().dim() != shape) {
+            return Err(PyValueError::new_err("both planes must have a bit for each input"));
+        }
+        let planes = [positive.as_slice()?, negative.as_slice()?];
+        polled(py, None, BATCH, |poll| TernaryBatch::from_bits(shape.0, n_inputs, planes, msb_first, poll))
             .map(Self::from)
-            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     #[staticmethod]
@@ -135,24 +131,24 @@ impl Packed {
         values: PyReadonlyArray1<'_, i8>,
         n_inputs: usize,
     ) -> PyResult<Self> {
-        let rows = SparseRows::new(py, &indptr, &indices, values.as_array().len(), n_inputs)?;
-        let mut signs = room(values.as_array().len())?;
-        signs.extend(values.as_array());
-        let made = py.detach(|| TernaryBatch::from_sparse(n_inputs, &rows.offsets, &rows.columns, &signs));
-        made.map(Self::from).ok_or_else(no_memory)
+        let (offsets, columns) = (sizes(&indptr)?, sizes(&indices)?);
+        let signs = collected(values.as_array().iter().copied())?;
+        polled(py, None, BATCH, |poll| TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &signs, poll))
+            .map(Self::from)
     }
 
     #[staticmethod]
     #[pyo3(signature = (parts, /))]
-    fn concatenate(py: Python<'_>, parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
-        let parts: Vec<&TernaryBatch> = parts.iter().map(|part| &*part.0).collect();
+    fn concatenate(py: Python<'_>, parts: &Bound<'_, PySequence>) -> PyResult<Self> {
+        let parts = each::<Self, _>(parts, |part| Arc::clone(&part.0))?;
+        let parts = collected(parts.iter().map(|part| &**part))?;
         let Some(first) = parts.first() else {
             return Err(PyValueError::new_err("at least one batch is needed"));
         };
         if parts.iter().any(|part| part.n_inputs() != first.n_inputs()) {
             return Err(PyValueError::new_err("batches must have equal numbers of inputs"));
         }
-        py.detach(|| TernaryBatch::concatenate(&parts)).map(Self::from).ok_or_else(no_memory)
+        polled(py, None, BATCH, |poll| TernaryBatch::concatenate(&parts, poll)).map(Self::from)
     }
 
     #[pyo3(signature = (path, shape, /))]
@@ -160,70 +156,61 @@ impl Packed {
         if !self.0.has_shape(&shape) {
             return Err(PyValueError::new_err("shape must be one of the batch's vectors, of 32 axes at most"));
         }
-        py.detach(|| {
-            let partial = beside(&path);
-            let written = File::create_new(&partial).and_then(|file| {
-                let mut writer = BufWriter::new(file);
-                self.0.write_to(&shape, &mut writer)?;
-                writer.flush()?;
-                writer.get_ref().sync_all()?;
-                fs::rename(&partial, &path)
-            });
-            if written.is_err() {
-                // Whether or not it was there: nothing half written may stay.
-                let _ = fs::remove_file(&partial);
-            }
-            written
-        })
-        .map_err(PyErr::from)
+        polled(py, None, BATCH, |poll| files::save(&self.0, &shape, &path, poll))
     }
 
     #[staticmethod]
     #[pyo3(signature = (path, /))]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<(Self, Vec<u64>)> {
-        py.detach(|| {
-            let file = File::open(&path)?;
+        polled(py, None, BATCH, |poll| {
+            let mut file = File::open(&path)?;
             let n_bytes = file.metadata()?.len();
-            TernaryBatch::read_from(n_bytes, &mut BufReader::new(file))
+            TernaryBatch::read_from(n_bytes, &mut file, poll)
         })
         .map(|(batch, shape)| (batch.into(), shape))
-        .map_err(format_error)
     }
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let mut bytes = room(self.0.n_bytes() + 32)?;
-        py.detach(|| self.0.write_to(&[self.0.n_rows() as u64, self.0.n_inputs() as u64], &mut bytes))?;
-        PyBytes::new_with(py, bytes.len(), |copy| {
-            copy.copy_from_slice(&bytes);
-            Ok(())
-        })
+        let shape = [self.0.n_rows() as u64, self.0.n_inputs() as u64];
+        let n_bytes = self.0.file_bytes(shape.len());
+        // Not by PyO3, which would clear all of it first, and not come back for a signal meanwhile.
+        // SAFETY: what is returned is a new bytes object, or null with an exception; a slice's length fits isize.
+        let bytes = unsafe {
+            let new = ffi::PyBytes_FromStringAndSize(std::ptr::null(), n_bytes as isize);
+            Bound::from_owned_ptr_or_err(py, new)?.cast_into_unchecked::<PyBytes>()
+        };
+        // SAFETY: the object has so many bytes, which nobody else has seen yet.
+        let content = unsafe {
+            let first = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<MaybeUninit<u8>>();
+            std::slice::from_raw_parts_mut(first, n_bytes)
+        };
+        let mut writer = files::Fill(content);
+        polled(py, None, BATCH, |poll| {
+            self.0.write_to(&shape, &mut writer, poll)?;
+            assert!(writer.0.is_empty(), "all bytes are written");
+            Ok::<(), FormatError>(())
+        })?;
+        Ok(bytes)
     }
 
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn from_bytes(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
-        let read = py.detach(|| TernaryBatch::read_from(data.len() as u64, &mut &*data));
-        Ok(read.map_err(format_error)?.0.into())
+        let read = polled(py, None, BATCH, |poll| TernaryBatch::read_from(data.len() as u64, &mut &*data, poll));
+        Ok(read?.0.into())
     }
 }
 
-/// A name in the same folder that nobody else uses.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    let moment = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-    name.push(format!(".{}-{moment}.partial", std::process::id()));
-    path.with_file_name(name)
-}
-
-fn format_error(error: FormatError) -> PyErr {
-    match error {
-        FormatError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            PyValueError::new_err("not a packed ternary batch: it ends too early")
-        }
-        FormatError::Io(error) => PyErr::from(error),
-        FormatError::Memory => PyMemoryError::new_err(error.to_string()),
-        _ => PyValueError::new_err(error.to_string()),
+/// What each object of a sequence, all of one class, is made into.
+pub(crate) fn each<C, T>(objects: &Bound<'_, PySequence>, of: impl Fn(&C) -> T) -> PyResult<Vec<T>>
+where
+    C: PyClass<Frozen = True> + Sync,
+{
+    let mut all = room(objects.len()?)?;
+    for object in objects.try_iter()? {
+        memory::push(&mut all, of(object?.cast::<C>()?.get())).map_err(|NoMemory| no_memory())?;
     }
+    Ok(all)
 }
 
 /// Fills a batch from pieces.
@@ -248,7 +235,7 @@ impl Packer {
         macro_rules! try_types {
             ($($type:ty),*) => {$(
                 if let Some(x) = readonly::<$type>(x)? {
-                    return push(packer, &x);
+                    return push(x.py(), packer, &x, |packer, part, _| packer.push(part));
                 }
             )*};
         }
@@ -257,7 +244,7 @@ impl Packer {
         if readonly::<bool>(x)?.is_some()
             && let Some(x) = readonly::<u8>(&x.call_method1("view", ("u1",))?)?
         {
-            return push(packer, &x);
+            return push(x.py(), packer, &x, |packer, part, _| packer.push(part));
         }
         Err(wrong_type("bool, integer, float32 or float64"))
     }
@@ -269,13 +256,20 @@ impl Packer {
         thresholds: PyReadonlyArray1<'_, f64>,
     ) -> PyResult<Option<(usize, usize)>> {
         let packer = self.open()?;
-        let thresholds: Vec<f64> = thresholds.as_array().iter().copied().collect();
-        if let Some(e) = readonly::<f32>(e)? {
-            return push_ternarized(packer, &e, &thresholds);
+        let thresholds = collected(thresholds.as_array().iter().copied())?;
+        macro_rules! try_types {
+            ($($type:ty),*) => {$(
+                if let Some(e) = readonly::<$type>(e)? {
+                    if thresholds.len() != e.as_array().nrows() {
+                        return Err(PyValueError::new_err("every row must have a threshold"));
+                    }
+                    return push(e.py(), packer, &e, |packer, part, rows| {
+                        packer.push_ternarized(part, &thresholds[rows])
+                    });
+                }
+            )*};
         }
-        if let Some(e) = readonly::<f64>(e)? {
-            return push_ternarized(packer, &e, &thresholds);
-        }
+        try_types!(f32, f64);
         Err(wrong_type("float32 or float64"))
     }
 
@@ -300,37 +294,38 @@ fn finished() -> PyErr {
     PyValueError::new_err("the batch is finished")
 }
 
-fn check_piece(packer: &ternary::Packer, n_rows: usize, n_inputs: usize) -> PyResult<()> {
+/// Packs a piece in parts, with the rows that each touches; between two of them signals are answered.
+fn push<T: Value + numpy::Element>(
+    py: Python<'_>,
+    packer: &mut ternary::Packer,
+    x: &PyReadonlyArray2<'_, T>,
+    pack: impl Fn(&mut ternary::Packer, &[T], Range<usize>) -> Result<(), Refused>,
+) -> PyResult<Option<(usize, usize)>> {
+    let (n_rows, n_inputs) = x.as_array().dim();
     if n_inputs != packer.n_inputs() || n_rows > packer.missing() {
         return Err(PyValueError::new_err(
             "the piece must have the batch's columns, and no more rows than are missing",
         ));
     }
-    Ok(())
-}
-
-fn push<T: Value + numpy::Element>(
-    packer: &mut ternary::Packer,
-    x: &PyReadonlyArray2<'_, T>,
-) -> PyResult<Option<(usize, usize)>> {
-    check_piece(packer, x.as_array().nrows(), x.as_array().ncols())?;
-    Ok(place(packer.push(x.as_slice()?)))
-}
-
-fn push_ternarized<T: Float + numpy::Element>(
-    packer: &mut ternary::Packer,
-    e: &PyReadonlyArray2<'_, T>,
-    thresholds: &[f64],
-) -> PyResult<Option<(usize, usize)>> {
-    check_piece(packer, e.as_array().nrows(), e.as_array().ncols())?;
-    if thresholds.len() != e.as_array().nrows() {
-        return Err(PyValueError::new_err("every row must have a threshold"));
+    let numbers = x.as_slice()?;
+    let mut start = 0;
+    while start < numbers.len() {
+        let row = start / n_inputs;
+        let mut end = numbers.len().min(start + NUMBERS_PER_LOOK);
+        if end < numbers.len() {
+            // Whole rows, or whole words of one.
+            let whole = end / n_inputs * n_inputs;
+            end = if whole > start { whole } else { end - (end - row * n_inputs) % WORD };
+        }
+        if let Err(refused) = pack(packer, &numbers[start..end], row..end.div_ceil(n_inputs)) {
+            return Ok(Some((row + refused.row, refused.column)));
+        }
+        start = end;
+        if start < numbers.len() {
+            py.check_signals()?;
+        }
     }
-    Ok(place(packer.push_ternarized(e.as_slice()?, thresholds)))
-}
-
-fn place(pushed: Result<(), Refused>) -> Option<(usize, usize)> {
-    pushed.err().map(|refused| (refused.row, refused.column))
+    Ok(None)
 }
 
 /// The largest magnitude of each row.
@@ -342,12 +337,15 @@ pub(crate) fn row_max_abs<'py>(
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
     let kernel = kernel_of(isa)?;
-    let rows = if let Some(e) = readonly::<f32>(e)? {
-        ternary::max_abs(e.as_slice()?, e.as_array().ncols().max(1), kernel)
-    } else if let Some(e) = readonly::<f64>(e)? {
-        ternary::max_abs(e.as_slice()?, e.as_array().ncols().max(1), kernel)
-    } else {
-        return Err(wrong_type("float32 or float64"));
-    };
-    Ok(rows.into_pyarray(py))
+    macro_rules! try_types {
+        ($($type:ty),*) => {$(
+            if let Some(e) = readonly::<$type>(e)? {
+                let (numbers, n_inputs) = (e.as_slice()?, e.as_array().ncols().max(1));
+                let rows = polled(py, None, BATCH, |poll| ternary::max_abs(numbers, n_inputs, kernel, poll))?;
+                return Ok(rows.into_pyarray(py));
+            }
+        )*};
+    }
+    try_types!(f32, f64);
+    Err(wrong_type("float32 or float64"))
 }

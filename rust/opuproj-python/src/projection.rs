@@ -11,7 +11,7 @@ use opuproj_core::transmission::Transmission;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Results, rows_mut, writable, write_results, wrong_type};
+use crate::arrays::{Results, collected, rows_mut, writable, write_results, wrong_type};
 use crate::call::{BUFFERS, kernel_of, mode_of, polled};
 use crate::encoded::Encoded;
 use crate::packed::Packed;
@@ -152,7 +152,7 @@ pub(crate) fn read_fields(
     if fields.shape()[1] != 2 * out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0) {
         return Err(PyValueError::new_err("fields must have two parts a row of T"));
     }
-    let fields: Vec<&[i32]> = rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field).collect();
+    let fields: Vec<&[i32]> = collected(rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field))?;
     let call = Call::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
     call.run(py, Held::Fields(&fields), out)
 }

@@ -6,8 +6,8 @@ use opuproj_core::structured::{self, Inputs, Structured};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Results, no_memory, readonly, write_results, wrong_type};
-use crate::call::{kernel_of, mode_of, polled};
+use crate::arrays::{Results, collected, no_memory, readonly, write_results, wrong_type};
+use crate::call::{BATCH, kernel_of, mode_of, polled};
 use crate::packed::Packed;
 
 /// A batch of real numbers in float32, each vector scaled by a power of two; filled by pieces.
@@ -41,8 +41,8 @@ impl Floats {
 
     /// Adds rows of numbers, with the largest magnitude of each.
     #[pyo3(signature = (x, largest, /))]
-    fn push(&mut self, x: &Bound<'_, PyAny>, largest: PyReadonlyArray1<'_, f64>) -> PyResult<()> {
-        let largest: Vec<f64> = largest.as_array().iter().copied().collect();
+    fn push(&mut self, py: Python<'_>, x: &Bound<'_, PyAny>, largest: PyReadonlyArray1<'_, f64>) -> PyResult<()> {
+        let largest = collected(largest.as_array().iter().copied())?;
         if !largest.iter().all(|largest| largest.is_finite()) {
             return Err(PyValueError::new_err("the magnitudes must be finite"));
         }
@@ -55,8 +55,8 @@ impl Floats {
                     if x.as_array().dim() != (largest.len(), self.batch.n_inputs()) {
                         return Err(PyValueError::new_err("a magnitude a row, and rows of the batch's length are needed"));
                     }
-                    self.batch.push(x.as_slice()?, &largest);
-                    return Ok(());
+                    let (batch, x) = (&mut self.batch, x.as_slice()?);
+                    return polled(py, None, BATCH, |poll| batch.push(x, &largest, poll));
                 }
             )*};
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Projection;
 use crate::kernel::TILE_BLOCKS;
-use crate::memory::TILE_SUMS;
+use crate::memory::{NoMemory, TILE_SUMS, collected};
 use crate::operand::{Form, Group, MOST_VECTORS};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
 use crate::work::{ENTRIES_PER_THREAD, WORK_PER_ENTRY};
@@ -89,11 +89,9 @@ impl Layout {
     }
 
     /// Cuts a tile's part off what is left of each output.
-    pub(super) fn cut<'o, T>(&self, tile: usize, rests: &mut [&'o mut [T]]) -> Vec<&'o mut [T]> {
+    pub(super) fn cut<'o, T>(&self, tile: usize, rests: &mut [&'o mut [T]]) -> Result<Vec<&'o mut [T]>, NoMemory> {
         let width = self.rows(tile).len() * self.parts;
-        rests
-            .iter_mut()
-            .map(|rest| rest.split_off_mut(..width).expect("outputs are as wide as their tiles together"))
-            .collect()
+        let rests = rests.iter_mut();
+        collected(rests.map(|rest| rest.split_off_mut(..width).expect("outputs are as wide as their tiles together")))
     }
 }

@@ -14,12 +14,11 @@ mod worker;
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::Relaxed;
 
 use crate::encoded::Encoded;
 use crate::kernel::Kernel;
-use crate::memory::{STRIPE_SUMS, has_room};
-use crate::operand::{self, Chunk, Form, Group, MOST_VECTORS};
+use crate::memory::{STRIPE_SUMS, collected, room, zeros};
+use crate::operand::{self, Chunk, Form, Group};
 use crate::readout::{Mode, Real};
 use crate::recovery::{Shot, Sight};
 use crate::ternary::TernaryBatch;
@@ -88,12 +87,14 @@ impl Projection {
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
         assert_one_each(columns, batch.n_inputs());
-        refuse_too_many(batch)?;
+        let watch = Watch::new();
+        let mut lead = Lead::new(&watch, poll);
+        refuse_too_many(batch, &mut lead)?;
         let sight = self.sight.as_ref().filter(|sight| sight.raw || !sight.detector.camera.is_ideal());
         // Only intensities of p and q apart give back what belongs to p − q.
         let split = sight.is_some() && self.mode != Mode::Intensity;
-        let vectors = if split { Vectors::split(batch) } else { Vectors::whole(batch) };
-        self.run_vectors(&vectors.at(columns), sight.map_or(Reader::Exact, Reader::Camera), outputs, poll)
+        let vectors = if split { Vectors::split(batch)? } else { Vectors::whole(batch) };
+        self.run_vectors(&vectors.at(columns), sight.map_or(Reader::Exact, Reader::Camera), outputs, &mut lead)
     }
 
     /// Projects a batch of encoded numbers, without a camera, which can only see one digit at a time.
@@ -134,11 +135,15 @@ impl Projection {
     ) -> Result<(), Stopped> {
         assert!(self.sight.is_none(), "no camera");
         assert_one_each(columns, batch.n_inputs());
+        let watch = Watch::new();
+        let mut lead = Lead::new(&watch, poll);
         for digit in batch.digits() {
-            refuse_too_many(digit)?;
+            refuse_too_many(digit, &mut lead)?;
         }
-        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), self.kernel.shape().max_input);
-        self.run_vectors(&vectors.at(columns), Reader::Sum { weights: &weights, scales: batch.scales() }, outputs, poll)
+        let max_input = self.kernel.shape().max_input;
+        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut lead)?;
+        let reader = Reader::Sum { weights: &weights, scales: batch.scales() };
+        self.run_vectors(&vectors.at(columns), reader, outputs, &mut lead)
     }
 
     /// The exact integer fields, √2048 Tx, of vectors whose elements belong to the columns from `column_start` on: real
@@ -162,9 +167,11 @@ impl Projection {
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
         assert!(column_start.checked_add(batch.n_inputs() as u64).is_some(), "columns end below 2**64");
-        refuse_too_many(batch)?;
+        let watch = Watch::new();
+        let mut lead = Lead::new(&watch, poll);
+        refuse_too_many(batch, &mut lead)?;
         let complex = Self { mode: Mode::Complex, sight: None, ..self.clone() };
-        complex.run_vectors(&Vectors::whole(batch).at(Columns::From(column_start)), Reader::Field, outputs, poll)
+        complex.run_vectors(&Vectors::whole(batch).at(Columns::From(column_start)), Reader::Field, outputs, &mut lead)
     }
 
     /// Reads whole fields, as [`run_fields`](Self::run_fields) gives them, as [`run`](Self::run) would without a camera:
@@ -186,10 +193,11 @@ impl Projection {
         let n_rows = (self.rows.end - self.rows.start) as usize;
         assert!(fields.iter().all(|field| field.len() == 2 * n_rows), "two parts a row");
         // Vectors without a nonzero, whose sums cost nothing: tiles, threads and the anchor are those of any projection.
-        let dark = TernaryBatch::from_words(fields.len(), 1, vec![0; fields.len()], vec![0; fields.len()])
+        let dark = TernaryBatch::from_words(fields.len(), 1, zeros(fields.len())?, zeros(fields.len())?)
             .expect("planes without a bit");
         let exact = Self { sight: None, ..self.clone() };
-        exact.run_vectors(&Vectors::whole(&dark), Reader::Given(fields), outputs, poll)
+        let watch = Watch::new();
+        exact.run_vectors(&Vectors::whole(&dark), Reader::Given(fields), outputs, &mut Lead::new(&watch, poll))
     }
 
     fn run_vectors<T: Real>(
@@ -197,7 +205,7 @@ impl Projection {
         vectors: &Vectors<'_>,
         reader: Reader<'_>,
         outputs: &mut [&mut [T]],
-        poll: &mut dyn FnMut(f64) -> bool,
+        lead: &mut Lead<'_, '_>,
     ) -> Result<(), Stopped> {
         let width = (self.rows.end - self.rows.start) as usize * self.mode.parts();
         assert_eq!(outputs.len() * vectors.an_output(), vectors.len(), "one output a vector");
@@ -206,25 +214,16 @@ impl Projection {
             return Ok(());
         }
         let n_blocks = (self.blocks().end - self.blocks().start) as usize;
-        if !has_room(vectors, MOST_VECTORS, n_blocks.saturating_mul(BLOCK_COMPONENTS)) {
-            return Err(Stopped::NoMemory);
-        }
-        let watch = Watch::new();
-        let mut lead = Lead::new(&watch, poll);
-        let groups = operand::groups(vectors, self.kernel, self.most_vectors(), || lead.keep_on());
-        let groups = groups.ok_or(Stopped::Cancelled)?;
+        let groups = operand::groups(vectors, self.kernel, self.most_vectors(), lead)?;
         let work = |group: &Group| {
             let seen = reader.work(self.mode) * group.outputs(vectors).len() as u64;
             (self.work(group.form, group.vectors.len(), group.columns) + seen) * n_blocks as u64
         };
-        watch.expect(groups.iter().map(work).sum());
+        lead.watch.expect(groups.iter().map(work).sum());
         for group in &groups {
             let outputs = &mut outputs[group.outputs(vectors)];
             let layout = Layout::of(self, group, reader.work(self.mode) * outputs.len() as u64);
-            self.run_group(vectors, reader, group, &layout, outputs, &mut lead);
-            if watch.cancelled.load(Relaxed) {
-                return Err(Stopped::Cancelled);
-            }
+            self.run_group(vectors, reader, group, &layout, outputs, lead)?;
         }
         Ok(())
     }
@@ -237,27 +236,30 @@ impl Projection {
         layout: &Layout,
         outputs: &mut [&mut [T]],
         lead: &mut Lead<'_, '_>,
-    ) {
+    ) -> Result<(), Stopped> {
         let watch = lead.watch;
-        let starts = self.starts(batch, group);
-        let shots = if let Reader::Camera(sight) = reader { self.shots(batch, sight, group) } else { Vec::new() };
-        let first_words = operand::span(batch, group, 0);
+        let starts = self.starts(batch, group, lead)?;
+        let shots =
+            if let Reader::Camera(sight) = reader { self.shots(batch, sight, group, lead)? } else { Vec::new() };
+        let first_words = operand::span(batch, group, 0, lead)?;
         let whole = first_words.end == batch.row_words();
         let stripe_tiles = if whole { layout.n_tiles } else { (STRIPE_SUMS / (4 * layout.tile_sums)).max(1) };
-        let mut kept = vec![0; if whole { 0 } else { stripe_tiles.min(layout.n_tiles) * layout.tile_sums }];
-        let mut rests: Vec<&mut [T]> = outputs.iter_mut().map(|output| &mut **output).collect();
+        let mut kept = zeros(if whole { 0 } else { stripe_tiles.min(layout.n_tiles) * layout.tile_sums })?;
+        let mut rests: Vec<&mut [T]> = collected(outputs.iter_mut().map(|output| &mut **output))?;
         for stripe in (0..layout.n_tiles).step_by(stripe_tiles) {
             let tiles = stripe..layout.n_tiles.min(stripe + stripe_tiles);
             let mut words = first_words.clone();
             loop {
                 let (first, last) = (words.start == 0, words.end == batch.row_words());
-                let chunk = self.chunk(batch, group, words.clone(), layout, lead);
+                let chunk = self.chunk(batch, group, words.clone(), layout, lead)?;
                 let mut sums = kept.chunks_mut(layout.tile_sums);
-                let queue = Mutex::new(tiles.clone().map(|tile| Tile {
-                    blocks: layout.blocks(tile),
-                    rows: layout.rows(tile),
-                    sums: sums.next(),
-                    outputs: if last { layout.cut(tile, &mut rests) } else { Vec::new() },
+                let queue = Mutex::new(tiles.clone().map(|tile| -> Result<_, Stopped> {
+                    Ok(Tile {
+                        blocks: layout.blocks(tile),
+                        rows: layout.rows(tile),
+                        sums: sums.next(),
+                        outputs: if last { layout.cut(tile, &mut rests)? } else { Vec::new() },
+                    })
                 }));
                 let work = |keep_on: &mut dyn FnMut() -> bool| {
                     let mut worker = Worker {
@@ -272,43 +274,52 @@ impl Projection {
                         scratch: Scratch::default(),
                     };
                     while let Some(tile) = next(&queue) {
-                        if !worker.work_off(&chunk, tile) {
-                            return;
-                        }
+                        worker.work_off(&chunk, tile?)?;
                     }
+                    Ok(())
                 };
-                lead.share(layout.threads, work);
-                if last || watch.cancelled.load(Relaxed) {
+                lead.share(layout.threads, work)?;
+                if last {
                     break;
                 }
-                words = operand::span(batch, group, words.end);
-            }
-            if watch.cancelled.load(Relaxed) {
-                return;
+                words = operand::span(batch, group, words.end, lead)?;
             }
         }
+        Ok(())
     }
 
     /// Where each vector's sums begin: over panels, the bias of the kernel is taken off in advance.
-    fn starts(&self, batch: &Vectors<'_>, group: &Group) -> Vec<i32> {
-        let start = |row| match group.form {
-            Form::Lists => 0,
-            Form::Rows => (-i64::from(self.kernel.shape().bias) * batch.sum(row)) as i32,
-        };
-        group.vectors.clone().map(start).collect()
+    fn starts(&self, batch: &Vectors<'_>, group: &Group, lead: &mut Lead<'_, '_>) -> Result<Vec<i32>, Stopped> {
+        if group.form == Form::Lists {
+            return Ok(zeros(group.vectors.len())?);
+        }
+        let mut starts = room(group.vectors.len())?;
+        for vector in group.vectors.clone() {
+            starts.push((-i64::from(self.kernel.shape().bias) * batch.sum(vector)) as i32);
+            lead.went_through(batch.row_bytes())?;
+        }
+        Ok(starts)
     }
 
     /// How the camera sees each output of a group; its rows are yet to be told.
-    fn shots<'s>(&self, batch: &Vectors<'_>, sight: &'s Sight, group: &Group) -> Vec<Shot<'s>> {
+    fn shots<'s>(
+        &self,
+        batch: &Vectors<'_>,
+        sight: &'s Sight,
+        group: &Group,
+        lead: &mut Lead<'_, '_>,
+    ) -> Result<Vec<Shot<'s>>, Stopped> {
         let outputs = group.outputs(batch);
-        outputs
-            .map(|output| {
-                let vectors = output * batch.an_output()..(output + 1) * batch.an_output();
-                let brightest =
-                    vectors.map(|vector| batch.nonzeros(vector)).max().unwrap_or(0) + sight.anchor_pixels(self.mode);
-                Shot { sight, mode: self.mode, vector: output as u64, first_row: 0, mean: sight.mean(brightest) }
-            })
-            .collect()
+        let mut shots = room(outputs.len())?;
+        for output in outputs {
+            let vectors = output * batch.an_output()..(output + 1) * batch.an_output();
+            let brightest =
+                vectors.map(|vector| batch.nonzeros(vector)).max().unwrap_or(0) + sight.anchor_pixels(self.mode);
+            let mean = sight.mean(brightest);
+            shots.push(Shot { sight, mode: self.mode, vector: output as u64, first_row: 0, mean });
+            lead.went_through(batch.an_output() * batch.row_bytes())?;
+        }
+        Ok(shots)
     }
 
     /// Lays out the inputs over a span of words.
@@ -319,17 +330,17 @@ impl Projection {
         words: Range<usize>,
         layout: &Layout,
         lead: &mut Lead<'_, '_>,
-    ) -> Chunk {
+    ) -> Result<Chunk, Stopped> {
         if group.form == Form::Lists {
-            return operand::lists(batch, group, words);
+            return operand::lists(batch, group, words, lead);
         }
-        let (union, columns) = operand::union(batch, group, words.clone(), self.kernel.shape().column_multiple);
+        let (union, columns) = operand::union(batch, group, words.clone(), self.kernel.shape().column_multiple, lead)?;
         let n_vectors = group.vectors.len();
-        let mut inputs = vec![0; columns.len() * n_vectors];
-        let parts = operand::parts(&mut inputs, n_vectors, self.kernel.shape().panel_columns);
+        let mut inputs = zeros(columns.len() * n_vectors)?;
+        let parts = operand::parts(&mut inputs, n_vectors, self.kernel.shape().panel_columns)?;
         let queue = Mutex::new(group.vectors.clone().zip(parts));
         let work = |keep_on: &mut dyn FnMut() -> bool| {
-            let mut row_inputs = vec![0; columns.len()];
+            let mut row_inputs = zeros(columns.len())?;
             while let Some((row, parts)) = next(&queue)
                 && keep_on()
             {
@@ -339,9 +350,10 @@ impl Projection {
                     part.copy_from_slice(rest.split_off(..part.len()).expect("parts make up the row"));
                 }
             }
+            Ok(())
         };
-        lead.share(layout.threads, work);
-        Chunk::Rows { columns, inputs, largest: batch.largest() }
+        lead.share(layout.threads, work)?;
+        Ok(Chunk::Rows { columns, inputs, largest: batch.largest() })
     }
 
     /// How much work `columns` columns are for one row block, in parts of generating an entry.

@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::Projection;
 use super::reader::{Reader, WORK_PER_READING};
 use crate::kernel::{Product, SignedColumns};
-use crate::memory::sized;
+use crate::memory::{collected, refill, sized, zeros};
 use crate::noise::LANES;
 use crate::operand::{Chunk, Form};
 use crate::readout::{self, Mode, Real, Reference};
 use crate::recovery::Shot;
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
-use crate::work::Pace;
+use crate::work::{Pace, Stopped};
 
 /// Columns of a list that are summed before the next look at the clock; they stay in a first-level cache.
 const LIST_RUN: usize = 2048;
@@ -52,49 +52,50 @@ pub(super) struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Sums a tile over the chunk; `false` if it was stopped.
-    pub(super) fn work_off<T: Real>(&mut self, chunk: &Chunk, mut tile: Tile<'_, '_, T>) -> bool {
-        if self.last && !self.set_reference(&tile) {
-            return false;
+    /// Sums a tile over the chunk.
+    pub(super) fn work_off<T: Real>(&mut self, chunk: &Chunk, mut tile: Tile<'_, '_, T>) -> Result<(), Stopped> {
+        if self.last {
+            self.set_reference(&tile)?;
         }
         let mut own = std::mem::take(&mut self.scratch.sums);
         let mut kept = tile.sums.take();
         let n_sums = tile.n_sums();
-        let done = match chunk {
-            Chunk::Lists { index, sign, ends } => (0..self.starts.len()).all(|v| {
+        match chunk {
+            Chunk::Lists { index, sign, ends } => (0..self.starts.len()).try_for_each(|v| {
                 let sums = match &mut kept {
                     Some(kept) => &mut kept[v * n_sums..(v + 1) * n_sums],
                     // Read out before the next vector is summed: one vector's sums stay in a first-level cache.
-                    None => sized(&mut own, n_sums),
+                    None => sized(&mut own, n_sums)?,
                 };
                 if self.first {
                     sums.fill(self.starts[v]);
                 }
-                self.add_list(Chunk::list(index, sign, ends, v), &tile, sums) && self.read_out(&mut tile, v, sums)
-            }),
+                self.add_list(Chunk::list(index, sign, ends, v), &tile, sums)?;
+                self.read_out(&mut tile, v, sums)
+            })?,
             Chunk::Rows { columns, inputs, largest } => {
                 let n_vectors = self.starts.len();
                 let sums = match &mut kept {
                     Some(kept) => &mut kept[..n_vectors * n_sums],
-                    None => sized(&mut own, n_vectors * n_sums),
+                    None => sized(&mut own, n_vectors * n_sums)?,
                 };
                 if self.first {
                     for (sums, &start) in sums.chunks_exact_mut(n_sums).zip(self.starts) {
                         sums.fill(start);
                     }
                 }
-                self.add_rows(columns, inputs, *largest, &tile, sums)
-                    && sums.chunks_exact(n_sums).enumerate().all(|(v, sums)| self.read_out(&mut tile, v, sums))
+                self.add_rows(columns, inputs, *largest, &tile, sums)?;
+                sums.chunks_exact(n_sums).enumerate().try_for_each(|(v, sums)| self.read_out(&mut tile, v, sums))?;
             }
-        };
+        }
         self.scratch.sums = own;
-        done
+        Ok(())
     }
 
     /// Adds one vector's field over its list.
-    fn add_list<T>(&mut self, x: SignedColumns<'_>, tile: &Tile<'_, '_, T>, sums: &mut [i32]) -> bool {
+    fn add_list<T>(&mut self, x: SignedColumns<'_>, tile: &Tile<'_, '_, T>, sums: &mut [i32]) -> Result<(), Stopped> {
         let Projection { kernel, transmission, .. } = self.projection;
-        x.index.chunks(LIST_RUN).zip(x.sign.chunks(LIST_RUN)).all(|(index, sign)| {
+        x.index.chunks(LIST_RUN).zip(x.sign.chunks(LIST_RUN)).try_for_each(|(index, sign)| {
             kernel.field(transmission, SignedColumns { index, sign }, tile.blocks.start, sums);
             let per_block = self.projection.work(Form::Lists, 1, index.len() as u64);
             self.pace.pause(per_block * (sums.len() / BLOCK_COMPONENTS) as u64)
@@ -109,15 +110,15 @@ impl Worker<'_> {
         largest: u8,
         tile: &Tile<'_, '_, T>,
         sums: &mut [i32],
-    ) -> bool {
+    ) -> Result<(), Stopped> {
         let Projection { kernel, transmission, .. } = self.projection;
         let (n_sums, n_vectors) = (tile.n_sums(), self.starts.len());
         let panel_sums = kernel.shape().panel_blocks * BLOCK_COMPONENTS;
-        (0..n_sums).step_by(panel_sums).all(|first| {
+        (0..n_sums).step_by(panel_sums).try_for_each(|first| {
             let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
             let mut inputs = inputs;
-            columns.chunks(kernel.shape().panel_columns).all(|columns| {
-                let panel = sized(&mut self.scratch.panel, panel_sums * columns.len());
+            columns.chunks(kernel.shape().panel_columns).try_for_each(|columns| {
+                let panel = sized(&mut self.scratch.panel, panel_sums * columns.len())?;
                 kernel.panel(transmission, columns, row_block, panel);
                 kernel.multiply(Product {
                     panel,
@@ -136,32 +137,30 @@ impl Worker<'_> {
     }
 
     /// The anchors' fields at the rows of a tile, and for "linear" what to make of them without a camera.
-    fn set_reference<T>(&mut self, tile: &Tile<'_, '_, T>) -> bool {
+    fn set_reference<T>(&mut self, tile: &Tile<'_, '_, T>) -> Result<(), Stopped> {
         let Projection { kernel, transmission, mode, .. } = self.projection;
         let anchors = match self.shots.first() {
-            Some(shot) => shot.sight.anchor_columns(*mode),
-            None => Vec::from_iter(Some(mode.anchor()).filter(|anchor| !anchor.is_empty())),
+            Some(shot) => shot.sight.anchor_columns(*mode)?,
+            None => collected(Some(mode.anchor()?).filter(|anchor| !anchor.is_empty()))?,
         };
         let n_sums = tile.n_sums();
-        let fields = sized(&mut self.scratch.anchors, anchors.len() * n_sums);
+        let fields = sized(&mut self.scratch.anchors, anchors.len() * n_sums)?;
         fields.fill(0);
         for (index, field) in anchors.iter().zip(fields.chunks_exact_mut(n_sums)) {
-            let sign = vec![0; index.len()];
+            let sign = zeros(index.len())?;
             kernel.field(transmission, SignedColumns { index, sign: &sign }, tile.blocks.start, field);
-            if !self.pace.keep_on() {
-                return false;
-            }
+            self.pace.keep_on()?;
         }
         if let (Mode::Linear { .. }, true) = (mode, self.shots.is_empty()) {
-            self.scratch.reference.set(readout::parts_of(fields, tile.rows.clone()));
+            self.scratch.reference.set(readout::parts_of(fields, tile.rows.clone()))?;
         }
-        true
+        Ok(())
     }
 
     /// Reads one vector's field out into its part of the output, if this is the last chunk.
-    fn read_out<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, sums: &[i32]) -> bool {
+    fn read_out<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, sums: &[i32]) -> Result<(), Stopped> {
         if !self.last {
-            return true;
+            return Ok(());
         }
         let field = match self.reader {
             Reader::Given(fields) => {
@@ -185,33 +184,27 @@ impl Worker<'_> {
                     || readout::read(*mode, field, 1.0, &self.scratch.reference, output),
                 );
             }
-            Reader::Camera(_) => {
-                if !self.see(tile, v, field) {
-                    return false;
-                }
-            }
-            Reader::Sum { weights, scales } => self.add_up(tile, v, field, weights, scales),
+            Reader::Camera(_) => self.see(tile, v, field)?,
+            Reader::Sum { weights, scales } => self.add_up(tile, v, field, weights, scales)?,
         }
         // Not counted as progress, but it takes time: the first touch of a page of memory above all.
-        if v.is_multiple_of(VECTORS_PER_LOOK) { self.pace.keep_on() } else { true }
+        if v.is_multiple_of(VECTORS_PER_LOOK) { self.pace.keep_on() } else { Ok(()) }
     }
 
     /// Reads one vector's field, or the second one of a pair, through the camera.
-    fn see<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, field: &[i32]) -> bool {
+    fn see<T: Real>(&mut self, tile: &mut Tile<'_, '_, T>, v: usize, field: &[i32]) -> Result<(), Stopped> {
         let Projection { kernel, mode, .. } = self.projection;
         let first_row = tile.blocks.start * BLOCK_ROWS as u64 + tile.rows.start as u64;
         let an_output = self.starts.len() / self.shots.len();
         let shot = self.shots[v / an_output];
         if an_output == 2 && v.is_multiple_of(2) {
-            self.scratch.first.clear();
-            self.scratch.first.extend_from_slice(field);
-            return true;
+            return Ok(refill(&mut self.scratch.first, field.iter().copied())?);
         }
         let (anchors, first) = (std::mem::take(&mut self.scratch.anchors), std::mem::take(&mut self.scratch.first));
         let n_sums = tile.n_sums();
         let outputs = tile.outputs[v / an_output].chunks_mut(LANES * mode.parts());
         let work = shot.readings() * LANES as u64 * WORK_PER_READING;
-        let done = outputs.enumerate().all(|(i, output)| {
+        outputs.enumerate().try_for_each(|(i, output)| {
             let rows = i * LANES..(i * LANES + output.len() / mode.parts());
             let shot = Shot { first_row: first_row + rows.start as u64, ..shot };
             let field = readout::parts_of(field, rows.clone());
@@ -224,16 +217,16 @@ impl Worker<'_> {
                 let first = readout::parts_of(&first, rows.clone());
                 let anchors = anchors.chunks_exact(n_sums).take(shot.anchors());
                 let rows = tile.rows.start + rows.start..tile.rows.start + rows.end;
-                let anchors: Vec<&[i32]> = anchors.map(|anchor| readout::parts_of(anchor, rows.clone())).collect();
+                let anchors = collected(anchors.map(|anchor| readout::parts_of(anchor, rows.clone())))?;
                 kernel.vectorize(
                     #[inline(always)]
                     || shot.recover(first, field, &anchors, output),
                 );
             }
             self.pace.pause(work)
-        });
+        })?;
         (self.scratch.anchors, self.scratch.first) = (anchors, first);
-        done
+        Ok(())
     }
 
     /// Adds one vector's field to its output's, and reads that out after the last one.
@@ -244,13 +237,12 @@ impl Worker<'_> {
         field: &[i32],
         weights: &[i64],
         scales: &[f64],
-    ) {
+    ) -> Result<(), Stopped> {
         let Projection { kernel, mode, .. } = self.projection;
         let (output, part) = (v / weights.len(), v % weights.len());
         let Scratch { total, wide, reference, .. } = &mut self.scratch;
         if part == 0 {
-            total.clear();
-            total.resize(field.len(), 0);
+            refill(total, field.iter().map(|_| 0))?;
         }
         let weight = weights[part];
         for (total, &sum) in total.iter_mut().zip(field) {
@@ -258,13 +250,13 @@ impl Worker<'_> {
         }
         if part + 1 == weights.len() {
             let scale = scales[self.first_output + output];
-            wide.clear();
-            wide.extend(total.iter().map(|&total| total as f64));
+            refill(wide, total.iter().map(|&total| total as f64))?;
             kernel.vectorize(
                 #[inline(always)]
                 || readout::read(*mode, wide, scale, reference, tile.outputs[output]),
             );
         }
+        Ok(())
     }
 }
 

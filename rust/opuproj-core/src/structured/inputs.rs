@@ -1,11 +1,16 @@
 //! What goes through a structured matrix: ternary vectors, or real ones as float32.
 
+use crate::memory::room;
 use crate::ternary::{Float, TernaryBatch, WORD};
+use crate::work::{Stopped, alone};
 
 use super::passes::RowInputs;
 
 /// Powers of two that vectors are divided by. Beyond these limits a result's scale would not be a normal number.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -960..=1000;
+
+/// Numbers that are scaled between two thoughts of whether to go on.
+const STRETCH: usize = 1 << 14;
 
 /// What is smaller than this of a vector whose largest magnitude is 1 to 2 counts as 0.
 const SMALLEST: f32 = 1.0 / (1u128 << 100) as f32;
@@ -22,28 +27,50 @@ impl Floats {
     /// An empty batch for so many vectors, or nothing if there is no memory for it.
     #[must_use]
     pub fn with_capacity(n_rows: usize, n_inputs: usize) -> Option<Self> {
-        let (mut values, mut exponents) = (Vec::new(), Vec::new());
-        values.try_reserve_exact(n_rows.checked_mul(n_inputs)?).ok()?;
-        exponents.try_reserve_exact(n_rows).ok()?;
-        Some(Self { n_inputs, values, exponents })
+        Some(Self { n_inputs, values: room(n_rows.checked_mul(n_inputs)?).ok()?, exponents: room(n_rows).ok()? })
     }
 
     /// Adds vectors, with the largest magnitude of each.
     ///
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, which leaves the batch as it was, or there is no memory for more than it was made for.
+    ///
     /// # Panics
     ///
     /// If there is not one magnitude a vector, or one is not finite.
-    pub fn push<F: Float>(&mut self, x: &[F], largest: &[f64]) {
+    pub fn push<F: Float>(
+        &mut self,
+        x: &[F],
+        largest: &[f64],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
         assert_eq!(x.len(), largest.len() * self.n_inputs, "one magnitude a vector");
-        for (row, &largest) in x.chunks_exact(self.n_inputs).zip(largest) {
-            let exponent = exponent_of(largest);
-            let scale = power_of_two(-exponent);
-            self.values.extend(row.iter().map(|x| {
-                let x = (x.wide() * scale) as f32;
-                if x.abs() < SMALLEST { 0.0 } else { x }
-            }));
-            self.exponents.push(exponent);
+        self.values.try_reserve(x.len()).map_err(|_| Stopped::NoMemory)?;
+        self.exponents.try_reserve(largest.len()).map_err(|_| Stopped::NoMemory)?;
+        let n_rows = self.n_rows();
+        let pushed = alone(poll, |lead| {
+            for (row, &largest) in x.chunks_exact(self.n_inputs).zip(largest) {
+                let exponent = exponent_of(largest);
+                let scale = power_of_two(-exponent);
+                for part in row.chunks(STRETCH) {
+                    self.values.extend(part.iter().map(|x| {
+                        let x = (x.wide() * scale) as f32;
+                        if x.abs() < SMALLEST { 0.0 } else { x }
+                    }));
+                    lead.went_through(size_of_val(part))?;
+                }
+                self.exponents.push(exponent);
+            }
+            Ok(())
+        });
+        if pushed.is_err() {
+            self.values.truncate(n_rows * self.n_inputs);
+            self.exponents.truncate(n_rows);
         }
+        pushed
     }
 
     /// The number of vectors.
@@ -133,7 +160,7 @@ mod tests {
     fn vectors_are_divided_by_a_power_of_two() {
         let x = [[3.0, -5.0], [0.0, 0.0], [1e-30, 1.0], [-f64::MAX, 1.0], [5e-324, 0.0]];
         let mut floats = Floats::with_capacity(5, 2).expect("memory");
-        floats.push(x.as_flattened(), &x.map(|row| row[0].abs().max(row[1].abs())));
+        floats.push(x.as_flattened(), &x.map(|row| row[0].abs().max(row[1].abs())), &mut |_| true).expect("memory");
         assert_eq!(floats.exponents, [2, 0, 0, 1000, -960]);
         assert_eq!(floats.values[..6], [0.75, -1.25, 0.0, 0.0, 1e-30, 1.0]);
         assert_eq!(floats.values[6..8], [-16_777_216.0, 0.0]);

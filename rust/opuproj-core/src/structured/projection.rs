@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::definition::{self, Signs};
 use super::inputs::Inputs;
-use super::lanes::{LANES, Line};
+use super::lanes::LANES;
 use super::passes::Shape;
 use super::worker::{PhasePlanes, Task, Worker};
-use super::workspace::Workspace;
+use super::workspace::{Workspace, lengthen};
 use crate::anchor;
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
+use crate::memory::{collected, room, zeros};
 use crate::readout::{Mode, Real};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 use crate::work::{Lead, Pace, Stopped, Watch, next};
@@ -82,10 +82,13 @@ impl Structured {
         let watch = Watch::new();
         watch.expect(total);
         let mut lead = Lead::new(&watch, poll);
-        let workspaces = (0..threads).map(|_| Workspace::spare(shape).or_else(|| Workspace::reserved(shape)));
-        let workspaces = Mutex::new(workspaces.collect::<Option<Vec<_>>>().ok_or(Stopped::NoMemory)?);
+        let mut spaces = room(threads)?;
+        for _ in 0..threads {
+            spaces.push(Workspace::spare(shape).map_or_else(|| Workspace::reserved(shape), Ok)?);
+        }
+        let workspaces = Mutex::new(spaces);
         let mut phases = PhasePlanes::default();
-        let mut rests: Vec<&mut [T]> = outputs.iter_mut().map(|output| &mut **output).collect();
+        let mut rests: Vec<&mut [T]> = collected(outputs.iter_mut().map(|output| &mut **output))?;
         let at_once = match self.mode {
             Mode::Linear { .. } => (PHASE_BYTES / (8 * n)).max(1) as u64,
             Mode::Complex | Mode::Intensity => n_blocks,
@@ -107,7 +110,7 @@ impl Structured {
                 })
             }));
             let work = |keep_on: &mut dyn FnMut() -> bool| {
-                let Some(space) = pop(&workspaces) else { return };
+                let Some(space) = pop(&workspaces) else { return Ok(()) };
                 let mut worker = Worker {
                     projection: self,
                     vectors,
@@ -117,20 +120,18 @@ impl Structured {
                     phases: &phases,
                     first_block: stripe.start,
                     pace: Pace::new(&watch, keep_on, LINES_PER_PAUSE),
-                    space: space.filled(shape),
+                    space,
                     has: None,
                 };
+                worker.space.fill(shape, &mut worker.pace)?;
                 while let Some(task) = next(&queue) {
-                    if worker.work_off(task).is_none() {
-                        break;
-                    }
+                    worker.work_off(task)?;
                 }
+                // There is room for it where it was.
                 workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(worker.space);
+                Ok(())
             };
-            lead.share(threads, work);
-            if watch.cancelled.load(Relaxed) {
-                return Err(Stopped::Cancelled);
-            }
+            lead.share(threads, work)?;
         }
         let workspaces = workspaces.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         for space in workspaces {
@@ -158,16 +159,17 @@ impl Structured {
         let lines = (blocks.end - blocks.start) as usize * n / LANES;
         for plane in [&mut planes.cos, &mut planes.sin] {
             plane.try_reserve(lines.saturating_sub(plane.len())).map_err(|_| Stopped::NoMemory)?;
-            plane.resize(lines, Line::ZERO);
+            plane.truncate(lines);
+            lengthen(plane, lines, || lead.keep_on())?;
         }
-        let (t, anchor) = (Transmission::new(self.seed), self.mode.anchor());
-        let sign = vec![0; anchor.len()];
+        let (t, anchor) = (Transmission::new(self.seed), self.mode.anchor()?);
+        let sign = zeros(anchor.len())?;
         let asked = self.rows_of(n, blocks);
         let tile_lines = PHASE_ROWS / LANES;
         let tiles = planes.cos.chunks_mut(tile_lines).zip(planes.sin.chunks_mut(tile_lines)).enumerate();
         let queue = Mutex::new(tiles);
         let work = |keep_on: &mut dyn FnMut() -> bool| {
-            let mut sums = vec![0; PHASE_ROWS / BLOCK_ROWS * BLOCK_COMPONENTS];
+            let mut sums: Vec<i32> = zeros(PHASE_ROWS / BLOCK_ROWS * BLOCK_COMPONENTS)?;
             while let Some((tile, (cos, sin))) = next(&queue)
                 && keep_on()
             {
@@ -186,9 +188,9 @@ impl Structured {
                     [*cos, *sin] = anchor::phase_of(r).map(|part| part as f32);
                 }
             }
+            Ok(())
         };
-        lead.share(threads, work);
-        if lead.watch.cancelled.load(Relaxed) { Err(Stopped::Cancelled) } else { Ok(()) }
+        lead.share(threads, work)
     }
 }
 

@@ -11,7 +11,7 @@ use super::reading::{Finish, Phases, Reading};
 use super::workspace::{Workspace, blocks_at_once};
 use super::{run, signs};
 use crate::readout::{Mode, Real};
-use crate::work::Pace;
+use crate::work::{Pace, Stopped};
 
 /// Lines of a row that are read at a time.
 const LINES_AT_ONCE: usize = 64;
@@ -47,8 +47,8 @@ pub(super) struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Does a task; nothing if it was stopped.
-    pub(super) fn work_off<T: Real>(&mut self, task: Task<'_, T>) -> Option<()> {
+    /// Does a task.
+    pub(super) fn work_off<T: Real>(&mut self, task: Task<'_, T>) -> Result<(), Stopped> {
         if self.has != Some(task.vector) {
             self.has = None;
             self.first_round(task.vector)?;
@@ -65,11 +65,11 @@ impl Worker<'_> {
             }
             self.read(task.vector, block, (rows.start - block * self.n as u64) as usize, out)?;
         }
-        Some(())
+        Ok(())
     }
 
     /// Fills the first plane with H D₁ x.
-    fn first_round(&mut self, vector: usize) -> Option<()> {
+    fn first_round(&mut self, vector: usize) -> Result<(), Stopped> {
         let Self { shape, vectors, .. } = *self;
         let kernel = self.projection.kernel;
         let length = shape.row_length();
@@ -97,11 +97,11 @@ impl Worker<'_> {
             run(kernel, InPlace::<true> { columns: shape.between(row), lines: lines.clone(), plane, packed });
             self.pause(shape.lines() * shape.groups())?;
         }
-        Some(())
+        Ok(())
     }
 
     /// Fills a part's plane with the stages of round 2 that go between groups.
-    fn between_groups(&mut self, block: u64, part: Part) -> Option<()> {
+    fn between_groups(&mut self, block: u64, part: Part) -> Result<(), Stopped> {
         let Self { shape, .. } = *self;
         let kernel = self.projection.kernel;
         let at_once = blocks_at_once(shape);
@@ -122,11 +122,11 @@ impl Worker<'_> {
                 self.pause(step * shape.groups())?;
             }
         }
-        Some(())
+        Ok(())
     }
 
     /// The rest of a part but for the stages of round 3 that go between groups.
-    fn within_groups(&mut self, block: u64, part: Part) -> Option<()> {
+    fn within_groups(&mut self, block: u64, part: Part) -> Result<(), Stopped> {
         let Self { shape, .. } = *self;
         let kernel = self.projection.kernel;
         let diagonal = Signs::diagonal(block, part, 3);
@@ -143,11 +143,11 @@ impl Worker<'_> {
             run(kernel, InPlace::<true> { columns, lines, plane, packed });
             self.pause(3 * shape.lines() * shape.group())?;
         }
-        Some(())
+        Ok(())
     }
 
     /// The stages of round 3 between groups, and what is read of both parts.
-    fn read<T: Real>(&mut self, vector: usize, block: u64, first: usize, out: &mut [T]) -> Option<()> {
+    fn read<T: Real>(&mut self, vector: usize, block: u64, first: usize, out: &mut [T]) -> Result<(), Stopped> {
         let Self { shape, n, .. } = *self;
         let Structured { kernel, mode, .. } = *self.projection;
         let reading = Reading::new(mode, self.vectors.scale(vector) / n as f64);
@@ -177,11 +177,11 @@ impl Worker<'_> {
                 self.pause(2 * step * shape.groups())?;
             }
         }
-        Some(())
+        Ok(())
     }
 
     /// Notes lines that passed, and once there are enough of them, reports them and asks whether to go on.
-    fn pause(&mut self, lines: usize) -> Option<()> {
-        self.pace.pause(lines as u64).then_some(())
+    fn pause(&mut self, lines: usize) -> Result<(), Stopped> {
+        self.pace.pause(lines as u64)
     }
 }

@@ -5,9 +5,14 @@ use std::sync::Mutex;
 use super::definition;
 use super::lanes::Line;
 use super::passes::{LINES_PER_BLOCK, Shape, SignBlock};
+use crate::memory::{NoMemory, room};
+use crate::work::{Pace, Stopped};
 
 /// Blocks of signs that are made at a time where columns are short.
 const SIGN_BLOCKS: usize = 64;
+
+/// Lines that are made at a time: 1 MiB.
+const LINES_AT_ONCE: usize = 1 << 14;
 
 /// Bytes of spare workspaces that are kept.
 const SPARE_BYTES: usize = 32 << 20;
@@ -67,34 +72,42 @@ impl Workspace {
         3 * shape.plane() + 2 * shape.groups() + shape.groups().max(shape.group())
     }
 
-    pub(super) fn reserved(shape: Shape) -> Option<Self> {
-        let lines = |n: usize| {
-            let mut lines = Vec::new();
-            lines.try_reserve_exact(n).ok().map(|()| lines)
-        };
-        let plane = || lines(shape.plane());
-        let mut signs = Vec::new();
-        signs.try_reserve_exact(sign_blocks(shape)).ok()?;
-        Some(Self {
+    pub(super) fn reserved(shape: Shape) -> Result<Self, NoMemory> {
+        let plane = || room(shape.plane());
+        Ok(Self {
             first: plane()?,
             parts: [plane()?, plane()?],
-            packed: lines(shape.groups().max(shape.group()))?,
-            gathered: [lines(shape.groups())?, lines(shape.groups())?],
-            signs,
+            packed: room(shape.groups().max(shape.group()))?,
+            gathered: [room(shape.groups())?, room(shape.groups())?],
+            signs: room(sign_blocks(shape))?,
         })
     }
 
-    pub(super) fn filled(mut self, shape: Shape) -> Self {
+    /// Makes everything as long as it is to be, a stretch at a time: the first touch of a page takes long.
+    pub(super) fn fill(&mut self, shape: Shape, pace: &mut Pace<'_>) -> Result<(), Stopped> {
         let [re, im] = &mut self.parts;
         for plane in [&mut self.first, re, im] {
-            plane.resize(shape.plane(), Line::ZERO);
+            lengthen(plane, shape.plane(), || pace.keep_on())?;
         }
         let [re, im] = &mut self.gathered;
         for place in [re, im] {
-            place.resize(shape.groups(), Line::ZERO);
+            lengthen(place, shape.groups(), || pace.keep_on())?;
         }
-        self.packed.resize(shape.groups().max(shape.group()), Line::ZERO);
+        lengthen(&mut self.packed, shape.groups().max(shape.group()), || pace.keep_on())?;
         self.signs.resize(sign_blocks(shape), SignBlock::default());
-        self
+        Ok(())
     }
+}
+
+/// Makes a plane as long as it has been reserved, and asks now and then whether to go on.
+pub(super) fn lengthen(
+    plane: &mut Vec<Line>,
+    length: usize,
+    mut keep_on: impl FnMut() -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
+    while plane.len() < length {
+        plane.resize(length.min(plane.len() + LINES_AT_ONCE), Line::ZERO);
+        keep_on()?;
+    }
+    Ok(())
 }

@@ -7,12 +7,17 @@ mod words;
 use std::fmt;
 use std::ops::Range;
 
+use crate::memory::NoMemory;
+use crate::work::{Lead, Stopped, alone};
 pub use format::FormatError;
 pub use pack::{Float, Packer, Refused, Value, max_abs};
 use words::Words;
 
 /// Elements in a word of a plane; rows begin on whole words.
 pub const WORD: usize = 64;
+
+/// Words that are gone through between two thoughts of whether to go on.
+const STRETCH: usize = 1 << 13;
 
 /// A batch of vectors with elements −1, 0 and 1.
 ///
@@ -37,6 +42,16 @@ pub enum PlaneError {
     Stray(usize),
     /// The shape's size in bytes does not fit the address space.
     TooLarge,
+    /// These are no compressed sparse rows of that many inputs, each in the order of its columns, without duplicates.
+    Sparse,
+    /// It was not found out.
+    Stopped(Stopped),
+}
+
+impl From<Stopped> for PlaneError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
+    }
 }
 
 impl fmt::Display for PlaneError {
@@ -46,6 +61,10 @@ impl fmt::Display for PlaneError {
             Self::Overlap(row) => write!(formatter, "row {row} has an element that is both +1 and -1"),
             Self::Stray(row) => write!(formatter, "row {row} has a bit set beyond its last element"),
             Self::TooLarge => formatter.write_str("the batch is larger than the address space"),
+            Self::Sparse => formatter.write_str(
+                "not compressed sparse rows of that many inputs, each in the order of its columns, without duplicates",
+            ),
+            Self::Stopped(stopped) => write!(formatter, "stopped: {stopped:?}"),
         }
     }
 }
@@ -64,10 +83,92 @@ impl TernaryBatch {
         positive: Vec<u64>,
         negative: Vec<u64>,
     ) -> Result<Self, PlaneError> {
-        Self::from_planes(n_rows, n_inputs, positive.into(), negative.into())
+        alone(&mut |_| true, |lead| Self::from_planes(n_rows, n_inputs, positive.into(), negative.into(), lead))
     }
 
-    fn from_planes(n_rows: usize, n_inputs: usize, positive: Words, negative: Words) -> Result<Self, PlaneError> {
+    /// A batch from its planes as bytes, rows of both on whole bytes, whose first element is the highest bit or the lowest.
+    ///
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_words`](Self::from_words), or if `poll` stopped it, or there is no memory.
+    pub fn from_bits(
+        n_rows: usize,
+        n_inputs: usize,
+        planes: [&[u8]; 2],
+        msb_first: bool,
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<Self, PlaneError> {
+        let n_bytes = n_inputs.div_ceil(8);
+        if planes.iter().any(|plane| Some(plane.len()) != n_rows.checked_mul(n_bytes)) {
+            return Err(PlaneError::Size);
+        }
+        alone(poll, |lead| {
+            let mut batch = Self::any(n_rows, n_inputs).map_err(Stopped::from)?;
+            let width = batch.row_words().max(1);
+            for (plane, words) in planes.into_iter().zip([&mut batch.positive, &mut batch.negative]) {
+                for (bytes, words) in plane.chunks(n_bytes.max(1)).zip(words.chunks_mut(width)) {
+                    for (bytes, words) in bytes.chunks(8 * STRETCH).zip(words.chunks_mut(STRETCH)) {
+                        for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+                            let mut whole = [0; 8];
+                            whole[..bytes.len()].copy_from_slice(bytes);
+                            if msb_first {
+                                whole = whole.map(u8::reverse_bits);
+                            }
+                            *word = u64::from_le_bytes(whole);
+                        }
+                        lead.went_through(2 * bytes.len())?;
+                    }
+                }
+            }
+            Self::from_planes(n_rows, n_inputs, batch.positive, batch.negative, lead)
+        })
+    }
+
+    /// Adds a plane to `bytes`, rows on whole bytes, whose first element is the highest bit or the lowest.
+    ///
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or there is no memory.
+    pub fn add_bits(
+        &self,
+        negative: bool,
+        msb_first: bool,
+        bytes: &mut Vec<u8>,
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        let n_bytes = self.n_inputs.div_ceil(8);
+        bytes.try_reserve(self.n_rows.saturating_mul(n_bytes)).map_err(|_| Stopped::NoMemory)?;
+        alone(poll, |lead| {
+            for row in 0..if n_bytes == 0 { 0 } else { self.n_rows } {
+                let words = if negative { self.row(row).1 } else { self.row(row).0 };
+                let mut left = n_bytes;
+                for words in words.chunks(STRETCH) {
+                    for word in words {
+                        let mut whole = word.to_le_bytes();
+                        if msb_first {
+                            whole = whole.map(u8::reverse_bits);
+                        }
+                        bytes.extend_from_slice(&whole[..left.min(8)]);
+                        left -= left.min(8);
+                    }
+                    lead.went_through(2 * size_of_val(words))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn from_planes(
+        n_rows: usize,
+        n_inputs: usize,
+        positive: Words,
+        negative: Words,
+        lead: &mut Lead<'_, '_>,
+    ) -> Result<Self, PlaneError> {
         let words = plane_words(n_rows, n_inputs).ok_or(PlaneError::TooLarge)?;
         if positive.len() != words || negative.len() != words {
             return Err(PlaneError::Size);
@@ -78,8 +179,11 @@ impl TernaryBatch {
         let rows = if words == 0 { 0 } else { n_rows };
         for row in 0..rows {
             let (positive, negative) = batch.row(row);
-            if positive.iter().zip(negative).any(|(p, n)| p & n != 0) {
-                return Err(PlaneError::Overlap(row));
+            for (positive, negative) in positive.chunks(STRETCH).zip(negative.chunks(STRETCH)) {
+                if positive.iter().zip(negative).any(|(p, n)| p & n != 0) {
+                    return Err(PlaneError::Overlap(row));
+                }
+                lead.went_through(2 * size_of_val(positive))?;
             }
             if let (Some(p), Some(n)) = (positive.last(), negative.last())
                 && (p | n) & stray != 0
@@ -90,36 +194,46 @@ impl TernaryBatch {
         Ok(batch)
     }
 
-    /// A batch of zeros to fill, or nothing if there is no memory for it.
-    pub(crate) fn zeros(n_rows: usize, n_inputs: usize) -> Option<Self> {
-        let words = plane_words(n_rows, n_inputs)?;
-        Some(Self { n_rows, n_inputs, positive: Words::zeros(words)?, negative: Words::zeros(words)? })
+    /// A batch of zeros to fill.
+    pub(crate) fn zeros(n_rows: usize, n_inputs: usize) -> Result<Self, NoMemory> {
+        let words = plane_words(n_rows, n_inputs).ok_or(NoMemory)?;
+        Ok(Self { n_rows, n_inputs, positive: Words::zeros(words)?, negative: Words::zeros(words)? })
     }
 
-    /// A batch of any bits, every word of which must be written before the batch is handed on, or nothing if there is no
-    /// memory for it.
-    pub(crate) fn any(n_rows: usize, n_inputs: usize) -> Option<Self> {
-        let words = plane_words(n_rows, n_inputs)?;
-        Some(Self { n_rows, n_inputs, positive: Words::any(words)?, negative: Words::any(words)? })
+    /// A batch of any bits, every word of which must be written before the batch is handed on.
+    pub(crate) fn any(n_rows: usize, n_inputs: usize) -> Result<Self, NoMemory> {
+        let words = plane_words(n_rows, n_inputs).ok_or(NoMemory)?;
+        Ok(Self { n_rows, n_inputs, positive: Words::any(words)?, negative: Words::any(words)? })
     }
 
     /// A batch from the places and signs of its nonzeros, in compressed sparse rows.
     ///
-    /// Nothing if there is no memory for it.
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If a place lies outside the batch, or has two nonzeros, or `offsets` do not cut `columns`.
-    #[must_use]
-    pub fn from_sparse(n_inputs: usize, offsets: &[usize], columns: &[usize], values: &[i8]) -> Option<Self> {
-        assert_eq!(columns.len(), values.len(), "one value a column");
-        let mut batch = Self::zeros(offsets.len().saturating_sub(1), n_inputs)?;
-        for (row, bounds) in offsets.windows(2).enumerate() {
-            for (&column, &value) in columns[bounds[0]..bounds[1]].iter().zip(&values[bounds[0]..bounds[1]]) {
-                batch.place(row, column, value);
+    /// If `poll` stopped it, or there is no memory for it; or a place lies outside the batch, a row's places are not in order,
+    /// or `offsets` do not cut `columns`.
+    pub fn from_sparse(
+        n_inputs: usize,
+        offsets: &[usize],
+        columns: &[usize],
+        values: &[i8],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<Self, PlaneError> {
+        refuse_uncut(offsets, columns.len(), values.len())?;
+        let mut batch = Self::zeros(offsets.len() - 1, n_inputs).map_err(Stopped::from)?;
+        alone(poll, |lead| {
+            for (row, bounds) in offsets.windows(2).enumerate() {
+                let places = places_of(columns, bounds, n_inputs, lead)?;
+                for (&column, &value) in places.iter().zip(&values[bounds[0]..bounds[1]]) {
+                    batch.place(row, column, value);
+                    // A line of each plane.
+                    lead.went_through(128)?;
+                }
             }
-        }
-        Some(batch)
+            Ok(batch)
+        })
     }
 
     /// Makes an element, which must be 0 yet, the sign of a value.
@@ -158,6 +272,11 @@ impl TernaryBatch {
         size_of_val(&self.positive[..]) + size_of_val(&self.negative[..])
     }
 
+    /// Bytes of a row in both planes.
+    pub(crate) fn row_bytes(&self) -> usize {
+        2 * size_of::<u64>() * self.row_words()
+    }
+
     /// A row's words in the plane of the +1 and in that of the −1.
     #[must_use]
     pub fn row(&self, row: usize) -> (&[u64], &[u64]) {
@@ -179,14 +298,37 @@ impl TernaryBatch {
         (ones(positive), ones(negative))
     }
 
+    /// Adds the number of nonzeros of each row to `counts`.
+    ///
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or there is no memory.
+    pub fn add_counts(&self, counts: &mut Vec<i64>, poll: &mut dyn FnMut(f64) -> bool) -> Result<(), Stopped> {
+        counts.try_reserve(self.n_rows).map_err(|_| Stopped::NoMemory)?;
+        alone(poll, |lead| {
+            (0..self.n_rows).try_for_each(|row| {
+                let (positive, negative) = self.counts(row);
+                counts.push((positive + negative) as i64);
+                lead.went_through(self.row_bytes())
+            })
+        })
+    }
+
     /// The first row with more than so many nonzeros.
-    pub(crate) fn first_with_more_than(&self, most: u64) -> Option<usize> {
-        let too_many = |&row: &usize| {
+    pub(crate) fn first_with_more_than(&self, most: u64, lead: &mut Lead<'_, '_>) -> Result<Option<usize>, Stopped> {
+        if self.n_inputs as u64 <= most {
+            return Ok(None);
+        }
+        for row in 0..self.n_rows {
             let (positive, negative) = self.counts(row);
-            positive + negative > most
-        };
-        let possible = self.n_inputs as u64 > most;
-        (0..self.n_rows).filter(|_| possible).find(too_many)
+            if positive + negative > most {
+                return Ok(Some(row));
+            }
+            lead.went_through(self.row_bytes())?;
+        }
+        Ok(None)
     }
 
     /// Writes part of a row as int8, the elements of `words`.
@@ -204,62 +346,134 @@ impl TernaryBatch {
         }
     }
 
-    /// A whole row as int8.
+    /// Elements of a row as int8, from `start`, a multiple of 64, on, as many as `out` takes.
     ///
     /// # Panics
     ///
-    /// If `out` has not the length of a row.
-    pub fn unpack(&self, row: usize, out: &mut [i8]) {
-        assert_eq!(out.len(), self.n_inputs, "one element an input");
-        let whole = self.n_inputs / WORD;
+    /// If they do not begin with a word, or end beyond the row.
+    pub fn unpack(&self, row: usize, start: usize, out: &mut [i8]) {
+        assert!(start.is_multiple_of(WORD) && out.len() <= self.n_inputs - start, "elements of the row");
+        let (first, whole) = (start / WORD, out.len() / WORD);
         let (front, back) = out.split_at_mut(whole * WORD);
-        self.expand(row, 0..whole, front);
+        self.expand(row, first..first + whole, front);
         if !back.is_empty() {
             let mut last = [0; WORD];
-            self.expand(row, whole..whole + 1, &mut last);
+            self.expand(row, first + whole..first + whole + 1, &mut last);
             back.copy_from_slice(&last[..back.len()]);
         }
     }
 
-    /// The batch of these rows, in this order. Nothing if there is no memory for it.
+    /// The same elements of consecutive rows from `row` on, `width` of each.
+    ///
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it: some of them are then unpacked.
+    ///
+    /// # Panics
+    ///
+    /// As [`unpack`](Self::unpack).
+    pub fn unpack_rows(
+        &self,
+        row: usize,
+        start: usize,
+        width: usize,
+        out: &mut [i8],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        alone(poll, |lead| {
+            for (row, out) in (row..).zip(out.chunks_exact_mut(width.max(1))) {
+                for (k, out) in out.chunks_mut(STRETCH * WORD).enumerate() {
+                    self.unpack(row, start + k * STRETCH * WORD, out);
+                    lead.went_through(out.len())?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The batch of these rows, in this order.
+    ///
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or there is no memory for it.
     ///
     /// # Panics
     ///
     /// If a row lies outside the batch.
-    #[must_use]
-    pub fn take(&self, rows: &[usize]) -> Option<Self> {
+    pub fn take(&self, rows: &[usize], poll: &mut dyn FnMut(f64) -> bool) -> Result<Self, Stopped> {
         let mut taken = Self::any(rows.len(), self.n_inputs)?;
-        for (to, &from) in rows.iter().enumerate() {
-            taken.copy_row(to, self, from);
-        }
-        Some(taken)
+        alone(poll, |lead| {
+            rows.iter().enumerate().try_for_each(|(to, &from)| taken.copy_row(to, self, from, lead))?;
+            Ok(taken)
+        })
     }
 
-    /// All rows of the parts, one after the other. Nothing if there is no memory for them.
+    /// All rows of the parts, one after the other.
+    ///
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it, or there is no memory for them.
     ///
     /// # Panics
     ///
     /// If the parts differ in the length of their vectors, or there is none.
-    #[must_use]
-    pub fn concatenate(parts: &[&Self]) -> Option<Self> {
+    pub fn concatenate(parts: &[&Self], poll: &mut dyn FnMut(f64) -> bool) -> Result<Self, Stopped> {
         let n_inputs = parts.first().expect("at least one part").n_inputs;
         let mut whole = Self::any(parts.iter().map(|part| part.n_rows).sum(), n_inputs)?;
         let mut to = 0;
-        for part in parts {
-            assert_eq!(part.n_inputs, n_inputs, "vectors of one length");
-            for from in 0..part.n_rows {
-                whole.copy_row(to, part, from);
-                to += 1;
+        alone(poll, |lead| {
+            for part in parts {
+                assert_eq!(part.n_inputs, n_inputs, "vectors of one length");
+                for from in 0..part.n_rows {
+                    whole.copy_row(to, part, from, lead)?;
+                    to += 1;
+                }
             }
-        }
-        Some(whole)
+            Ok(whole)
+        })
     }
 
-    fn copy_row(&mut self, to: usize, source: &Self, from: usize) {
+    /// Whether another batch has the same vectors.
+    ///
+    /// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+    ///
+    /// # Errors
+    ///
+    /// If `poll` stopped it.
+    pub fn equals(&self, other: &Self, poll: &mut dyn FnMut(f64) -> bool) -> Result<bool, Stopped> {
+        if (self.n_rows, self.n_inputs) != (other.n_rows, other.n_inputs) {
+            return Ok(false);
+        }
+        alone(poll, |lead| {
+            for (plane, other) in [(&self.positive, &other.positive), (&self.negative, &other.negative)] {
+                for (words, others) in plane.chunks(STRETCH).zip(other.chunks(STRETCH)) {
+                    if words != others {
+                        return Ok(false);
+                    }
+                    lead.went_through(2 * size_of_val(words))?;
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    fn copy_row(&mut self, to: usize, source: &Self, from: usize, lead: &mut Lead<'_, '_>) -> Result<(), Stopped> {
         let width = self.row_words();
         let (positive, negative) = source.row(from);
-        self.positive[to * width..(to + 1) * width].copy_from_slice(positive);
-        self.negative[to * width..(to + 1) * width].copy_from_slice(negative);
+        let to = to * width..(to + 1) * width;
+        for (to, from) in [(&mut self.positive[to.clone()], positive), (&mut self.negative[to], negative)] {
+            for (to, from) in to.chunks_mut(STRETCH).zip(from.chunks(STRETCH)) {
+                to.copy_from_slice(from);
+                lead.went_through(2 * size_of_val(from))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -276,6 +490,34 @@ pub(crate) fn expand_word(positive: u64, negative: u64, out: &mut [i8; WORD]) {
         let minus_ones = SPREAD[usize::from((negative >> (8 * byte)) as u8)] * 0xff;
         *out = (ones | minus_ones).to_le_bytes().map(|element| element as i8);
     }
+}
+
+/// Refuses offsets of compressed sparse rows that do not cut so many columns, or another number of values.
+pub(crate) fn refuse_uncut(offsets: &[usize], n_columns: usize, n_values: usize) -> Result<(), PlaneError> {
+    let cut = offsets.first() == Some(&0) && offsets.last() == Some(&n_columns) && n_columns == n_values;
+    if cut { Ok(()) } else { Err(PlaneError::Sparse) }
+}
+
+/// The columns of a row between these bounds, which must be in order and lie in it.
+pub(crate) fn places_of<'a>(
+    columns: &'a [usize],
+    bounds: &[usize],
+    n_inputs: usize,
+    lead: &mut Lead<'_, '_>,
+) -> Result<&'a [usize], PlaneError> {
+    let places = columns.get(bounds[0]..bounds[1]).ok_or(PlaneError::Sparse)?;
+    let mut least = 0;
+    for places in places.chunks(STRETCH) {
+        for &place in places {
+            if !(least..n_inputs).contains(&place) {
+                return Err(PlaneError::Sparse);
+            }
+            least = place + 1;
+        }
+        lead.went_through(size_of_val(places))?;
+    }
+    lead.went_through(size_of_val(bounds))?;
+    Ok(places)
 }
 
 /// Words of one plane, if both planes' bytes fit the address space.

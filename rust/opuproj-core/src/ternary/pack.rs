@@ -2,12 +2,17 @@
 
 use super::{TernaryBatch, WORD};
 use crate::kernel::Kernel;
+use crate::memory::room;
+use crate::work::{Stopped, alone};
 
 /// Words that are packed at a time: their codes stay in a first-level cache.
 const STRETCH: usize = 16;
 
 /// How far ahead numbers are asked for: the hardware does not look beyond a page of 4 KiB.
 const AHEAD_BYTES: usize = 4 << 10;
+
+/// Numbers whose largest one is looked for at a time.
+const MOST_AT_ONCE: usize = 1 << 16;
 
 /// The code of a number that cannot be packed.
 const REFUSED: i8 = 2;
@@ -61,6 +66,8 @@ pub struct Packer {
     kernel: Kernel,
     batch: TernaryBatch,
     filled: usize,
+    /// Elements of the next row that are packed already.
+    begun: usize,
 }
 
 impl Packer {
@@ -68,7 +75,8 @@ impl Packer {
     #[must_use]
     pub fn new(n_rows: usize, n_inputs: usize) -> Option<Self> {
         // Every word of a row is written when the row is packed, and the batch is given out once all rows are.
-        Some(Self { kernel: Kernel::best(), batch: TernaryBatch::any(n_rows, n_inputs)?, filled: 0 })
+        let batch = TernaryBatch::any(n_rows, n_inputs).ok()?;
+        Some(Self { kernel: Kernel::best(), batch, filled: 0, begun: 0 })
     }
 
     /// The same, packed by these inner loops in place of the best ones.
@@ -89,7 +97,7 @@ impl Packer {
         self.batch.n_rows - self.filled
     }
 
-    /// Packs rows of −1, 0 and 1.
+    /// Packs rows of −1, 0 and 1. The last one may end with any whole word, to be continued by the next call.
     ///
     /// # Errors
     ///
@@ -97,12 +105,13 @@ impl Packer {
     ///
     /// # Panics
     ///
-    /// If the numbers are not whole rows, or more than are missing.
+    /// If the numbers end elsewhere, or are more than are missing.
     pub fn push<T: Value>(&mut self, numbers: &[T]) -> Result<(), Refused> {
         self.fill(numbers, |_| T::code)
     }
 
-    /// Packs rows of any numbers: 1 above the row's threshold, −1 below its negative, 0 else (at it, too).
+    /// Packs rows of any numbers: 1 above the row's threshold, −1 below its negative, 0 else (at it, too). The last one may
+    /// end as in [`push`](Self::push).
     ///
     /// # Errors
     ///
@@ -110,12 +119,12 @@ impl Packer {
     ///
     /// # Panics
     ///
-    /// If the numbers are not whole rows with a threshold each, or more than are missing.
+    /// If the numbers are not such rows with a threshold each, or more than are missing.
     pub fn push_ternarized<T: Float>(&mut self, numbers: &[T], thresholds: &[f64]) -> Result<(), Refused> {
-        assert_eq!(numbers.len(), thresholds.len() * self.n_inputs(), "a threshold a row");
-        let thresholds: Vec<T> = thresholds.iter().map(|&threshold| T::floor_of(threshold)).collect();
+        let rows = (self.begun + numbers.len()).div_ceil(self.n_inputs().max(1));
+        assert_eq!(rows, thresholds.len(), "a threshold a row");
         self.fill(numbers, |row| {
-            let threshold = thresholds[row];
+            let threshold = T::floor_of(thresholds[row]);
             move |number: T| number.ternarized(threshold)
         })
     }
@@ -138,14 +147,19 @@ impl Packer {
         if n_inputs == 0 {
             return Ok(());
         }
-        assert!(numbers.len().is_multiple_of(n_inputs), "whole rows");
-        assert!(numbers.len() / n_inputs <= self.missing(), "no more rows than are missing");
+        let end = self.begun + numbers.len();
+        assert!((end % n_inputs).is_multiple_of(WORD), "rows, or the beginning of one in whole words");
+        assert!(end.div_ceil(n_inputs) <= self.missing(), "no more rows than are missing");
         let kernel = self.kernel;
         let mut codes = [[0; WORD]; STRETCH];
         let mut ahead = numbers.chunks(STRETCH * WORD).skip(AHEAD_BYTES.div_ceil(STRETCH * WORD * size_of::<T>()));
-        for (row, numbers) in numbers.chunks_exact(n_inputs).enumerate() {
+        let (mut rest, mut row) = (numbers, 0);
+        while !rest.is_empty() {
+            let numbers;
+            (numbers, rest) = rest.split_at(rest.len().min(n_inputs - self.begun));
             let code = code_of(row);
-            let words = self.filled * width..(self.filled + 1) * width;
+            let first = self.filled * width + self.begun / WORD;
+            let words = first..first + numbers.len().div_ceil(WORD);
             let positive = self.batch.positive[words.clone()].chunks_mut(STRETCH);
             let planes = positive.zip(self.batch.negative[words].chunks_mut(STRETCH));
             for (k, (numbers, (positive, negative))) in numbers.chunks(STRETCH * WORD).zip(planes).enumerate() {
@@ -161,11 +175,14 @@ impl Packer {
                 codes.as_flattened_mut()[numbers.len()..].fill(0);
                 if kernel.planes(&codes[..positive.len()], positive, negative) {
                     let place = codes.as_flattened().iter().position(|&code| code == REFUSED);
-                    let column = k * STRETCH * WORD + place.expect("a refused number");
+                    let column = self.begun + k * STRETCH * WORD + place.expect("a refused number");
                     return Err(Refused { row, column });
                 }
             }
-            self.filled += 1;
+            self.begun += numbers.len();
+            if self.begun == n_inputs {
+                (self.filled, self.begun, row) = (self.filled + 1, 0, row + 1);
+            }
         }
         Ok(())
     }
@@ -223,16 +240,38 @@ float!(f64, |threshold| threshold);
 
 /// The largest magnitude of each row of `n_inputs` numbers; NaN where the row holds one.
 ///
+/// `poll` is called as by [`Projection::run`](crate::projection::Projection::run).
+///
+/// # Errors
+///
+/// If `poll` stopped it, or there is no memory for them.
+///
 /// # Panics
 ///
 /// If `n_inputs` is 0.
-#[must_use]
-pub fn max_abs<T: Float>(numbers: &[T], n_inputs: usize, kernel: Kernel) -> Vec<f64> {
-    let row_max = |row: &[T]| {
-        kernel.vectorize(
-            #[inline(always)]
-            || T::largest_magnitude(row),
-        )
-    };
-    numbers.chunks_exact(n_inputs).map(row_max).collect()
+pub fn max_abs<T: Float>(
+    numbers: &[T],
+    n_inputs: usize,
+    kernel: Kernel,
+    poll: &mut dyn FnMut(f64) -> bool,
+) -> Result<Vec<f64>, Stopped> {
+    let mut largest = room(numbers.len() / n_inputs)?;
+    alone(poll, |lead| {
+        for row in numbers.chunks_exact(n_inputs) {
+            let mut of_row = 0.0f64;
+            for part in row.chunks(MOST_AT_ONCE) {
+                let of_part = kernel.vectorize(
+                    #[inline(always)]
+                    || T::largest_magnitude(part),
+                );
+                // In the order of their bits, in which NaN is above all.
+                if of_part.total_cmp(&of_row).is_gt() {
+                    of_row = of_part;
+                }
+                lead.went_through(size_of_val(part))?;
+            }
+            largest.push(of_row);
+        }
+        Ok(largest)
+    })
 }

@@ -8,6 +8,8 @@ use std::sync::Mutex;
 
 use memmap2::MmapMut;
 
+use crate::memory::{NoMemory, zeros};
+
 /// Planes from this many bytes on are mapped by themselves: a few huge pages.
 const MAPPED_BYTES: usize = 4 << 20;
 
@@ -23,25 +25,22 @@ pub(super) enum Words {
 }
 
 impl Words {
-    /// As many zeros, or nothing if there is no memory for them.
-    pub(super) fn zeros(n_words: usize) -> Option<Self> {
+    /// As many zeros.
+    pub(super) fn zeros(n_words: usize) -> Result<Self, NoMemory> {
         let mut words = Self::any(n_words)?;
         if let Self::Mapped(Mapped { cleared: false, .. }) = words {
             words.fill(0);
         }
-        Some(words)
+        Ok(words)
     }
 
     /// As many words of any values, all of which must be written before they are read.
-    pub(super) fn any(n_words: usize) -> Option<Self> {
-        let n_bytes = n_words.checked_mul(size_of::<u64>())?;
+    pub(super) fn any(n_words: usize) -> Result<Self, NoMemory> {
+        let n_bytes = n_words.checked_mul(size_of::<u64>()).ok_or(NoMemory)?;
         if n_bytes >= MAPPED_BYTES {
-            return Mapped::new(n_bytes).map(Self::Mapped);
+            return Mapped::new(n_bytes).map(Self::Mapped).ok_or(NoMemory);
         }
-        let mut words = Vec::new();
-        words.try_reserve_exact(n_words).ok()?;
-        words.resize(n_words, 0);
-        Some(Self::Allocated(words))
+        zeros(n_words).map(Self::Allocated)
     }
 }
 
