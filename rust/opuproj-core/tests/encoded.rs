@@ -165,17 +165,20 @@ fn sparse_rows_are_encoded_as_dense_ones_are() {
                 let dense = encode(&x, n_inputs, code);
                 let (offsets, columns, values) = sparse(&x, n_inputs);
                 for kernel in Kernel::available() {
-                    let batch = Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, kernel);
+                    let batch =
+                        Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, kernel, &mut |_| true);
                     assert!(batch.expect("memory") == dense, "{code:?} {n_inputs} {part} {size} {}", kernel.isa());
                 }
             }
             let narrow: Vec<f32> = numbers(2 * n_inputs, 0.3).into_iter().map(|x| x as f32).collect();
             let wide: Vec<f64> = narrow.iter().copied().map(f64::from).collect();
             let (offsets, columns, values) = sparse(&narrow, n_inputs);
-            let batch = Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, Kernel::best());
+            let batch =
+                Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, Kernel::best(), &mut |_| true);
             assert!(batch.expect("memory") == encode(&wide, n_inputs, code));
         }
     }
-    let none = Encoded::encode_sparse::<f32>(70, &[0], &[], &[], Code::BalancedTernary(5), Kernel::best());
+    let none =
+        Encoded::encode_sparse::<f32>(70, &[0], &[], &[], Code::BalancedTernary(5), Kernel::best(), &mut |_| true);
     assert!(none.expect("memory").scales().is_empty());
 }

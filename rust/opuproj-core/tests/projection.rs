@@ -358,7 +358,8 @@ fn elements_of_listed_columns_are_those_of_a_wide_batch() {
         let numbers = |x: &[i8], scale: f64| -> Vec<f64> { x.iter().map(|&x| f64::from(x) * scale).collect() };
         let encode = |x: &[i8], n_inputs: usize, kernel: Kernel| {
             let code = Code::BalancedTernary(7);
-            Encoded::encode(&numbers(x, 0.3), n_inputs, &vec![0.3; n_vectors], code, kernel).expect("memory")
+            Encoded::encode(&numbers(x, 0.3), n_inputs, &vec![0.3; n_vectors], code, kernel, &mut |_| true)
+                .expect("memory")
         };
         for kernel in Kernel::available() {
             for mode in MODES {
