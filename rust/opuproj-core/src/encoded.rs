@@ -105,6 +105,10 @@ impl Encoded {
         let mut scales = room(largest.len())?;
         scales.extend(largest.iter().map(|&largest| scale_of(largest, top)));
         alone(poll, |lead| {
+            // Digits are written side by side: between two looks at the clock there would be new pages of all.
+            for digit in &mut digits {
+                digit.touch(lead)?;
+            }
             let mut integers = [0; STRETCH];
             let mut codes = [[0; WORD]; STRETCH / WORD];
             for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {

@@ -2,14 +2,22 @@
 //!
 //! Whatever grows with the input, however small, is allocated by what stands here.
 
+use std::thread;
+
 use bytemuck::Zeroable;
 use memmap2::MmapMut;
+
+use crate::work::Stopped;
 
 /// Bytes of sums that a tile may have: they live in a second-level cache.
 pub(crate) const TILE_SUMS: usize = 512 << 10;
 
 /// Bytes of sums that a stripe may have.
 pub(crate) const STRIPE_SUMS: usize = 16 << 20;
+
+/// Bytes of the smallest page of memory, and such pages between two looks at the clock.
+const PAGE_BYTES: usize = 4 << 10;
+const PAGES_PER_LOOK: usize = 256;
 
 /// What threads need beside their stacks.
 const THREADS_NEED: usize = 2 << 20;
@@ -66,9 +74,32 @@ pub fn room_for_threads(n: usize, stack_bytes: usize) -> Result<(), NoMemory> {
     MmapMut::map_anon(n_bytes).map(drop).map_err(|_| NoMemory)
 }
 
+/// Frees much memory on a thread of its own, which takes the system tenths of a second a gigabyte; here if none is granted.
+pub(crate) fn let_go<T: Send + 'static>(held: T) {
+    const STACK_BYTES: usize = 64 << 10;
+    if room_for_threads(1, STACK_BYTES).is_ok() {
+        drop(thread::Builder::new().stack_size(STACK_BYTES).spawn(move || drop(held)));
+    }
+}
+
 /// So many zeros, in pages that the system clears when they are first used.
 pub(crate) fn zeros<T: Zeroable>(n: usize) -> Result<Vec<T>, NoMemory> {
     bytemuck::try_zeroed_vec(n).map_err(|()| NoMemory)
+}
+
+/// Writes to all pages of new memory in order, and asks now and then whether to go on: the first touch of a page takes long.
+pub(crate) fn touch<T: Copy>(
+    new: &mut [T],
+    value: T,
+    mut keep_on: impl FnMut() -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
+    for (k, page) in new.chunks_mut(PAGE_BYTES / size_of::<T>()).enumerate() {
+        page[0] = value;
+        if k.is_multiple_of(PAGES_PER_LOOK) {
+            keep_on()?;
+        }
+    }
+    Ok(())
 }
 
 /// The first `length` elements of a buffer that is made long enough; what they hold is left over from before.

@@ -11,7 +11,7 @@ use super::worker::{PhasePlanes, Task, Worker};
 use super::workspace::{Workspace, lengthen};
 use crate::anchor;
 use crate::kernel::{Kernel, SignedColumns, TILE_BLOCKS};
-use crate::memory::{collected, room, zeros};
+use crate::memory::{collected, let_go, room, zeros};
 use crate::readout::{Mode, Real};
 use crate::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 use crate::work::{Lead, Pace, Stopped, Watch, next};
@@ -123,13 +123,20 @@ impl Structured {
                     space,
                     has: None,
                 };
-                worker.space.fill(shape, &mut worker.pace)?;
-                while let Some(task) = next(&queue) {
-                    worker.work_off(task)?;
+                let mut ended = worker.space.fill(shape, &mut worker.pace);
+                while ended.is_ok()
+                    && let Some(task) = next(&queue)
+                {
+                    ended = worker.work_off(task);
+                }
+                if ended == Err(Stopped::Cancelled) {
+                    // Somebody waits for control.
+                    let_go(worker.space);
+                    return ended;
                 }
                 // There is room for it where it was.
                 workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(worker.space);
-                Ok(())
+                ended
             };
             lead.share(threads, work)?;
         }

@@ -10,11 +10,16 @@ use super::projection::Structured;
 use super::reading::{Finish, Phases, Reading};
 use super::workspace::{Workspace, blocks_at_once};
 use super::{run, signs};
+use crate::memory::touch;
 use crate::readout::{Mode, Real};
 use crate::work::{Pace, Stopped};
 
 /// Lines of a row that are read at a time.
 const LINES_AT_ONCE: usize = 64;
+
+/// Bytes of a block's output from which on it is touched before it is written: the first line of each group would touch most
+/// of its pages between two pauses.
+const TOUCHED_FIRST: usize = 4 << 20;
 
 /// The anchor's phases at the rows of some blocks.
 #[derive(Default)]
@@ -156,6 +161,9 @@ impl Worker<'_> {
             cos: &self.phases.cos[before..before + n / LANES],
             sin: &self.phases.sin[before..before + n / LANES],
         });
+        if size_of_val(out) >= TOUCHED_FIRST {
+            touch(out, T::rounded(0.0), || self.pace.keep_on())?;
+        }
         let step = LINES_AT_ONCE.min(shape.lines());
         for row in 0..shape.group() {
             for line in (0..shape.lines()).step_by(step) {

@@ -7,7 +7,7 @@ mod words;
 use std::fmt;
 use std::ops::Range;
 
-use crate::memory::NoMemory;
+use crate::memory::{NoMemory, touch};
 use crate::work::{Lead, Stopped, alone};
 pub use format::FormatError;
 pub use pack::{Float, Packer, Refused, Value, max_abs};
@@ -147,13 +147,16 @@ impl TernaryBatch {
                 let words = if negative { self.row(row).1 } else { self.row(row).0 };
                 let mut left = n_bytes;
                 for words in words.chunks(STRETCH) {
-                    for word in words {
-                        let mut whole = word.to_le_bytes();
-                        if msb_first {
-                            whole = whole.map(u8::reverse_bits);
-                        }
-                        bytes.extend_from_slice(&whole[..left.min(8)]);
-                        left -= left.min(8);
+                    let order = |word: &u64| {
+                        // All bits the other way round, and then the bytes.
+                        let word = if msb_first { word.reverse_bits().swap_bytes() } else { *word };
+                        word.to_le_bytes()
+                    };
+                    let (whole, last) = words.split_at(words.len().min(left / 8));
+                    bytes.extend(whole.iter().flat_map(order));
+                    left -= 8 * whole.len();
+                    if let Some(word) = last.first() {
+                        bytes.extend_from_slice(&order(word)[..left]);
                     }
                     lead.went_through(2 * size_of_val(words))?;
                 }
@@ -275,6 +278,12 @@ impl TernaryBatch {
     /// Bytes of a row in both planes.
     pub(crate) fn row_bytes(&self) -> usize {
         2 * size_of::<u64>() * self.row_words()
+    }
+
+    /// Touches the planes of a batch that has just been made by [`any`](Self::any).
+    pub(crate) fn touch(&mut self, lead: &mut Lead<'_, '_>) -> Result<(), Stopped> {
+        touch(&mut self.positive, 0, || lead.keep_on())?;
+        touch(&mut self.negative, 0, || lead.keep_on())
     }
 
     /// A row's words in the plane of the +1 and in that of the −1.
