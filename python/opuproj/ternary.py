@@ -296,7 +296,7 @@ class TernaryBatch(Batch):
         -----
         The file holds little-endian integers: the bytes ``OPUTERN2``; the number of axes and the length of each, in 64
         bits each; where the elements are 1, then where they are -1, in bits from the lowest of a byte on, each vector
-        filled up by zeros to a multiple of 64; and in 32 bits each the checksums (:func:`zlib.crc32`) of the header and
+        filled up by zeros to a multiple of 64; and in 32 bits each the checksums (``zlib.crc32``) of the header and
         of either half of the rest. Any one damaged byte is noticed by :meth:`load` and by the commands.
 
         Examples

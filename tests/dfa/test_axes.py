@@ -141,6 +141,36 @@ def test_a_module_with_steps_first_above_a_block_is_refused_and_below_it_is_not(
     assert below.rnn.weight_ih_l0.grad.any()
 
 
+def test_a_module_with_steps_first_below_a_block_is_refused_where_its_steps_reach_the_block() -> None:
+    class Below(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.block, self.top = nn.GRU(6, 8), nn.Linear(8, 8), nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            return self.top(self.block(self.rnn(x)[0]).tanh().mean(0))
+
+    model = Below()
+    dfa.attach(model, ["block"], method="dfa")
+    with pytest.raises(
+        ValueError, match=r"module 'rnn', a GRU with batch_first=False, ran before block 'block'.*batch_dim"
+    ):
+        model(inputs())
+    model = Below()
+    dfa.attach(model, ["block"], method="dfa", batch_dim=1)
+    assert touched(model, inputs(), 1) == [True] + [False] * (N - 1)
+
+
+def test_the_states_of_a_recurrent_block_are_not_fed_where_they_count_layers_first() -> None:
+    model = Recurrent("LSTM", batch_first=True)
+    with pytest.raises(ValueError, match=r"feed is 'all' for block 'rnn', a LSTM with batch_first=True"):
+        dfa.attach(model, ["rnn"], feed="all")
+    model = Recurrent("LSTM")
+    feedback = dfa.attach(model, ["rnn"], feed="all", method="dfa", batch_dim=1)
+    assert touched(model, inputs(), 1) == [True] + [False] * (N - 1)
+    assert feedback.rows == {"rnn": range(STEPS * WIDTH + 2 * WIDTH)}
+
+
 def convolutions(hidden: int) -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv1d(8, hidden, 3, padding=1), nn.Tanh(), nn.Conv1d(hidden, 8, 3, padding=1))
@@ -216,3 +246,23 @@ def test_a_state_says_which_axes_count_vectors() -> None:
         ValueError, match="the vectors of block 'rnn' counted along axis 1 in the first pass, but are along axis 0"
     ):
         third(inputs())
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"batch_axes": 2}, "the saved feedback has batch_axes 2, but this one has 1"),
+        ({"widths": [3, 4]}, "the state has 2 widths and 2 batch_dims, but must have 1 and 2"),
+        ({"batch_dims": [0]}, "the state has 1 widths and 1 batch_dims"),
+        ({"widths": [-1]}, "a width of the state is -1"),
+        ({"passes": -1}, "passes of the state is -1"),
+    ],
+)
+def test_a_state_of_other_axes_or_a_damaged_one_is_refused(change: dict[str, Any], text: str) -> None:
+    model = Recurrent(batch_first=True)
+    feedback = dfa.attach(model, ["rnn"], method="dfa", batch_axes=1)
+    model(inputs().transpose(0, 1))
+    before = feedback.state_dict()
+    with pytest.raises(ValueError, match=text):
+        feedback.load_state_dict({**before, **change})
+    assert feedback.state_dict() == before

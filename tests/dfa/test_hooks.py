@@ -9,6 +9,7 @@ import pytest
 from dfa_models import F, examples, gradients, mlp, nn, torch
 from helpers import assert_same_bits
 from opuproj import dfa
+from opuproj.dfa import Feedback
 from ranks import on_ranks
 
 BLOCKS = ["hidden.0", "hidden.1"]
@@ -127,6 +128,71 @@ def test_the_gradient_of_an_auxiliary_loss_in_a_hook_is_added_to_the_feedback(wh
     report = feedback.check(closure)
     assert report.auxiliary == tuple(BLOCKS)
     assert "beside the feedback: hidden.0, hidden.1" in str(report)
+
+
+@pytest.mark.parametrize("when", ["before", "after", "prepend"])
+def test_a_loss_that_a_hook_makes_of_the_output_is_part_of_the_error(when: str) -> None:
+    def trained(in_hook: bool) -> dict[str, Any]:
+        model, (x, y), outputs = mlp(13, 17), examples(), []
+        hook = lambda module, args, output: outputs.append(output)  # noqa: E731
+        if in_hook and when == "before":
+            model.register_forward_hook(hook)
+        feedback = dfa.attach(model, BLOCKS, method="dfa")
+        if in_hook and when != "before":
+            model.register_forward_hook(hook, prepend=when == "prepend")
+
+        def loss() -> Any:
+            z = model(x)
+            return F.cross_entropy(z, y) + (outputs.pop() if in_hook else z).square().sum()
+
+        loss().backward()
+        feedback.check(loss)
+        return gradients(model)
+
+    for name, gradient in trained(in_hook=False).items():
+        torch.testing.assert_close(trained(in_hook=True)[name], gradient)
+
+
+def test_a_loss_of_a_second_output_is_said_to_be_no_part_of_the_error() -> None:
+    class Actor(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.policy, self.value = nn.Linear(20, 13), nn.Linear(13, 10), nn.Linear(13, 1)
+
+        def forward(self, x: Any) -> Any:
+            h = self.body(x)
+            return self.policy(h), self.value(h)
+
+    model, (x, y) = Actor(), examples()
+    dfa.attach(model, ["body"], ternarize=RULE)
+    F.cross_entropy(model(x)[0], y).backward()  # an output that no loss depends on is no fault
+    with pytest.warns(UserWarning, match="a loss depends on another tensor of the model's output than the first"):
+        model(x)[1].square().sum().backward()
+    model(x)[1].square().sum().backward()  # it is said once
+
+
+def test_a_backward_hook_hides_no_parameter_that_trains_nowhere() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mu, self.spread = nn.Linear(20, 6), nn.Linear(20, 6)
+
+        def forward(self, x: Any) -> Any:
+            return self.mu(x), self.spread(x)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.top = Encoder(), nn.Linear(6, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.top(sum(self.encoder(x)))
+
+    model, (x, y) = Model(), examples()
+    model.encoder.register_full_backward_pre_hook(lambda *_: None)
+    dfa.attach(model, ["encoder"])
+    with pytest.warns(UserWarning, match=r"parameters 'encoder.spread.weight', 'encoder.spread.bias' train nowhere"):
+        F.cross_entropy(model(x), y).backward()
 
 
 # Double backward, torch.func
@@ -258,15 +324,36 @@ def sharded(rank: int, world: int) -> Any:
         float((p.grad.full_tensor() - q.grad).abs().max())
         for p, q in zip(model.parameters(), plain.parameters(), strict=True)
     )
+    assert "2 sharded parameters above the last block were not compared" in str(
+        Feedback.of(model).check(lambda: F.cross_entropy(model(x), y))
+    )
+    return off, forgotten(model, optimizer, x), whole(mesh)
+
+
+def forgotten(model: Any, optimizer: Any, x: Any) -> str:
     model(x)
     try:
         optimizer.step()
     except RuntimeError as error:
-        return off, str(error)
-    return off, "a forgotten backward pass was not noticed"
+        return str(error)
+    return "a forgotten backward pass was not noticed"
+
+
+def whole(mesh: Any) -> str:
+    """The same where the model is sharded as one: its parameters stay whole until the backward pass."""
+    from torch.distributed.fsdp import fully_shard
+
+    model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10))
+    dfa.attach(model, ["1", "3"], method="dfa")
+    fully_shard(model, mesh=mesh)
+    x, optimizer = torch.randn(8, 20), torch.optim.SGD(model.parameters(), 0.1)
+    F.cross_entropy(model(x), torch.arange(8)).backward()
+    optimizer.step()
+    return forgotten(model, optimizer, x)
 
 
 def test_fully_shard_gets_the_same_gradients_no_false_warning_and_the_same_watch() -> None:
-    for off, forgotten in on_ranks(sharded, 2):
+    for off, in_units, as_one in on_ranks(sharded, 2):
         assert off < 1e-6
-        assert "blocks '1', '3', but no error reached them" in forgotten
+        for refusal in (in_units, as_one):
+            assert "blocks '1', '3', but no error reached them" in refusal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import re
 import weakref
@@ -178,6 +179,74 @@ def test_nothing_above_the_last_block() -> None:
     assert "leave the last layer out" in str(feedback.check(lambda: F.cross_entropy(model(x), y)))
 
 
+def test_parameters_that_are_freed_later_are_watched() -> None:
+    model = nn.Sequential(nn.Linear(20, 13), nn.Tanh(), nn.Linear(13, 17), nn.Tanh(), nn.Linear(17, 10))
+    model[0].requires_grad_(False)
+    x, y = examples()
+    dfa.attach(model, ["1", "3"])
+    F.cross_entropy(model(x), y).backward()
+    torch.optim.SGD(model[2].parameters(), 0.1).step()
+    model[0].requires_grad_(True)
+    model(x)
+    with refused(RuntimeError, "blocks '1',", "no error reached"):
+        torch.optim.SGD(model[0].parameters(), 0.1).step()
+
+
+@pytest.mark.parametrize("before", ["bp", "shallow"])
+def test_an_optimizer_with_a_closure_may_follow_on_another_method(before: Any) -> None:
+    model, (x, y) = mlp(13, 17), examples()
+    feedback = dfa.attach(model, BLOCKS, method=before)
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    feedback.method = "dfa"
+    optimizer.step(closure)
+
+
+def test_a_frozen_block_may_run_without_gradients() -> None:
+    class Frozen(Steps):
+        def forward(self, x: Any) -> Any:
+            with torch.no_grad():
+                x = self.a(x)
+            return self.top(self.b(x))
+
+    model, (x, y) = Frozen(), examples()
+    model.a.requires_grad_(False)
+    feedback = dfa.attach(model, ["a", "b"])
+    F.cross_entropy(model(x), y).backward()
+    assert feedback.rows == {"a": range(20), "b": range(20, 40)}
+    assert model.b.weight.grad.any()
+
+
+def test_gradients_of_before_are_not_kept_alive() -> None:
+    for method in ("bp", "shallow", "dfa"):
+        model, (x, y) = mlp(13, 17), examples()
+        F.cross_entropy(model(x), y).backward()
+        held = [weakref.ref(p.grad.untyped_storage()) for p in model.parameters()]
+        dfa.attach(model, BLOCKS, method=method)
+        model.zero_grad()
+        model(x)
+        gc.collect()
+        assert not any(storage() is not None for storage in held), method
+
+
+def test_a_copy_that_never_runs_costs_other_optimizers_nothing() -> None:
+    model = mlp(13, 17)
+    dfa.attach(model, BLOCKS)
+    copied = copy.deepcopy(model)
+    watch = dfa.Feedback.of(copied)._engine.watch
+    (x, y), optimizer = examples(), torch.optim.SGD(model.parameters(), 0.1)
+    watch._model = None  # what is looked at in no step
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
 def test_optimizers_of_others_are_left_alone() -> None:
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS)
@@ -274,12 +343,14 @@ def test_shapes_that_change() -> None:
 
 
 def test_an_error_without_a_batch() -> None:
-    model, (x, _) = Steps("a"), examples()
-    whole = nn.Sequential(model)
-    whole.register_forward_hook(lambda module, args, output: output.sum())
-    dfa.attach(whole, ["0.a"])
+    class Summed(Steps):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x).sum()
+
+    model, (x, _) = Summed("a"), examples()
+    dfa.attach(model, ["a"])
     with refused(ValueError, "the error is a single number"):
-        whole(x)
+        model(x)
 
 
 # When it is attached

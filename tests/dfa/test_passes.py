@@ -210,6 +210,12 @@ def test_an_interrupted_pass_is_forgotten_at_the_next_one() -> None:
         F.cross_entropy(one(x), y).backward()
     with pytest.raises(RuntimeError, match=r"block 'hidden.0' was called on its own"):
         model.hidden[0](x)
+    handle = model.hidden[1].register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model(x)
+    handle.remove()
+    with pytest.raises(RuntimeError, match=r"block 'hidden.0' was called on its own"):
+        nn.Sequential(nn.Sequential(model.hidden[0]))(x)  # deeper than the interrupted call was
     for name, gradient in gradients(model).items():
         assert_same_bits(gradient, gradients(plain)[name])
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import sys
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
+
+import torch
 
 from ._pass import Pass
+
+# Where torch calls the hooks of a module: these frames last as long as the module's call.
+_CALLS = "torch/nn/modules/module.py"
 
 
 @dataclass(frozen=True)
@@ -15,7 +22,19 @@ class Call:
 
     owner: object
     current: Pass | None
-    depth: int
+    thread: int
+    frame: FrameType | None
+
+    def goes_on(self) -> bool:
+        """Whether it has not been left: an interrupted call runs no hooks at its end."""
+        if self.frame is None or self.thread != threading.get_ident():  # another thread may have the context of a call
+            return True
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            if frame is self.frame:
+                return True
+            frame = frame.f_back
+        return False
 
 
 _calls: ContextVar[tuple[Call, ...]] = ContextVar("opuproj.dfa: forward passes under way", default=())
@@ -23,25 +42,33 @@ _calls: ContextVar[tuple[Call, ...]] = ContextVar("opuproj.dfa: forward passes u
 
 def begin(owner: object, current: Pass | None) -> None:
     """Enter a call of the model whose hooks `owner` are."""
-    depth = _depth()
-    # An interrupted call leaves its entry behind; a call inside of another is deeper than that.
-    outer = (call for call in _calls.get() if call.depth < depth)
-    _calls.set((*outer, Call(owner, current, depth)))
+    outer = (call for call in _calls.get() if call.goes_on())
+    _calls.set((*outer, Call(owner, current, threading.get_ident(), _frame())))
 
 
 def find(owner: object) -> Call | None:
     """Return the innermost call under way."""
-    return next((call for call in reversed(_calls.get()) if call.owner is owner), None)
+    found = _last(owner)
+    return found if found is not None and found.goes_on() else None
 
 
 def end(owner: object) -> None:
     """Leave the innermost call."""
-    found = find(owner)
+    found = _last(owner)
     _calls.set(tuple(call for call in _calls.get() if call is not found))
 
 
-def _depth() -> int:
-    frame, depth = sys._getframe(), 0
-    while frame is not None:
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
-    return depth
+def in_backward() -> bool:
+    """Whether autograd runs a backward pass in this thread."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
+def _last(owner: object) -> Call | None:
+    return next((call for call in reversed(_calls.get()) if call.owner is owner), None)
+
+
+def _frame() -> FrameType | None:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not frame.f_code.co_filename.replace("\\", "/").endswith(_CALLS):
+        frame = frame.f_back
+    return frame

@@ -19,6 +19,7 @@ from ..projector import Projector
 from ..torch import Ternarize
 from ..torch._camera import noise_for, seed_of
 from . import _projection
+from ._current import in_backward
 from ._error import Error, FloatError, TernaryError
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
 from ._matrix import Matrix
@@ -80,8 +81,8 @@ class Engine:
         By whose scale errors are divided before they are made ternary.
     rank : int or None
         Which replica of the model this is; None for the rank of torch.distributed.
-    layout : Layout or None
-        The rows of all blocks, from the first pass on.
+    rows : dict of str to range
+        The rows of T that each block of this rank has; empty before the first pass.
     all_gains, all_output
         Of the whole model, where it is spread over ranks that have told each other.
     n_passes : int
@@ -106,11 +107,15 @@ class Engine:
         self.model, self.blocks, self.output = model, tuple(blocks), output
         self.settings, self.matrix, self.gains = settings, matrix, gains
         self.feed_all, self.axes, self.scaler, self.rank, self.spread = feed_all, axes, scaler, rank, spread
-        self.layout: Layout | None = None
+        self._layout: Layout | None = None
+        self._diagnosis: Recording | None = None
         self.all_gains, self.all_output = dict(gains), output
+        self.rows: dict[str, range] = {}
+        self._batch_dims: dict[str, int] = {}
         self.n_passes = 0
         self.pending: dict[int, Pass] = {}  # passes of this rank's part whose error is to come
         self.statistics, self.projected = Statistics(), Projected()
+        self._warned_of_missed = False
         self._ternarizer = ErrorTernarizer(matrix.seed)
         self.trained, self.watch = Trained(), Watch(model, blocks)
         self._lock = threading.Lock()
@@ -139,10 +144,13 @@ class Engine:
     def current_method(self) -> Method:
         """Return how a pass that begins now is trained."""
         recording = self._recorded()
+        if recording is None and in_backward():  # a device's thread computes again, which has no context
+            recording = self._diagnosis
         return self.settings.method if recording is None else recording.method
 
     def begin(self) -> Pass | None:
         """Return a new pass, or None if no error is wanted for it."""
+        self.watch.see()
         recording, method = self._recorded(), self.current_method()
         if recording is not None:
             return Pass(method, record=Record(recording.exact))
@@ -170,27 +178,31 @@ class Engine:
                 self._fits(output.shape, current)
             elif self.spread is None:
                 shapes = {name: current.blocks[name].shapes for name in self.blocks}
-                self.layout = Layout.of(output.shape, shapes, self.axes)
+                self.set_layout(Layout.of(output.shape, shapes, self.axes), self.all_gains)
             first = self.trained.look(self.model, current, output)
         if first and output is not None and not self.output and nothing_above(self.model, current, output):
             _warn_of_no_top(list(current.blocks)[-1])
         if current.record is None:
             self.watch.expect()
 
+    @property
+    def layout(self) -> Layout | None:
+        """The rows of all blocks, and the axes that count vectors, from the first pass on."""
+        return self._layout
+
+    def set_layout(self, layout: Layout, gains: dict[str, float]) -> None:
+        """Take on a layout of all blocks, of which these are the gains."""
+        self._layout, self.all_gains = layout, gains
+        rows = dict(zip(gains, layout.rows, strict=True))
+        self.rows = {name: rows[name] for name in self.blocks}
+        dims = dict(zip((*gains, OUTPUT), layout.batch_dims, strict=True))
+        self._batch_dims = {name: dims[name] for name in (*self.blocks, OUTPUT)}
+
     def _fits(self, error: Sequence[int], current: Pass) -> None:
         shapes = {name: current.blocks[name].shapes for name in self.blocks}
         widths = {name: len(rows) for name, rows in self.rows.items()}
-        dims = {name: self._batch_dim(name) for name in (*self.blocks, OUTPUT)}
         axes = self.axes if self.spread is None else None
-        cast(Layout, self.layout).fits(error, shapes, widths, dims, axes)
-
-    @property
-    def rows(self) -> dict[str, range]:
-        """The rows of T that each block of this rank has; empty before the first pass."""
-        if self.layout is None:
-            return {}
-        rows = dict(zip(self.all_gains, self.layout.rows, strict=True))
-        return {name: rows[name] for name in self.blocks}
+        cast(Layout, self.layout).fits(error, shapes, widths, self._batch_dims, axes)
 
     def operator(self, n_inputs: int, dtype: Any) -> Projector:
         """Return the operator whose rows all blocks share, for errors of n_inputs elements."""
@@ -200,11 +212,7 @@ class Engine:
 
     def block_vectors(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Return an output of a block, or its gradient, as vectors, of shape (n, length)."""
-        return as_vectors(tensor, cast(Layout, self.layout).batch_axes, self._batch_dim(name))
-
-    def _batch_dim(self, name: str) -> int:
-        dims = dict(zip((*self.all_gains, OUTPUT), cast(Layout, self.layout).batch_dims, strict=True))
-        return dims[name]
+        return as_vectors(tensor, cast(Layout, self.layout).batch_axes, self._batch_dims[name])
 
     # What the nodes of the graph ask for in a backward pass
 
@@ -283,11 +291,12 @@ class Engine:
                 f"the saved feedback has blocks {list(self.all_gains)} of widths {self.layout.widths}, but the ranks "
                 f"have {list(met['gains'])} of {layout.widths}"
             )
-        self.layout, self.all_gains, self.all_output = layout, met["gains"], met["output"]
+        self.set_layout(layout, met["gains"])
+        self.all_output = met["output"]
 
     def vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Return an error as vectors, of shape (n, n_inputs), without the scale of the scaler, and that scale."""
-        e = as_vectors(error.detach(), cast(Layout, self.layout).batch_axes, self._batch_dim(OUTPUT))
+        e = as_vectors(error.detach(), cast(Layout, self.layout).batch_axes, self._batch_dims[OUTPUT])
         scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
         return (e if scale == 1.0 else e / scale), scale
 
@@ -365,13 +374,24 @@ class Engine:
         if isinstance(error.content, TernaryError):
             factor = error.content.factors.to(part.device) * factor
         part = part.to(end.devices[0]) * (factor.to(end.devices[0]) if isinstance(factor, torch.Tensor) else factor)
-        dim, n = self._batch_dim(name), part.shape[0]
+        dim, n = self._batch_dims[name], part.shape[0]
         widths = [math.prod(shape) // n if n else 0 for shape in end.shapes]
         parts = part.split(widths, dim=1) if n else [part.new_empty(shape) for shape in end.shapes]
         return [
             from_vectors(one, shape, dim).to(device, dtype)
             for one, shape, dtype, device in zip(parts, end.shapes, end.dtypes, end.devices, strict=True)
         ]
+
+    def missed(self, gradient: torch.Tensor) -> None:
+        """Warn once of a loss whose gradient is no part of the error."""
+        if not self._warned_of_missed and bool(gradient.any()):
+            self._warned_of_missed = True
+            warnings.warn(
+                f"a loss depends on another tensor of {self.where} than the first, where the error is taken. Its "
+                "gradient is no part of the error, so the blocks do not learn from it: let output= name a module whose "
+                "one output all losses depend on, or return one tensor",
+                stacklevel=2,
+            )
 
     # What is counted
 
@@ -407,16 +427,21 @@ class Engine:
     def recording(self, method: Method, *, exact: bool) -> Iterator[list[Pass]]:
         """Have the passes that this thread runs meanwhile recorded, trained by a method, and not counted."""
         recording = Recording(self, method, exact)
-        token = _recording.set(recording)
+        token, before = _recording.set(recording), self._diagnosis
+        self._diagnosis = recording
         try:
             yield recording.passes
         finally:
+            self._diagnosis = before
             _recording.reset(token)
 
     # Copies of a model take their feedback along; what belongs to one process or one pass stays behind.
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"pending": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {
+            "pending": {},
+            "_diagnosis": None,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -13,6 +13,11 @@ from . import _current, _module_hooks, _tensors
 from ._method import Method
 from ._pass import End, FeedBlock, Pass, TakeError
 
+_STEPS_FIRST = (
+    "its axis 0 counts steps, but feedback takes axis 0 of every block's output to count examples. Say with batch_dim= "
+    "which axis does, or use batch_first=True"
+)
+
 
 class Listener(Protocol):
     """Whom the hooks of a model tell what happens in its forward passes."""
@@ -48,6 +53,9 @@ class Listener(Protocol):
     def feed(self, current: Pass, name: str) -> list[torch.Tensor]:
         """Return the feedback of a block."""
 
+    def missed(self, gradient: torch.Tensor) -> None:
+        """Take note of a gradient at another output of the model than that where the error is taken."""
+
 
 class Hooks:
     """What happens in a forward pass of a model that has feedback.
@@ -65,6 +73,7 @@ class Hooks:
         self._listener = listener
         self._modules: list[torch.nn.Module] = []
         self._blocks: list[torch.nn.Module] = []
+        self._output: torch.nn.Module | None = None
 
     def register(
         self,
@@ -77,7 +86,7 @@ class Hooks:
 
         Modules of `sequence_first` are refused where they run after a block.
         """
-        self._blocks = list(blocks.values())
+        self._blocks, self._output = list(blocks.values()), output
         model.register_forward_pre_hook(self.begin)
         for name, block in blocks.items():
             block.register_forward_hook(partial(self.cut, name))
@@ -104,10 +113,10 @@ class Hooks:
     def begin(self, model: torch.nn.Module, args: Any) -> None:
         """Begin a call, with a pass if anybody wants its error."""
         # A checkpoint may compute the whole model again; ranks that share a model must count its passes alike.
-        if self.removed or (self._listener.is_spread and in_backward()):
+        if self.removed or (self._listener.is_spread and _current.in_backward()):
             return
         current = self._listener.begin() if torch.is_grad_enabled() else None
-        self._cut_last()
+        self._arrange()
         _current.begin(self, current)
         if current is not None and transformed():
             raise RuntimeError(
@@ -115,16 +124,25 @@ class Hooks:
                 "feedback needs loss.backward(): set feedback.method = 'bp', or remove() the feedback"
             )
 
-    def _cut_last(self) -> None:
-        # A hook that was registered later still sees the block's end with its graph: what it makes of that, such as an
-        # auxiliary loss, has its gradient.
+    def _arrange(self) -> None:
+        """Have blocks cut after their other forward hooks ran, and the error taken before those of the output.
+
+        So a loss that a hook makes of a block's output has its gradient there, and one of the model's output is part of
+        the error, whenever the hook was registered.
+        """
         for block in self._blocks:
-            hooks = block._forward_hooks
-            last = next(reversed(hooks), None)
-            if last is None or _hooks_of(hooks[last]) is self:
-                continue
-            for number in [number for number, hook in hooks.items() if _hooks_of(hook) is self]:
-                cast(Any, hooks).move_to_end(number)
+            hooks = cast(Any, block._forward_hooks)
+            if hooks and _hooks_of(hooks[next(reversed(hooks))]) is not self:
+                for number in [number for number, hook in hooks.items() if _hooks_of(hook) is self]:
+                    hooks.move_to_end(number)
+        hooks = None if self._output is None else cast(Any, self._output._forward_hooks)
+        if hooks and not self._taps(next(iter(hooks.values()))):
+            number = next((number for number, hook in hooks.items() if self._taps(hook)), None)
+            if number is not None:
+                hooks.move_to_end(number, last=False)
+
+    def _taps(self, hook: Any) -> bool:
+        return _hooks_of(hook) is self and getattr(hook, "__name__", "") == "tap"
 
     @torch._disable_dynamo
     def cut(self, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
@@ -134,7 +152,9 @@ class Hooks:
         call = _current.find(self)
         current = None if call is None else call.current
         if not torch.is_grad_enabled():
-            if current is not None and _trainable(block):
+            if current is not None and not _trainable(block) and not current.tapped:
+                current.blocks.setdefault(name, self._end_of(name, _tensors.floating(output)))
+            elif current is not None:
                 raise RuntimeError(
                     f"block {name!r} ran without gradients while the model ran with them, so it cannot be trained; for "
                     "activation checkpointing use use_reentrant=False, and freeze what is not to be trained"
@@ -143,7 +163,8 @@ class Hooks:
         if current is None:
             if self._listener.current_method() == "bp":
                 return None
-            if call is None and in_backward():  # a checkpoint around the block must see the same graph as before
+            # A checkpoint around the block must see the same graph as before.
+            if call is None and _current.in_backward():
                 return _tensors.cut(output, name)
             raise RuntimeError(f"block {name!r} was called on its own: feedback needs the whole model's forward pass")
         if current.tapped:
@@ -157,21 +178,22 @@ class Hooks:
 
     def _ended(self, current: Pass, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
         outputs = _tensors.floating(output)
-        if not outputs:
-            raise TypeError(f"block {name!r} returned no floating-point tensor, so there is nothing to feed")
-        n_fed = len(outputs) if self._listener.feeds_all(name) else 1
-        needed = any(tensor.requires_grad for tensor in outputs[:n_fed])
-        if needed and current.method in ("odfa", "dfa"):
-            output = _module_hooks.applied(block, args, output)
-            outputs = _tensors.floating(output)
-        fed, others = outputs[:n_fed], outputs[n_fed:]
-        end = current.blocks[name] = End(
-            tuple(tensor.shape for tensor in fed),
-            tuple(tensor.dtype for tensor in fed),
-            tuple(tensor.device for tensor in fed),
-            tuple(fed) if needed else (),
-            tuple(tensor for tensor in others if tensor.requires_grad),
-        )
+        end = current.blocks[name] = self._end_of(name, outputs)
+        fed = outputs[: len(end.shapes)]
+        needed = any(tensor.requires_grad for tensor in fed)
+        feeding = current.method in ("odfa", "dfa")
+        if feeding and current.steps_first is not None and any(tensor.ndim >= 3 for tensor in fed):
+            raise ValueError(
+                f"module {current.steps_first} ran before block {name!r}, whose output has {fed[0].ndim} axes: "
+                f"{_STEPS_FIRST}"
+            )
+        if needed:
+            end.behind = tuple(tensor for tensor in fed if tensor.requires_grad)
+            end.unfed = tuple(tensor for tensor in outputs[len(fed) :] if tensor.requires_grad)
+            if feeding:
+                output = _module_hooks.applied(block, args, output)
+                fed = _tensors.floating(output)[: len(fed)]
+            end.outputs = tuple(fed)
         if not needed and _trainable(block):
             raise RuntimeError(
                 f"block {name!r} has parameters to train, but its output depends on none: feedback cannot train it"
@@ -182,16 +204,28 @@ class Hooks:
             end.token = FeedBlock.apply(self._listener.feed, current, name, *fed)
         return _tensors.cut(output, name)
 
+    def _end_of(self, name: str, outputs: list[torch.Tensor]) -> End:
+        """Return what a block returned, of which nothing needs a gradient yet."""
+        if not outputs:
+            raise TypeError(f"block {name!r} returned no floating-point tensor, so there is nothing to feed")
+        fed = outputs if self._listener.feeds_all(name) else outputs[:1]
+        return End(
+            tuple(tensor.shape for tensor in fed),
+            tuple(tensor.dtype for tensor in fed),
+            tuple(tensor.device for tensor in fed),
+        )
+
     @torch._disable_dynamo
     def refuse_sequence_first(self, name: str, module: torch.nn.Module, args: Any, output: Any) -> None:
         """Refuse a module whose axis 0 counts steps where axis 0 is taken to count vectors."""
         call = _current.find(self)
         current = None if call is None else call.current
-        if current is not None and current.blocks and not current.tapped and current.method in ("odfa", "dfa"):
+        if current is None or current.tapped or current.method not in ("odfa", "dfa"):
+            return
+        current.steps_first = f"{name!r}, a {type(module).__name__} with batch_first=False,"
+        if current.blocks:
             raise ValueError(
-                f"module {name!r}, a {type(module).__name__} with batch_first=False, ran after block "
-                f"{next(iter(current.blocks))!r}: its axis 0 counts steps, but feedback takes axis 0 of every block's "
-                "output to count examples. Say with batch_dim= which axis does, or use batch_first=True"
+                f"module {current.steps_first} ran after block {next(iter(current.blocks))!r}: {_STEPS_FIRST}"
             )
 
     @torch._disable_dynamo
@@ -220,7 +254,12 @@ class Hooks:
         tokens = (current.blocks[name].token for name in current.trainable)
         fed = cast(torch.Tensor, TakeError.apply(self._listener.take, current, outputs[0], *tokens))
         current.forget_graph()
-        return _tensors.replaced(output, fed)
+        for other in outputs[1:]:
+            if other.requires_grad:
+                fed_apart = other.view_as(other)  # of which only what happens after the model is noticed
+                fed_apart.register_hook(self._listener.missed)
+                output = _tensors.replaced(output, fed_apart, other)
+        return _tensors.replaced(output, fed, outputs[0])
 
     @torch._disable_dynamo
     def end(self, model: torch.nn.Module, args: Any, output: Any) -> None:
@@ -234,7 +273,7 @@ class Hooks:
         """Keep a pass of a part of the model, on a rank without a loss, until its error comes."""
         call = _current.find(self)
         current = None if call is None else call.current
-        if current is None or in_backward():
+        if current is None or _current.in_backward():
             return
         missing = [name for name in self._listener.blocks if name not in current.blocks]
         if missing:
@@ -260,11 +299,6 @@ def owners(module: torch.nn.Module) -> list[object]:
     """Return the owners of the hooks on a module."""
     hooks = map(_hooks_of, [*module._forward_pre_hooks.values(), *module._forward_hooks.values()])
     return [h.owner for h in hooks if h is not None and not h.removed]
-
-
-def in_backward() -> bool:
-    """Whether autograd runs a backward pass in this thread."""
-    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _hooks_of(hook: Any) -> Hooks | None:

@@ -27,6 +27,8 @@ class End:
     outputs : tuple of Tensor
         These outputs with the graph behind them, up to the end of the block before; empty if none needs a gradient, or
         once they have their node.
+    behind : tuple of Tensor
+        The same before backward hooks of the block had their node, which joins all outputs, put in.
     unfed : tuple of Tensor
         The other outputs that need gradients, until the parameters behind them have been looked up.
     token : Tensor or None
@@ -36,7 +38,8 @@ class End:
     shapes: tuple[torch.Size, ...]
     dtypes: tuple[torch.dtype, ...]
     devices: tuple[torch.device, ...]
-    outputs: tuple[torch.Tensor, ...]
+    outputs: tuple[torch.Tensor, ...] = ()
+    behind: tuple[torch.Tensor, ...] = ()
     unfed: tuple[torch.Tensor, ...] = ()
     token: torch.Tensor | None = None
 
@@ -50,6 +53,8 @@ class Pass:
     blocks: dict[str, End] = field(default_factory=dict)
     # Those that need gradients, in the same order.
     trainable: tuple[str, ...] = ()
+    # A module that ran and whose axis 0 counts steps.
+    steps_first: str | None = None
     tapped: bool = False
     delivered: bool = False
     # Which one it is, of those that errors are wanted for: assigned in the forward pass.
@@ -69,7 +74,7 @@ class Pass:
     def forget_graph(self) -> None:
         """Let go of the graph, which holds the activations; a diagnosis keeps it."""
         for end in self.blocks.values():
-            end.unfed, end.token = (), None
+            end.behind, end.unfed, end.token = (), (), None
             if self.record is None:
                 end.outputs = ()
 

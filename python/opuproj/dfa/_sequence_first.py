@@ -8,6 +8,18 @@ import torch
 _KINDS = (torch.nn.RNNBase, torch.nn.MultiheadAttention)
 
 
+def refuse_states(blocks: dict[str, torch.nn.Module], feed_all: frozenset[str]) -> None:
+    """Raise ValueError where the states of a recurrent block are to be fed, whose axis 0 counts layers."""
+    for name in feed_all:
+        block = blocks[name]
+        if isinstance(block, torch.nn.RNNBase) and block.batch_first:
+            raise ValueError(
+                f"feed is 'all' for block {name!r}, a {type(block).__name__} with batch_first=True: axis 0 of its "
+                "output counts examples, but axis 1 of its states does. Feed the 'first', or a module around it that "
+                "returns the states with examples first"
+            )
+
+
 def outside(model: torch.nn.Module, blocks: dict[str, torch.nn.Module]) -> dict[str, torch.nn.Module]:
     """Return such modules of a model that lie in no block; raise ValueError if one lies in a block.
 

@@ -15,12 +15,10 @@ def floating(output: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(output) if _floating(leaf)]
 
 
-def replaced(output: Any, tensor: torch.Tensor) -> Any:
-    """Return a module's output with its first floating-point tensor replaced."""
+def replaced(output: Any, tensor: torch.Tensor, old: torch.Tensor) -> Any:
+    """Return a module's output with one tensor in place of another."""
     leaves, structure = pytree.tree_flatten(output)
-    first = next(i for i, leaf in enumerate(leaves) if _floating(leaf))
-    leaves[first] = tensor
-    return pytree.tree_unflatten(leaves, structure)
+    return pytree.tree_unflatten([tensor if leaf is old else leaf for leaf in leaves], structure)
 
 
 def cut(output: Any, name: str) -> Any:

@@ -29,19 +29,22 @@ class Trained:
         self.names: dict[str, frozenset[str]] = {}
         self.nameless: frozenset[str] = frozenset()
         self.unfed: tuple[str, ...] = ()
-        self._warned = False
+        self._n_trained = -1
+        self._warned: tuple[str, ...] = ()
 
     def look(self, model: torch.nn.Module, current: Pass, output: torch.Tensor | None) -> bool:
-        """Look at the first pass that has a graph; return whether it was this one.
+        """Look at the first pass that has a graph, and again when the number of trained parameters changes.
 
-        `output` is where the error is taken, if that is on this rank.
+        Return whether it is the first. `output` is where the error is taken, if that is on this rank.
         """
         ends = [tensor for end in current.blocks.values() for tensor in end.outputs]
-        if self.names or not ends:
+        n_trained = sum(p.requires_grad for p in model.parameters())  # frozen ones may be freed later
+        if n_trained == self._n_trained or not ends:
             return False
+        first, self._n_trained = self._n_trained < 0, n_trained
         names = {id(p): name for name, p in model.named_parameters()}
         behind = {
-            name: {leaf for tensor in current.blocks[name].outputs for leaf in leaves(tensor)}
+            name: {leaf for tensor in current.blocks[name].behind for leaf in leaves(tensor)}
             for name in current.trainable
         }
         self.nameless = frozenset(
@@ -52,13 +55,13 @@ class Trained:
         unfed = [p for end in current.blocks.values() for tensor in end.unfed for p in leaves(tensor)]
         self.unfed = tuple(dict.fromkeys(names[id(p)] for p in unfed if id(p) in names and id(p) not in reached))
         self.names = {name: frozenset(names[id(p)] for p in found if id(p) in names) for name, found in behind.items()}
-        return True
+        return first
 
     def warn_of_unfed(self) -> None:
         """Warn once of parameters that no feedback and no gradient reaches."""
-        if self._warned or not self.unfed:
+        if self.unfed in ((), self._warned):
             return
-        self._warned = True
+        self._warned = self.unfed
         more = len(self.unfed) - _SHOWN_NAMES
         shown = ", ".join(map(repr, self.unfed[:_SHOWN_NAMES])) + (f" and {more} more" if more > 0 else "")
         warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 import torch
@@ -22,16 +23,21 @@ class Watch:
     def __init__(self, model: torch.nn.Module, blocks: dict[str, torch.nn.Module]) -> None:
         self._model, self._blocks = model, blocks
         self.passes, self.errors = 0, 0
-        self._seen = False  # whether any pass was ever made
+        self._seen = False  # whether the model ever ran its hooks
         self._lock = threading.Lock()
         # Gradients that were there before: of backpropagation, as they should be.
         self._before = [p.grad for p in model.parameters() if p.grad is not None]
+        # Parameters by their ids, as optimizers had them: fully_shard takes them out of the model in a forward pass.
+        self._known: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
+
+    def see(self) -> None:
+        """Take note that the model runs its hooks."""
+        self._seen, self._before = True, []
 
     def expect(self) -> None:
         """Count a pass."""
         with self._lock:
             self.passes += 1
-            self._seen, self._before = True, []
 
     def come(self) -> None:
         """Count an error."""
@@ -64,7 +70,18 @@ class Watch:
 
     def _stepped(self, parameters: set[int], trained: Trained) -> list[str]:
         """Return the blocks that train some of the parameters with these ids."""
-        named = {name for name, p in self._model.named_parameters() if id(p) in parameters}
+        named = set()
+        for name, p in self._model.named_parameters():
+            if id(p) in parameters:
+                named.add(name)
+                if id(p) not in self._known:
+                    self._known[id(p)] = weakref.ref(p), name
+        for number in parameters & self._known.keys():
+            reference, name = self._known[number]
+            if reference() is None:
+                del self._known[number]
+            else:
+                named.add(name)
         return [
             name
             for name, block in self._blocks.items()
@@ -76,7 +93,8 @@ class Watch:
     def _has_new_gradients(self, parameters: set[int]) -> bool:
         """Whether parameters up to the last block, as modules are listed, have gradients that came since."""
         modules = list(self._model.modules())
-        last = max(modules.index(module) for block in self._blocks.values() for module in block.modules())
+        inside = {id(module) for block in self._blocks.values() for module in block.modules()}
+        last = max(i for i, module in enumerate(modules) if id(module) in inside)
         before = {id(gradient) for gradient in self._before}
         return any(
             id(p) in parameters and p.grad is not None and id(p.grad) not in before and bool(p.grad.any())
@@ -91,5 +109,6 @@ class Watch:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.passes, self.errors, self._seen, self._before = 0, 0, False, []
+        # Most copies never run with gradients: what their optimizers do is not looked at before they have.
+        self.passes, self.errors, self._seen, self._before, self._known = 0, 0, True, [], {}
         self._lock = threading.Lock()

@@ -196,6 +196,7 @@ def attach(
     matrix = Matrix(_check.seed(seed), ensemble, _check.n_anchor(n_anchor), _check.threads(threads))
     gains, feed_all = _gains(gain, tuple(found)), _feed_all(feed, tuple(found))
     scaler, rank = _scaler(scaler), None if rank is None else _check.integer("rank", rank, 0, 2**63 - 1)
+    _sequence_first.refuse_states(found, feed_all)
     sequence_first = {} if axes.known else _sequence_first.outside(model, found)
     engine = Engine(
         model,

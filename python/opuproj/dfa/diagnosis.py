@@ -49,6 +49,9 @@ class Check:
         Blocks whose end has a gradient of its own beside the feedback, as of an auxiliary loss in a forward hook.
     unfed : tuple of str
         Parameters that nothing trains: they are reached only through outputs of a block that are cut and not fed.
+    n_sharded : int
+        Parameters above the last block that the model does not list while it runs, as ``fully_shard`` has it: they were
+        not compared.
     """
 
     method: str
@@ -58,17 +61,21 @@ class Check:
     shared: tuple[str, ...]
     auxiliary: tuple[str, ...] = ()
     unfed: tuple[str, ...] = ()
+    n_sharded: int = 0
 
     def __str__(self) -> str:
         lines = [f"method {self.method!r}: every block receives its projection of the error"]
         width = max(map(len, [*self.blocks, *self.top, ""]))
         for name, off in self.blocks.items():
             lines.append(f"  {name:<{width}}  off by {off:.0e}, cosine to backpropagation {self.cosines[name]:+.3f}")
-        lines.append(
-            "what lies above the last block receives its true gradient"
-            if self.top
-            else "no parameter of the model receives its true gradient alone: leave the last layer out of blocks"
-        )
+        if self.top:
+            lines.append("what lies above the last block receives its true gradient")
+        elif not self.n_sharded:
+            lines.append(
+                "no parameter of the model receives its true gradient alone: leave the last layer out of blocks"
+            )
+        if self.n_sharded:
+            lines.append(f"{self.n_sharded} sharded parameters above the last block were not compared")
         lines += [
             f"  {name:<{width}}  {f'off by {off:.0e}' if off else 'bit for bit'}" for name, off in self.top.items()
         ]
@@ -145,7 +152,8 @@ def check(engine: Engine, closure: Closure, method: Method) -> Check:
                 f"parameter {names[p]!r} lies above the last block, but did not receive its true gradient"
             )
     shared = tuple(names[p] for p, n in counts.items() if n > 1 and p in names)
-    return Check(method, off, cosines, tops, shared, auxiliary, engine.trained.unfed)
+    n_sharded = sum(isinstance(p, torch.nn.Parameter) and p not in names for p in above)
+    return Check(method, off, cosines, tops, shared, auxiliary, engine.trained.unfed, n_sharded)
 
 
 def _distance(engine: Engine, name: str, current: Pass, given: Sequence[Gradient]) -> float:

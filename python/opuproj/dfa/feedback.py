@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from .. import _structured
+from .. import _check, _structured
 from .._check import Ensemble
 from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
@@ -336,12 +336,28 @@ class Feedback:
         method = checked_method(state["method"], spread=engine.is_spread)
         ternarize = _state.ternarize_of(state["ternarize"]) if "ternarize" in state else self.ternarize
         camera = camera_for(_state.camera_of(state["camera"]), self.ensemble) if "camera" in state else self.camera
+        passes = _check.integer("passes of the state", state.get("passes", engine.n_passes), 0, 2**63 - 1)
         if state["widths"] is not None:
-            widths = tuple(state["widths"])
-            dims = state.get("batch_dims") or [0] * (len(widths) + 1)
-            engine.layout = Layout(state["batch_axes"], widths, tuple(dims))
+            engine.set_layout(self._layout_of(state), engine.all_gains)
         engine.settings.method, engine.settings.ternarize, engine.settings.camera = method, ternarize, camera
-        engine.n_passes = state.get("passes", engine.n_passes)
+        engine.n_passes = passes
+
+    def _layout_of(self, state: Mapping[str, Any]) -> Layout:
+        """Return the layout that a state tells of, which must be one of the blocks and of what the user said."""
+        n_blocks = len(self._engine.all_gains)
+        axes = _check.integer("batch_axes of the state", state["batch_axes"], 1, 64)
+        wanted = self._engine.axes.batch_axes
+        if wanted is not None and axes != wanted:
+            raise ValueError(f"the saved feedback has batch_axes {axes}, but this one has {wanted}")
+        widths = [_check.integer("a width of the state", width, 0, 2**63 - 1) for width in state["widths"]]
+        dims = state.get("batch_dims") or [0] * (n_blocks + 1)
+        dims = [_check.integer("a batch_dim of the state", dim, 0, 63) for dim in dims]
+        if len(widths) != n_blocks or len(dims) != n_blocks + 1:
+            raise ValueError(
+                f"the state has {len(widths)} widths and {len(dims)} batch_dims, but must have {n_blocks} and "
+                f"{n_blocks + 1} for {n_blocks} blocks and the error"
+            )
+        return Layout(axes, tuple(widths), tuple(dims))
 
     def _compared(self) -> dict[str, Any]:
         """Return what a state must have in common with this feedback."""
