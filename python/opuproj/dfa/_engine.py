@@ -33,7 +33,8 @@ from ._trained import Trained, nothing_above
 from ._watch import Watch
 from .hardware_report import Projected
 
-# Feedback is computed for this many blocks at a time, in rows that follow each other, up to so many bytes.
+# Feedback is computed for this many blocks at a time, or for a quarter of all, whose rows follow each other, up to so
+# many bytes: a call for each block would cost small networks more than their feedback does.
 _BLOCKS_AT_A_TIME = 8
 _BYTES_AT_A_TIME = 8 << 20
 
@@ -358,10 +359,11 @@ class Engine:
         """Return blocks from `name` on, backwards, whose rows follow each other, and these rows."""
         left = [one for one in current.trainable if one not in current.fed and one not in current.ready]
         names, rows = [name], self.rows[name]
+        most = max(_BLOCKS_AT_A_TIME, len(current.trainable) // 4)
         for one in reversed(left[: left.index(name)]):
             other = self.rows[one]
             joined = range(min(rows.start, other.start), max(rows.stop, other.stop))
-            too_many = len(names) == _BLOCKS_AT_A_TIME or 4 * n * len(joined) > _BYTES_AT_A_TIME
+            too_many = len(names) == most or 4 * n * len(joined) > _BYTES_AT_A_TIME
             if too_many or len(joined) != len(rows) + len(other):
                 break
             names.append(one)
@@ -376,7 +378,9 @@ class Engine:
         part = part.to(end.devices[0]) * (factor.to(end.devices[0]) if isinstance(factor, torch.Tensor) else factor)
         dim, n = self._batch_dims[name], part.shape[0]
         widths = [math.prod(shape) // n if n else 0 for shape in end.shapes]
-        parts = part.split(widths, dim=1) if n else [part.new_empty(shape) for shape in end.shapes]
+        parts = [part]
+        if len(widths) > 1:
+            parts = list(part.split(widths, dim=1) if n else [part.new_empty(shape) for shape in end.shapes])
         return [
             from_vectors(one, shape, dim).to(device, dtype)
             for one, shape, dtype, device in zip(parts, end.shapes, end.dtypes, end.devices, strict=True)

@@ -139,6 +139,8 @@ def as_vectors(tensor: torch.Tensor, batch_axes: int, dim: int) -> torch.Tensor:
 
 def from_vectors(vectors: torch.Tensor, shape: Shape, dim: int) -> torch.Tensor:
     """Return vectors as a tensor of this shape: what :func:`as_vectors` was given."""
+    if dim == 0:
+        return vectors.reshape(tuple(shape))
     moved = [shape[dim], *shape[:dim], *shape[dim + 1 :]]
     return vectors.reshape(moved).movedim(0, dim)
 
