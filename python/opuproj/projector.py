@@ -53,7 +53,7 @@ def project(
         Vectors of -1, 0 and 1: a NumPy array of any integer, bool or real dtype, a torch tensor, an array of another
         library that keeps to the array API standard or speaks DLPack, a scipy.sparse matrix, or a
         :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers. Of a sparse
-        matrix only the nonzeros count, in time and memory, too.
+        matrix, time and memory follow the nonzeros alone.
     n_outputs : int
         The number of rows of T. A larger one extends T and keeps the rows that were there.
     seed : int, default 0

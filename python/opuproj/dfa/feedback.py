@@ -294,14 +294,8 @@ class Feedback:
         engine = self._engine
         layout = engine.layout
         return {
-            "version": 1,
+            **self._compared(),
             "method": self.method,
-            "seed": self.seed,
-            "ensemble": self.ensemble,
-            "blocks": list(engine.all_gains),
-            "output": engine.all_output,
-            "gains": dict(engine.all_gains),
-            "n_anchor": engine.matrix.n_anchor,
             "batch_axes": layout.batch_axes if layout else engine.axes.batch_axes,
             "batch_dims": list(layout.batch_dims) if layout else None,
             "widths": list(layout.widths) if layout else None,

@@ -133,7 +133,7 @@ class Dither:
     is by how often it survives, where a single threshold only tells that it is larger. The i-th vector's threshold is
     the fractional part of (i + 1/2)·0.618… (the golden ratio's) times the largest: no random numbers are drawn. Use it
     with ``norm="batch"``, as a factor for each vector would undo it. It is a :class:`PlacedRule`: direct feedback moves
-    the fractional parts on from pass to pass, so that small batches are right on average, too.
+    the fractional parts on from pass to pass, so that small batches are right on average as well.
 
     Attributes
     ----------

@@ -1,5 +1,5 @@
 //! Any bytes are either refused or a batch that is written back as the same bytes; those of the version before the same but
-//! for what the versions differ in. As hardly any bytes have the right checksums, they get them, too.
+//! for what the versions differ in. Hardly any bytes have the right checksums, so the target sets them.
 
 #![no_main]
 

@@ -35,7 +35,7 @@ pub(crate) fn save(
     saved
 }
 
-/// A name in the same folder that nobody else uses.
+/// A name in the same folder that no other file has.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     let moment = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
@@ -57,7 +57,7 @@ fn write(
     let (done, waiting) = mpsc::channel();
     let same = Arc::clone(&file);
     let wait = move || {
-        // Nobody hears it who has been interrupted.
+        // The call was interrupted, so there is no caller to tell.
         let _ = done.send(same.sync_all());
     };
     let granted = room_for_threads(1, STACK_BYTES).is_ok();

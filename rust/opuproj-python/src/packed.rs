@@ -179,7 +179,7 @@ impl Packed {
             let new = ffi::PyBytes_FromStringAndSize(std::ptr::null(), n_bytes as isize);
             Bound::from_owned_ptr_or_err(py, new)?.cast_into_unchecked::<PyBytes>()
         };
-        // SAFETY: the object has so many bytes, which nobody else has seen yet.
+        // SAFETY: the object has so many bytes, and no other code has a pointer to them yet.
         let content = unsafe {
             let first = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<MaybeUninit<u8>>();
             std::slice::from_raw_parts_mut(first, n_bytes)
