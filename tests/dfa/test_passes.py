@@ -255,6 +255,24 @@ def test_feedback_is_computed_for_a_few_blocks_at_a_time(monkeypatch: pytest.Mon
     assert feedback.statistics.projections == 1
 
 
+@pytest.mark.parametrize("n_blocks", [2, 3, 8])
+def test_the_feedback_of_all_blocks_is_never_there_at_once(n_blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from opuproj.dfa import _projection
+
+    model, (x, y) = mlp(*[9] * n_blocks), examples()
+    dfa.attach(model, list(model.hidden), method="dfa")
+    right, sizes = _projection.projected, []
+
+    def counted(error: Any, operator: Any) -> Any:
+        sizes.append(operator.n_outputs // 9)
+        return right(error, operator)
+
+    monkeypatch.setattr(_projection, "projected", counted)
+    F.cross_entropy(model(x), y).backward()
+    assert sum(sizes) == n_blocks
+    assert max(sizes) <= n_blocks // 2
+
+
 # The accuracy of float errors
 
 

@@ -33,8 +33,8 @@ from ._trained import Trained, nothing_above
 from ._watch import Watch
 from .hardware_report import Projected
 
-# Feedback is computed for this many blocks at a time, or for a quarter of all, whose rows follow each other, up to so
-# many bytes: a call for each block would cost small networks more than their feedback does.
+# Feedback is computed for this many blocks at a time, or for a quarter of all, but never for more than half, whose rows
+# follow each other, up to so many bytes: a call for each block would cost deep networks more than their feedback does.
 _BLOCKS_AT_A_TIME = 8
 _BYTES_AT_A_TIME = 8 << 20
 
@@ -359,7 +359,8 @@ class Engine:
         """Return blocks from `name` on, backwards, whose rows follow each other, and these rows."""
         left = [one for one in current.trainable if one not in current.fed and one not in current.ready]
         names, rows = [name], self.rows[name]
-        most = max(_BLOCKS_AT_A_TIME, len(current.trainable) // 4)
+        n_blocks = len(current.trainable)
+        most = max(1, min(n_blocks // 2, max(_BLOCKS_AT_A_TIME, n_blocks // 4)))
         for one in reversed(left[: left.index(name)]):
             other = self.rows[one]
             joined = range(min(rows.start, other.start), max(rows.stop, other.stop))
