@@ -82,8 +82,3 @@ class Error:
     scale: float
     content: TernaryError | FloatError
     camera: Camera | None
-
-    @property
-    def n_inputs(self) -> int:
-        """The elements of one error."""
-        return self.content.shape[-1]

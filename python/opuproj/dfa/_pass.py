@@ -66,11 +66,6 @@ class Pass:
     lock: Any = field(default_factory=threading.Lock)
     record: Record | None = None
 
-    @property
-    def shapes(self) -> dict[str, tuple[torch.Size, ...]]:
-        """The shapes of the blocks' outputs that are fed."""
-        return {name: end.shapes for name, end in self.blocks.items()}
-
     def forget_graph(self) -> None:
         """Let go of the graph, which holds the activations; a diagnosis keeps it."""
         for end in self.blocks.values():
