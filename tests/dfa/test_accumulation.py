@@ -17,7 +17,7 @@ from ranks import on_ranks
 torch = pytest.importorskip("torch")
 from dfa_models import examples, gradients, mlp  # noqa: E402
 from opuproj import dfa  # noqa: E402
-from opuproj.dfa._ternary import ErrorTernarizer, places, plain  # noqa: E402
+from opuproj.dfa._ternary import ErrorTernarizer, places, ternary_reference  # noqa: E402
 from tensors import NORMS, RULES, errors  # noqa: E402
 
 F = torch.nn.functional
@@ -113,7 +113,7 @@ def test_an_independent_calculation_gives_the_same(rule: Any, dtype: Any) -> Non
         ternarize, e = dfa.Ternarize(rule, norm=norm), errors(n, 33, dtype=dtype)
         e[3:4, 2] = math.nan
         done = ErrorTernarizer(9)(e, ternarize, rank=2, number=number)
-        t, a = plain(e, ternarize, seed=9, rank=2, number=number)
+        t, a = ternary_reference(e, ternarize, seed=9, rank=2, number=number)
         assert_same_bits(done.batch.to_numpy(), t)
         assert_same_bits(done.factors, a)
         assert a[3:4].isnan().all()

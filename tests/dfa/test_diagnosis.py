@@ -126,7 +126,7 @@ def test_a_check_finds_backpropagation(monkeypatch: pytest.MonkeyPatch) -> None:
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS)
     loss = F.cross_entropy(model(x), y)
-    monkeypatch.setattr("opuproj.dfa._tensors.cut", lambda output, name: output)
+    monkeypatch.setattr("opuproj.dfa._tensors.detached", lambda output, name: output)
     with pytest.raises(RuntimeError, match=r"block 'hidden.1' crosses into block 'hidden.0'"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
     del loss

@@ -240,9 +240,9 @@ def test_a_copy_that_never_runs_costs_other_optimizers_nothing() -> None:
     model = mlp(13, 17)
     dfa.attach(model, BLOCKS)
     copied = copy.deepcopy(model)
-    watch = dfa.Feedback.of(copied)._engine.watch
+    step_guard = dfa.Feedback.of(copied)._engine.step_guard
     (x, y), optimizer = examples(), torch.optim.SGD(model.parameters(), 0.1)
-    watch._model = None  # what is looked at in no step
+    step_guard._model = None  # what is looked at in no step
     F.cross_entropy(model(x), y).backward()
     optimizer.step()
 

@@ -19,18 +19,18 @@ from ..projector import Projector
 from ..torch import Ternarize
 from ..torch._camera import noise_for, seed_of
 from . import _projection
-from ._current import in_backward
+from ._calls import in_backward
 from ._error import Error, FloatError, TernaryError
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
 from ._matrix import Matrix
 from ._method import Method
 from ._pass import Pass, Record
+from ._pipeline import Pipeline
 from ._projection import float_error
-from ._spread import Spread
 from ._statistics import Statistics
-from ._ternary import ErrorTernarizer, plain
-from ._trained import Trained, nothing_above
-from ._watch import Watch
+from ._step_guard import StepGuard
+from ._ternary import ErrorTernarizer, ternary_reference
+from ._trained import TrainedParameters, nothing_above
 from .hardware_report import Projected
 
 # Feedback is computed for this many blocks at a time, or for a quarter of all, but never for more than half, whose rows
@@ -62,7 +62,7 @@ _recording: ContextVar[Recording | None] = ContextVar("opuproj.dfa: a diagnosis"
 
 
 class Engine:
-    """The listener of a model's hooks.
+    """The callbacks of a model's hooks.
 
     Attributes
     ----------
@@ -103,11 +103,11 @@ class Engine:
         axes: Axes,
         scaler: Any,
         rank: int | None,
-        spread: Spread | None,
+        pipeline: Pipeline | None,
     ) -> None:
         self.model, self.blocks, self.output = model, tuple(blocks), output
         self.settings, self.matrix, self.gains = settings, matrix, gains
-        self.feed_all, self.axes, self.scaler, self.rank, self.spread = feed_all, axes, scaler, rank, spread
+        self.feed_all, self.axes, self.scaler, self.rank, self.pipeline = feed_all, axes, scaler, rank, pipeline
         self._layout: Layout | None = None
         self._diagnosis: Recording | None = None
         self.all_gains, self.all_output = dict(gains), output
@@ -116,22 +116,22 @@ class Engine:
         self.n_passes = 0
         self.pending: dict[int, Pass] = {}  # passes of this rank's part whose error is to come
         self.statistics, self.projected = Statistics(), Projected()
-        self._warned_of_missed = False
+        self._warned_of_missed_gradient = False
         self._ternarizer = ErrorTernarizer(matrix.seed)
-        self.trained, self.watch = Trained(), Watch(model, blocks)
+        self.trained, self.step_guard = TrainedParameters(), StepGuard(model, blocks)
         self._lock = threading.Lock()
 
     # What the hooks ask for in a forward pass
 
     @property
-    def is_spread(self) -> bool:
+    def is_pipelined(self) -> bool:
         """Whether the model is spread over ranks."""
-        return self.spread is not None
+        return self.pipeline is not None
 
     @property
-    def at_end(self) -> bool:
+    def takes_error(self) -> bool:
         """Whether the error is taken on this rank."""
-        return self.spread is None or self.spread.at_end
+        return self.pipeline is None or self.pipeline.is_last
 
     @property
     def where(self) -> str:
@@ -149,9 +149,9 @@ class Engine:
             recording = self._diagnosis
         return self.settings.method if recording is None else recording.method
 
-    def begin(self) -> Pass | None:
+    def new_pass(self) -> Pass | None:
         """Return a new pass, or None if no error is wanted for it."""
-        self.watch.see()
+        self.step_guard.note_hooks_ran()
         recording, method = self._recorded(), self.current_method()
         if recording is not None:
             return Pass(method, record=Record(recording.exact))
@@ -161,13 +161,13 @@ class Engine:
         """Whether all outputs of a block are fed, not only the first."""
         return name in self.feed_all
 
-    def reached(self, current: Pass) -> None:
+    def record_pass(self, current: Pass) -> None:
         """Note a pass for the diagnosis that runs it."""
         recording = self._recorded()
         if recording is not None and current.record is not None:
             recording.passes.append(current)
 
-    def expect(self, current: Pass, output: torch.Tensor | None) -> None:
+    def await_error(self, current: Pass, output: torch.Tensor | None) -> None:
         """Take in a pass whose error is to come, at `output` if that is on this rank."""
         with self._lock:
             current.number = self.n_passes
@@ -176,15 +176,15 @@ class Engine:
             if output is None:
                 self.pending[current.number] = current
             elif self.layout is not None:
-                self._fits(output.shape, current)
-            elif self.spread is None:
+                self._check_shapes(output.shape, current)
+            elif self.pipeline is None:
                 shapes = {name: current.blocks[name].shapes for name in self.blocks}
                 self.set_layout(Layout.of(output.shape, shapes, self.axes), self.all_gains)
-            first = self.trained.look(self.model, current, output)
+            first = self.trained.update(self.model, current, output)
         if first and output is not None and not self.output and nothing_above(self.model, current, output):
             _warn_of_no_top(list(current.blocks)[-1])
         if current.record is None:
-            self.watch.expect()
+            self.step_guard.count_pass()
 
     @property
     def layout(self) -> Layout | None:
@@ -199,11 +199,11 @@ class Engine:
         dims = dict(zip((*gains, OUTPUT), layout.batch_dims, strict=True))
         self._batch_dims = {name: dims[name] for name in (*self.blocks, OUTPUT)}
 
-    def _fits(self, error: Sequence[int], current: Pass) -> None:
+    def _check_shapes(self, error: Sequence[int], current: Pass) -> None:
         shapes = {name: current.blocks[name].shapes for name in self.blocks}
         widths = {name: len(rows) for name, rows in self.rows.items()}
-        axes = self.axes if self.spread is None else None
-        cast(Layout, self.layout).fits(error, shapes, widths, self._batch_dims, axes)
+        axes = self.axes if self.pipeline is None else None
+        cast(Layout, self.layout).check_shapes(error, shapes, widths, self._batch_dims, axes)
 
     def operator(self, n_inputs: int, dtype: Any) -> Projector:
         """Return the operator whose rows all blocks share, for errors of n_inputs elements."""
@@ -217,10 +217,10 @@ class Engine:
 
     # What the nodes of the graph ask for in a backward pass
 
-    def take(self, current: Pass, error: torch.Tensor) -> None:
+    def accept_error(self, current: Pass, error: torch.Tensor) -> None:
         """Take the error of a pass, make it what is projected, and tell other ranks of it."""
         with current.lock:
-            again, current.delivered = current.delivered, True
+            again, current.backward_reached = current.backward_reached, True
         if again:
             raise RuntimeError(
                 f"a second backward pass reached the error at {self.where} of one forward pass, but "
@@ -228,38 +228,38 @@ class Engine:
                 "backward once"
             )
         if current.record is None:
-            self.watch.come()
+            self.step_guard.count_error()
         self.trained.warn_of_unfed()
-        if self.spread is not None and not self.spread.met:
-            self.meet(current, error.shape)
+        if self.pipeline is not None and not self.pipeline.agreed:
+            self.agree_on_rows(current, error.shape)
         started = perf_counter()
         try:
-            taken = self._taken(current, error)
+            taken = self._error_from(current, error)
         except BaseException as reason:
-            if self.spread is not None:
-                self.spread.refuse(reason)
+            if self.pipeline is not None:
+                self.pipeline.send_failure(reason)
             raise
         self._count(current, taken, perf_counter() - started)
-        if self.spread is not None:
-            self.spread.send(taken)
+        if self.pipeline is not None:
+            self.pipeline.send(taken)
         current.error = taken
 
-    def receive(self) -> list[torch.Tensor]:
+    def receive_error(self) -> list[torch.Tensor]:
         """Receive the error of a pass from the rank where it is taken; return the tokens to go back from."""
-        spread = cast(Spread, self.spread)
-        if not spread.met:
-            self.meet(next(iter(self.pending.values())), None)
-        error = spread.receive()
+        pipeline = cast(Pipeline, self.pipeline)
+        if not pipeline.agreed:
+            self.agree_on_rows(next(iter(self.pending.values())), None)
+        error = pipeline.receive()
         current = self.pending.pop(error.number, None)
         if current is None:
             raise RuntimeError(
-                f"the error of pass {error.number} came, but {spread.here} is waiting for that of "
+                f"the error of pass {error.number} came, but {pipeline.rank_text} is waiting for that of "
                 f"{', '.join(map(str, self.pending))}: all ranks must run their parts as often, in the same order"
             )
         if isinstance(error.content, TernaryError) is not (current.method == "odfa"):
-            raise RuntimeError(f"method is {current.method!r} on {spread.here}, but another where the error is")
-        self._fits(error.shape, current)
-        self.watch.come()
+            raise RuntimeError(f"method is {current.method!r} on {pipeline.rank_text}, but another where the error is")
+        self._check_shapes(error.shape, current)
+        self.step_guard.count_error()
         self.trained.warn_of_unfed()
         self._count(current, error, 0.0)
         current.error = error
@@ -267,7 +267,7 @@ class Engine:
         current.forget_graph()
         return tokens
 
-    def meet(self, current: Pass, error: Sequence[int] | None) -> None:
+    def agree_on_rows(self, current: Pass, error: Sequence[int] | None) -> None:
         """Agree with the other ranks on the rows of all blocks."""
         by_names = isinstance(self.axes.batch_dim, dict)
         mine = {
@@ -284,7 +284,7 @@ class Engine:
                 "batch_dim": "by names" if by_names else self.axes.batch_dim,
             },
         }
-        met = cast(Spread, self.spread).meet(mine)
+        met = cast(Pipeline, self.pipeline).agree(mine)
         axes = Axes(self.axes.batch_axes, met["batch_dims"]) if by_names else self.axes
         layout = Layout.of(met["error"], met["shapes"], axes)
         if self.layout is not None and (self.layout != layout or list(self.all_gains) != list(met["gains"])):
@@ -301,7 +301,7 @@ class Engine:
         scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
         return (e if scale == 1.0 else e / scale), scale
 
-    def _taken(self, current: Pass, error: torch.Tensor) -> Error:
+    def _error_from(self, current: Pass, error: torch.Tensor) -> Error:
         e, scale = self.vectors(error)
         record, camera = current.record, self.settings.camera
         if record is not None:
@@ -315,21 +315,23 @@ class Engine:
             content, camera = float_error(e, encoded=self.matrix.ensemble == "gaussian"), None
         return Error(current.number, tuple(error.shape), scale, content, camera)
 
-    def ternary_again(self, current: Pass, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def reference_ternary(self, current: Pass, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return t and a of vectors e, by a calculation that is independent of what was projected."""
-        return plain(e, self.settings.ternarize, seed=self.matrix.seed, rank=self._replica(), number=current.number)
+        return ternary_reference(
+            e, self.settings.ternarize, seed=self.matrix.seed, rank=self._replica(), number=current.number
+        )
 
     def _replica(self) -> int:
         """Return which replica of the model this is: no two use the same thresholds."""
         if self.rank is not None:
             return self.rank
-        if self.spread is not None:
-            return int(self.spread.ranks.first)
+        if self.pipeline is not None:
+            return int(self.pipeline.ranks.first)
         distributed = torch.distributed
         started = distributed.is_available() and distributed.is_initialized()
         return int(distributed.get_rank()) if started else 0
 
-    def feed(self, current: Pass, name: str) -> list[torch.Tensor]:
+    def feedback_of(self, current: Pass, name: str) -> list[torch.Tensor]:
         """Return the feedback of a block that trains, for each of its outputs, in their shapes and dtypes."""
         with current.lock:
             if name not in current.ready:
@@ -351,7 +353,7 @@ class Engine:
         for one in names:
             mine = self.rows[one]
             part = result[:, mine.start - rows.start : mine.stop - rows.start]
-            current.ready[one] = self._delivered(current, one, part, error)
+            current.ready[one] = self._scaled_feedback(current, one, part, error)
             if current.record is not None:
                 current.record.fed[one] = current.ready[one]
 
@@ -371,7 +373,7 @@ class Engine:
             rows = joined
         return names, rows
 
-    def _delivered(self, current: Pass, name: str, part: torch.Tensor, error: Error) -> list[torch.Tensor]:
+    def _scaled_feedback(self, current: Pass, name: str, part: torch.Tensor, error: Error) -> list[torch.Tensor]:
         end, width = current.blocks[name], part.shape[1]
         factor: Any = error.scale * self.gains[name] / math.sqrt(max(1, width))
         if isinstance(error.content, TernaryError):
@@ -387,10 +389,10 @@ class Engine:
             for one, shape, dtype, device in zip(parts, end.shapes, end.dtypes, end.devices, strict=True)
         ]
 
-    def missed(self, gradient: torch.Tensor) -> None:
+    def warn_of_missed_gradient(self, gradient: torch.Tensor) -> None:
         """Warn once of a loss whose gradient is no part of the error."""
-        if not self._warned_of_missed and bool(gradient.any()):
-            self._warned_of_missed = True
+        if not self._warned_of_missed_gradient and bool(gradient.any()):
+            self._warned_of_missed_gradient = True
             warnings.warn(
                 f"a loss depends on another tensor of {self.where} than the first, where the error is taken. Its "
                 "gradient is no part of the error, so the blocks do not learn from it: let output= name a module whose "
@@ -410,7 +412,7 @@ class Engine:
             self.statistics.elements += n * n_inputs
             if isinstance(error.content, TernaryError):
                 self.statistics.nonzeros += error.content.batch.nnz
-            if not self.at_end:  # the device that a report is of has one error, and all blocks' rows
+            if not self.takes_error:  # the device that a report is of has one error, and all blocks' rows
                 pass
             elif isinstance(error.content, TernaryError):
                 self.projected.ternary[n_inputs, cast(Layout, self.layout).n_rows, error.camera] += n
@@ -423,7 +425,7 @@ class Engine:
             return
         with self._lock:
             self.statistics.seconds += seconds
-            if self.at_end and current.method == "odfa":
+            if self.takes_error and current.method == "odfa":
                 self.projected.seconds += seconds
 
     # What a diagnosis runs

@@ -9,9 +9,9 @@ from typing import Any, Protocol, cast
 import torch
 
 from ..torch._autograd import transformed
-from . import _current, _module_hooks, _tensors
+from . import _calls, _module_hooks, _tensors
 from ._method import Method
-from ._pass import End, FeedBlock, Pass, TakeError
+from ._pass import BlockOutput, CaptureOutputGradient, InjectFeedback, Pass
 
 _STEPS_FIRST = (
     "its axis 0 counts steps, but feedback takes axis 0 of every block's output to count examples. Say with batch_dim= "
@@ -19,13 +19,13 @@ _STEPS_FIRST = (
 )
 
 
-class Listener(Protocol):
+class Callbacks(Protocol):
     """Whom the hooks of a model tell what happens in its forward passes."""
 
     blocks: tuple[str, ...]
 
     @property
-    def is_spread(self) -> bool:
+    def is_pipelined(self) -> bool:
         """Whether the model is spread over ranks."""
 
     @property
@@ -35,25 +35,25 @@ class Listener(Protocol):
     def current_method(self) -> Method:
         """Return how a pass that begins now is trained."""
 
-    def begin(self) -> Pass | None:
+    def new_pass(self) -> Pass | None:
         """Return a new pass, or None if no error is wanted for it."""
 
     def feeds_all(self, name: str) -> bool:
         """Whether all outputs of a block are fed, not only the first."""
 
-    def reached(self, current: Pass) -> None:
+    def record_pass(self, current: Pass) -> None:
         """Take note that a pass came to where its error is taken."""
 
-    def expect(self, current: Pass, output: torch.Tensor | None) -> None:
+    def await_error(self, current: Pass, output: torch.Tensor | None) -> None:
         """Take in a pass whose error is to come, at `output` if that is on this rank."""
 
-    def take(self, current: Pass, error: torch.Tensor) -> None:
+    def accept_error(self, current: Pass, error: torch.Tensor) -> None:
         """Take the error of a pass."""
 
-    def feed(self, current: Pass, name: str) -> list[torch.Tensor]:
+    def feedback_of(self, current: Pass, name: str) -> list[torch.Tensor]:
         """Return the feedback of a block."""
 
-    def missed(self, gradient: torch.Tensor) -> None:
+    def warn_of_missed_gradient(self, gradient: torch.Tensor) -> None:
         """Take note of a gradient at another output of the model than that where the error is taken."""
 
 
@@ -68,9 +68,9 @@ class Hooks:
         Whether they are off the model. Compiled code may call them nevertheless.
     """
 
-    def __init__(self, owner: object, listener: Listener) -> None:
+    def __init__(self, owner: object, callbacks: Callbacks) -> None:
         self.owner, self.removed = owner, False
-        self._listener = listener
+        self._callbacks = callbacks
         self._modules: list[torch.nn.Module] = []
         self._blocks: list[torch.nn.Module] = []
         self._output: torch.nn.Module | None = None
@@ -87,18 +87,18 @@ class Hooks:
         Modules of `sequence_first` are refused where they run after a block.
         """
         self._blocks, self._output = list(blocks.values()), output
-        model.register_forward_pre_hook(self.begin)
+        model.register_forward_pre_hook(self.begin_call)
         for name, block in blocks.items():
-            block.register_forward_hook(partial(self.cut, name))
+            block.register_forward_hook(partial(self.detach_block, name))
         if output is not None:
-            output.register_forward_hook(self.tap)
+            output.register_forward_hook(self.capture_error)
         for name, module in sequence_first.items():
             module.register_forward_hook(partial(self.refuse_sequence_first, name))
-        model.register_forward_hook(self.end_of_part if output is None else self.end)
-        model.register_forward_hook(self.forget, always_call=True)
+        model.register_forward_hook(self.end_part if output is None else self.check_output_reached)
+        model.register_forward_hook(self.end_call, always_call=True)
         others = [] if output is None else [output]
         self._modules = [model, *self._blocks, *others, *sequence_first.values()]
-        _forget_compiled()
+        _reset_compiled()
 
     def remove(self) -> None:
         """Take these hooks off: not by handles, which copies of a model do not have."""
@@ -110,21 +110,21 @@ class Hooks:
                     module._forward_hooks_always_called.pop(number, None)
 
     @torch._disable_dynamo
-    def begin(self, model: torch.nn.Module, args: Any) -> None:
+    def begin_call(self, model: torch.nn.Module, args: Any) -> None:
         """Begin a call, with a pass if anybody wants its error."""
         # A checkpoint may compute the whole model again; ranks that share a model must count its passes alike.
-        if self.removed or (self._listener.is_spread and _current.in_backward()):
+        if self.removed or (self._callbacks.is_pipelined and _calls.in_backward()):
             return
-        current = self._listener.begin() if torch.is_grad_enabled() else None
-        self._arrange()
-        _current.begin(self, current)
+        current = self._callbacks.new_pass() if torch.is_grad_enabled() else None
+        self._order_hooks()
+        _calls.begin(self, current)
         if current is not None and transformed():
             raise RuntimeError(
                 "a model with feedback attached ran inside of a transform of torch.func (grad, jacrev, vmap, …), but "
                 "feedback needs loss.backward(): set feedback.method = 'bp', or remove() the feedback"
             )
 
-    def _arrange(self) -> None:
+    def _order_hooks(self) -> None:
         """Have blocks cut after their other forward hooks ran, and the error taken before those of the output.
 
         So a loss that a hook makes of a block's output has its gradient there, and one of the model's output is part of
@@ -136,24 +136,23 @@ class Hooks:
                 for number in [number for number, hook in hooks.items() if _hooks_of(hook) is self]:
                     hooks.move_to_end(number)
         hooks = None if self._output is None else cast(Any, self._output._forward_hooks)
-        if hooks and not self._taps(next(iter(hooks.values()))):
-            number = next((number for number, hook in hooks.items() if self._taps(hook)), None)
+        if hooks and not self._captures_error(next(iter(hooks.values()))):
+            number = next((number for number, hook in hooks.items() if self._captures_error(hook)), None)
             if number is not None:
                 hooks.move_to_end(number, last=False)
 
-    def _taps(self, hook: Any) -> bool:
-        return _hooks_of(hook) is self and getattr(hook, "__name__", "") == "tap"
+    def _captures_error(self, hook: Any) -> bool:
+        return _hooks_of(hook) is self and getattr(hook, "__name__", "") == "capture_error"
 
     @torch._disable_dynamo
-    def cut(self, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
+    def detach_block(self, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
         """Cut the graph at a block's end, and keep what is behind."""
         if self.removed:
             return None
-        call = _current.find(self)
-        current = None if call is None else call.current
+        current = _calls.current_pass(self)
         if not torch.is_grad_enabled():
-            if current is not None and not _trainable(block) and not current.tapped:
-                current.blocks.setdefault(name, self._end_of(name, _tensors.floating(output)))
+            if current is not None and not _trainable(block) and not current.output_reached:
+                current.blocks.setdefault(name, self._block_output(name, _tensors.floating(output)))
             elif current is not None:
                 raise RuntimeError(
                     f"block {name!r} ran without gradients while the model ran with them, so it cannot be trained; for "
@@ -161,24 +160,24 @@ class Hooks:
                 )
             return None
         if current is None:
-            if self._listener.current_method() == "bp":
+            if self._callbacks.current_method() == "bp":
                 return None
             # A checkpoint around the block must see the same graph as before.
-            if call is None and _current.in_backward():
-                return _tensors.cut(output, name)
+            if _calls.find(self) is None and _calls.in_backward():
+                return _tensors.detached(output, name)
             raise RuntimeError(f"block {name!r} was called on its own: feedback needs the whole model's forward pass")
-        if current.tapped:
+        if current.output_reached:
             raise RuntimeError(
-                f"block {name!r} ran after {self._listener.where}, where the error is taken, so no error could "
+                f"block {name!r} ran after {self._callbacks.where}, where the error is taken, so no error could "
                 "reach it: leave it out of blocks, or take the error later"
             )
         if name in current.blocks:
             raise RuntimeError(f"block {name!r} ran twice in one forward pass: attach its parts, or what is around it")
-        return self._ended(current, name, block, args, output)
+        return self._detach(current, name, block, args, output)
 
-    def _ended(self, current: Pass, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
+    def _detach(self, current: Pass, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
         outputs = _tensors.floating(output)
-        end = current.blocks[name] = self._end_of(name, outputs)
+        end = current.blocks[name] = self._block_output(name, outputs)
         fed = outputs[: len(end.shapes)]
         needed = any(tensor.requires_grad for tensor in fed)
         feeding = current.method in ("odfa", "dfa")
@@ -188,12 +187,12 @@ class Hooks:
                 f"{_STEPS_FIRST}"
             )
         if needed:
-            end.behind = tuple(tensor for tensor in fed if tensor.requires_grad)
+            end.before_hooks = tuple(tensor for tensor in fed if tensor.requires_grad)
             end.unfed = tuple(tensor for tensor in outputs[len(fed) :] if tensor.requires_grad)
             if feeding:
                 output = _module_hooks.applied(block, args, output)
                 fed = _tensors.floating(output)[: len(fed)]
-            end.outputs = tuple(fed)
+            end.tensors = tuple(fed)
         if not needed and _trainable(block):
             raise RuntimeError(
                 f"block {name!r} has parameters to train, but its output depends on none: feedback cannot train it"
@@ -201,15 +200,15 @@ class Hooks:
         if current.method == "bp" and needed:
             return None
         if needed and current.method != "shallow":
-            end.token = FeedBlock.apply(self._listener.feed, current, name, *fed)
-        return _tensors.cut(output, name)
+            end.token = InjectFeedback.apply(self._callbacks.feedback_of, current, name, *fed)
+        return _tensors.detached(output, name)
 
-    def _end_of(self, name: str, outputs: list[torch.Tensor]) -> End:
+    def _block_output(self, name: str, outputs: list[torch.Tensor]) -> BlockOutput:
         """Return what a block returned, of which nothing needs a gradient yet."""
         if not outputs:
             raise TypeError(f"block {name!r} returned no floating-point tensor, so there is nothing to feed")
-        fed = outputs if self._listener.feeds_all(name) else outputs[:1]
-        return End(
+        fed = outputs if self._callbacks.feeds_all(name) else outputs[:1]
+        return BlockOutput(
             tuple(tensor.shape for tensor in fed),
             tuple(tensor.dtype for tensor in fed),
             tuple(tensor.device for tensor in fed),
@@ -218,9 +217,8 @@ class Hooks:
     @torch._disable_dynamo
     def refuse_sequence_first(self, name: str, module: torch.nn.Module, args: Any, output: Any) -> None:
         """Refuse a module whose axis 0 counts steps where axis 0 is taken to count vectors."""
-        call = _current.find(self)
-        current = None if call is None else call.current
-        if current is None or current.tapped or current.method not in ("odfa", "dfa"):
+        current = _calls.current_pass(self)
+        if current is None or current.output_reached or current.method not in ("odfa", "dfa"):
             return
         current.steps_first = f"{name!r}, a {type(module).__name__} with batch_first=False,"
         if current.blocks:
@@ -229,53 +227,52 @@ class Hooks:
             )
 
     @torch._disable_dynamo
-    def tap(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
+    def capture_error(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
         """Put the node in the output that takes the error."""
-        call = _current.find(self)
-        current = None if call is None else call.current
+        current = _calls.current_pass(self)
         if current is None or not torch.is_grad_enabled():
             return None
-        where = self._listener.where
-        if current.tapped:
+        where = self._callbacks.where
+        if current.output_reached:
             raise RuntimeError(f"{where} ran twice in one forward pass, but the error can be taken only once")
-        missing = [name for name in self._listener.blocks if name not in current.blocks]
+        missing = [name for name in self._callbacks.blocks if name not in current.blocks]
         if missing:
             raise RuntimeError(f"block {missing[0]!r} was not reached before {where}, where the error is taken")
-        current.tapped = True
+        current.output_reached = True
         outputs = _tensors.floating(output)
         if not outputs:
             raise TypeError(f"{where} is not a floating-point tensor, so it has no error")
-        current.trainable = tuple(name for name, end in current.blocks.items() if end.outputs)
-        self._listener.reached(current)
+        current.trainable = tuple(name for name, end in current.blocks.items() if end.tensors)
+        self._callbacks.record_pass(current)
         if current.method in ("bp", "shallow"):
             current.forget_graph()
             return None
-        self._listener.expect(current, outputs[0])
+        self._callbacks.await_error(current, outputs[0])
         tokens = (current.blocks[name].token for name in current.trainable)
-        fed = cast(torch.Tensor, TakeError.apply(self._listener.take, current, outputs[0], *tokens))
+        accept = self._callbacks.accept_error
+        captured = cast(torch.Tensor, CaptureOutputGradient.apply(accept, current, outputs[0], *tokens))
         current.forget_graph()
         for other in outputs[1:]:
             if other.requires_grad:
-                fed_apart = other.view_as(other)  # of which only what happens after the model is noticed
-                fed_apart.register_hook(self._listener.missed)
-                output = _tensors.replaced(output, fed_apart, other)
-        return _tensors.replaced(output, fed, outputs[0])
+                watched = other.view_as(other)  # of which only what happens after the model is noticed
+                watched.register_hook(self._callbacks.warn_of_missed_gradient)
+                output = _tensors.replaced(output, watched, other)
+        return _tensors.replaced(output, captured, outputs[0])
 
     @torch._disable_dynamo
-    def end(self, model: torch.nn.Module, args: Any, output: Any) -> None:
+    def check_output_reached(self, model: torch.nn.Module, args: Any, output: Any) -> None:
         """See that the error of a pass was taken."""
-        call = _current.find(self)
-        if call is not None and call.current is not None and not call.current.tapped:
-            raise RuntimeError(f"{self._listener.where}, where the error is taken, was not reached")
+        current = _calls.current_pass(self)
+        if current is not None and not current.output_reached:
+            raise RuntimeError(f"{self._callbacks.where}, where the error is taken, was not reached")
 
     @torch._disable_dynamo
-    def end_of_part(self, model: torch.nn.Module, args: Any, output: Any) -> None:
+    def end_part(self, model: torch.nn.Module, args: Any, output: Any) -> None:
         """Keep a pass of a part of the model, on a rank without a loss, until its error comes."""
-        call = _current.find(self)
-        current = None if call is None else call.current
-        if current is None or _current.in_backward():
+        current = _calls.current_pass(self)
+        if current is None or _calls.in_backward():
             return
-        missing = [name for name in self._listener.blocks if name not in current.blocks]
+        missing = [name for name in self._callbacks.blocks if name not in current.blocks]
         if missing:
             raise RuntimeError(f"block {missing[0]!r} was not reached in this rank's part of the model")
         outputs = _tensors.floating(output)
@@ -286,13 +283,13 @@ class Hooks:
             )
         if current.method == "shallow":
             return
-        current.trainable = tuple(name for name, end in current.blocks.items() if end.outputs)
-        self._listener.expect(current, None)
+        current.trainable = tuple(name for name, end in current.blocks.items() if end.tensors)
+        self._callbacks.await_error(current, None)
 
     @torch._disable_dynamo
-    def forget(self, model: torch.nn.Module, args: Any, output: Any) -> None:
+    def end_call(self, model: torch.nn.Module, args: Any, output: Any) -> None:
         """Leave a call, also one that raised."""
-        _current.end(self)
+        _calls.end(self)
 
 
 def owners(module: torch.nn.Module) -> list[object]:
@@ -312,7 +309,7 @@ def _trainable(block: torch.nn.Module) -> bool:
     return any(p.requires_grad for p in block.parameters())
 
 
-def _forget_compiled() -> None:
+def _reset_compiled() -> None:
     # Code that was compiled before would go on without these hooks: torch.compile does not look for new ones.
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()

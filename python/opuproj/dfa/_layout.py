@@ -101,7 +101,7 @@ class Layout:
         widths = tuple(_width(name, shapes, error, batch_axes, dims) for name, shapes in blocks.items())
         return Layout(batch_axes, widths, tuple(dims.values()))
 
-    def fits(
+    def check_shapes(
         self,
         error: Shape,
         blocks: Mapping[str, Sequence[Shape]],
@@ -125,8 +125,8 @@ class Layout:
             now = _width(name, shapes, error, self.batch_axes, dims)
             if now != widths[name]:
                 raise ValueError(
-                    f"block {name!r} returned {_shown(shapes)}, so {now} elements a vector, but its rows of T were "
-                    f"given to it at the first pass for {widths[name]}: attach again for other shapes"
+                    f"block {name!r} returned {_shapes_text(shapes)}, so {now} elements a vector, but at the first "
+                    f"pass it got rows of T for {widths[name]}: attach again for other shapes"
                 )
 
 
@@ -175,30 +175,30 @@ def _width(name: str, shapes: Sequence[Shape], error: Shape, batch_axes: int, di
         for what, s, dim in ((f"block {name!r} returned", shape, dims[name]), ("the error has", error, dims[OUTPUT])):
             if len(s) <= dim:
                 raise ValueError(f"{what} shape {tuple(s)}, but batch_dim says that its axis {dim} counts the vectors")
-        theirs = _lead(shape, batch_axes, dims[name])
-        if theirs != _lead(error, batch_axes, dims[OUTPUT]):
+        theirs = _vector_axes(shape, batch_axes, dims[name])
+        if theirs != _vector_axes(error, batch_axes, dims[OUTPUT]):
             raise ValueError(
                 f"block {name!r} returned shape {tuple(shape)} and the error has shape {tuple(error)}: "
-                f"{_which(batch_axes, dims[name], dims[OUTPUT])} must be equal, for each vector to get its own error. "
-                "Where another axis counts the vectors, as in nn.LSTM or nn.Transformer with batch_first=False, say "
-                "which with batch_dim= (or use batch_first=True)"
+                f"{_axes_text(batch_axes, dims[name], dims[OUTPUT])} must be equal, for each vector to get its own "
+                "error. Where another axis counts the vectors, as in nn.LSTM or nn.Transformer with batch_first=False, "
+                "name it with batch_dim= (or use batch_first=True)"
             )
-    return sum(_rest(shape, batch_axes, dims[name]) for shape in shapes)
+    return sum(_vector_length(shape, batch_axes, dims[name]) for shape in shapes)
 
 
-def _lead(shape: Shape, batch_axes: int, dim: int) -> tuple[int, ...]:
+def _vector_axes(shape: Shape, batch_axes: int, dim: int) -> tuple[int, ...]:
     return (shape[dim],) if dim else tuple(shape[:batch_axes])
 
 
-def _rest(shape: Shape, batch_axes: int, dim: int) -> int:
+def _vector_length(shape: Shape, batch_axes: int, dim: int) -> int:
     return math.prod((*shape[:dim], *shape[dim + 1 :]) if dim else shape[batch_axes:])
 
 
-def _which(batch_axes: int, block: int, error: int) -> str:
+def _axes_text(batch_axes: int, block: int, error: int) -> str:
     if block or error:
         return f"axis {block} of the block and axis {error} of the error"
     return "their first axis" if batch_axes == 1 else f"their first {batch_axes} axes"
 
 
-def _shown(shapes: Sequence[Shape]) -> str:
+def _shapes_text(shapes: Sequence[Shape]) -> str:
     return f"shape{'' if len(shapes) == 1 else 's'} {', '.join(str(tuple(shape)) for shape in shapes)}"

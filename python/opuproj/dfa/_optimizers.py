@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 
-class Watcher(Protocol):
+class StepObserver(Protocol):
     """Who wants to know before a step."""
 
     def _before_step(self, optimizer: Optimizer) -> None: ...
@@ -17,18 +17,18 @@ class Watcher(Protocol):
 
 # Of all who watch, so that torch has one hook that stays: it goes through its hooks at every step, and must not find
 # one taken away by the garbage collector meanwhile.
-_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+_observers: weakref.WeakSet[StepObserver] = weakref.WeakSet()
 
 
-def watch(watcher: Watcher) -> None:
-    """Have a watcher told of each step of any optimizer before it, as long as it lives."""
+def observe(observer: StepObserver) -> None:
+    """Have a observer told of each step of any optimizer before it, as long as it lives."""
     _register()
-    _watchers.add(watcher)
+    _observers.add(observer)
 
 
-def unwatch(watcher: Watcher) -> None:
-    """Tell the watcher no longer."""
-    _watchers.discard(watcher)
+def stop_observing(observer: StepObserver) -> None:
+    """Tell the observer no longer."""
+    _observers.discard(observer)
 
 
 @cache
@@ -37,5 +37,5 @@ def _register() -> None:
 
 
 def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for watcher in list(_watchers):
-        watcher._before_step(optimizer)
+    for observer in list(_observers):
+        observer._before_step(optimizer)

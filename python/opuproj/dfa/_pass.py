@@ -12,12 +12,12 @@ import torch
 from ._error import Error
 from ._method import Method
 
-Take = Callable[["Pass", torch.Tensor], None]
-Feed = Callable[["Pass", str], list[torch.Tensor]]
+ErrorCallback = Callable[["Pass", torch.Tensor], None]
+FeedbackCallback = Callable[["Pass", str], list[torch.Tensor]]
 
 
 @dataclass
-class End:
+class BlockOutput:
     """What a block returned.
 
     Attributes
@@ -32,14 +32,14 @@ class End:
     unfed : tuple of Tensor
         The other outputs that need gradients, until the parameters behind them have been looked up.
     token : Tensor or None
-        What :class:`FeedBlock` returned, until it has been given to :class:`TakeError`.
+        What :class:`InjectFeedback` returned, until it has been given to :class:`CaptureOutputGradient`.
     """
 
     shapes: tuple[torch.Size, ...]
     dtypes: tuple[torch.dtype, ...]
     devices: tuple[torch.device, ...]
-    outputs: tuple[torch.Tensor, ...] = ()
-    behind: tuple[torch.Tensor, ...] = ()
+    tensors: tuple[torch.Tensor, ...] = ()
+    before_hooks: tuple[torch.Tensor, ...] = ()
     unfed: tuple[torch.Tensor, ...] = ()
     token: torch.Tensor | None = None
 
@@ -50,13 +50,13 @@ class Pass:
 
     method: Method
     # In the order in which the blocks ran.
-    blocks: dict[str, End] = field(default_factory=dict)
+    blocks: dict[str, BlockOutput] = field(default_factory=dict)
     # Those that need gradients, in the same order.
     trainable: tuple[str, ...] = ()
     # A module that ran and whose axis 0 counts steps.
     steps_first: str | None = None
-    tapped: bool = False
-    delivered: bool = False
+    output_reached: bool = False
+    backward_reached: bool = False
     # Which one it is, of those that errors are wanted for: assigned in the forward pass.
     number: int = -1
     # The error, from when it is taken until all blocks are fed; the feedback that is computed and not fetched yet.
@@ -69,9 +69,9 @@ class Pass:
     def forget_graph(self) -> None:
         """Let go of the graph, which holds the activations; a diagnosis keeps it."""
         for end in self.blocks.values():
-            end.behind, end.unfed, end.token = (), (), None
+            end.before_hooks, end.unfed, end.token = (), (), None
             if self.record is None:
-                end.outputs = ()
+                end.tensors = ()
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Record:
     fed: dict[str, list[torch.Tensor]] = field(default_factory=dict)
 
 
-class FeedBlock(torch.autograd.Function):
+class InjectFeedback(torch.autograd.Function):
     """The node at a block's end: forwards, an empty token; backwards, the block's feedback.
 
     It is made when the block ends. So the autograd engine, which goes through nodes from the latest to the earliest,
@@ -102,19 +102,19 @@ class FeedBlock(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, feed: Feed, current: Pass, name: str, *outputs: torch.Tensor) -> torch.Tensor:
-        """Return a token for :class:`TakeError`."""
-        ctx.feed, ctx.current, ctx.block = feed, current, name
+    def forward(ctx: Any, callback: FeedbackCallback, current: Pass, name: str, *outputs: torch.Tensor) -> torch.Tensor:
+        """Return a token for :class:`CaptureOutputGradient`."""
+        ctx.callback, ctx.current, ctx.block = callback, current, name
         return outputs[0].new_empty(0)
 
     @staticmethod
     def backward(ctx: Any, token: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         """Return the feedback of each of the block's outputs."""
         _refuse_double_backward()
-        return None, None, None, *ctx.feed(ctx.current, ctx.block)
+        return None, None, None, *ctx.callback(ctx.current, ctx.block)
 
 
-class TakeError(torch.autograd.Function):
+class CaptureOutputGradient(torch.autograd.Function):
     """The identity on the output; backwards, it takes the error, and lets the blocks' nodes run.
 
     All tokens are inputs of this one node, so that a single backward pass goes through the top, this node, and then one
@@ -123,16 +123,18 @@ class TakeError(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, take: Take, current: Pass, output: torch.Tensor, *tokens: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, callback: ErrorCallback, current: Pass, output: torch.Tensor, *tokens: torch.Tensor
+    ) -> torch.Tensor:
         """Return a copy of the output: it may be changed in place later."""
-        ctx.take, ctx.current, ctx.tokens = take, current, [(token.dtype, token.device) for token in tokens]
+        ctx.callback, ctx.current, ctx.tokens = callback, current, [(token.dtype, token.device) for token in tokens]
         return output.clone()
 
     @staticmethod
     def backward(ctx: Any, error: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         """Pass the error on to what made the output."""
         _refuse_double_backward()
-        ctx.take(ctx.current, error)
+        ctx.callback(ctx.current, error)
         tokens = (torch.empty(0, dtype=dtype, device=device) for dtype, device in ctx.tokens)
         return None, None, error if ctx.needs_input_grad[2] else None, *tokens
 

@@ -20,14 +20,14 @@ def refuse_states(blocks: dict[str, torch.nn.Module], feed_all: frozenset[str]) 
             )
 
 
-def outside(model: torch.nn.Module, blocks: dict[str, torch.nn.Module]) -> dict[str, torch.nn.Module]:
+def outside_blocks(model: torch.nn.Module, blocks: dict[str, torch.nn.Module]) -> dict[str, torch.nn.Module]:
     """Return such modules of a model that lie in no block; raise ValueError if one lies in a block.
 
     Whether feedback reaches what lies outside shows only when the model runs.
     """
     for name, block in blocks.items():
         for inner, module in block.named_modules():
-            if _is_one(module):
+            if _counts_steps_first(module):
                 kind = type(module).__name__
                 what = f"is a {kind}" if module is block else f"holds {inner!r}, a {kind}"
                 raise ValueError(
@@ -35,8 +35,12 @@ def outside(model: torch.nn.Module, blocks: dict[str, torch.nn.Module]) -> dict[
                     "axis 1 of its output counts examples (or batch_dim=0, batch_axes=2, or use batch_first=True)"
                 )
     inside = {id(module) for block in blocks.values() for module in block.modules()}
-    return {name: module for name, module in model.named_modules() if _is_one(module) and id(module) not in inside}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if _counts_steps_first(module) and id(module) not in inside
+    }
 
 
-def _is_one(module: torch.nn.Module) -> bool:
+def _counts_steps_first(module: torch.nn.Module) -> bool:
     return isinstance(module, _KINDS) and not module.batch_first

@@ -21,7 +21,7 @@ def replaced(output: Any, tensor: torch.Tensor, old: torch.Tensor) -> Any:
     return pytree.tree_unflatten([tensor if leaf is old else leaf for leaf in leaves], structure)
 
 
-def cut(output: Any, name: str) -> Any:
+def detached(output: Any, name: str) -> Any:
     """Return a block's output with no graph behind any of its tensors.
 
     Raises TypeError for an object that tensors may hide in.

@@ -79,7 +79,9 @@ def places(seed: int, rank: int, number: int, n: int) -> NDArray[np.float64]:
     return (steps >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def plain(e: torch.Tensor, rule: Ternarize, *, seed: int, rank: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+def ternary_reference(
+    e: torch.Tensor, rule: Ternarize, *, seed: int, rank: int, number: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return t (int8) and a, on the device of e, of what :class:`ErrorTernarizer` makes of e with these counters.
 
     Places are computed one by one and elements compared by torch: an independent calculation, for a check.

@@ -19,7 +19,7 @@ from ._hooks import owners
 from ._layout import OUTPUT, Axes
 from ._matrix import Matrix
 from ._method import Method
-from ._spread import Spread
+from ._pipeline import Pipeline
 from .feedback import Feedback, camera_for, checked_method, checked_ternarize
 
 Which: TypeAlias = str | torch.nn.Module
@@ -28,7 +28,7 @@ Feed: TypeAlias = Literal["first", "all"]
 _FEEDS: tuple[Feed, ...] = ("first", "all")
 
 # Names of modules that an error suggests.
-_SHOWN_NAMES = 5
+_MAX_SUGGESTIONS = 5
 # As many as PyTorch allows.
 _MAX_AXES = 64
 
@@ -179,17 +179,18 @@ def attach(
             "two would share rows of T: attach all blocks at once, or remove() that first (Feedback.of(model) gives it)"
         )
     names = {id(module): name for name, module in reversed(list(model.named_modules()))}
-    spread = None if process_group is None else Spread(process_group)
-    found = _blocks(model, names, blocks, spread is not None)
-    if output is not None and spread is not None and not spread.at_end:
+    pipeline = None if process_group is None else Pipeline(process_group)
+    found = _find_blocks(model, names, blocks, pipeline is not None)
+    if output is not None and pipeline is not None and not pipeline.is_last:
         raise ValueError(
-            f"output is {_shown(output)} on {spread.here}, but the error is taken on the last rank: leave it out here"
+            f"output is {_shown(output)} on {pipeline.rank_text}, but the error is taken on the last rank: leave "
+            "output out on the other ranks"
         )
     output_name, output_module = _find(model, names, "output", model if output is None else output)
     axes = _axes(batch_axes, batch_dim, tuple(found))
     ensemble = _check.ensemble(ensemble)
     settings = Settings(
-        checked_method(method, spread=spread is not None),
+        checked_method(method, pipelined=pipeline is not None),
         checked_ternarize(Ternarize() if ternarize is None else ternarize),
         camera_for(camera, ensemble),
     )
@@ -197,7 +198,7 @@ def attach(
     gains, feed_all = _gains(gain, tuple(found)), _feed_all(feed, tuple(found))
     scaler, rank = _scaler(scaler), None if rank is None else _check.integer("rank", rank, 0, 2**63 - 1)
     _sequence_first.refuse_states(found, feed_all)
-    sequence_first = {} if axes.known else _sequence_first.outside(model, found)
+    sequence_first = {} if axes.known else _sequence_first.outside_blocks(model, found)
     engine = Engine(
         model,
         found,
@@ -209,12 +210,12 @@ def attach(
         axes=axes,
         scaler=scaler,
         rank=rank,
-        spread=spread,
+        pipeline=pipeline,
     )
     return Feedback(engine, found, output_module, sequence_first)
 
 
-def _blocks(
+def _find_blocks(
     model: torch.nn.Module,
     names: dict[int, str],
     blocks: Sequence[Which] | Mapping[str, Which],
@@ -258,8 +259,8 @@ def _find(model: torch.nn.Module, names: dict[int, str], argument: str, which: W
             return which, model.get_submodule(which)
         except AttributeError:
             there = [name for name, _ in model.named_modules() if name]
-            close = get_close_matches(which, there, _SHOWN_NAMES, cutoff=0.8)
-            shown = ", ".join(map(repr, sorted(close, key=there.index) or there[:_SHOWN_NAMES]))
+            close = get_close_matches(which, there, _MAX_SUGGESTIONS, cutoff=0.8)
+            shown = ", ".join(map(repr, sorted(close, key=there.index) or there[:_MAX_SUGGESTIONS]))
             raise ValueError(
                 f"{argument} has {which!r}, which the model has not; model.named_modules() has {shown or 'no parts'}"
             ) from None

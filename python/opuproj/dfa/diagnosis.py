@@ -94,14 +94,14 @@ def alignment(
     """Return what :meth:`Feedback.alignment` does."""
     if of not in ("parameters", "outputs"):
         raise ValueError(f"of is {of!r}, but must be 'parameters' or 'outputs'")
-    with _undone(engine):
+    with _buffers_restored(engine):
         with _run(engine, closure, method, exact=False) as (loss, current):
-            ends = {name: current.blocks[name].outputs for name in current.trainable}
+            ends = {name: current.blocks[name].tensors for name in current.trainable}
             segments = {name: [p for end in outputs for p in leaves(end)] for name, outputs in ends.items()}
             tensors = list(dict.fromkeys([*_flat(ends), *(p for segment in segments.values() for p in segment)]))
             given = dict(zip(tensors, _gradients(loss, tensors), strict=True))
         with _run(engine, closure, "bp", exact=False) as (loss, current):
-            same = _same_ends(ends, current)
+            same = _matching_tensors(ends, current)
             gradients = _gradients(loss, [same.get(t, t) for t in tensors])
             true = dict(zip(tensors, gradients, strict=True))
     cosines = {}
@@ -113,10 +113,10 @@ def alignment(
 
 def check(engine: Engine, closure: Closure, method: Method) -> Check:
     """Return what :meth:`Feedback.check` does."""
-    with _undone(engine):
+    with _buffers_restored(engine):
         with _run(engine, closure, method, exact=True) as (loss, current):
             record = cast(Record, current.record)
-            ends = {name: current.blocks[name].outputs for name in current.trainable}
+            ends = {name: current.blocks[name].tensors for name in current.trainable}
             _refuse_crossings(ends)
             above = leaves(loss, stop=_flat(ends))
             segments = [{p for end in outputs for p in leaves(end)} for outputs in ends.values()]
@@ -129,7 +129,7 @@ def check(engine: Engine, closure: Closure, method: Method) -> Check:
         if record.error is None:
             raise RuntimeError("the loss does not depend on the output where the error is taken: no block is trained")
         with _run(engine, closure, "bp", exact=True) as (loss, backpropagated):
-            same = _same_ends(ends, backpropagated)
+            same = _matching_tensors(ends, backpropagated)
             true = dict(zip(tensors, _gradients(loss, [same.get(t, t) for t in tensors]), strict=True))
         off, cosines = {}, {}
         for name, outputs in ends.items():
@@ -165,9 +165,9 @@ def _distance(engine: Engine, name: str, current: Pass, given: Sequence[Gradient
     factor: torch.Tensor | float = 1.0
     error_is_zero = not bool(e.any())
     if current.method == "odfa":
-        e, factor = engine.ternary_again(current, e)
+        e, factor = engine.reference_ternary(current, e)
     fed = torch.cat([engine.block_vectors(name, cast(torch.Tensor, part)) for part in given], dim=1).double()
-    _refuse_silence(engine, name, fed, e, error_is_zero)
+    _refuse_zero_feedback(engine, name, fed, e, error_is_zero)
     rows = engine.rows[name]
     picked = sorted({int(i) for i in np.linspace(0, len(rows) - 1, min(len(rows), _CHECKED_ROWS))})
     matrix = engine.operator(e.shape[1], "float64").matrix(rows=[rows[i] for i in picked])
@@ -182,7 +182,7 @@ def _distance(engine: Engine, name: str, current: Pass, given: Sequence[Gradient
     return off
 
 
-def _refuse_silence(engine: Engine, name: str, fed: torch.Tensor, e: torch.Tensor, error_is_zero: bool) -> None:
+def _refuse_zero_feedback(engine: Engine, name: str, fed: torch.Tensor, e: torch.Tensor, error_is_zero: bool) -> None:
     """Raise RuntimeError if feedback is exactly 0, or not a number, and say why."""
     if not bool(fed.isfinite().all()):
         raise RuntimeError(f"block {name!r} received feedback that is not finite: look at the loss and its error")
@@ -210,7 +210,7 @@ def _with_other_gradients(loss: torch.Tensor, ends: dict[str, tuple[torch.Tensor
     reached = {
         following
         for node in nodes(loss, set())
-        if node.name() != "FeedBlockBackward"
+        if node.name() != "InjectFeedbackBackward"
         for following, _ in node.next_functions
     }
     reached.discard(None)
@@ -232,7 +232,7 @@ def _run(engine: Engine, closure: Closure, method: Method, *, exact: bool) -> It
 
 
 @contextmanager
-def _undone(engine: Engine) -> Iterator[None]:
+def _buffers_restored(engine: Engine) -> Iterator[None]:
     """Leave the model's buffers as they were."""
     buffers = [(buffer, buffer.clone()) for buffer in engine.model.buffers()]
     try:
@@ -248,12 +248,12 @@ def _flat(ends: dict[str, tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
     return [end for outputs in ends.values() for end in outputs if end.requires_grad]
 
 
-def _same_ends(ends: dict[str, tuple[torch.Tensor, ...]], other: Pass) -> dict[torch.Tensor, torch.Tensor]:
+def _matching_tensors(ends: dict[str, tuple[torch.Tensor, ...]], other: Pass) -> dict[torch.Tensor, torch.Tensor]:
     """Return for each end of a pass the same one of another pass."""
     return {
         mine: theirs
         for name, outputs in ends.items()
-        for mine, theirs in zip(outputs, other.blocks[name].outputs, strict=True)
+        for mine, theirs in zip(outputs, other.blocks[name].tensors, strict=True)
     }
 
 

@@ -13,7 +13,7 @@ from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
 from ..projector import Projector
 from ..torch import Ternarize
-from . import _optimizers, _state
+from . import _optimizers, _settings_state
 from ._engine import Engine
 from ._hooks import Hooks, owners
 from ._layout import Layout
@@ -72,8 +72,8 @@ class Feedback:
         self.output = engine.output
         self._engine = engine
         self._hooks = Hooks(self, engine)
-        self._hooks.register(engine.model, blocks, output if engine.at_end else None, sequence_first)
-        _optimizers.watch(self)
+        self._hooks.register(engine.model, blocks, output if engine.takes_error else None, sequence_first)
+        _optimizers.observe(self)
 
     # What it is
 
@@ -84,7 +84,7 @@ class Feedback:
 
     @method.setter
     def method(self, value: Method) -> None:
-        self._engine.settings.method = checked_method(value, spread=self._engine.is_spread)
+        self._engine.settings.method = checked_method(value, pipelined=self._engine.is_pipelined)
 
     @property
     def ternarize(self) -> Ternarize:
@@ -174,7 +174,7 @@ class Feedback:
     def remove(self) -> None:
         """Take all hooks off the model: it is as it was before. A second call does nothing."""
         self._hooks.remove()
-        _optimizers.unwatch(self)
+        _optimizers.stop_observing(self)
 
     def backward(self) -> None:
         """Receive the error of a pass, and train this rank's blocks from it, in place of ``loss.backward()``.
@@ -188,13 +188,13 @@ class Feedback:
             If the loss is on this rank, the model's part has not run, or no error comes.
         """
         engine = self._engine
-        if engine.spread is None or engine.at_end:
+        if engine.pipeline is None or engine.takes_error:
             raise RuntimeError("the error is taken on this rank: call loss.backward()")
         if self.method == "shallow" and not engine.pending:
             return
         if not engine.pending:
-            raise RuntimeError(f"no forward pass on {engine.spread.here} is awaiting an error")
-        tokens = engine.receive()
+            raise RuntimeError(f"no forward pass on {engine.pipeline.rank_text} is awaiting an error")
+        tokens = engine.receive_error()
         if tokens:
             torch.autograd.backward(tokens, [torch.empty_like(token) for token in tokens])
 
@@ -299,8 +299,8 @@ class Feedback:
             "batch_axes": layout.batch_axes if layout else engine.axes.batch_axes,
             "batch_dims": list(layout.batch_dims) if layout else None,
             "widths": list(layout.widths) if layout else None,
-            "ternarize": _state.of_ternarize(self.ternarize),
-            "camera": _state.of_camera(self.camera),
+            "ternarize": _settings_state.ternarize_state(self.ternarize),
+            "camera": _settings_state.camera_state(self.camera),
             "passes": engine.n_passes,
         }
 
@@ -321,15 +321,18 @@ class Feedback:
         missing = [name for name in (*mine, "method", "batch_axes", "widths") if name not in state]
         if missing:
             raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Feedback")
-        if engine.is_spread and state["widths"] is not None:
+        if engine.is_pipelined and state["widths"] is not None:
             self._load_whole(state)
             mine = self._compared()
         for name, value in mine.items():
             if state[name] != value:
                 raise ValueError(f"the saved feedback has {name} {state[name]!r}, but this one has {value!r}")
-        method = checked_method(state["method"], spread=engine.is_spread)
-        ternarize = _state.ternarize_of(state["ternarize"]) if "ternarize" in state else self.ternarize
-        camera = camera_for(_state.camera_of(state["camera"]), self.ensemble) if "camera" in state else self.camera
+        method = checked_method(state["method"], pipelined=engine.is_pipelined)
+        ternarize, camera = self.ternarize, self.camera
+        if "ternarize" in state:
+            ternarize = _settings_state.ternarize_from_state(state["ternarize"])
+        if "camera" in state:
+            camera = camera_for(_settings_state.camera_from_state(state["camera"]), self.ensemble)
         passes = _check.integer("passes of the state", state.get("passes", engine.n_passes), 0, 2**63 - 1)
         if state["widths"] is not None:
             engine.set_layout(self._layout_of(state), engine.all_gains)
@@ -373,20 +376,22 @@ class Feedback:
         if list(own.items()) != list(self.gains.items()):
             raise ValueError(f"the saved feedback has gains {own} here, but this one has {self.gains}")
         engine.all_gains = dict(state["gains"])
-        engine.all_output = self.output if engine.at_end else state["output"]
+        engine.all_output = self.output if engine.takes_error else state["output"]
 
     def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a step that would change blocks without the feedback that they need."""
         if self._hooks.removed:
             return
         engine = self._engine
-        counted = engine.watch.passes > 0
-        blocks, why = engine.watch.refused(optimizer, engine.trained, feeding=self.method in ("odfa", "dfa"))
-        if counted and engine.watch.passes == 0:
+        guard = engine.step_guard
+        counted = guard.n_passes > 0
+        feeding = self.method in ("odfa", "dfa")
+        blocks, why = guard.blocks_without_error(optimizer, engine.trained, feeding=feeding)
+        if counted and guard.n_passes == 0:
             engine.pending.clear()
         if not blocks:
             return
-        if not why and engine.at_end:
+        if not why and engine.takes_error:
             why = f"the loss does not depend on {engine.where}, or backward was not called"
         raise RuntimeError(
             f"an optimizer is about to change blocks {', '.join(map(repr, blocks))}, but no error reached them: "
@@ -394,7 +399,7 @@ class Feedback:
         )
 
     def _feeding(self, method: Method | None) -> Method:
-        if self._engine.is_spread:
+        if self._engine.is_pipelined:
             raise RuntimeError("the model is spread over the ranks of process_group: compare them in one process")
         method = self.method if method is None else method
         if method not in ("odfa", "dfa"):
@@ -403,14 +408,14 @@ class Feedback:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _optimizers.watch(self)  # without effect where the hooks are removed
+        _optimizers.observe(self)  # without effect where the hooks are removed
 
 
-def checked_method(value: Any, *, spread: bool) -> Method:
+def checked_method(value: Any, *, pipelined: bool) -> Method:
     """Return a method, or raise ValueError."""
     if value not in METHODS:
         raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
-    if value == "bp" and spread:
+    if value == "bp" and pipelined:
         raise ValueError("method is 'bp', but no gradients travel between the ranks of process_group")
     return cast(Method, value)
 

@@ -12,7 +12,7 @@ from ..torch import BatchMax, Dither, Fixed, RowMax, RowStd, Ternarize, TopK
 _RULES: dict[str, Any] = {rule.__name__: rule for rule in (BatchMax, Dither, Fixed, RowMax, RowStd, TopK)}
 
 
-def of_ternarize(ternarize: Ternarize) -> dict[str, Any]:
+def ternarize_state(ternarize: Ternarize) -> dict[str, Any]:
     """Return a way to make errors ternary as plain numbers and names."""
     rule: Any = ternarize.rule
     if _RULES.get(type(rule).__name__) is not type(rule):
@@ -28,7 +28,7 @@ def of_ternarize(ternarize: Ternarize) -> dict[str, Any]:
     }
 
 
-def ternarize_of(state: Mapping[str, Any]) -> Ternarize:
+def ternarize_from_state(state: Mapping[str, Any]) -> Ternarize:
     """Return the way to make errors ternary that a state tells of."""
     numbers = dict(state)
     name, norm = numbers.pop("rule", None), numbers.pop("norm", None)
@@ -37,11 +37,11 @@ def ternarize_of(state: Mapping[str, Any]) -> Ternarize:
     return Ternarize(_RULES[name](**numbers), norm)  # type: ignore[arg-type]
 
 
-def of_camera(camera: Camera | None) -> dict[str, Any] | None:
+def camera_state(camera: Camera | None) -> dict[str, Any] | None:
     """Return a camera as plain numbers and names."""
     return None if camera is None else asdict(camera)
 
 
-def camera_of(state: Mapping[str, Any] | None) -> Camera | None:
+def camera_from_state(state: Mapping[str, Any] | None) -> Camera | None:
     """Return the camera that a state tells of."""
     return None if state is None else Camera(**state)

@@ -17,7 +17,7 @@ _CALLS = "torch/nn/modules/module.py"
 
 
 @dataclass(frozen=True)
-class Call:
+class ModelCall:
     """A call of a model; without a pass where no error is wanted."""
 
     owner: object
@@ -25,7 +25,7 @@ class Call:
     thread: int
     frame: FrameType | None
 
-    def goes_on(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it has not been left: an interrupted call runs no hooks at its end."""
         if self.frame is None or self.thread != threading.get_ident():  # another thread may have the context of a call
             return True
@@ -37,19 +37,25 @@ class Call:
         return False
 
 
-_calls: ContextVar[tuple[Call, ...]] = ContextVar("opuproj.dfa: forward passes under way", default=())
+_calls: ContextVar[tuple[ModelCall, ...]] = ContextVar("opuproj.dfa: forward passes under way", default=())
 
 
 def begin(owner: object, current: Pass | None) -> None:
     """Enter a call of the model whose hooks `owner` are."""
-    outer = (call for call in _calls.get() if call.goes_on())
-    _calls.set((*outer, Call(owner, current, threading.get_ident(), _frame())))
+    outer = (call for call in _calls.get() if call.is_active())
+    _calls.set((*outer, ModelCall(owner, current, threading.get_ident(), _frame())))
 
 
-def find(owner: object) -> Call | None:
+def find(owner: object) -> ModelCall | None:
     """Return the innermost call under way."""
     found = _last(owner)
-    return found if found is not None and found.goes_on() else None
+    return found if found is not None and found.is_active() else None
+
+
+def current_pass(owner: object) -> Pass | None:
+    """Return the pass of the innermost active call, or None if no error is wanted for it."""
+    call = find(owner)
+    return None if call is None else call.current
 
 
 def end(owner: object) -> None:
@@ -63,7 +69,7 @@ def in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-def _last(owner: object) -> Call | None:
+def _last(owner: object) -> ModelCall | None:
     return next((call for call in reversed(_calls.get()) if call.owner is owner), None)
 
 

@@ -17,40 +17,41 @@ from ._error import Error, FloatError, TernaryError
 from ._projection import float_error
 
 
-class Spread:
+class Pipeline:
     """The ranks that share a model, in the order of its blocks; the error is taken on the last one."""
 
     def __init__(self, group: Any) -> None:
         self.ranks = Ranks(group)
         self.last = self.ranks.size - 1
-        self.met = False
+        self.agreed = False
 
     @property
-    def at_end(self) -> bool:
+    def is_last(self) -> bool:
         """Whether the error is taken here."""
         return bool(self.ranks.rank == self.last)
 
     @property
-    def here(self) -> str:
+    def rank_text(self) -> str:
         """The rank, for messages."""
         return f"rank {self.ranks.rank} of {self.ranks.size}"
 
-    def meet(self, mine: Mapping[str, Any]) -> dict[str, Any]:
+    def agree(self, mine: Mapping[str, Any]) -> dict[str, Any]:
         """Return what all ranks together know of the model; every rank raises the same where they disagree.
 
         `mine` has this rank's block shapes, gains and axes of vectors by their names, the shape of the error (where it
         is taken), the module where, and `alike`: what must be the same on all ranks.
         """
-        told = self.ranks.all_told(dict(mine), "agreeing on the blocks' rows of T")
-        self.met = True
-        for rank, theirs in enumerate(told):
+        all_ranks = self.ranks.all_told(dict(mine), "agreeing on the blocks' rows of T")
+        self.agreed = True
+        for rank, theirs in enumerate(all_ranks):
             for name, value in theirs["alike"].items():
-                if value != told[0]["alike"][name]:
-                    raise ValueError(f"{name} is {value!r} on rank {rank}, but {told[0]['alike'][name]!r} on rank 0")
+                expected = all_ranks[0]["alike"][name]
+                if value != expected:
+                    raise ValueError(f"{name} is {value!r} on rank {rank}, but {expected!r} on rank 0")
         shapes: dict[str, Any] = {}
         gains: dict[str, float] = {}
         dims: dict[str, int] = {}
-        for rank, theirs in enumerate(told):
+        for rank, theirs in enumerate(all_ranks):
             twice = next((name for name in theirs["shapes"] if name in shapes), None)
             if twice is not None:
                 raise ValueError(
@@ -62,7 +63,7 @@ class Spread:
             dims.update(theirs["batch_dims"])
         if not shapes:
             raise ValueError("no rank has a block to train")
-        end = told[self.last]
+        end = all_ranks[self.last]
         return {
             "shapes": shapes,
             "gains": gains,
@@ -94,7 +95,7 @@ class Spread:
         data = bits + numbers.cpu().contiguous().numpy().tobytes()
         self.ranks.tell(self.last, "the broadcast of the error", meta, data)
 
-    def refuse(self, reason: BaseException) -> None:
+    def send_failure(self, reason: BaseException) -> None:
         """Tell all others that there will be no error for this pass."""
         self.ranks.tell(self.last, "the broadcast of the error", {"refused": f"{type(reason).__name__}: {reason}"}, b"")
 

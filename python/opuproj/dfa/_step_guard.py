@@ -8,52 +8,54 @@ from typing import Any
 
 import torch
 
-from ._trained import Trained
+from ._trained import TrainedParameters
 
 
-class Watch:
+class StepGuard:
     """Counts passes and errors since the last step of an optimizer.
 
     Attributes
     ----------
-    passes, errors : int
+    n_passes, n_errors : int
         Passes that errors were wanted for, and errors that came.
     """
 
     def __init__(self, model: torch.nn.Module, blocks: dict[str, torch.nn.Module]) -> None:
         self._model, self._blocks = model, blocks
-        self.passes, self.errors = 0, 0
-        self._seen = False  # whether the model ever ran its hooks
+        self.n_passes, self.n_errors = 0, 0
+        self._hooks_ran = False  # whether the model ever ran its hooks
         self._lock = threading.Lock()
         # Gradients that were there before: of backpropagation, as they should be.
-        self._before = [p.grad for p in model.parameters() if p.grad is not None]
+        self._old_gradients = [p.grad for p in model.parameters() if p.grad is not None]
         # Parameters by their ids, as optimizers had them: fully_shard takes them out of the model in a forward pass.
-        self._known: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
+        self._names_by_id: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
 
-    def see(self) -> None:
+    def note_hooks_ran(self) -> None:
         """Take note that the model runs its hooks."""
-        self._seen, self._before = True, []
+        self._hooks_ran, self._old_gradients = True, []
 
-    def expect(self) -> None:
+    def count_pass(self) -> None:
         """Count a pass."""
         with self._lock:
-            self.passes += 1
+            self.n_passes += 1
 
-    def come(self) -> None:
+    def count_error(self) -> None:
         """Count an error."""
         with self._lock:
-            self.errors += 1
+            self.n_errors += 1
 
-    def refused(self, optimizer: torch.optim.Optimizer, trained: Trained, *, feeding: bool) -> tuple[list[str], str]:
+    def blocks_without_error(
+        self, optimizer: torch.optim.Optimizer, trained: TrainedParameters, *, feeding: bool
+    ) -> tuple[list[str], str]:
         """Return the blocks that a step would change without feedback, and why there is none; begin to count anew.
 
         `feeding` is whether the blocks need an error at all.
         """
         parameters = {id(p) for group in optimizer.param_groups for p in group["params"]}
         with self._lock:
-            seen, passes, errors = self._seen, self.passes, self.errors
+            seen, passes, errors = self._hooks_ran, self.n_passes, self.n_errors
             if passes == 0:
-                self.errors = 0  # of a pass whose step was refused: they are not the next one's
+                self.n_errors = 0  # of a pass whose step was refused: they are not the next one's
                 if seen or not feeding:
                     return [], ""
         if passes == 0:
@@ -65,21 +67,21 @@ class Watch:
         if not stepped:
             return [], ""
         with self._lock:
-            self.passes = self.errors = 0
+            self.n_passes = self.n_errors = 0
         return ([] if errors or not feeding else stepped), ""
 
-    def _stepped(self, parameters: set[int], trained: Trained) -> list[str]:
+    def _stepped(self, parameters: set[int], trained: TrainedParameters) -> list[str]:
         """Return the blocks that train some of the parameters with these ids."""
         named = set()
         for name, p in self._model.named_parameters():
             if id(p) in parameters:
                 named.add(name)
-                if id(p) not in self._known:
-                    self._known[id(p)] = weakref.ref(p), name
-        for number in parameters & self._known.keys():
-            reference, name = self._known[number]
+                if id(p) not in self._names_by_id:
+                    self._names_by_id[id(p)] = weakref.ref(p), name
+        for number in parameters & self._names_by_id.keys():
+            reference, name = self._names_by_id[number]
             if reference() is None:
-                del self._known[number]
+                del self._names_by_id[number]
             else:
                 named.add(name)
         return [
@@ -87,7 +89,7 @@ class Watch:
             for name, block in self._blocks.items()
             if not named.isdisjoint(trained.names.get(name, ()))
             or any(id(p) in parameters for p in block.parameters())
-            or (name in trained.nameless and named)
+            or (name in trained.unlisted and named)
         ]
 
     def _has_new_gradients(self, parameters: set[int]) -> bool:
@@ -95,7 +97,7 @@ class Watch:
         modules = list(self._model.modules())
         inside = {id(module) for block in self._blocks.values() for module in block.modules()}
         last = max(i for i, module in enumerate(modules) if id(module) in inside)
-        before = {id(gradient) for gradient in self._before}
+        before = {id(gradient) for gradient in self._old_gradients}
         return any(
             id(p) in parameters and p.grad is not None and id(p.grad) not in before and bool(p.grad.any())
             for module in modules[: last + 1]
@@ -110,5 +112,5 @@ class Watch:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         # Most copies never run with gradients: what their optimizers do is not looked at before they have.
-        self.passes, self.errors, self._seen, self._before, self._known = 0, 0, True, [], {}
+        self.n_passes, self.n_errors, self._hooks_ran, self._old_gradients, self._names_by_id = 0, 0, True, [], {}
         self._lock = threading.Lock()
