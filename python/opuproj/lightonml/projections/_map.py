@@ -1,25 +1,56 @@
-"""What both classes OPUMap do with an OPU."""
+"""What both classes OPUMap have in common: arguments, the OPU that they hold, and fits."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ... import _check
 from ...camera import Camera, checked_camera
-from .._verbosity import set_verbose_level
+from .._verbosity import get_verbose_level, set_verbose_level, tell
 from ..opu import OPU
 
-M = TypeVar("M", bound="HasOPU")
+M = TypeVar("M", bound="BaseOPUMap")
 
 
-class HasOPU:
-    """What holds an OPU, and opens and closes it."""
+class BaseOPUMap:
+    """Base of both classes OPUMap, which document its arguments."""
 
     opu: OPU
+    # What is printed at verbose level 1 when an object is made.
+    _notice: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        n_components: int,
+        opu: OPU | None = None,
+        ndims: int = 1,
+        n_2d_features: Any = None,
+        packed: bool = False,
+        simulated: bool = False,
+        max_n_features: int | None = None,
+        verbose_level: int = -1,
+        *,
+        seed: int | None = None,
+        camera: Camera | None = None,
+    ) -> None:
+        super().__init__()
+        if ndims not in (1, 2):
+            raise ValueError(f"ndims is {ndims!r}, but the number of input dimensions must be 1 or 2")
+        self.ndims = ndims
+        if verbose_level >= 0:
+            set_verbose_level(verbose_level)
+        self.opu = _opu(n_components, opu, simulated, max_n_features, seed, camera)
+        self.verbose_level = get_verbose_level()
+        self.n_2d_features = n_2d_features
+        self.packed = packed
+        self.simulated = simulated
+        self.fitted = False
+        if self._notice:
+            tell(self._notice)
 
     @property
     def n_components(self) -> int:
-        """How many features are made; may be set."""
+        """The number of features; can be set."""
         return self.opu.n_components
 
     @n_components.setter
@@ -28,7 +59,7 @@ class HasOPU:
 
     @property
     def max_n_features(self) -> int | None:
-        """How many features an input may have; may be set."""
+        """The largest number of features of an input; can be set."""
         return self.opu.max_n_features
 
     @max_n_features.setter
@@ -37,7 +68,7 @@ class HasOPU:
 
     @property
     def seed(self) -> int:
-        """Which matrix; may be set, None leaving the one that it is."""
+        """The seed of the matrix; can be set. Setting it to None changes nothing."""
         return self.opu.seed
 
     @seed.setter
@@ -47,7 +78,7 @@ class HasOPU:
 
     @property
     def camera(self) -> Camera | None:
-        """What records the intensities; may be set."""
+        """The camera that records the intensities; can be set."""
         return self.opu.device.camera
 
     @camera.setter
@@ -69,19 +100,32 @@ class HasOPU:
     def __exit__(self, *args: object) -> None:
         self.close()
 
+    def _fit(self, X: Any, n_features: Any, packed: bool, online: bool) -> None:
+        """Fit the OPU to vectors of `ndims` dimensions."""
+        packed = packed or self.packed
+        if n_features is None and self.ndims == 2 and packed:
+            n_features = None if self.n_2d_features is None else tuple(self.n_2d_features)
+        fit = self.opu.fit1d if self.ndims == 1 else self.opu.fit2d
+        fit(X, n_features=n_features, packed=packed, online=online)
+        self.fitted = True
 
-def opu_of(
+    def _transform(self, X: Any, what: str) -> Any:
+        """Return the features of X. Before the first fit, fit to X and print that; `what` says what X is."""
+        if not self.fitted:
+            print(f"OPUMap was not fit to data. Performing fit on the {what} with default parameters...")
+            self._fit(X, None, False, False)
+        return self.opu.transform(X)
+
+
+def _opu(
     n_components: int,
     opu: OPU | None,
     simulated: bool,
     max_n_features: int | None,
-    verbose_level: int,
     seed: int | None,
     camera: Camera | None,
 ) -> OPU:
-    """Return the OPU that was given, with n_components set, or a new one."""
-    if verbose_level >= 0:
-        set_verbose_level(verbose_level)
+    """Return the given OPU with its n_components set, or a new one."""
     if opu is None:
         if simulated and max_n_features is None:
             raise ValueError("When using simulated=True, you need to provide max_n_features.")
@@ -94,17 +138,3 @@ def opu_of(
     if camera is not None:
         opu.device.camera = checked_camera(camera)
     return opu
-
-
-def checked_ndims(ndims: int) -> int:
-    """Return `ndims`, which must be 1 or 2."""
-    if ndims not in (1, 2):
-        raise ValueError(f"ndims is {ndims!r}, but the number of input dimensions must be 1 or 2")
-    return ndims
-
-
-def fit(opu: OPU, ndims: int, X: Any, n_features: Any, n_2d_features: Any, packed: bool, online: bool) -> None:
-    """Fit the OPU for vectors of 1 or 2 dimensions."""
-    if n_features is None and ndims == 2 and packed:
-        n_features = None if n_2d_features is None else tuple(n_2d_features)
-    (opu.fit1d if ndims == 1 else opu.fit2d)(X, n_features=n_features, packed=packed, online=online)
