@@ -18,7 +18,7 @@ from .._check import Mode
 from ..camera import Camera, checked_camera
 from ..encoded import MAX_DIGITS
 from ..projector import Projector
-from . import _rows
+from ._blocks import project_rows
 
 
 class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
@@ -31,12 +31,26 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     seed_: int
     projector_: Projector
 
-    # Arguments, which the classes document.
-    digits: int | None
-    random_state: Any
-    camera: Any
-    noise_seed: int | None
-    threads: int | None
+    # OpticalRandomProjection has it as an argument; intensities need no anchor.
+    n_anchor = 64
+
+    @abstractmethod
+    def __init__(
+        self,
+        n_components: Any,
+        *,
+        digits: int | None,
+        random_state: Any,
+        camera: Camera | None,
+        noise_seed: int | None,
+        threads: int | None,
+    ) -> None:
+        self.n_components = n_components
+        self.digits = digits
+        self.random_state = random_state
+        self.camera = camera
+        self.noise_seed = noise_seed
+        self.threads = threads
 
     def fit(self, X: Any, y: Any = None) -> Any:
         """Choose the medium; of X only the shape matters.
@@ -61,7 +75,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         self._check_arguments()
         X = self._validated(X, reset=True)
-        self.seed_ = _seed(self.random_state)
+        self.seed_ = _drawn_seed(self.random_state)
         self.n_components_ = self._n_components(*X.shape)
         # In double precision; `transform` asks for that of its X.
         self.projector_ = Projector(
@@ -69,7 +83,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self.n_components_,
             seed=self.seed_,
             mode=self._mode,
-            n_anchor=getattr(self, "n_anchor", 64),
+            n_anchor=self.n_anchor,
             camera=self.camera,
             dtype=np.float64,
             threads=self.threads,
@@ -102,7 +116,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         digits = None if self.digits is None else _check.integer("digits", self.digits, 1, MAX_DIGITS)
         single = np.result_type(X.dtype, np.float32) == np.float32
         operator = self.projector_._changed(dtype=np.dtype(np.float32 if single else np.float64))
-        result = _rows.project(operator, X, digits, self.noise_seed)
+        result = project_rows(operator, X, digits, self.noise_seed)
         scale = self._scale()
         if scale != 1:
             result *= scale
@@ -112,9 +126,9 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _scale(self) -> float:
         """Return what the projector's results are multiplied by."""
 
-    @abstractmethod
     def _n_components(self, n_samples: int, n_features: int) -> int:
-        """Return how many components there shall be for X of this shape."""
+        """Return the number of components for X of this shape."""
+        return _check.size("n_components", self.n_components)
 
     def _check_arguments(self) -> None:
         if self.digits is not None:
@@ -148,7 +162,7 @@ def _has_noise(camera: Camera) -> bool:
     return math.isfinite(camera.photons) or camera.read_noise > 0
 
 
-def _seed(random_state: Any) -> int:
+def _drawn_seed(random_state: Any) -> int:
     """Return the seed of T: an integer is one already, a generator draws one."""
     if isinstance(random_state, Integral):
         return _check.integer("random_state", random_state, 0, _check.MAX_SEED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from .. import _check
 from .._check import Mode
 from ..camera import Camera
 from ._base import OpticalTransformer
@@ -107,21 +106,20 @@ class OpticalRandomFeatures(OpticalTransformer):
         noise_seed: int | None = None,
         threads: int | None = None,
     ) -> None:
-        self.n_components = n_components
+        super().__init__(
+            n_components,
+            digits=digits,
+            random_state=random_state,
+            camera=camera,
+            noise_seed=noise_seed,
+            threads=threads,
+        )
         self.scale = scale
-        self.digits = digits
-        self.random_state = random_state
-        self.camera = camera
-        self.noise_seed = noise_seed
-        self.threads = threads
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        _check.size("n_components", self.n_components)
+        self._n_components(1, 1)
         self._scale_of(1)
-
-    def _n_components(self, n_samples: int, n_features: int) -> int:
-        return _check.size("n_components", self.n_components)
 
     def _scale(self) -> float:
         return self._scale_of(self.n_components_)

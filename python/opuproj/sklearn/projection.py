@@ -109,14 +109,16 @@ class OpticalRandomProjection(OpticalTransformer):
         noise_seed: int | None = None,
         threads: int | None = None,
     ) -> None:
-        self.n_components = n_components
+        super().__init__(
+            n_components,
+            digits=digits,
+            random_state=random_state,
+            camera=camera,
+            noise_seed=noise_seed,
+            threads=threads,
+        )
         self.eps = eps
-        self.digits = digits
-        self.random_state = random_state
         self.n_anchor = n_anchor
-        self.camera = camera
-        self.noise_seed = noise_seed
-        self.threads = threads
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
@@ -135,7 +137,7 @@ class OpticalRandomProjection(OpticalTransformer):
             n_components = max(1, int(johnson_lindenstrauss_min_dim(n_samples, eps=self.eps)))
             chosen = f"n_components='auto' with eps={self.eps} gives"
         else:
-            n_components = _check.size("n_components", self.n_components)
+            n_components = super()._n_components(n_samples, n_features)
             chosen = "there are"
         if n_components > n_features:
             message = f"{chosen} {n_components} components, more than the {n_features} features of X"

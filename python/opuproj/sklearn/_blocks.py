@@ -16,7 +16,7 @@ from ..projector import Projector
 _FEWEST_ROWS = 16
 
 
-def project(operator: Projector, X: Any, digits: int | None, noise_seed: int | None) -> NDArray[Any]:
+def project_rows(operator: Projector, X: Any, digits: int | None, noise_seed: int | None) -> NDArray[Any]:
     """Return the projections of all rows; each depends on its own row only, as does the form in which that is taken.
 
     Parameters
