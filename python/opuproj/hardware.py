@@ -30,7 +30,7 @@ from .camera import Camera, checked_camera
 
 __all__ = ["LIGHTON", "Cost", "Generation", "Setting", "cost", "frames", "rate"]
 
-MAX_PLANES = 64
+_PLANES_LIMIT = 64
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
@@ -186,7 +186,8 @@ class Cost:
 
     def __str__(self) -> str:
         counted = f"{self.frames:,} frame{'' if self.frames == 1 else 's'}"
-        return f"{counted} at {self.rate:.4g} Hz: {readable(self.seconds, 's')}, {readable(self.joules, 'J')}"
+        seconds, joules = format_quantity(self.seconds, "s"), format_quantity(self.joules, "J")
+        return f"{counted} at {self.rate:.4g} Hz: {seconds}, {joules}"
 
 
 def frames(mode: Mode, camera: Camera | None = None, planes: int = 1, n_vectors: int = 1) -> int:
@@ -221,7 +222,7 @@ def frames(mode: Mode, camera: Camera | None = None, planes: int = 1, n_vectors:
     7200
     """
     mode, camera = _check.mode(mode), checked_camera(camera) or Camera()
-    planes = _check.integer("planes", planes, 1, MAX_PLANES)
+    planes = _check.integer("planes", planes, 1, _PLANES_LIMIT)
     n_vectors = _check.integer("n_vectors", n_vectors, 0, _check.MAX_SIZE)
     return camera.exposures(mode) * camera.frames * planes * n_vectors
 
@@ -320,7 +321,7 @@ def cost(
     return Cost(shown * passes, seconds, generation.watts * seconds, setting.rate, operations)
 
 
-def readable(value: float, unit: str) -> str:
+def format_quantity(value: float, unit: str) -> str:
     """Write a quantity with three digits and a prefix; long times in minutes, hours and days."""
     for span, name in ((86400, "days"), (3600, "h"), (60, "min")):
         if unit == "s" and value >= 2 * span:

@@ -124,9 +124,9 @@ def test_costs_add_up() -> None:
 def test_costs_are_readable() -> None:
     assert str(hardware.cost(1, 10**6, 2 * 10**6)) == "1 frame at 340 Hz: 2.94 ms, 88.2 mJ"
     assert str(hardware.cost(10**6, 1000, 300_000, mode="linear")) == "4,000,000 frames at 1900 Hz: 35.1 min, 63.2 kJ"
-    written = [hardware.readable(value, "J") for value in (0.0, 2e-12, 0.9996, 0.9994e3, 0.99951e3, 1.5e12)]
+    written = [hardware.format_quantity(value, "J") for value in (0.0, 2e-12, 0.9996, 0.9994e3, 0.99951e3, 1.5e12)]
     assert written == ["0 J", "0.002 nJ", "1 J", "999 J", "1 kJ", "1.5e+03 GJ"]
-    times = [hardware.readable(value, "s") for value in (119.0, 120.0, 7200.0, 200_000.0)]
+    times = [hardware.format_quantity(value, "s") for value in (119.0, 120.0, 7200.0, 200_000.0)]
     assert times == ["119 s", "2.0 min", "2.0 h", "2.3 days"]
 
 

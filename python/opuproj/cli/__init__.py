@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # from argparse, which has said why
         return stop.code if isinstance(stop.code, int) else 0
     except Unfinished as unfinished:
-        return _ended(unfinished.__cause__ or unfinished, f"; {unfinished}")
+        return _report(unfinished.__cause__ or unfinished, f"; {unfinished}")
     except (KeyboardInterrupt, Terminated, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        return _ended(error, "")
+        return _report(error, "")
     return 0
 
 
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _ended(error: BaseException, kept: str) -> int:
+def _report(error: BaseException, kept: str) -> int:
     """Say in one line what stopped a command; return the exit code."""
     if isinstance(error, BrokenPipeError):
         # Python would write what is left when it ends, and complain.

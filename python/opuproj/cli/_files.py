@@ -17,7 +17,7 @@ class Replacement:
     """A file that takes its name, in place of what had it, when all of it is on disk; else nothing of it stays."""
 
     def __init__(self, path: Path) -> None:
-        refuse_other(path)
+        refuse_special_file(path)
         self._path = path
         # In the same folder, under a name that nobody else uses.
         self._partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
@@ -69,7 +69,7 @@ def _sync(descriptor: int) -> None:
         raise error
 
 
-def reserved(file: BinaryIO, size: int, path: Path) -> bool:
+def reserve_space(file: BinaryIO, size: int, path: Path) -> bool:
     """Reserve so many bytes of disk for a file that is to have this name; False where the file system cannot.
 
     Raises OSError where there are not so many, ValueError where no file has.
@@ -114,7 +114,7 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def refuse_other(path: Path) -> None:
+def refuse_special_file(path: Path) -> None:
     """Refuse to put a file in the place of a folder, a device or a named pipe."""
     if path.is_dir():
         raise IsADirectoryError(21, "Is a directory", str(path))

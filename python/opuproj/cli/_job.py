@@ -20,11 +20,11 @@ from .. import _check, _core, _memory, _rows, _sources, encoded
 from ..camera import imperfect
 from ..projector import Projector
 from ._errors import Terminated, Unfinished
+from ._file_source import FileSource, file_source
 from ._packed import PackedReader
 from ._partial import Partial
 from ._plan import Plan, plan
 from ._reader import Reader
-from ._source import FileSource, file_source
 from ._writers import NpyWriter, PipeWriter, Writer
 from ._zarr import ZarrWriter
 
@@ -105,7 +105,7 @@ class Job:
 
     def _check(self, first_row: int) -> None:
         """Look at all values before any is projected, as `opuproj.project` does; a pipe shows them only once."""
-        if not self._reader.rewinds:
+        if not self._reader.seekable:
             return
         source = self._source(first_row, self._reader.n_rows)
         if source.n_rows:
@@ -117,10 +117,10 @@ class Job:
     def to_pipe(self) -> None:
         """Write the result to standard output as it is computed."""
         self._check(0)
-        self._tell_noise()
+        self._print_noise_seed()
         writer = PipeWriter(sys.stdout.buffer, self._shape, self._operator.dtype)
         writer.create()
-        for _ in self._computed(self._plan(in_order=True), 0, writer):
+        for _ in self._compute_tiles(self._plan(in_order=True), 0, writer):
             pass
         writer.sync()
         self._reader.refuse_change()
@@ -133,50 +133,50 @@ class Job:
         with closing(partial):
             request = self._request()
             finished = not restart and partial.finished(request)
-            if finished and self._reader.rewinds:
+            if finished and self._reader.seekable:
                 partial.remove()
                 return
             if restart or finished:  # nobody knows whether another pipe holds the same
                 partial.empty()
-            begun = self._begun(partial, request)
+            begun = self._resumable(partial, request)
             sizes = self._plan(in_order=False)
             if begun is not None:  # the tiles that are there are of its plan
                 sizes = Plan(sizes.n_rows, sizes.n_outputs, max(1, begun["rows"]), max(1, begun["columns"]))
                 self._noise = begun.get("noise")
             first = 0 if begun is None else begun["tiles"]
             if first > sizes.n_tiles:
-                raise partial.senseless()
+                raise partial.invalid_state()
             writer: Writer
             if out.suffix == ".zarr":
                 writer = ZarrWriter(partial.path, sizes, self._shape, self._operator.dtype)
             else:
                 writer = NpyWriter(partial.path, self._shape, self._operator.dtype)
             with closing(writer):
-                self._fill(partial, writer, sizes, first, request)
+                self._write_tiles(partial, writer, sizes, first, request)
             try:
                 self._reader.refuse_change()
             except ValueError:
                 partial.remove()
                 raise
-            with _named(out):
+            with _errors_of(out):
                 partial.finish(sizes.n_tiles)
-        self._say(out)
+        self._print_summary(out)
 
-    def _begun(self, partial: Partial, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _resumable(self, partial: Partial, request: dict[str, Any]) -> dict[str, Any] | None:
         """Return the state of a run to be continued, leaving no trace where that is refused."""
         begun = partial.begun(request)
-        if begun is not None and not (self._reader.rewinds and begun["tiles"]):
+        if begun is not None and not (self._reader.seekable and begun["tiles"]):
             partial.empty()
             return None
         return begun
 
-    def _fill(self, partial: Partial, writer: Writer, sizes: Plan, first: int, request: dict[str, Any]) -> None:
+    def _write_tiles(self, partial: Partial, writer: Writer, sizes: Plan, first: int, request: dict[str, Any]) -> None:
         safe = done = first
         sound = True  # what a disk has refused once to make safe, it may say next time to have
         try:
             across = max(1, -(-sizes.n_outputs // sizes.columns))
             self._check(min(first // across * sizes.rows, sizes.n_rows))
-            with _named(partial.path):
+            with _errors_of(partial.path):
                 if first:
                     writer.reopen()
                 else:
@@ -184,10 +184,10 @@ class Job:
                         {"request": request, "rows": sizes.rows, "columns": sizes.columns, "noise": self._noise}
                     )
                     writer.create()
-                    self._tell_noise()
+                    self._print_noise_seed()
                 last = monotonic()
-                for done in self._computed(sizes, first, writer):
-                    if self._reader.rewinds and monotonic() - last >= self._checkpoint:
+                for done in self._compute_tiles(sizes, first, writer):
+                    if self._reader.seekable and monotonic() - last >= self._checkpoint:
                         sound = False
                         writer.sync()
                         sound = True
@@ -196,7 +196,7 @@ class Job:
                 sound = False
                 writer.sync()
         except (Exception, KeyboardInterrupt, Terminated) as error:
-            if not self._reader.rewinds or done == 0:
+            if not self._reader.seekable or done == 0:
                 writer.close()
                 partial.remove()
                 raise
@@ -207,7 +207,7 @@ class Job:
                     safe = done
             raise Unfinished(f"{safe / sizes.n_tiles:.0%} is kept in {partial.path}", "continues") from error
 
-    def _computed(self, sizes: Plan, first: int, writer: Writer) -> Iterator[int]:
+    def _compute_tiles(self, sizes: Plan, first: int, writer: Writer) -> Iterator[int]:
         """Compute and write tiles; yield how many of all there are after each."""
         operator = self._operator
         high, wide = min(sizes.rows, max(1, sizes.n_rows)), sizes.columns
@@ -225,7 +225,7 @@ class Job:
             disable=n_bytes == 0 or sys.stderr is None or not sys.stderr.isatty(),
         ) as bar:
             for top, bottom, tiles in sizes.blocks(first):
-                block = self._packed(top, bottom)
+                block = self._read_block(top, bottom)
                 for tile in tiles:
                     shape = (bottom - top, tile.right - tile.left)
                     values = memory[: math.prod(shape)].reshape(shape)
@@ -238,7 +238,7 @@ class Job:
                     writer.write(tile, values)
                     yield tile.number + 1
 
-    def _packed(self, top: int, bottom: int) -> _rows.PackedSource | encoded.EncodedSource:
+    def _read_block(self, top: int, bottom: int) -> _rows.PackedSource | encoded.EncodedSource:
         """Return a block of vectors, read once for all its tiles."""
         source = self._source(top, bottom)
         shape = (bottom - top, self._reader.n_inputs)
@@ -246,18 +246,18 @@ class Job:
             return encoded.EncodedSource(source.name, encoded.EncodedBatch._of(source.pack(), shape))
         return _rows.PackedSource(source.name, source.pack(), shape)
 
-    def _tell_noise(self) -> None:
+    def _print_noise_seed(self) -> None:
         if self._noise is not None and self._noise_given is None and sys.stderr is not None:
             print(f"opuproj: the camera's noise is that of --noise-seed {self._noise}", file=sys.stderr)
 
-    def _say(self, out: Path) -> None:
+    def _print_summary(self, out: Path) -> None:
         if sys.stderr is not None and sys.stderr.isatty():
             size = _memory.readable(math.prod(self._shape) * self._operator.dtype.itemsize)
             print(f"{out}: {self._shape} {self._operator.dtype.name}, {size}", file=sys.stderr)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _errors_of(path: Path) -> Iterator[None]:
     """Name the file in an error of the system that names none."""
     try:
         yield

@@ -27,7 +27,7 @@ class NpyReader(FileReader):
     def __init__(self, path: str, file: BinaryIO) -> None:
         shape, fortran, dtype = npy_header(path, file)
         super().__init__(path, shape, dtype)
-        self._hold(path, file)
+        self._keep_open(path, file)
         self._offset = file.tell()
         self._needed = self._offset + self.n_rows * self.row_bytes
         if self._needed > self._status.st_size:
@@ -60,15 +60,15 @@ class NpzReader(FileReader):
     kind = "a .npz file's member"
 
     def __init__(self, path: str, file: BinaryIO, member: str | None) -> None:
-        self._hold(path, file)
-        with damage_named(path):
+        self._keep_open(path, file)
+        with archive_errors(path):
             self._zip = zipfile.ZipFile(file)
             self.members = [name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy")]
         self.member = self._chosen(path, member)
         self._info = self._zip.getinfo(f"{self.member}.npy")
         name = f"{path}[{self.member}]"
         self._stream = self._opened(name)
-        with damage_named(name):
+        with archive_errors(name):
             shape, fortran, dtype = npy_header(name, self._stream)
         super().__init__(name, shape, dtype)
         self._offset = self._stream.tell()
@@ -92,11 +92,11 @@ class NpzReader(FileReader):
         return self.members[0]
 
     def _opened(self, name: str) -> BinaryIO:
-        with damage_named(name):
+        with archive_errors(name):
             return self._zip.open(self._info)  # type: ignore[return-value]
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        with damage_named(self.name):
+        with archive_errors(self.name):
             if start < self._next:
                 self._stream.close()
                 self._stream, self._next = self._opened(self.name), 0
@@ -126,7 +126,7 @@ class PipeReader(Reader):
     """A .npy file that comes through a pipe, once."""
 
     kind = "a .npy file in a pipe"
-    rewinds = False
+    seekable = False
 
     def __init__(self, name: str, file: BinaryIO) -> None:
         shape, fortran, dtype = npy_header(name, file)
@@ -148,7 +148,7 @@ class PipeReader(Reader):
 
 
 @contextmanager
-def damage_named(name: str) -> Iterator[None]:
+def archive_errors(name: str) -> Iterator[None]:
     """Turn what is raised over a damaged archive into a ValueError that names it."""
     try:
         yield

@@ -8,7 +8,7 @@ import sys
 from typing import BinaryIO
 
 from ._npy import NpyReader, NpzReader, PipeReader
-from ._packed import MAGIC, MAGIC_BEFORE, PackedReader
+from ._packed import MAGIC, OLD_MAGIC, PackedReader
 from ._reader import Reader
 from ._zarr import ZarrReader
 
@@ -57,7 +57,7 @@ def _from_file(path: str, file: BinaryIO, member: str | None) -> Reader:
     refuse_member(path, member)
     if magic[:6] == NPY:
         return NpyReader(path, file)
-    if magic in (MAGIC, MAGIC_BEFORE):
+    if magic in (MAGIC, OLD_MAGIC):
         return PackedReader(path, file)
     what = f"it begins with {magic!r}" if magic else "it is empty"
     raise ValueError(f"{path} is no .npy, .npz or packed file, and no Zarr array: {what}")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from .. import _core, _rows
 from ..ternary import TernaryBatch
-from ._files import Replacement, reserved
+from ._files import Replacement, reserve_space
 from ._reader import MAX_AXES, FileReader
 
 MAGIC = b"OPUTERN2"
 # Of the version before, which has no checksums.
-MAGIC_BEFORE = b"OPUTERN1"
+OLD_MAGIC = b"OPUTERN1"
 # What has a checksum, in the order in which they stand at the end.
 _PARTS = ("header", "plane of the +1", "plane of the -1")
 _CHECKSUM_BYTES = 4
@@ -30,7 +30,7 @@ class PackedReader(FileReader):
     kind = "a packed file"
 
     def __init__(self, path: str, file: BinaryIO) -> None:
-        self._hold(path, file)
+        self._keep_open(path, file)
         header, shape = _header(path, file)
         super().__init__(path, shape, np.dtype(np.int8))
         self._words = -(-self.n_inputs // 64)
@@ -115,7 +115,7 @@ def write_packed(path: Path, shape: tuple[int, ...], blocks: Iterator[_core.Pack
     checksums = [zlib.crc32(header), 0, 0]
     with Replacement(path) as file:
         end = len(header) + 16 * words * n_rows
-        reserved(file, end + _CHECKSUM_BYTES * len(checksums), path)
+        reserve_space(file, end + _CHECKSUM_BYTES * len(checksums), path)
         file.write(header)
         done = 0
         for block in blocks:

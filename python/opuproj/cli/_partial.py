@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows: two runs at once are not noticed there
     fcntl = None  # type: ignore[assignment]
 
-_AWAY = "--restart throws it away"
+_RESTART = "--restart throws it away"
 
 
 class Partial:
@@ -65,14 +65,18 @@ class Partial:
         if state is None:
             if self._is_empty():
                 return None
-            raise ValueError(f"{self.path} is there without {self.state_path.name}, so its content is unknown: {_AWAY}")
+            raise ValueError(
+                f"{self.path} is there without {self.state_path.name}, so its content is unknown: {_RESTART}"
+            )
         asked = state["request"]
         for name in dict.fromkeys([*request, *asked]):
             there, here = asked.get(name), request.get(name)
             if there != here:
-                raise ValueError(f"{self.path} is of another request: {name} is {there} there and {here} here; {_AWAY}")
+                raise ValueError(
+                    f"{self.path} is of another request: {name} is {there} there and {here} here; {_RESTART}"
+                )
         if self._is_empty() and state["tiles"] > 0:
-            raise ValueError(f"{self.path} is gone, and with it what {self.state_path.name} counts: {_AWAY}")
+            raise ValueError(f"{self.path} is gone, and with it what {self.state_path.name} counts: {_RESTART}")
         self._state = state
         return state
 
@@ -97,12 +101,12 @@ class Partial:
             state = None
         fits = isinstance(state, dict) and isinstance(state.get("request"), dict)
         if not (fits and all(isinstance(state.get(k), int) and state[k] >= 0 for k in ("tiles", "rows", "columns"))):
-            raise self.senseless()
+            raise self.invalid_state()
         return state  # type: ignore[no-any-return]
 
-    def senseless(self) -> ValueError:
+    def invalid_state(self) -> ValueError:
         """Return the error of a state that no run leaves."""
-        return ValueError(f"{self.state_path} is not what this program writes: {_AWAY}")
+        return ValueError(f"{self.state_path} is not what this program writes: {_RESTART}")
 
     def _is_empty(self) -> bool:
         return not any(self.path.iterdir()) if self._folder else self.path.stat().st_size == 0

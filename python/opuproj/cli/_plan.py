@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from .. import _rows
 
 # T costs the same to generate for one vector as for many: far beyond this number, more no longer pay.
-_MOST_ROWS = 4096
-_GRAIN = 256
+_MAX_ROWS = 4096
+_CHUNK_ROWS = 256
 TILE_BYTES = 1 << 25
 # Multiply-adds of a tile, seconds of work: what is under way when it is stopped is lost. Below 16 vectors the generator
 # sets the time.
 _TILE_WORK = 1 << 39
-_LEAST_ROWS = 16
+_MIN_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Plan:
     @property
     def chunk_rows(self) -> int:
         """Rows of chunks that fill a block exactly."""
-        return _GRAIN if self.rows % _GRAIN == 0 else self.rows
+        return _CHUNK_ROWS if self.rows % _CHUNK_ROWS == 0 else self.rows
 
     def blocks(self, first_tile: int) -> Iterator[tuple[int, int, Iterator[Tile]]]:
         """Yield (start, stop) of each block of vectors, with the tiles of it from `first_tile` on."""
@@ -98,12 +98,12 @@ def plan(
     if batch_rows is not None:
         rows = min(batch_rows, max(1, n_rows))
     else:
-        most = max(1, min(_MOST_ROWS, _rows.BLOCK_BYTES // row_bytes))
+        most = max(1, min(_MAX_ROWS, _rows.BLOCK_BYTES // row_bytes))
         rows = max(1, -(-n_rows // max(1, -(-n_rows // most))))
-        if rows > _GRAIN:  # whole chunks of rows: rounding up stays below `most`, or down from it
-            rows = min(-(-rows // _GRAIN), most // _GRAIN) * _GRAIN
+        if rows > _CHUNK_ROWS:  # whole chunks of rows: rounding up stays below `most`, or down from it
+            rows = min(-(-rows // _CHUNK_ROWS), most // _CHUNK_ROWS) * _CHUNK_ROWS
     if in_order and batch_rows is None:
         rows = max(1, min(rows, TILE_BYTES // max(1, n_outputs * itemsize)))
-    columns = min(TILE_BYTES // (rows * itemsize), _TILE_WORK // (max(rows, _LEAST_ROWS) * n_inputs))
+    columns = min(TILE_BYTES // (rows * itemsize), _TILE_WORK // (max(rows, _MIN_ROWS) * n_inputs))
     columns = n_outputs if in_order and rows > 1 else max(64, columns // 64 * 64)
     return Plan(n_rows, n_outputs, rows, max(1, min(columns, n_outputs)))

@@ -27,12 +27,12 @@ class Reader:
     shape : tuple of int
     dtype : dtype
         Of the elements as they are stored; that of a packed batch is int8, its elements as an array.
-    rewinds : bool
+    seekable : bool
         Whether rows can be read again.
     """
 
     kind = "an array"
-    rewinds = True
+    seekable = True
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         checked_header(name, shape, dtype)
@@ -75,7 +75,7 @@ class FileReader(Reader):
     _file: BinaryIO
     _status: os.stat_result
 
-    def _hold(self, path: str, file: BinaryIO) -> None:
+    def _keep_open(self, path: str, file: BinaryIO) -> None:
         self._path, self._file, self._status = path, file, os.fstat(file.fileno())
 
     def identity(self) -> dict[str, Any]:

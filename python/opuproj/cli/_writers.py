@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import reserved
+from ._files import reserve_space
 from ._plan import Tile
 
 
@@ -46,7 +46,7 @@ class NpyWriter:
         self._file = self._path.open("wb+", buffering=0)
         self._offset = write_header(self._file, self._shape, self._dtype)
         size = self._size()
-        if not reserved(self._file, size, self._path):
+        if not reserve_space(self._file, size, self._path):
             self._file.truncate(size)
 
     def reopen(self) -> None:
@@ -64,12 +64,12 @@ class NpyWriter:
         """Write a tile. Not through a memory map: that kills the process where the disk is full."""
         n_outputs, itemsize = self._shape[-1], self._dtype.itemsize
         if values.shape[1] == n_outputs:
-            self._put(tile.top * n_outputs * itemsize, values)
+            self._write_at(tile.top * n_outputs * itemsize, values)
             return
         for row, part in enumerate(values, tile.top):
-            self._put((row * n_outputs + tile.left) * itemsize, part)
+            self._write_at((row * n_outputs + tile.left) * itemsize, part)
 
-    def _put(self, place: int, values: NDArray[Any]) -> None:
+    def _write_at(self, place: int, values: NDArray[Any]) -> None:
         self._file.seek(self._offset + place)
         write_all(self._file, values)
 

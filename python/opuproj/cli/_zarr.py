@@ -34,7 +34,7 @@ def library(path: str) -> Any:
 
 
 @contextmanager
-def named(path: str) -> Iterator[None]:
+def zarr_errors(path: str) -> Iterator[None]:
     """Name the array in whatever goes wrong inside zarr and its codecs, which warn, and raise errors of many kinds."""
     try:
         with warnings.catch_warnings():
@@ -58,7 +58,7 @@ class ZarrReader(Reader):
             raise ValueError(f"{path} is a folder, but no Zarr array")
         zarr = library(path)
         try:
-            with named(path):
+            with zarr_errors(path):
                 array = zarr.open_array(path, mode="r")
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(f"{path} is no Zarr array: name an array inside it; {error}") from error
@@ -81,7 +81,7 @@ class ZarrReader(Reader):
         return high * max(1, (_rows.PIECE_BYTES // self.row_bytes) // high)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        with named(self._path):
+        with zarr_errors(self._path):
             rows = self._array[:] if len(self.shape) == 1 else self._array[start:stop]
         return np.ascontiguousarray(rows).reshape(stop - start, self.n_inputs)
 
@@ -104,7 +104,7 @@ class ZarrWriter:
         self._folder, self._plan, self._shape, self._dtype = folder, plan, shape, dtype
         self._zarr = library(str(folder))
         self._array: Any = None
-        self._unsafe: list[Tile] = []
+        self._unsynced: list[Tile] = []
 
     def create(self) -> None:
         """Make an empty array, if there is room for what it will hold: better refused now."""
@@ -135,7 +135,7 @@ class ZarrWriter:
 
     def write(self, tile: Tile, values: NDArray[Any]) -> None:
         """Write a tile, and remember that it is not safe yet."""
-        self._unsafe.append(tile)
+        self._unsynced.append(tile)
         if len(self._shape) == 1:
             self._array[tile.left : tile.right] = values[0]
         else:
@@ -144,14 +144,14 @@ class ZarrWriter:
     def sync(self) -> None:
         """Make sure that all that was written is on disk: its chunks, then their names."""
         folders = {self._folder}
-        for tile in self._unsafe:
+        for tile in self._unsynced:
             for path in self._chunk_files(tile):
                 if path.exists():  # a chunk of zeros is none
                     sync_file(path)
                     folders.update(parent for parent in path.parents if self._folder in parent.parents)
         for folder in sorted(folders, reverse=True):
             sync_folder(folder)
-        self._unsafe.clear()
+        self._unsynced.clear()
 
     def _chunk_files(self, tile: Tile) -> Iterator[Path]:
         chunks = self._array.chunks

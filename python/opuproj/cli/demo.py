@@ -44,7 +44,7 @@ _PLACES = (
     (slice(13, 15), slice(3, 9)),
 )
 _HEIGHT, _WIDTH = 16, 12
-_NOISE = 0.1
+_FLIPPED = 0.1
 
 
 def add_parser(commands: Any) -> None:
@@ -87,7 +87,7 @@ def digits(n: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     labels = random.integers(0, 10, n)
     moves = random.integers(-1, 2, (n, 2))
     images = np.stack([np.roll(drawn[k], (dy, dx), (0, 1)) for k, (dy, dx) in zip(labels, moves, strict=True)])
-    images[random.random(images.shape) < _NOISE] *= -1
+    images[random.random(images.shape) < _FLIPPED] *= -1
     images[random.random(n) < 0.5] *= -1
     return images.reshape(n, -1), labels
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from .. import _core, _rows, packing
 from . import _arguments
+from ._file_source import file_source
 from ._open import open_input
 from ._packed import PackedReader, write_packed
 from ._reader import Reader
-from ._source import file_source
 
 _EXAMPLES = """\
   opuproj pack x.npy x.ternary                           # values of -1, 0 and 1
@@ -56,10 +56,12 @@ def run(arguments: argparse.Namespace) -> None:
     with closing(open_input(arguments.input, arguments.member)) as reader:
         if arguments.input != "-" and out.exists() and out.samefile(arguments.input):
             raise ValueError(f"OUT is {out}, which is IN: give another name")
-        write_packed(out, reader.shape, _blocks(reader, arguments.threshold, arguments.relative, arguments.scale))
+        write_packed(
+            out, reader.shape, _packed_blocks(reader, arguments.threshold, arguments.relative, arguments.scale)
+        )
 
 
-def _blocks(
+def _packed_blocks(
     reader: Reader, threshold: float | None, relative: float | None, scale: str | None
 ) -> Iterator[_core.Packed]:
     """Yield the vectors packed, some at a time."""
@@ -76,7 +78,7 @@ def _blocks(
     fixed = packing.fixed_threshold(threshold, relative, scale or "row")
     largest = None
     if scale == "global":
-        if not reader.rewinds:
+        if not reader.seekable:
             raise ValueError(f"scale is 'global', which needs all of {reader.name} twice: write it to a file first")
         largest = packing.largest_of(file_source(reader, 0, reader.n_rows, ""))
     for start, stop in parts:

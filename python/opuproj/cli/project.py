@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import _check
 from . import _arguments
-from ._files import refuse_other
+from ._files import refuse_special_file
 from ._job import Job
 from ._open import open_input
 
@@ -88,7 +88,7 @@ def _refuse_output(given: str, out: str) -> None:
     if path.suffix not in (".npy", ".zarr"):
         raise ValueError(f"OUT is {out}, but must end in .npy or .zarr, or be -")
     if path.suffix == ".npy":
-        refuse_other(path)
+        refuse_special_file(path)
     elif path.is_dir():
         if any(path.iterdir()) and not _is_zarr_array(path):
             raise ValueError(f"OUT is {out}, a folder that is no Zarr array, and is not replaced")

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ..camera import Camera
-from ..hardware import Cost, Generation, checked_generation, cost, readable
+from ..hardware import Cost, Generation, checked_generation, cost, format_quantity
 
 
 @dataclass
@@ -57,7 +57,7 @@ class HardwareReport:
         lines = [
             f"{self.vectors:,} ternary error{'' if self.vectors == 1 else 's'} projected",
             f"  on the {self.generation.name}: {self.cost}",
-            f"  here: {readable(self.seconds, 's')}, with making errors ternary and scaling",
+            f"  here: {format_quantity(self.seconds, 's')}, with making errors ternary and scaling",
         ]
         if self.left_out:
             lines.append(f"left out: {self.left_out:,} float errors (method 'dfa'), which the hardware does not take")
