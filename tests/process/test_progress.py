@@ -19,6 +19,27 @@ def test_a_bar_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.endswith("\n")
 
 
+def test_a_pipe_gets_lines_and_no_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    op, x = long_call(0.5)
+    op(x, progress=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("opuproj: 100%")
+    monkeypatch.setattr("opuproj._progress._LINE_INTERVAL", 0.0)
+    op(x, progress=True)
+    shown = capsys.readouterr().err
+    assert "\r" not in shown
+    lines = shown.splitlines()
+    assert 2 < len(lines) < 100
+    assert len(set(lines)) == len(lines)
+
+
+def test_without_a_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = ternary(3, 50)
+    expected = opuproj.project(x, 2000)
+    monkeypatch.setattr("sys.stderr", None)
+    assert_same_bits(opuproj.project(x, 2000, progress=True), expected)
+
+
 class Recorder:
     """Stands in for tqdm."""
 
