@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 import numpy as np
 import opuproj
 from numpy.typing import NDArray
-from opuproj import _core, _inputs
+from opuproj import _core, _memory
 
 from benches import inputs, limits, machine
 from benches.call import Call
@@ -96,7 +96,7 @@ def packing(at: Setting) -> Result:
         raise UnavailableError("it takes 1.5 GiB of memory, which is more than there is")
     x = inputs.dense(384, 1 << 20)
     memory = limits.bandwidth(x)
-    block = _inputs.source("x", x).block_rows()
+    block = _memory.rows_within(len(x), _memory.packed_bytes(*x.shape))
 
     def in_blocks() -> None:
         for start in range(0, len(x), block):

@@ -14,11 +14,12 @@ to the array API standard.
 from . import hardware
 from ._config import show_config
 from ._core import __version__
-from .adjoint import Adjoint
+from .backends import cpu as _cpu  # noqa: F401  # it registers itself
 from .camera import Camera
-from .encoded import EncodedBatch, encode
-from .packing import pack, ternarize
-from .projector import Projector, project
+from .encoded import EncodedBatch
+from .packing import encode, pack, ternarize
+from .projection import project
+from .projector import Adjoint, Projector
 from .ternary import TernaryBatch
 
 __all__ = [

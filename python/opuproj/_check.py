@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _core
 
@@ -172,3 +173,25 @@ def row_range(rows: Any, n_outputs: int) -> tuple[int, int]:
             f"rows is {start} to {stop}, but must satisfy 0 <= start <= stop <= n_outputs, which is {n_outputs}"
         )
     return start, stop
+
+
+def picked(name: str, index: Any, n: int) -> range | NDArray[np.int64]:
+    """Return the numbers that a slice, a range or a sequence of integers picks of 0..n; None picks all."""
+    if index is None:
+        return range(n)
+    if isinstance(index, slice):
+        return range(n)[index]
+    if isinstance(index, range):
+        if len(index) and (min(index[0], index[-1]) < 0 or max(index[0], index[-1]) >= n):
+            raise IndexError(f"{name} is {index}, but must lie in 0 to {n - 1}")
+        return index
+    numbers = np.asarray(index)
+    if numbers.size == 0 and numbers.ndim == 1:
+        return range(0)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise TypeError(f"{name} is {index!r}, but must be a slice, a range or a sequence of integers")
+    outside = np.flatnonzero((numbers < -n) | (numbers >= n))
+    if len(outside):
+        raise IndexError(f"{name} holds {numbers[outside[0]]}, but must lie in {-n} to {n - 1}")
+    signed: NDArray[np.int64] = numbers.astype(np.int64)
+    return np.where(signed < 0, signed + n, signed)

@@ -1,14 +1,20 @@
-"""Arrays for results, refused in good time when they cannot fit."""
+"""How much memory is used: the sizes of pieces and blocks, and allocations that are refused when they cannot fit."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+# A piece is a few rows: no larger array is copied or converted at once, and Ctrl-C works between two pieces.
+PIECE_BYTES = 1 << 22
+# The packed rows that a projection holds at a time: a quarter of the 64 MiB that it may use beyond inputs and outputs.
+# malloc may keep the memory of the block before, and the sums of a stripe take as much again.
+BLOCK_BYTES = 1 << 24
 # Below this, asking how much memory there is would cost more than it could save.
 _SMALL = 1 << 26
 
@@ -99,3 +105,51 @@ def _number(path: str) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None  # "max" means no limit
+
+
+def packed_bytes(n_rows: int, n_inputs: int) -> int:
+    """Return the bytes of n_rows packed rows: two planes of 64-bit words."""
+    return n_rows * -(-n_inputs // 64) * 16
+
+
+def rows_within(n_rows: int, n_bytes: int) -> int:
+    """Return how many of n_rows to take at a time so that they stay within BLOCK_BYTES, if all take `n_bytes`."""
+    n_blocks = -(-n_bytes // BLOCK_BYTES)
+    return max(1, n_rows if n_blocks <= 1 else -(-n_rows // n_blocks))
+
+
+def parts(n_rows: int, n_columns: int) -> Iterator[tuple[slice, slice]]:
+    """Yield where the parts of an array of this shape lie, of at most PIECE_BYTES elements, in order.
+
+    Columns begin at multiples of PIECE_BYTES, and so with a whole word of packed rows.
+    """
+    width = min(n_columns, PIECE_BYTES)
+    step = max(1, PIECE_BYTES // (width or 1))
+    for row in range(0, n_rows, step):
+        for column in range(0, n_columns, width or 1):
+            yield slice(row, min(row + step, n_rows)), slice(column, min(column + width, n_columns))
+
+
+def pieces(x: Any) -> Iterator[Any]:
+    """Yield all rows of an array or tensor of shape (..., n) in order, as 2-D arrays of at most about PIECE_BYTES.
+
+    Walking the axes, rather than reshaping the whole, copies at most one piece, whatever the strides.
+    """
+    n = x.shape[-1]
+    if x.ndim <= 2:
+        rows = x if x.ndim == 2 else x[None]
+        step = max(1, PIECE_BYTES // (n * x.itemsize))
+        if len(rows) <= step:
+            if len(rows):
+                yield rows
+            return
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
+        return
+    step = PIECE_BYTES // (math.prod(x.shape[1:]) * x.itemsize or 1)
+    if step == 0:
+        for part in x:
+            yield from pieces(part)
+        return
+    for start in range(0, x.shape[0], step):
+        yield x[start : start + step].reshape(-1, n)

@@ -41,6 +41,16 @@ def bar(n_outputs: int) -> Iterator[Callable[[float], None]]:
         yield advance
 
 
+@contextmanager
+def shown(progress: bool | Callable[[float], None], n_outputs: int) -> Iterator[Callable[[float], None]]:
+    """Yield the function that receives the fraction done: the one that is given, or that of a new bar."""
+    if callable(progress):
+        yield progress
+        return
+    with bar(n_outputs) as advance:
+        yield advance
+
+
 class _Lines:
     """A stream that writes each state of a bar once, as a line of its own, without carriage returns."""
 

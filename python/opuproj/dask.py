@@ -20,11 +20,16 @@ import numpy as np
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
-from . import _check, _config, _inputs, _sources, encoded
+from . import _check
 from ._check import Mode
-from .camera import Camera, imperfect, refuse_digits
+from ._spec import Spec
+from .backends.cpu import machine
+from .camera import Camera, refuse_digits
+from .encoded import MAX_DIGITS
+from .inputs.arrays import check_array
+from .inputs.vectors import vectors
 from .packing import pack
-from .projector import Projector
+from .projection import apply
 from .ternary import TernaryBatch
 
 __all__ = ["project"]
@@ -96,29 +101,21 @@ def project(
     True
     """
     _check_array(x)
-    operator = Projector(
-        x.shape[-1],
-        n_outputs,
-        seed=seed,
-        mode=mode,
-        n_anchor=n_anchor,
-        camera=camera,
-        dtype=dtype,
-        threads=threads,
-    )
+    spec = Spec.checked(x.shape[-1], n_outputs, seed=seed, mode=mode, n_anchor=n_anchor, camera=camera, dtype=dtype)
+    threads = _check.threads(threads)
     if rows is not None:
-        operator = operator.rows(*_check.row_range(rows, operator.n_outputs))
+        spec = spec.rows(*_check.row_range(rows, spec.n_outputs))
     if digits is not None:
-        digits = _check.integer("digits", digits, 1, encoded.MAX_DIGITS)
+        digits = _check.integer("digits", digits, 1, MAX_DIGITS)
     if noise_seed is not None and camera is None:
         raise ValueError(f"noise_seed is {noise_seed!r}, but there is no camera that makes noise: pass camera=")
     if digits is not None:
-        refuse_digits(operator.mode, camera)
-    noise = _check.noise_seed(noise_seed) if imperfect(camera) else None
-    widths = _widths(chunks, operator, max(map(math.prod, _products(x.chunks[:-1])), default=1))
+        refuse_digits(spec.mode, camera)
+    noise = _check.noise_seed(noise_seed) if spec.noisy else None
+    widths = _widths(chunks, spec, max(map(math.prod, _products(x.chunks[:-1])), default=1))
     whole = x.rechunk({x.ndim - 1: -1})
     if digits is None:
-        n_bytes = 2 * -(-operator.n_inputs // 8)
+        n_bytes = 2 * -(-spec.n_inputs // 8)
         whole = whole.map_blocks(
             _pack_chunk, dtype=np.uint8, chunks=(*whole.chunks[:-1], (n_bytes,)), meta=np.empty((0,) * x.ndim, np.uint8)
         )
@@ -126,13 +123,14 @@ def project(
     for width in widths:
         part = whole.map_blocks(
             _project_chunk,
-            operator=operator[start : start + width],
+            spec=spec.rows(start, start + width),
+            threads=threads,
             digits=digits,
             noise_seed=noise,
             leading=x.shape[:-1],
-            dtype=operator.dtype,
+            dtype=spec.dtype,
             chunks=(*whole.chunks[:-1], (width,)),
-            meta=np.empty((0,) * x.ndim, operator.dtype),
+            meta=np.empty((0,) * x.ndim, spec.dtype),
         )
         parts.append(part)
         start += width
@@ -142,7 +140,7 @@ def project(
 def _check_array(x: Any) -> None:
     if not isinstance(x, da.Array):
         raise TypeError(f"x is a {type(x).__name__}, but must be a dask array: use dask.array.from_array")
-    _inputs.check_array("x", x)
+    check_array("x", x)
     if any(math.isnan(size) for size in x.shape):
         raise ValueError(f"x has shape {x.shape}, but must be of known size: call x.compute_chunk_sizes() first")
 
@@ -152,12 +150,12 @@ def _products(chunks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
     return [tuple(max(sizes) for sizes in chunks)] if chunks else []
 
 
-def _widths(chunks: Any, operator: Projector, n_vectors: int) -> tuple[int, ...]:
+def _widths(chunks: Any, spec: Spec, n_vectors: int) -> tuple[int, ...]:
     """Return how many outputs are in each chunk."""
-    n = operator.n_outputs
+    n = spec.n_outputs
     if isinstance(chunks, str) and chunks == "auto":
         limit = parse_bytes(dask.config.get("array.chunk-size"))
-        fitting = limit // (max(1, n_vectors) * operator.dtype.itemsize) // _ROWS * _ROWS
+        fitting = limit // (max(1, n_vectors) * spec.dtype.itemsize) // _ROWS * _ROWS
         chunks = max(_ROWS, fitting)
     if isinstance(chunks, (tuple, list)):
         widths = tuple(_check.integer("chunks", width, 1, _check.MAX_SIZE) for width in chunks)
@@ -189,40 +187,40 @@ def _pack_chunk(x: Any, block_info: Any = None) -> NDArray[np.uint8]:
 
 def _project_chunk(
     x: Any,
-    operator: Projector,
+    spec: Spec,
+    threads: int | None,
     digits: int | None,
     noise_seed: int | None,
     leading: tuple[int, ...],
     block_info: Any = None,
 ) -> Any:
-    """Project a chunk of packed vectors, or of real ones in digits, onto the rows of an operator."""
+    """Project a chunk of packed vectors, or of real ones in digits, onto the rows of a specification."""
     if digits is None:
         half = x.shape[-1] // 2
-        x = TernaryBatch.from_planes(x[..., :half], x[..., half:], operator.n_inputs, "little")
-    with _cores(operator.threads) as threads:
-        operator = operator._changed(threads=threads)
+        x = TernaryBatch.from_planes(x[..., :half], x[..., half:], spec.n_inputs, "little")
+    with _cores(threads) as n_threads:
         if noise_seed is None:
-            return operator(x, digits=digits)
-        y = np.empty((*x.shape[:-1], operator.n_outputs), operator.dtype)
+            return apply(spec, vectors(x, digits, spec.ensemble), threads=n_threads)
+        y = np.empty((*x.shape[:-1], spec.n_outputs), spec.dtype)
         begin = [start for start, _ in block_info[0]["array-location"]][:-1]
-        # Runs of vectors that follow each other in the whole array, too: the camera's noise goes by their number there.
+        # Runs of vectors that follow each other in the whole array too: the camera's noise goes by their number there.
         for index in np.ndindex(y.shape[:-2]):
             at = (*(np.add(begin[:-1], index) if index else ()), *begin[-1:])
             first = int(np.ravel_multi_index(tuple(map(int, at)), leading)) if at else 0
-            source = _sources.source(x[index] if index else x, digits, operator.ensemble)
-            operator._apply(source, noise_seed, y[index], False, first)
+            rows = vectors(x[index] if index else x, digits, spec.ensemble)
+            apply(spec, rows, threads=n_threads, noise_seed=noise_seed, out=y[index], first_vector=first)
         return y
 
 
 @contextmanager
 def _cores(threads: int | None) -> Iterator[int]:
-    """Wait for the cores of this task's worker, and tell how many threads may run on them."""
+    """Wait for the cores of this task's worker, and yield how many threads may run on them."""
     worker = _worker()
     if worker is None:
-        lock, most = _turn, _config.n_threads(threads)
+        lock, most = _turn, machine.n_threads(threads)
     else:
         lock = _turns.setdefault(worker, threading.Lock())
-        most = min(_config.n_threads(threads), int(worker.state.nthreads))
+        most = min(machine.n_threads(threads), int(worker.state.nthreads))
     with lock:
         yield most
 

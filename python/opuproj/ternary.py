@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _check, _core, _memory, _rows
+from . import _check, _core, _memory
 from ._batch import Batch
 
 BitOrder = Literal["big", "little"]
@@ -103,7 +103,7 @@ class TernaryBatch(Batch):
 
     def _pieces(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.int8]]]:
         """Yield all elements in pieces, with their place among the rows: Ctrl-C works between two of them."""
-        for part in _rows.parts(self._packed.n_rows, self.n_inputs):
+        for part in _memory.parts(self._packed.n_rows, self.n_inputs):
             rows, columns = part
             piece = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.int8)
             self._packed.unpack_into(piece, rows.start, columns.start)
@@ -380,7 +380,7 @@ def _as_rows(name: str, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return bits.reshape(n_rows, bits.shape[-1])
     out = _memory.allocate(f"a contiguous copy of {name}", (n_rows, bits.shape[-1]), bits.dtype, _PLANES_ADVICE)
     done = 0
-    for piece in _rows.pieces(bits):
+    for piece in _memory.pieces(bits):
         out[done : done + len(piece)] = piece
         done += len(piece)
     return out
@@ -388,7 +388,7 @@ def _as_rows(name: str, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _refuse_bad_bits(positive: NDArray[np.uint8], negative: NDArray[np.uint8], n: int, bitorder: BitOrder) -> None:
     """Raise ValueError saying where a bit is set in both planes, or beyond the inputs."""
-    for part in _rows.parts(*positive.shape):
+    for part in _memory.parts(*positive.shape):
         both = positive[part] & negative[part]
         if both.any():
             row, byte = (int(i) for i in np.argwhere(both)[0])

@@ -33,7 +33,7 @@ def run(*arguments: object) -> int:
 
 @pytest.mark.parametrize("shape", [(37, 70), (70,), (5, 3, 129), (0, 5), (1, 64)])
 def test_pack_writes_what_save_writes(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 200)  # many blocks
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 200)  # many blocks
     x = ternary(*shape)
     np.save("x.npy", x)
     np.savez("x.npz", x)
@@ -58,8 +58,8 @@ def test_pack_writes_what_save_writes(shape: tuple[int, ...], monkeypatch: pytes
 def test_pack_ternarizes(
     arguments: list[str], same: dict[str, Any], dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 500)
-    monkeypatch.setattr("opuproj._rows.PIECE_BYTES", 1000)
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 500)
+    monkeypatch.setattr("opuproj._memory.PIECE_BYTES", 1000)
     e = (10 * REAL if dtype == "int16" else REAL).astype(dtype)
     np.save("e.npy", e)
     assert run("pack", "e.npy", "e.ternary", *arguments) == 0
@@ -123,7 +123,7 @@ def test_pack_begins_nothing_that_no_disk_holds(rows: int, capsys: pytest.Captur
 
 
 def test_pack_leaves_what_was_there_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 200)
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 200)
     x = X.copy()
     x[-1, -1] = 3
     np.save("x.npy", x)

@@ -96,7 +96,7 @@ def test_any_shape_and_order(shape: tuple[int, ...], order: str, small_tiles: No
 
 
 def test_pieces_of_a_large_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opuproj._rows.PIECE_BYTES", 1000)
+    monkeypatch.setattr("opuproj._memory.PIECE_BYTES", 1000)
     x = ternary(301, 333).astype(np.float64)
     for name, array in (("c.npy", x), ("f.npy", np.asfortranarray(x))):
         np.save(name, array)

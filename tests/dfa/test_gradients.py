@@ -32,7 +32,7 @@ def fed_to(block: Any, store: dict[str, Any], name: str) -> None:
     block.register_forward_hook(forward_hook, prepend=True)
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 def test_a_block_receives_the_ternary_error_through_its_rows_exactly() -> None:
     model, (x, y) = mlp(13, 17), examples()
     fed: dict[str, Any] = {}

@@ -22,7 +22,7 @@ QUIET = Camera(bits=None, full_scale=1e9)
 # Without noise
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("density", [0.02, 1.0])
 def test_an_ideal_camera_changes_no_bit(mode: str, density: float) -> None:
@@ -34,7 +34,7 @@ def test_an_ideal_camera_changes_no_bit(mode: str, density: float) -> None:
         assert_same_bits(opuproj.project(x, 130, mode=mode, dtype=dtype, camera=changed), exact)
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "camera",
     [

@@ -197,7 +197,7 @@ def test_no_reading_is_below_0() -> None:
 NOISY = Camera(photons=20, read_noise=0.01)
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @pytest.mark.parametrize("mode", MODES)
 def test_noise_depends_on_its_seed_the_vector_and_the_row(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = ternary(30, 200)
@@ -211,8 +211,8 @@ def test_noise_depends_on_its_seed_the_vector_and_the_row(mode: str, monkeypatch
     assert (op(x, noise_seed=6) != y).mean() > 0.5
     assert (op(np.tile(x[0], (2, 1)), noise_seed=5)[1] != y[0]).mean() > 0.5
     # In several blocks, as a batch too large to be packed at once is.
-    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 600)
-    monkeypatch.setattr("opuproj._rows.PIECE_BYTES", 600)
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 600)
+    monkeypatch.setattr("opuproj._memory.PIECE_BYTES", 600)
     assert_same_bits(op(x, noise_seed=5), y)
 
 

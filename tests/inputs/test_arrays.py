@@ -85,13 +85,13 @@ def test_arrays_of_many_pieces(dtype: np.dtype) -> None:
 
 def test_a_batch_of_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     scipy_sparse = pytest.importorskip("scipy.sparse")
-    from opuproj import _inputs, _rows
+    from opuproj import _memory
 
     x = ternary(37, 300, density=0.3)
     expected = {mode: opuproj.project(x, 50, mode=mode) for mode in ("intensity", "linear", "complex")}
-    monkeypatch.setattr(_rows, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(_rows, "PIECE_BYTES", 700)
-    assert _inputs.source("x", x).block_rows() < 37 / 2
+    monkeypatch.setattr(_memory, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(_memory, "PIECE_BYTES", 700)
+    assert _memory.rows_within(37, _memory.packed_bytes(37, 300)) < 37 / 2
     for mode, y in expected.items():
         for same in (x, x.astype(np.float32), scipy_sparse.csr_array(x), opuproj.pack(x)):
             assert_same_bits(opuproj.project(same, 50, mode=mode), y)

@@ -64,7 +64,7 @@ def test_digits_are_the_nearest_integers(code: dict[str, int], dtype: Any) -> No
 
 
 @examples(60)
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @given(
     hnp.arrays(np.float64, st.tuples(st.integers(0, 4), st.integers(1, 140)), elements=st.floats(-1e300, 1e300)),
     st.integers(1, 20),
@@ -111,7 +111,7 @@ def test_an_encoded_batch_is_a_value() -> None:
 # Projections
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_projection_is_that_of_the_integers(code: dict[str, int], mode: str) -> None:
@@ -133,7 +133,7 @@ def test_a_projection_is_that_of_the_integers(code: dict[str, int], mode: str) -
         np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 def test_one_digit_gives_the_bits_of_a_ternary_projection() -> None:
     x = np.random.default_rng(0).integers(-1, 2, (5, 300))
     x[:, 0] = 1  # so that the scale is 1
@@ -153,12 +153,12 @@ def test_every_way_to_ask_gives_the_same_bits(mode: str, monkeypatch: pytest.Mon
     assert_same_bits(op[20:70](x, digits=4), y[..., 20:70])
     assert_same_bits(Projector(200, 300, mode=mode, threads=3)(x, digits=4), y)
     assert_same_bits(op(x[1, 2], digits=4), y[1, 2])
-    assert_same_bits(op.seen_by(Camera.ideal())(x, digits=4), y)
+    assert_same_bits(op.with_camera(Camera.ideal())(x, digits=4), y)
     out = np.empty_like(y)
     assert op(x, digits=4, out=out) is out
     assert_same_bits(out, y)
     # In several blocks, as a batch too large to be encoded at once is.
-    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 2000)
     assert_same_bits(op(x, digits=4), y)
 
 
@@ -198,14 +198,14 @@ def test_digits_are_photographed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> 
     parts = [op(digit) for digit in batch.digits]
     expected = (9 * parts[0] + 3 * parts[1] + parts[2]) * batch.scale[:, None]
     np.testing.assert_allclose(op(batch), expected, rtol=1e-12, atol=1e-12)
-    exact = op.seen_by(None)(batch)
+    exact = op.with_camera(None)(batch)
     assert 0.5 < np.corrcoef(op(batch).ravel(), exact.ravel())[0, 1] < 0.9999
-    noisy = op.seen_by(Camera(photons=50))
+    noisy = op.with_camera(Camera(photons=50))
     assert_same_bits(noisy(batch, noise_seed=1), noisy(batch, noise_seed=1))
     assert (noisy(batch, noise_seed=1) != noisy(batch, noise_seed=2)).mean() > 0.5
     # In several windows of outputs, so that the working memory is bounded.
     whole = noisy(batch, noise_seed=1)
-    monkeypatch.setattr("opuproj._run._PHOTOGRAPH_BYTES", 6 * 8 * 70)
+    monkeypatch.setattr("opuproj.backends.cpu.projection._EXPOSURE_BYTES", 6 * 8 * 70)
     assert_same_bits(noisy(batch, noise_seed=1), whole)
     with pytest.raises(ValueError, match="a camera sees the digits of x one after the other"):
         Projector(200, 9, mode="intensity", camera=camera)(batch)

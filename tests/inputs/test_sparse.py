@@ -9,7 +9,7 @@ import numpy as np
 import opuproj
 import pytest
 from helpers import assert_same_bits, ternary
-from opuproj import _rows
+from opuproj import _memory
 
 sparse = pytest.importorskip("scipy.sparse")
 
@@ -87,8 +87,8 @@ def test_ternary_vectors_give_the_bits_of_dense_ones(monkeypatch: pytest.MonkeyP
     dense = ternary(90, 700, density=density)
     dense[3] = 0
     x = sparse.csr_array(dense)
-    for block_bytes in (_rows.BLOCK_BYTES, 1 << 12):
-        monkeypatch.setattr(_rows, "BLOCK_BYTES", block_bytes)
+    for block_bytes in (_memory.BLOCK_BYTES, 1 << 12):
+        monkeypatch.setattr(_memory, "BLOCK_BYTES", block_bytes)
         for mode in ("intensity", "linear", "complex"):
             for camera, noise in ((None, None), (opuproj.Camera(photons=50), 4)):
                 op = opuproj.Projector(700, 40, mode=mode, camera=camera)[3:]
@@ -121,8 +121,8 @@ def test_rounding_to_three_values_gives_the_bits_of_dense_numbers(dtype: Any) ->
 def test_values_in_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = floats(70, 100)
     expected = opuproj.project(dense, 12, digits=5)
-    monkeypatch.setattr(_rows, "BLOCK_BYTES", 1 << 10)
-    monkeypatch.setattr(_rows, "PIECE_BYTES", 1 << 10)
+    monkeypatch.setattr(_memory, "BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(_memory, "PIECE_BYTES", 1 << 10)
     x = sparse.csr_array(dense)
     assert_same_bits(opuproj.project(x, 12, digits=5), expected)
     assert opuproj.encode(x) == opuproj.encode(dense)

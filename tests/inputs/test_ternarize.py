@@ -23,20 +23,20 @@ def by_numpy(e: np.ndarray, t: object) -> np.ndarray:
     return np.where(e > t, 1, np.where(e < -t, -1, 0)).astype(np.int8)  # type: ignore[operator]
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @given(reals, st.sampled_from([0, 0.1, 0.25, 1.0, 4.0, 1e-30]))
 def test_a_fixed_threshold(e: np.ndarray, threshold: float) -> None:
     assert_same_bits(opuproj.ternarize(e, threshold).to_numpy(), by_numpy(e, e.dtype.type(threshold)))
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @given(reals, st.sampled_from([0, 0.1, 0.25, 0.5, 0.999]))
 def test_a_threshold_relative_to_each_row(e: np.ndarray, relative: float) -> None:
     t = np.abs(e).max(axis=-1, keepdims=True) * e.dtype.type(relative)
     assert_same_bits(opuproj.ternarize(e, relative=relative).to_numpy(), by_numpy(e, t))
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @given(reals, st.sampled_from([0, 0.1, 0.25, 0.5, 0.999]))
 def test_a_threshold_relative_to_all(e: np.ndarray, relative: float) -> None:
     t = np.abs(e).max() * e.dtype.type(relative)

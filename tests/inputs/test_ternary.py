@@ -36,7 +36,7 @@ def test_packing_loses_nothing(x: np.ndarray) -> None:
     assert batch.nnz_per_row.shape == x.shape[:-1]
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @pytest.mark.parametrize("n", AWKWARD)
 def test_packing_at_awkward_sizes(n: int) -> None:
     for shape in ((n,), (3, n), (n, 3)):
@@ -104,11 +104,11 @@ def test_packing_a_batch_gives_that_batch() -> None:
 
 
 def test_a_batch_is_read_as_one_block_however_few_rows_are_asked_for() -> None:
-    from opuproj import _sources
+    from opuproj.inputs.vectors import vectors
 
     batch = opuproj.pack(ternary(5, 4, 70))
-    rows = _sources.source(batch, None, "gaussian")
-    blocks = [*rows.packed_blocks(1)]  # type: ignore[union-attr]
+    rows = vectors(batch, None, "gaussian")
+    blocks = [*rows.blocks(1)]  # type: ignore[attr-defined]
     assert blocks == [batch._packed]
     assert rows.position(7, 3) == "x[1, 3, 3]"
 

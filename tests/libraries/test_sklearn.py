@@ -166,8 +166,8 @@ def test_a_result_depends_on_its_own_row_alone(make: Any, monkeypatch: pytest.Mo
     for i in range(4):
         assert_same_bits(transformer.transform(X[i : i + 1]), whole[i : i + 1])
     # Nor does it on where blocks of rows end.
-    monkeypatch.setattr(_blocks._rows, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(_blocks._rows, "PIECE_BYTES", 1)
+    monkeypatch.setattr(_blocks._memory, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(_blocks._memory, "PIECE_BYTES", 1)
     for x in (X, np.asfortranarray(X), sparse.csr_array(X)):
         assert_same_bits(transformer.transform(x), whole)
 
@@ -318,7 +318,7 @@ def test_noise_is_fresh_unless_it_has_a_seed() -> None:
 def test_no_two_places_have_the_same_noise(
     block_bytes: int, noise_seed: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_blocks._rows, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(_blocks._memory, "BLOCK_BYTES", block_bytes)
     X = mixed(2)[np.tile([0, 1], 40)]
     y = OpticalRandomProjection(30, camera=NOISY, noise_seed=noise_seed, random_state=2).fit_transform(X)
     assert len(np.unique(y[::2], axis=0)) == len(np.unique(y[1::2], axis=0)) == 40

@@ -8,7 +8,8 @@ import numpy as np
 import opuproj
 import pytest
 from helpers import ISAS, ternary
-from opuproj import _config, _core
+from opuproj import _core
+from opuproj.backends.cpu import machine
 
 SETS = _core.instruction_sets()
 
@@ -66,15 +67,15 @@ def test_an_instruction_set_that_the_cpu_lacks(monkeypatch: pytest.MonkeyPatch, 
 def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPUPROJ_ISA", "")
     monkeypatch.setenv("OPUPROJ_NUM_THREADS", "")
-    assert _config.isa() is None
+    assert machine.isa() is None
     opuproj.project([1, 0], 3)
 
 
 def test_threads_are_chosen_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _config.n_threads(None) >= 1
+    assert machine.n_threads(None) >= 1
     monkeypatch.setenv("OPUPROJ_NUM_THREADS", "5")
-    assert _config.n_threads(None) == 5
-    assert _config.n_threads(3) == 3
+    assert machine.n_threads(None) == 5
+    assert machine.n_threads(3) == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
@@ -82,10 +83,10 @@ def test_cores_that_the_process_may_not_use_do_not_count() -> None:
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert _config.n_threads(None) == 1
+        assert machine.n_threads(None) == 1
     finally:
         os.sched_setaffinity(0, allowed)
-    assert _config.n_threads(None) == len(allowed)
+    assert machine.n_threads(None) == len(allowed)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "5000"])

@@ -83,10 +83,10 @@ def test_a_bar_advances_to_its_end(recorder: type[Recorder]) -> None:
 
 
 def test_a_bar_over_many_blocks(recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj import _rows
+    from opuproj import _memory
 
-    monkeypatch.setattr(_rows, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(_rows, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(_memory, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(_memory, "PIECE_BYTES", 1000)
     opuproj.project(ternary(50, 300), 20, progress=True)
     (bar,) = recorder.made
     assert bar.total == bar.n == 1000

@@ -125,7 +125,7 @@ class Maker:
             arguments = spoiled(draw, arguments)
         made = Case(arguments, files, stdin)
         if draw.random() < 0.5:
-            made.sizes = {"cli._plan.TILE_BYTES": 5 * 64 * 4, "_rows.PIECE_BYTES": draw.choice([1, 1000])}
+            made.sizes = {"cli._plan.TILE_BYTES": 5 * 64 * 4, "_memory.PIECE_BYTES": draw.choice([1, 1000])}
         if command == "project" and draw.random() < 0.15:
             made.stopped = draw.choice([1, 1, 2, 3])
             made.damage = draw.randrange(10**6) if draw.random() < 0.6 else None

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 import opuproj
 from cli_mutations import Case, Maker, spoiled_state
-from opuproj import _rows
+from opuproj import _memory
 from opuproj.cli import _partial, _plan, main, parser
 
 SECONDS = 10  # of one command, most of which take milliseconds
@@ -47,7 +47,7 @@ ROOM = 512 << 20  # bytes of memory beyond what is mapped at the start
 LARGEST = 16 << 20  # bytes of a file
 # Multiply-adds up to which the result is compared with that of the API.
 COMPARED = 1e8
-MODULES = {"cli._plan": _plan, "_rows": _rows}
+MODULES = {"cli._plan": _plan, "_memory": _memory}
 LEFT = re.compile(r"\.(partial|partial\.json|partial\.json\.new)$")
 
 

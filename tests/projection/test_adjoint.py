@@ -41,7 +41,7 @@ def bound(op: Projector, y: np.ndarray, digits: int) -> np.ndarray:
 # The definition
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @pytest.mark.parametrize("n_outputs", [1, 7, 8, 9, 31, 33, 500])
 @pytest.mark.parametrize("n_inputs", [1, 15, 17, 256, 300])
 def test_ternary_vectors_give_the_definitions_integers(n_inputs: int, n_outputs: int) -> None:
@@ -58,7 +58,7 @@ def test_ternary_vectors_give_the_definitions_integers(n_inputs: int, n_outputs:
     assert_same_bits(transposed.imag, (y.imag @ re + y.real @ im) * (1 / np.sqrt(2048)))
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @pytest.mark.parametrize("mode", LINEAR_MODES)
 def test_unit_vectors_give_the_rows_of_the_matrix(mode: str) -> None:
     op = operator(mode, 130, 70, n_anchor=9)
@@ -82,7 +82,7 @@ def test_no_result_is_off_by_more_than_promised(mode: str, digits: int) -> None:
         assert (wrong.max(axis=1) > bound(op, y, digits).max(axis=1) / 1000).all()
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @examples(60)
 @given(data=st.data(), mode=st.sampled_from(LINEAR_MODES))
 def test_the_adjoint_identity(data: Any, mode: str) -> None:
@@ -124,7 +124,7 @@ def test_every_way_to_ask_gives_the_same_bits(mode: str, monkeypatch: pytest.Mon
     assert_same_bits(op.H(y[1, 2]), x[1, 2])
     assert_same_bits(op.H(y[..., ::-1].copy()[..., ::-1]), x)
     assert_same_bits(Projector(**{**arguments(op), "threads": 3}).H(y), x)  # type: ignore[arg-type]
-    assert_same_bits(op.seen_by(Camera(photons=5)).H(y), x)
+    assert_same_bits(op.with_camera(Camera(photons=5)).H(y), x)
     assert_same_bits(op.rmatmat(y[0].T).T, x[0])
     assert_same_bits(op.rmatvec(y[0, 0]), x[0, 0])
     assert_same_bits(op.rmatvec(y[0, 0][:, None]), x[0, 0][:, None])
@@ -132,7 +132,7 @@ def test_every_way_to_ask_gives_the_same_bits(mode: str, monkeypatch: pytest.Mon
     assert op.H(y, out=out) is out
     assert_same_bits(out, x)
     # In several blocks, as a batch too large to be encoded at once is.
-    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 2000)
     assert_same_bits(op.H(y), x)
 
 
@@ -273,7 +273,7 @@ def test_bad_vectors_are_refused_by_name() -> None:
 
 @pytest.mark.parametrize("mode", LINEAR_MODES)
 def test_all_vectors_are_looked_at_before_the_first_is_projected(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opuproj._rows.BLOCK_BYTES", 2000)  # several blocks
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 2000)  # several blocks
     op = operator(mode, 200, 150)
     y = numbers(12, 150, mode=mode)
     y[11, 70] = np.nan

@@ -49,7 +49,7 @@ def test_out_that_overlaps_the_input_is_refused_by_name_and_left_alone(call: Any
 
 
 def test_every_block_is_right_where_memory_is_shared_but_not_overlapping(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opuproj._rows, "BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(opuproj._memory, "BLOCK_BYTES", 1 << 10)
     whole = np.zeros((200, 440), np.float32)
     x, out = whole[:, :400], whole[:, 400:]
     x[...] = ternary(200, 400)

@@ -10,7 +10,7 @@ import oracle
 import pytest
 from helpers import MODES, assert_same_bits, ternary
 
-pytestmark = pytest.mark.every_isa
+pytestmark = pytest.mark.every_backend
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (4, 5), (2, 3, 5), (2, 1, 3, 5)])

@@ -13,7 +13,7 @@ import pytest
 from helpers import MODES, assert_same_bits, ternary
 from opuproj import Projector
 
-pytestmark = pytest.mark.every_isa
+pytestmark = pytest.mark.every_backend
 
 
 @pytest.mark.parametrize("mode", MODES)

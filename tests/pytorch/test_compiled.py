@@ -13,8 +13,8 @@ from helpers import MODES, assert_same_bits
 
 torch = pytest.importorskip("torch")
 from opuproj import Camera  # noqa: E402
-from opuproj.torch import Dither, Projection, RowMax, Ternarize, TopK, _camera, _operator  # noqa: E402
-from tensors import BY_VECTOR, RULES, gaussian, vectors  # noqa: E402
+from opuproj.torch import Dither, Projection, RowMax, Ternarize, TopK, _ops  # noqa: E402
+from tensors import BY_VECTOR, RULES, call, gaussian, vectors  # noqa: E402
 
 CAMERA = Camera(photons=50, read_noise=0.01)
 compiler = pytest.mark.skipif(
@@ -32,18 +32,24 @@ def fresh_compiler() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("x", "arguments"),
     [
-        (vectors(4, 20), (6, -1, "linear", 0, 64, "", None, torch.float32, None, None)),
-        (vectors(2, 3, 20, dtype=torch.int8), (6, 5, "complex", 2, 7, "", None, torch.complex128, 2, None)),
-        (vectors(20, 4).T, (6, -(2**63), "intensity", 2**40, 7, "", None, torch.float64, 1, None)),
-        (vectors(20, dtype=torch.bfloat16), (0, 2**63 - 1, "complex", 3, 64, "", None, torch.complex64, None, None)),
-        (vectors(4, 20), (6, 0, "linear", 0, 4, _camera.text_of(CAMERA), torch.tensor(7), torch.float32, None, None)),
-        (vectors(0, 20, dtype=torch.int64), (6, 0, "linear", 0, 1, "", None, torch.float64, None, None)),
-        (gaussian(3, 20), (6, 0, "linear", 5, 9, "", None, torch.float32, None, 7)),
+        (vectors(4, 20), (call(0, 6, seed=2**64 - 1), None)),
+        (
+            vectors(2, 3, 20, dtype=torch.int8),
+            (call(2, 8, seed=5, mode="complex", n_anchor=7, dtype="complex128", threads=2), None),
+        ),
+        (
+            vectors(20, 4).T,
+            (call(2**40, 2**40 + 6, seed=2**63, mode="intensity", n_anchor=7, dtype="float64", threads=1), None),
+        ),
+        (vectors(20, dtype=torch.bfloat16), (call(3, 3, seed=2**63 - 1, mode="complex"), None)),
+        (vectors(4, 20), (call(0, 6, n_anchor=4, camera=CAMERA), torch.tensor(7))),
+        (vectors(0, 20, dtype=torch.int64), (call(0, 6, n_anchor=1, dtype="float64"), None)),
+        (gaussian(3, 20), (call(5, 11, n_anchor=9, digits=7), None)),
     ],
     ids=["4, 20", "2, 3, 20", "transposed", "1-D", "camera", "empty", "digits"],
 )
 def test_the_op_is_what_torch_asks_of_an_op(x: Any, arguments: tuple) -> None:
-    found = torch.library.opcheck(_operator.project, (x, *arguments))
+    found = torch.library.opcheck(_ops.apply, (x, *arguments, None))
     assert set(found.values()) == {"SUCCESS"}
 
 

@@ -12,7 +12,8 @@ from helpers import MODES, assert_same_bits, ternary
 torch = pytest.importorskip("torch")
 
 from opuproj import Camera  # noqa: E402
-from opuproj.torch import Projection, RowMax, Ternarize, _operator  # noqa: E402
+from opuproj.torch import Projection, RowMax, Ternarize, _ops  # noqa: E402
+from tensors import call  # noqa: E402
 
 DIGITS = 20
 # Torch's own checks look at gradients that they know are not there.
@@ -195,8 +196,8 @@ def test_a_camera_leaves_the_gradient_the_exact_one(mode: str) -> None:
 
 def test_no_gradient_is_asked_for_needlessly(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    adjoint = opuproj.Adjoint._apply
-    monkeypatch.setattr(opuproj.Adjoint, "_apply", lambda *a: asked.append(1) or adjoint(*a))
+    adjoint = _ops._adjoint
+    monkeypatch.setattr(_ops, "_adjoint", lambda *a, **k: asked.append(1) or adjoint(*a, **k))
     after = torch.nn.Linear(20, 3)
     projection = layer("linear", dtype=torch.float32)
     after(projection(floats(4, 30))).sum().backward()
@@ -256,24 +257,30 @@ def test_bad_digits_are_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("y", "arguments"),
     [
-        (floats(4, 20, dtype=torch.float32), (6, -1, "linear", 0, 64, torch.float32, None)),
-        (floats(2, 3, 20), (6, 5, "complex", 2, 7, torch.float64, 2)),
-        (torch.complex(floats(20, 4), floats(20, 4, seed=1)).T, (6, 5, "complex", 3, 7, torch.float64, 1)),
-        (floats(0, 20), (6, 0, "linear", 0, 1, torch.float64, None)),
+        (floats(4, 20, dtype=torch.float32), {"rows": (0, 20), "seed": 2**64 - 1}),
+        (floats(2, 3, 20), {"rows": (2, 22), "seed": 5, "mode": "complex", "dtype": "complex128", "threads": 2}),
+        (
+            torch.complex(floats(20, 4), floats(20, 4, seed=1)).T,
+            {"rows": (3, 23), "seed": 5, "mode": "complex", "n_anchor": 7, "dtype": "complex128", "threads": 1},
+        ),
+        (floats(0, 20), {"rows": (0, 20), "n_anchor": 1, "dtype": "float64"}),
     ],
     ids=["4, 20", "real for complex", "transposed", "empty"],
 )
-def test_the_adjoint_is_what_torch_asks_of_an_op(y: Any, arguments: tuple) -> None:
-    found = torch.library.opcheck(_operator.adjoint, (y.requires_grad_(), *arguments))
+def test_the_adjoint_is_what_torch_asks_of_an_op(y: Any, arguments: dict[str, Any]) -> None:
+    rows = arguments.pop("rows")
+    text = call(*rows, n_inputs=6, adjoint=True, **arguments)
+    found = torch.library.opcheck(_ops.apply, (y.requires_grad_(), text, None, None))
     assert set(found.values()) == {"SUCCESS"}
 
 
 @quiet
 @pytest.mark.parametrize("mode", MODES)
 def test_the_op_with_gradients_is_what_torch_asks_of_an_op(mode: str) -> None:
-    dtype = torch.complex128 if mode == "complex" else torch.float64
+    dtype = "complex128" if mode == "complex" else "float64"
     x = floats(3, 20).requires_grad_()
-    found = torch.library.opcheck(_operator.project, (x, 6, 0, mode, 5, 9, "", None, dtype, None, 20))
+    text = call(5, 11, mode=mode, n_anchor=9, dtype=dtype, digits=20)
+    found = torch.library.opcheck(_ops.apply, (x, text, None, None))
     assert set(found.values()) == {"SUCCESS"}
 
 

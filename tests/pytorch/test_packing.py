@@ -11,20 +11,30 @@ import pytest
 from helpers import AWKWARD, MODES, assert_same_bits, ternary
 
 torch = pytest.importorskip("torch")
-from opuproj.torch import Projection, Ternarize, _packing  # noqa: E402
+from opuproj.backends import backend  # noqa: E402
+from opuproj.inputs.tensors import DeviceRows  # noqa: E402
+from opuproj.inputs.tensors import _bits as bits  # noqa: E402
+from opuproj.torch import Projection, Ternarize  # noqa: E402
 from tensors import RULES, cuda, gaussian, vectors  # noqa: E402
 
 VALUES = (torch.int8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+def packed_on_device(x: Any) -> opuproj.TernaryBatch:
+    """What becomes of a tensor of another device, here in the CPU's memory."""
+    rows = DeviceRows("x", x)
+    rows.advice = "give ternarize= or digits= for other values"
+    return opuproj.TernaryBatch._of(backend("cpu").pack(rows), tuple(x.shape))
+
+
 @pytest.mark.parametrize("n", AWKWARD)
 def test_packing_on_the_device_is_pack(n: int) -> None:
     x = ternary(3, n, seed=1)
-    packed = _packing.packed(torch.from_numpy(x).to(VALUES[n % len(VALUES)]))
+    packed = packed_on_device(torch.from_numpy(x).to(VALUES[n % len(VALUES)]))
     assert packed == opuproj.pack(x)
     for plane, expected in zip((x == 1, x == -1), opuproj.pack(x).planes("little"), strict=True):
-        assert_same_bits(_packing.bits(torch.from_numpy(plane)), expected)
-        assert_same_bits(_packing.bits(torch.from_numpy(plane)), np.packbits(plane, axis=-1, bitorder="little"))
+        assert_same_bits(bits(torch.from_numpy(plane)), expected)
+        assert_same_bits(bits(torch.from_numpy(plane)), np.packbits(plane, axis=-1, bitorder="little"))
 
 
 EMPTY = pytest.param((2, 0, 13))
@@ -37,7 +47,7 @@ def test_packing_on_the_device_of_any_shape_and_strides(shape: tuple[int, ...]) 
     axes = range(len(shape))[::-1]
     reordered = tensor.permute(*axes).contiguous().permute(*axes)
     for same in (tensor, reordered, tensor.float().requires_grad_()):
-        packed = _packing.packed(same)
+        packed = packed_on_device(same)
         assert packed.shape == shape
         assert packed == opuproj.pack(x)
     assert_same_bits(opuproj.Projector(13, 6)(packed), opuproj.Projector(13, 6)(x))
@@ -46,7 +56,7 @@ def test_packing_on_the_device_of_any_shape_and_strides(shape: tuple[int, ...]) 
 def test_packing_on_the_device_of_what_has_no_minus_one() -> None:
     x = np.abs(ternary(3, 50))
     for dtype in (torch.bool, torch.uint8, torch.uint16, torch.uint64):
-        assert _packing.packed(torch.from_numpy(x).to(dtype)) == opuproj.pack(x)
+        assert packed_on_device(torch.from_numpy(x).to(dtype)) == opuproj.pack(x)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +72,7 @@ def test_packing_on_the_device_of_what_has_no_minus_one() -> None:
 def test_packing_on_the_device_refuses_the_largest_number(dtype: Any) -> None:
     largest = torch.iinfo(dtype).max
     with pytest.raises(ValueError, match=rf"x\[1\] is {largest}, but must be -1, 0 or 1"):
-        _packing.packed(torch.tensor([0, largest], dtype=dtype))
+        packed_on_device(torch.tensor([0, largest], dtype=dtype))
 
 
 @pytest.mark.parametrize("value", [2, -2, 0.5, np.inf, -np.inf, np.nan, 1 + 2**-23, 1e-45])
@@ -71,15 +81,16 @@ def test_packing_on_the_device_names_the_bad_value(value: float) -> None:
         x = vectors(*shape)
         x[index] = value
         place, shown = (re.escape(text) for text in (", ".join(map(str, index)), str(x[index].item())))
-        with pytest.raises(ValueError, match=rf"^x\[{place}\] is {shown}, but must be -1, 0 or 1; give ternarize="):
-            _packing.packed(x)
+        expected = rf"{shown}, but must be -1, 0 or 1; give ternarize=" if value == value else "NaN, but must be"
+        with pytest.raises(ValueError, match=rf"^x\[{place}\] is {expected}"):
+            packed_on_device(x)
 
 
 def test_the_first_of_several_bad_values_is_named() -> None:
     x = torch.zeros(3, 50)
     x[1, 2], x[1, 1], x[2, 0] = 5, 4, 3
     with pytest.raises(ValueError, match=r"^x\[1, 1\] is 4"):
-        _packing.packed(x)
+        packed_on_device(x)
 
 
 @cuda

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 from opuproj import Camera  # noqa: E402
+from opuproj.backends.cpu import machine  # noqa: E402
 from opuproj.torch import Projection, RowMax, Ternarize, TopK  # noqa: E402
 from tensors import BY_VECTOR, RULES, gaussian, vectors  # noqa: E402
 
@@ -42,7 +43,7 @@ INPUT_DTYPES = (
 # The bits of opuproj.project
 
 
-@pytest.mark.every_isa
+@pytest.mark.every_backend
 @examples(60)
 @given(data=st.data(), mode=st.sampled_from(MODES), seed=st.sampled_from(SEEDS) | st.integers(0, 2**64 - 1))
 def test_the_layer_is_the_operator_bit_for_bit(data: Any, mode: Any, seed: int) -> None:
@@ -141,8 +142,8 @@ def test_any_name_of_a_dtype(mode: Any) -> None:
 
 def test_threads_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    n_threads = opuproj.projector._config.n_threads
-    monkeypatch.setattr(opuproj.projector._config, "n_threads", lambda n: asked.append(n) or n_threads(n))
+    n_threads = machine.n_threads
+    monkeypatch.setattr(machine, "n_threads", lambda n: asked.append(n) or n_threads(n))
     for threads in (None, 1, 2):
         Projection(50, 20, threads=threads)(vectors(3, 50))
     assert asked == [None, 1, 2]

@@ -230,10 +230,10 @@ def test_each_damaged_number_is_noticed() -> None:
 
 
 def test_a_state_is_checked_as_a_new_operator_is() -> None:
-    state = Projection(50, 20)._state()
+    spec = Projection(50, 20)._spec
     for change, message in (({"n_anchor": 5000}, "n_anchor is 5000"), ({"n_anchor": 0}, "n_anchor is 0")):
         with pytest.raises(ValueError, match=message):
-            Projection(50, 20).set_extra_state(_state.tensor_of({**state, **change}))
+            Projection(50, 20).set_extra_state(_state.tensor_of(spec.changed(**change), 20))
 
 
 def network(**options: Any) -> Any:
@@ -273,7 +273,7 @@ def test_weights_are_averaged(decay: float | None, use_buffers: bool) -> None:
 def test_a_layer_pickled_by_an_earlier_version_comes_back() -> None:
     layer = Projection(50, 20, seed=2**64 - 1, dtype=torch.float64)
     state = {**layer.__dict__, "seed": layer.seed, "_buffers": {}, "_non_persistent_buffers_set": set()}
-    for name in ("_signed", "_real", "_own", "_kin"):
+    for name in ("_spec", "_call", "_real", "_own", "_kin"):
         del state[name]
     again = Projection.__new__(Projection)
     again.__setstate__(state)

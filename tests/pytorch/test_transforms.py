@@ -248,13 +248,13 @@ def test_a_stack_within_a_stack() -> None:
 
 
 def test_members_of_one_seed_are_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj.torch import _operator
+    from opuproj.torch import _ops
 
     models = [layer(seed=5) for _ in range(4)]
     _, buffers = stack_module_state(models)
     calls: list[Any] = []
-    project = _operator.project
-    monkeypatch.setattr(_operator, "project", lambda *a: calls.append(1) or project(*a))
+    project = _ops.apply
+    monkeypatch.setattr(_ops, "apply", lambda *a: calls.append(1) or project(*a))
     x = gaussian(3, 12)
     y = vmap(lambda b: functional_call(models[0], ({}, b), (x,)))(buffers)
     assert_same_bits(y, models[0](x).expand(4, 3, 20))

@@ -170,12 +170,13 @@ def test_shapes_strides_and_orders() -> None:
 
 
 def test_batches_larger_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj import _rows, _structured
+    from opuproj import _memory
+    from opuproj.backends.cpu import dense
 
     x = reals(50, 700)
     expected = project(x, 300)
-    monkeypatch.setattr(_structured, "BLOCK_BYTES", 4 * 700 * 7)
-    monkeypatch.setattr(_rows, "PIECE_BYTES", 8 * 700 * 3)
+    monkeypatch.setattr(dense, "FLOAT_BYTES", 4 * 700 * 7)
+    monkeypatch.setattr(_memory, "PIECE_BYTES", 8 * 700 * 3)
     assert_same_bits(project(x, 300), expected)
     assert_same_bits(project(x.reshape(5, 10, 700), 300), expected.reshape(5, 10, 300))
 

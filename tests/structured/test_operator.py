@@ -67,7 +67,13 @@ def test_windows_of_its_matrix() -> None:
 )
 def test_it_survives_repr_pickle_and_copies(op: Projector) -> None:
     x = ternary(300)
-    for other in (eval(repr(op)), copy.copy(op), copy.deepcopy(op), pickle.loads(pickle.dumps(op)), op.seen_by(None)):
+    for other in (
+        eval(repr(op)),
+        copy.copy(op),
+        copy.deepcopy(op),
+        pickle.loads(pickle.dumps(op)),
+        op.with_camera(None),
+    ):
         assert other == op
         assert hash(other) == hash(op)
         assert other.ensemble == "structured"
@@ -129,7 +135,7 @@ def test_what_holds_no_vectors_of_real_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match="this operator takes 10"):
         op(reals(11))
     with pytest.raises(ValueError, match="camera is Camera"):
-        op.seen_by(Camera.ideal())
+        op.with_camera(Camera.ideal())
     with pytest.raises(ValueError, match="digits is 3"):
         op(reals(10), digits=3)
     with pytest.raises(ValueError, match=r"x.* is 2, but must be -1, 0 or 1"):

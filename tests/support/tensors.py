@@ -11,7 +11,9 @@ from helpers import ternary
 
 torch = pytest.importorskip("torch")
 
+from opuproj._spec import Spec  # noqa: E402
 from opuproj.torch import BatchMax, Dither, Fixed, RowMax, RowStd, Ternarize, TopK  # noqa: E402
+from opuproj.torch._ops import Call  # noqa: E402
 
 RULES = (Fixed(0.5), RowMax(0.25), RowStd(0.67), BatchMax(0.25), Dither(1.5), TopK(5))
 BY_VECTOR = Ternarize(RowMax(0.25), norm="row")
@@ -27,6 +29,21 @@ def vectors(*shape: int, dtype: Any = torch.float32, seed: int = 0) -> Any:
 def gaussian(*shape: int, dtype: Any = torch.float32, seed: int = 0) -> Any:
     """Gaussian numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def call(
+    start: int,
+    stop: int,
+    *,
+    n_inputs: int = 20,
+    adjoint: bool = False,
+    threads: Any = None,
+    digits: Any = None,
+    **fields: Any,
+) -> str:
+    """The argument of the custom op: rows start to stop - 1 of an operator."""
+    spec = Spec.checked(n_inputs, max(1, stop), **fields).rows(start, stop)
+    return Call(spec, adjoint=adjoint, threads=threads, digits=digits).encode()
 
 
 def errors(*shape: int, dtype: Any = torch.float32, seed: int = 0) -> Any:

@@ -12,7 +12,7 @@ from helpers import ROOT, integers, ternary
 
 GOLDEN = json.loads((ROOT / "tests" / "data" / "golden.json").read_text())
 
-pytestmark = pytest.mark.every_isa
+pytestmark = pytest.mark.every_backend
 
 
 def words(hexadecimal: str) -> np.ndarray:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, _rows
+from .. import _core, _memory
+from ..inputs.rows import ArrayRows, PackedRows
 from ._packed import PackedReader
 from ._reader import Reader
 
 
-class FileSource(_rows.Source):
+class FileRows(ArrayRows):
     """Rows start to stop - 1 of a file of numbers."""
 
     def __init__(self, reader: Reader, start: int, stop: int, advice: str) -> None:
@@ -21,32 +22,40 @@ class FileSource(_rows.Source):
         self.advice = advice
         self._reader, self._start = reader, start
 
-    def _pieces(self) -> Iterator[Any]:
-        return self._reader.pieces(self._start, self._start + self.n_rows)
+    def small(self) -> bool:
+        return False  # there is no array to pack at once
 
-    def pack(self) -> _core.Packed:
-        return next(self.packed_blocks(max(1, self.n_rows)))
+    def pieces(self) -> Iterator[Any]:
+        return self._reader.pieces(self._start, self._start + self.n_rows)
 
     def position(self, row: int, column: int) -> str:
         leading = np.unravel_index(self._start + row, self._reader.shape[:-1]) if len(self._reader.shape) > 1 else ()
         return f"{self.name}[{', '.join(map(str, [*leading, column]))}]"
 
 
-class PackedFileSource(FileSource):
-    """Rows start to stop - 1 of a packed file."""
+class PackedFileRows(PackedRows[_core.Packed]):
+    """Rows start to stop - 1 of a packed file, which are read a block at a time."""
 
     def __init__(self, reader: PackedReader, start: int, stop: int) -> None:
-        super().__init__(reader, start, stop, "")
-        self._file = reader
+        super(PackedRows, self).__init__(reader.name, (stop - start, reader.n_inputs))
+        self._reader, self._start = reader, start
 
-    def packed_blocks(self, block_rows: int) -> Iterator[_core.Packed]:
+    encoded = False
+
+    def block_rows(self) -> int:
+        return _memory.rows_within(self.n_rows, _memory.packed_bytes(self.n_rows, self.n_inputs))
+
+    def whole(self) -> _core.Packed:
+        return self._reader.packed(self._start, self._start + self.n_rows)
+
+    def blocks(self, block_rows: int) -> Iterator[_core.Packed]:
         stop = self._start + self.n_rows
         for start in range(self._start, max(stop, self._start + 1), block_rows):
-            yield self._file.packed(start, min(start + block_rows, stop))
+            yield self._reader.packed(start, min(start + block_rows, stop))
 
 
-def file_source(reader: Reader, start: int, stop: int, advice: str) -> FileSource:
-    """Return rows of a file as a source; `advice` ends the message about a value that is not ternary."""
+def file_rows(reader: Reader, start: int, stop: int, advice: str = "") -> FileRows | PackedFileRows:
+    """Return rows of a file; `advice` ends the message about a value that is not ternary."""
     if isinstance(reader, PackedReader):
-        return PackedFileSource(reader, start, stop)
-    return FileSource(reader, start, stop, advice)
+        return PackedFileRows(reader, start, stop)
+    return FileRows(reader, start, stop, advice)

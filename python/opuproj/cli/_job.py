@@ -9,18 +9,20 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from tqdm import tqdm
 
-from .. import _check, _core, _memory, _rows, _sources, encoded
-from ..camera import imperfect
-from ..projector import Projector
+from .. import _check, _core, _memory
+from .._spec import Spec
+from ..backends import backend_for
+from ..encoded import MAX_DIGITS, TERNARY_BASE
+from ..inputs.rows import DigitRows, NumberRows, PackedRows
+from ..projection import apply
 from ._errors import Terminated, Unfinished
-from ._file_source import FileSource, file_source
+from ._file_source import file_rows
 from ._packed import PackedReader
 from ._partial import Partial
 from ._plan import Plan, plan
@@ -37,7 +39,7 @@ class Job:
     def __init__(self, arguments: argparse.Namespace, reader: Reader) -> None:
         self._reader, self._digits = reader, arguments.digits
         self._batch_rows, self._checkpoint = arguments.batch_rows, arguments.checkpoint
-        operator = Projector(
+        spec = Spec.checked(
             reader.n_inputs,
             arguments.outputs,
             seed=arguments.seed,
@@ -45,61 +47,57 @@ class Job:
             n_anchor=arguments.n_anchor,
             camera=arguments.camera,
             dtype=arguments.dtype,
-            threads=arguments.threads,
         )
+        self._threads = _check.threads(arguments.threads)
         if arguments.rows is not None:
-            operator = operator._window(*_check.row_range(slice(*arguments.rows), operator.n_outputs))
-        self._operator = operator
+            spec = spec.rows(*_check.row_range(slice(*arguments.rows), spec.n_outputs))
+        self._spec = spec
         self._noise_given: int | None = arguments.noise_seed
         if isinstance(reader, PackedReader) and self._digits is not None:
             raise ValueError(f"digits is {self._digits}, but {reader.name} is a packed file, and ternary already")
         # No vectors through no outputs: every argument is looked at, and nothing is computed.
-        operator._window(0, 0)._apply(self._source(0, 0), self._noise_given, None, False)
-        self._shape = (*reader.shape[:-1], operator.n_outputs)
+        apply(spec.rows(0, 0), self._rows(0, 0), noise_seed=self._noise_given)
+        self._shape = (*reader.shape[:-1], spec.n_outputs)
         # NumPy counts bytes as if no axis were empty.
-        if math.prod(length or 1 for length in self._shape) * operator.dtype.itemsize >= 2**63 - 2**16:
+        if math.prod(length or 1 for length in self._shape) * spec.dtype.itemsize >= 2**63 - 2**16:
             raise ValueError(
                 f"the result would have shape {self._shape}, and no array holds so much: ask for fewer --rows"
             )
         self._noise: int | None = None
-        if imperfect(operator.camera):
+        if spec.noisy:
             self._noise = _check.noise_seed(self._noise_given)
 
-    def _source(self, start: int, stop: int) -> FileSource | encoded.EncodingSource:
-        source = file_source(self._reader, start, stop, _ADVICE)
+    def _rows(self, start: int, stop: int) -> NumberRows | PackedRows[_core.Packed] | DigitRows:
+        rows = file_rows(self._reader, start, stop, _ADVICE)
         if self._digits is None:
-            return source
-        n_digits = _check.integer("digits", self._digits, 1, encoded.MAX_DIGITS)
-        return encoded.EncodingSource(source, encoded.TERNARY_BASE, n_digits)
+            return rows
+        assert isinstance(rows, NumberRows), "a packed file has no digits"
+        return DigitRows(rows, TERNARY_BASE, _check.integer("digits", self._digits, 1, MAX_DIGITS))
 
     def _plan(self, *, in_order: bool) -> Plan:
         n_inputs = self._reader.n_inputs
         return plan(
             self._reader.n_rows,
-            self._operator.n_outputs,
-            self._operator.dtype.itemsize,
+            self._spec.n_outputs,
+            self._spec.dtype.itemsize,
             n_inputs=n_inputs,
-            row_bytes=_rows.packed_bytes(1, n_inputs) * (1 if self._digits is None else 2 * self._digits),
+            row_bytes=_memory.packed_bytes(1, n_inputs) * (1 if self._digits is None else 2 * self._digits),
             batch_rows=self._batch_rows,
             in_order=in_order,
         )
 
     def _request(self) -> dict[str, Any]:
         """Return all that the bits of the result depend on."""
-        operator = self._operator
+        fields = json.loads(self._spec.encode())
+        del fields["row_start"], fields["n_outputs"]
         request = {
             "opuproj": _core.__version__,
             "input": self._reader.identity(),
-            "n_inputs": operator.n_inputs,
-            "rows": [operator.row_start, operator.row_start + operator.n_outputs],
+            "rows": [self._spec.row_start, self._spec.row_stop],
             "shape": self._shape,
-            "seed": operator.seed,
-            "mode": operator.mode,
-            "n_anchor": operator.n_anchor,
             "digits": self._digits,
-            "camera": None if operator.camera is None else asdict(operator.camera),
             "noise_seed": self._noise_given,
-            "dtype": operator.dtype.name,
+            **fields,
         }
         return json.loads(json.dumps(request))  # type: ignore[no-any-return]
 
@@ -107,10 +105,9 @@ class Job:
         """Look at all values before any is projected, as `opuproj.project` does; a pipe shows them only once."""
         if not self._reader.seekable:
             return
-        source = self._source(first_row, self._reader.n_rows)
-        if source.n_rows:
-            blocks = source.packed_blocks(source.block_rows())
-            _sources.check_nonzeros(source, blocks, self._operator.ensemble)
+        rows = self._rows(first_row, self._reader.n_rows)
+        if rows.n_rows:
+            backend_for(rows).check(rows)
 
     # To a pipe
 
@@ -118,7 +115,7 @@ class Job:
         """Write the result to standard output as it is computed."""
         self._check(0)
         self._print_noise_seed()
-        writer = PipeWriter(sys.stdout.buffer, self._shape, self._operator.dtype)
+        writer = PipeWriter(sys.stdout.buffer, self._shape, self._spec.dtype)
         writer.create()
         for _ in self._compute_tiles(self._plan(in_order=True), 0, writer):
             pass
@@ -148,9 +145,9 @@ class Job:
                 raise partial.invalid_state()
             writer: Writer
             if out.suffix == ".zarr":
-                writer = ZarrWriter(partial.path, sizes, self._shape, self._operator.dtype)
+                writer = ZarrWriter(partial.path, sizes, self._shape, self._spec.dtype)
             else:
-                writer = NpyWriter(partial.path, self._shape, self._operator.dtype)
+                writer = NpyWriter(partial.path, self._shape, self._spec.dtype)
             with closing(writer):
                 self._write_tiles(partial, writer, sizes, first, request)
             try:
@@ -209,11 +206,11 @@ class Job:
 
     def _compute_tiles(self, sizes: Plan, first: int, writer: Writer) -> Iterator[int]:
         """Compute and write tiles; yield how many of all there are after each."""
-        operator = self._operator
+        spec = self._spec
         high, wide = min(sizes.rows, max(1, sizes.n_rows)), sizes.columns
-        n_bytes = high * wide * operator.dtype.itemsize
+        n_bytes = high * wide * spec.dtype.itemsize
         memory = _memory.allocate(
-            "a tile of the result", (high * wide,), operator.dtype, "take fewer vectors with --batch-rows"
+            "a tile of the result", (high * wide,), spec.dtype, "take fewer vectors with --batch-rows"
         )
         total = math.prod(self._shape)
         with tqdm(
@@ -234,17 +231,24 @@ class Job:
                     def advance(fraction: float, before: int = before, size: int = values.size) -> None:
                         bar.update(before + round(fraction * size) - bar.n)
 
-                    operator._window(tile.left, tile.right)._apply(block, self._noise, values, advance, top)
+                    apply(
+                        spec.rows(tile.left, tile.right),
+                        block,
+                        threads=self._threads,
+                        noise_seed=self._noise,
+                        out=values,
+                        progress=advance,
+                        first_vector=top,
+                    )
                     writer.write(tile, values)
                     yield tile.number + 1
 
-    def _read_block(self, top: int, bottom: int) -> _rows.PackedSource | encoded.EncodedSource:
+    def _read_block(self, top: int, bottom: int) -> PackedRows[_core.Packed] | PackedRows[_core.Encoded]:
         """Return a block of vectors, read once for all its tiles."""
-        source = self._source(top, bottom)
-        shape = (bottom - top, self._reader.n_inputs)
-        if isinstance(source, encoded.EncodingSource):
-            return encoded.EncodedSource(source.name, encoded.EncodedBatch._of(source.pack(), shape))
-        return _rows.PackedSource(source.name, source.pack(), shape)
+        rows = self._rows(top, bottom)
+        if isinstance(rows, DigitRows):
+            return PackedRows(rows.name, backend_for(rows).encode(rows), rows.shape)
+        return PackedRows(rows.name, backend_for(rows).pack(rows), rows.shape)
 
     def _print_noise_seed(self) -> None:
         if self._noise is not None and self._noise_given is None and sys.stderr is not None:
@@ -252,8 +256,8 @@ class Job:
 
     def _print_summary(self, out: Path) -> None:
         if sys.stderr is not None and sys.stderr.isatty():
-            size = _memory.readable(math.prod(self._shape) * self._operator.dtype.itemsize)
-            print(f"{out}: {self._shape} {self._operator.dtype.name}, {size}", file=sys.stderr)
+            size = _memory.readable(math.prod(self._shape) * self._spec.dtype.itemsize)
+            print(f"{out}: {self._shape} {self._spec.dtype.name}, {size}", file=sys.stderr)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _memory, _rows
+from .. import _memory
 from ._reader import FileReader, Reader
 
 _TOO_LONG = "its vectors are too long for this machine"
@@ -103,7 +103,7 @@ class NpzReader(FileReader):
                 self._stream.read(self._offset)
             left = (start - self._next) * self.row_bytes
             while left > 0:
-                passed = len(self._stream.read(min(left, _rows.PIECE_BYTES)))
+                passed = len(self._stream.read(min(left, _memory.PIECE_BYTES)))
                 if passed == 0:
                     break
                 left -= passed
@@ -181,7 +181,7 @@ def rows_from(name: str, file: BinaryIO, n_rows: int, n_inputs: int, dtype: np.d
     _memory.reserve(f"a part of {name}", (n_rows, n_inputs), n_bytes, _TOO_LONG)
     data = bytearray()
     while len(data) < n_bytes:  # grows with what arrives, not with what a header claims
-        part = file.read(min(n_bytes - len(data), _rows.PIECE_BYTES))
+        part = file.read(min(n_bytes - len(data), _memory.PIECE_BYTES))
         if not part:
             raise ValueError(f"{name} ends too early: {len(data):,} of {n_bytes:,} bytes of its next rows are there")
         data += part

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, _rows
+from .. import _core, _memory
 from ..ternary import TernaryBatch
 from ._files import Replacement, reserve_space
 from ._reader import MAX_AXES, FileReader
@@ -55,7 +55,7 @@ class PackedReader(FileReader):
             checksum, left = 0, half
             self._file.seek(self._offset + k * half)
             while left:
-                piece = self._file.read(min(left, _rows.PIECE_BYTES))
+                piece = self._file.read(min(left, _memory.PIECE_BYTES))
                 if not piece:
                     raise ValueError(f"{self.name} became shorter while it was read")
                 checksum, left = zlib.crc32(piece, checksum), left - len(piece)

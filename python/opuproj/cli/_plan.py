@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .. import _rows
+from .. import _memory
 
 # T costs the same to generate for one vector as for many: far beyond this number, more no longer pay.
 _MAX_ROWS = 4096
@@ -98,7 +98,7 @@ def plan(
     if batch_rows is not None:
         rows = min(batch_rows, max(1, n_rows))
     else:
-        most = max(1, min(_MAX_ROWS, _rows.BLOCK_BYTES // row_bytes))
+        most = max(1, min(_MAX_ROWS, _memory.BLOCK_BYTES // row_bytes))
         rows = max(1, -(-n_rows // max(1, -(-n_rows // most))))
         if rows > _CHUNK_ROWS:  # whole chunks of rows: rounding up stays below `most`, or down from it
             rows = min(-(-rows // _CHUNK_ROWS), most // _CHUNK_ROWS) * _CHUNK_ROWS

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _inputs, _rows
+from .. import _memory
+from ..inputs.arrays import check_shape
 
 MAX_AXES = 32
 
@@ -55,7 +56,7 @@ class Reader:
 
     def step(self) -> int:
         """Return how many rows to read at a time."""
-        return max(1, _rows.PIECE_BYTES // self.row_bytes)
+        return max(1, _memory.PIECE_BYTES // self.row_bytes)
 
     def identity(self) -> dict[str, Any]:
         """Return what tells whether another run reads the same."""
@@ -97,7 +98,7 @@ def checked_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> N
         raise TypeError(f"{name} has dtype {dtype}, but must hold integers, booleans or real floating-point numbers")
     if len(shape) > MAX_AXES:
         raise ValueError(f"{name} has {len(shape)} axes, but may have {MAX_AXES} at most")
-    _inputs.check_shape(name, shape)
+    check_shape(name, shape)
     size = math.prod(length or 1 for length in shape) * dtype.itemsize
     if any(length < 0 or isinstance(length, bool) for length in shape) or size >= 2**63:
         raise ValueError(f"{name} claims the shape {shape}, which makes no sense")

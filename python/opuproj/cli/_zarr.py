@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _memory, _rows
+from .. import _memory
 from ._files import sync_file, sync_folder
 from ._plan import Plan, Tile
 from ._reader import Reader
@@ -78,7 +78,7 @@ class ZarrReader(Reader):
         fitting = max(1, _BAND_BYTES // self.row_bytes)
         if high > fitting:
             return fitting
-        return high * max(1, (_rows.PIECE_BYTES // self.row_bytes) // high)
+        return high * max(1, (_memory.PIECE_BYTES // self.row_bytes) // high)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         with zarr_errors(self._path):

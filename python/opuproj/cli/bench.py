@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .. import _check, _config, _memory
+from .. import _check, _memory
+from ..backends.cpu import machine
 from ..projector import Projector
 from . import _arguments, info
 
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     _memory.reserve("the stored matrix", op.shape, n_bytes, "give smaller --inputs and --outputs: opuproj stores none")
     sizes = (batch, op.n_inputs + 5 * op.n_outputs)
     _memory.reserve("a batch", sizes, 4 * batch * (2 * op.n_inputs + 2 * op.n_outputs), "give a smaller --batch")
-    threads = _config.n_threads(op.threads)
+    threads = machine.n_threads(op.threads)
     library = arguments.against or ("torch" if importlib.util.find_spec("torch") else "numpy")
     x = (2 * np.random.default_rng(1).integers(0, 2, (batch, op.n_inputs), dtype=np.int8) - 1).astype(np.int8)
     result = np.empty((batch, op.n_outputs), np.float32)
@@ -132,7 +133,7 @@ def _numpy(threads: int) -> tuple[AbstractContextManager[Any], Product]:
         from threadpoolctl import threadpool_limits
 
         limited = threadpool_limits(threads)
-    elif threads != _config.n_threads(None):
+    elif threads != machine.n_threads(None):
         raise ValueError(f"threads is {threads}, but NumPy's cannot be set without threadpoolctl: install it, or torch")
 
     def make(shape: tuple[int, int], x: NDArray[np.int8]) -> Callable[[], object]:

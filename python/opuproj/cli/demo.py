@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _memory
-from ..projector import Projector, project
+from ..projection import project
+from ..projector import Projector
 from . import _arguments
 
 _EXAMPLES = """\

@@ -8,9 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from .. import _core, _rows, packing
+from .. import _core, _memory
+from ..backends import backend_for
+from ..packing import checked_threshold
 from . import _arguments
-from ._file_source import file_source
+from ._file_source import FileRows, file_rows
 from ._open import open_input
 from ._packed import PackedReader, write_packed
 from ._reader import Reader
@@ -65,22 +67,24 @@ def _packed_blocks(
     reader: Reader, threshold: float | None, relative: float | None, scale: str | None
 ) -> Iterator[_core.Packed]:
     """Yield the vectors packed, some at a time."""
-    step = max(1, _rows.BLOCK_BYTES // _rows.packed_bytes(1, reader.n_inputs))
+    step = max(1, _memory.BLOCK_BYTES // _memory.packed_bytes(1, reader.n_inputs))
     starts = range(0, reader.n_rows, step)
     parts = ((start, min(start + step, reader.n_rows)) for start in starts)
     if threshold is None and relative is None:
         for start, stop in parts:
-            yield file_source(reader, start, stop, "use --threshold or --relative for other values").pack()
+            rows = file_rows(reader, start, stop, "use --threshold or --relative for other values")
+            yield backend_for(rows).pack(rows)
         reader.refuse_change()
         return
     if isinstance(reader, PackedReader):
         raise ValueError(f"{reader.name} is a packed file, and ternary already")
-    fixed = packing.fixed_threshold(threshold, relative, scale or "row")
-    largest = None
+    rule = checked_threshold(threshold, relative, scale or "row")
     if scale == "global":
         if not reader.seekable:
             raise ValueError(f"scale is 'global', which needs all of {reader.name} twice: write it to a file first")
-        largest = packing.largest_of(file_source(reader, 0, reader.n_rows, ""))
+        numbers = FileRows(reader, 0, reader.n_rows, "")
+        rule = rule._replace(level=backend_for(numbers).largest(numbers))
     for start, stop in parts:
-        yield packing.ternarized(file_source(reader, start, stop, ""), fixed, relative, largest)
+        numbers = FileRows(reader, start, stop, "")
+        yield backend_for(numbers).ternarize(numbers, rule)
     reader.refuse_change()

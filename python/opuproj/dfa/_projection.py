@@ -7,7 +7,8 @@ from typing import cast
 
 import torch
 
-from ..encoded import MAX_DIGITS, EncodedBatch, encode
+from ..encoded import MAX_DIGITS, EncodedBatch
+from ..packing import encode
 from ..projector import Projector
 from ._error import Error, FloatError, TernaryError
 
@@ -47,7 +48,7 @@ def projected(error: Error, operator: Projector) -> torch.Tensor:
     """Return R t or R e, of shape (n, n_rows), on the CPU."""
     content = error.content
     if isinstance(content, TernaryError):
-        return torch.from_numpy(operator.seen_by(error.camera)(content.batch, noise_seed=content.noise_seed))
+        return torch.from_numpy(operator.with_camera(error.camera)(content.batch, noise_seed=content.noise_seed))
     if content.encoded:
         result = cast(torch.Tensor, sum(torch.from_numpy(operator(part)) for part in content.encoded))
     else:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ..ternary import TernaryBatch
 from ..torch import Ternarize
-from ..torch._packing import packed
 
 # What a place moves on by, in units of 2⁻⁶⁴: the fractional parts of the golden ratio, √2 and √3, made odd. Any run of
 # passes, vectors and ranks then has places spread evenly; integers keep them exact however far a training goes.
@@ -63,13 +62,8 @@ class ErrorTernarizer:
             Which forward pass of the replica it is of.
         """
         where = torch.from_numpy(places(self.seed, rank, number, len(e))).to(e.device)
-        if e.device.type == "cpu":
-            bits, a = rule.pack(e, where)
-            batch = TernaryBatch._of(bits, tuple(e.shape))
-        else:
-            t, a = rule(e, where)
-            batch = packed(t)
-        return Ternarized(batch, a)
+        bits, a = rule.pack(e, where)
+        return Ternarized(TernaryBatch._of(bits, tuple(e.shape)), a)
 
 
 def places(seed: int, rank: int, number: int, n: int) -> NDArray[np.float64]:

@@ -7,8 +7,9 @@ from typing import Any, Literal, cast
 
 import torch
 
-from .. import _check, _structured
+from .. import _check
 from .._check import Ensemble
+from .._spec import refuse_camera
 from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
 from ..projector import Projector
@@ -430,5 +431,5 @@ def checked_ternarize(value: Any) -> Ternarize:
 def camera_for(camera: Any, ensemble: Ensemble) -> Camera | None:
     """Return a camera that the ensemble can have, or raise ValueError or TypeError."""
     if ensemble == "structured":
-        _structured.refuse_camera(camera)
+        refuse_camera(camera)
     return checked_camera(camera)

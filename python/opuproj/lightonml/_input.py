@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _check, _rows
+from .. import _check, _memory
 from ..packing import pack
 from ..ternary import TernaryBatch
 
@@ -116,7 +116,7 @@ def _check_values(flat: NDArray[Any], shape: tuple[int, ...], ternary: bool) -> 
     if flat.dtype.kind not in "iuf":
         raise TypeError(f"X has dtype {flat.dtype}, but must hold numbers")
     values = flat.reshape(-1)
-    step = _rows.PIECE_BYTES // values.itemsize
+    step = _memory.PIECE_BYTES // values.itemsize
     for start in range(0, values.size, step):  # comparisons of the whole would take several times its memory
         piece = values[start : start + step]
         good = (piece == 0) | (piece == 1)

@@ -13,10 +13,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .. import _check, _sparse
+from .. import _check
 from .._check import Mode
 from ..camera import Camera, checked_camera
 from ..encoded import MAX_DIGITS
+from ..inputs import sparse
 from ..projector import Projector
 from ._blocks import project_rows
 
@@ -115,8 +116,9 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         X = self._validated(X, reset=False)
         digits = None if self.digits is None else _check.integer("digits", self.digits, 1, MAX_DIGITS)
         single = np.result_type(X.dtype, np.float32) == np.float32
-        operator = self.projector_._changed(dtype=np.dtype(np.float32 if single else np.float64))
-        result = project_rows(operator, X, digits, self.noise_seed)
+        operator = self.projector_
+        spec = operator._spec.changed(dtype=np.dtype(np.float32 if single else np.float64))
+        result = project_rows(spec, operator.threads, X, digits, self.noise_seed)
         scale = self._scale()
         if scale != 1:
             result *= scale
@@ -141,8 +143,8 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise ValueError(f"noise_seed is {self.noise_seed!r}, but there is no camera that makes noise")
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
-        if _sparse.is_compressed(X):  # scikit-learn would look at what lies behind the last entry, too
-            X = _sparse.without_spare_room("X", X)
+        if sparse.is_compressed(X):  # scikit-learn would look at what lies behind the last entry, too
+            X = sparse.without_spare_room("X", X)
         return validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=reset)
 
     @property

@@ -7,47 +7,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _check, _outputs, _rows, _sources, _sparse
-from ..camera import imperfect
-from ..encoded import encode
-from ..projector import Projector
+from .. import _check, _memory
+from .._spec import Spec
+from ..inputs import sparse
+from ..inputs.vectors import vectors
+from ..packing import encode
+from ..projection import apply
 
 # Fewer rows than these at a time, and T would be generated too often.
 _FEWEST_ROWS = 16
 
 
-def project_rows(operator: Projector, X: Any, digits: int | None, noise_seed: int | None) -> NDArray[Any]:
+def project_rows(spec: Spec, threads: int | None, X: Any, digits: int | None, noise_seed: int | None) -> NDArray[Any]:
     """Return the projections of all rows; each depends on its own row only, as does the form in which that is taken.
 
     Parameters
     ----------
-    operator
+    spec
         What they go through.
+    threads
+        As in :class:`opuproj.Projector`.
     X
         ndarray or scipy.sparse CSR matrix of finite real numbers, of shape (n_rows, n_inputs), with at least one row.
     digits
         How many digits rows have that are not ternary; None if there may be none.
     noise_seed
-        Decides the noise of the operator's camera, together with a row's number: then every change from ternary rows to
+        Decides the noise of the camera, together with a row's number: then every change from ternary rows to
         others, and back, is a call of its own. None for noise that no other call has.
     """
     if not isinstance(X, np.ndarray):
-        X = _sparse.canonical("X", X, X.shape)
+        X = sparse.canonical("X", X, X.shape)
     ternary = _ternary_rows(X)
     if digits is None and not ternary.all():
         raise ValueError(f"{_first_other(X, ternary)}, but must be -1, 0 or 1: digits is None, which takes no others")
-    noisy = imperfect(operator.camera)
-    if operator.mode == "intensity" and noisy and not ternary.all():
+    noisy = spec.noisy
+    if spec.mode == "intensity" and noisy and not ternary.all():
         raise ValueError(
             f"{_first_other(X, ternary)}, but must be -1, 0 or 1 in front of a camera: it sees the digits of other "
             "numbers one after the other, and no intensity of their sum; make X binary, or use no camera"
         )
     # Noise goes by a row's number in X, which counts on from the first row of a call.
     apart = noisy and noise_seed is not None
-    out = _outputs.new((X.shape[0], operator.n_outputs), operator.dtype)
+    out = _memory.allocate("an output", (X.shape[0], spec.n_outputs), spec.dtype, "transform fewer rows at a time")
     for numbers in (np.flatnonzero(ternary), np.flatnonzero(~ternary)):
         encoded = None if len(numbers) and ternary[numbers[0]] else digits
-        step = _rows_at_once(operator, X, encoded, whole=len(numbers) == X.shape[0])
+        step = _rows_at_once(spec, X, encoded, whole=len(numbers) == X.shape[0])
         noise = _check.noise_seed(noise_seed) if noisy else None
         for run in _runs(numbers) if apart else [numbers]:
             for start in range(0, len(run), step):
@@ -55,13 +59,13 @@ def project_rows(operator: Projector, X: Any, digits: int | None, noise_seed: in
                 first = int(run[start]) if apart else start
                 rows = X if len(run) == X.shape[0] <= step else X[chosen]  # SciPy copies whatever is picked
                 if encoded is not None and isinstance(rows, np.ndarray):  # not a first time only to be looked at
-                    part = _sources.source(encode(rows, digits=encoded), None, operator.ensemble)
+                    part = vectors(encode(rows, digits=encoded), None, spec.ensemble)
                 else:
-                    part = _sources.source(rows, encoded, operator.ensemble)
+                    part = vectors(rows, encoded, spec.ensemble)
                 if isinstance(chosen, slice):
-                    operator._apply(part, noise, out[chosen], False, first)
+                    apply(spec, part, threads=threads, noise_seed=noise, out=out[chosen], first_vector=first)
                 else:
-                    out[chosen] = operator._apply(part, noise, None, False, first)
+                    out[chosen] = apply(spec, part, threads=threads, noise_seed=noise, first_vector=first)
     return out
 
 
@@ -69,7 +73,7 @@ def _ternary_rows(X: Any) -> NDArray[np.bool_]:
     """Return which rows hold nothing but -1, 0 and 1."""
     ternary = np.ones(X.shape[0], dtype=np.bool_)
     if isinstance(X, np.ndarray):
-        step = max(1, _rows.PIECE_BYTES // (X.shape[1] * X.itemsize))
+        step = max(1, _memory.PIECE_BYTES // (X.shape[1] * X.itemsize))
         for start in range(0, len(X), step):
             ternary[start : start + step] = ~_other(X[start : start + step]).any(axis=1)
     else:
@@ -89,7 +93,7 @@ def _first_other(X: Any, ternary: NDArray[np.bool_]) -> str:
     if isinstance(X, np.ndarray):
         values, columns = X[row], np.arange(X.shape[1])
     else:
-        _, columns, values = _sparse.compressed(X, row, row + 1)
+        _, columns, values = sparse.compressed(X, row, row + 1)
     place = int(np.argmax(_other(values)))
     return f"X[{row}, {columns[place]}] is {values[place].item()}"
 
@@ -99,16 +103,16 @@ def _runs(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
 
 
-def _rows_at_once(operator: Projector, X: Any, digits: int | None, *, whole: bool) -> int:
+def _rows_at_once(spec: Spec, X: Any, digits: int | None, *, whole: bool) -> int:
     """Return how many rows to take at a time so that what is made of them beyond the result stays bounded."""
     dense = isinstance(X, np.ndarray)
     if whole and (digits is None or not dense):
         return max(1, int(X.shape[0]))  # the operator sees to it
-    n_bytes: int = (digits or 1) * _rows.packed_bytes(1, X.shape[1]) if dense else 0
+    n_bytes: int = (digits or 1) * _memory.packed_bytes(1, X.shape[1]) if dense else 0
     if not whole:  # picked rows are copied, and so are their results
-        n_bytes += operator.n_outputs * operator.dtype.itemsize
+        n_bytes += spec.n_outputs * spec.dtype.itemsize
         n_bytes += X.shape[1] * X.itemsize if dense else 16 * X.nnz // X.shape[0]
-    return max(_FEWEST_ROWS, _rows.BLOCK_BYTES // n_bytes)
+    return max(_FEWEST_ROWS, _memory.BLOCK_BYTES // n_bytes)
 
 
 def _as_slice(numbers: NDArray[np.int64]) -> Any:

@@ -1,37 +1,25 @@
-"""Gradients of the custom ops, and the ops under the transforms of torch.func."""
+"""Gradients of the custom op, and the op under the transforms of torch.func."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from ..adjoint import default_digits
-from . import _operator
-from ._dtypes import BY_NAME
-
-# Where the arguments of `project` and `adjoint` have what may differ between the calls that torch.vmap makes one.
-_NOISE = 7
-_MEMBER = -2
+from . import _ops
+from ._ops import Call
 
 
-def project(*arguments: Any) -> Any:
+def apply(x: torch.Tensor, call: str, noise: torch.Tensor | None, member: torch.Tensor | None) -> torch.Tensor:
     """Call the op of that name; inside of a transform of torch.func, which takes no op's own gradient, a Function."""
-    refuse_tangent(arguments[0])
+    refuse_tangent(x)
     if not transformed():
-        return _operator.project(*arguments)
-    return (_TracedProject if torch.compiler.is_compiling() else _Project).apply(*arguments)
-
-
-def adjoint(*arguments: Any) -> Any:
-    """Call the op of that name, as `project` does."""
-    refuse_tangent(arguments[0])
-    if not transformed():
-        return _operator.adjoint(*arguments)
-    return (_TracedAdjoint if torch.compiler.is_compiling() else _Adjoint).apply(*arguments)
+        return _ops.apply(x, call, noise, member)
+    function = _TracedApply if torch.compiler.is_compiling() else _Apply
+    result: torch.Tensor = function.apply(x, call, noise, member)
+    return result
 
 
 def refuse_tangent(x: torch.Tensor) -> None:
@@ -66,58 +54,47 @@ def transformed() -> bool:
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    x, _, seed, mode, row_start, n_anchor, _, _, dtype, threads, digits, ctx.ensemble, member, ctx.kin = inputs
-    ctx.save_for_backward(x if mode == "intensity" else None, member)
+    x, ctx.call, _, member = inputs
     ctx.x = x.shape[-1], x.dtype
-    ctx.matrix, ctx.dtype, ctx.threads, ctx.digits = (seed, row_start, n_anchor), dtype, threads, digits
-    ctx.mode, ctx.n_arguments = mode, len(inputs)
+    ctx.save_for_backward(x if _needs_x(ctx.call) else None, member)
 
 
 def _gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """Return the gradient of a real x, from that of Rx, Tx or |Tx|²: of the exact one, whatever camera saw it."""
-    if ctx.ensemble == "structured":
-        raise NotImplementedError("no gradient flows through a projection of the ensemble 'structured'")
-    (n_inputs, x_dtype), (seed, row_start, n_anchor), threads = ctx.x, ctx.matrix, ctx.threads
-    double = torch.float64 in (x_dtype, gradient.real.dtype)
-    real, mode = torch.float64 if double else torch.float32, ctx.mode
-    x, member = ctx.saved_tensors
-    if mode == "intensity":
-        kind = torch.complex128 if double else torch.complex64
-        none = (None, kind, threads, ctx.digits, "gaussian", member, ctx.kin)
-        field = project(x, gradient.shape[-1], seed, "complex", row_start, n_anchor, "", *none)
-        gradient, mode = 2 * gradient * field, "complex"
+    """Return the gradient of x: for a projection from that of the exact Rx, Tx or |Tx|², whatever camera read it."""
+    (n, dtype), (x, member) = ctx.x, ctx.saved_tensors
+    double = torch.float64 in (dtype, gradient.real.dtype)
+    back, field = _backward_calls(ctx.call, double)
+    if field is not None:
+        gradient = 2 * gradient * apply(x, field, None, member)
     if gradient.shape[-1] == 0:
-        found = gradient.real.new_zeros((*gradient.shape[:-1], n_inputs))
+        found = gradient.real.new_zeros((*gradient.shape[:-1], n))
     else:
         gradient, wrong = _finite(gradient)
-        found = adjoint(gradient, n_inputs, seed, mode, row_start, n_anchor, real, threads, member, ctx.kin)
+        found = apply(gradient, back, None, member)
         found = found.masked_fill_(wrong, torch.nan)
-    return found.to(x_dtype), *((ctx.n_arguments - 1) * (None,))
+    return found.to(dtype) if dtype.is_complex else found.real.to(dtype), None, None, None
 
 
-_operator.project.register_autograd(_gradient, setup_context=_remember)
+# Run, not traced, while torch.compile traces: calls are plain text.
 
 
-def _remember_adjoint(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    y, _, *ctx.matrix, ctx.dtype, ctx.threads, member, ctx.kin = inputs
-    ctx.save_for_backward(member)
-    ctx.y, ctx.n_arguments = (y.shape[-1], y.dtype), len(inputs)
+@torch.compiler.assume_constant_result
+def _needs_x(call: str) -> bool:
+    """Return whether the gradient depends on x: that of an intensity does."""
+    return Call.decode(call).spec.mode == "intensity"
 
 
-def _gradient_of_adjoint(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    seed, mode, row_start, n_anchor = ctx.matrix
-    n_outputs, dtype = ctx.y
-    (member,) = ctx.saved_tensors
-    names = {"linear": ("float32", "float64"), "complex": ("complex64", "complex128")}[mode]
-    name = names[ctx.dtype == torch.float64]
-    rest = (BY_NAME[name], ctx.threads, default_digits(np.dtype(name)), "gaussian", member, ctx.kin)
-    gradient, wrong = _finite(gradient)
-    y = project(gradient, n_outputs, seed, mode, row_start, n_anchor, "", None, *rest)
-    y = y.masked_fill(wrong, torch.nan)
-    return (y.to(dtype) if dtype.is_complex else y.real.to(dtype)), *((ctx.n_arguments - 1) * (None,))
+@torch.compiler.assume_constant_result
+def _backward_calls(call: str, double: bool) -> tuple[str, str | None]:
+    """Return the call that carries a gradient back and, for an intensity, the call that gives the field."""
+    found = Call.decode(call)
+    if found.spec.ensemble == "structured":
+        raise NotImplementedError("no gradient flows through a projection of the ensemble 'structured'")
+    field = found.field(double=double).encode() if found.spec.mode == "intensity" else None
+    return found.backward(double=double).encode(), field
 
 
-_operator.adjoint.register_autograd(_gradient_of_adjoint, setup_context=_remember_adjoint)
+_ops.apply.register_autograd(_gradient, setup_context=_remember)
 
 
 def _finite(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,24 +111,27 @@ def _finite(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 _Rule = Callable[..., tuple[torch.Tensor, int | None]]
 
 
-def _project_rule(call: Callable[..., Any]) -> _Rule:
-    """Return what torch.vmap asks of `project`, by way of `call`."""
+def _vmap_rule(call: Callable[..., Any]) -> _Rule:
+    """Return the rule by which torch.vmap makes one call of `call` out of many."""
 
-    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[torch.Tensor, int | None]:
-        noise, axis = arguments[_NOISE], in_dims[_NOISE]
+    def rule(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: torch.Tensor,
+        text: str,
+        noise: torch.Tensor | None,
+        member: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, int | None]:
+        axis = in_dims[2]
         if noise is None or axis is None:  # with a noise: randomness="same", one and the same in every call
-            return _all_calls(call, info.batch_size, in_dims, arguments, apart=noise is not None)
+            return _all_calls(call, info.batch_size, in_dims, (x, text, noise, member), apart=noise is not None)
         # randomness="different": the noise of one seed differs from vector to vector, so one will do for all calls.
-        x = arguments[0] if in_dims[0] is not None else arguments[0].expand(info.batch_size, *arguments[0].shape)
-        arguments = (x, *arguments[1:_NOISE], noise.select(axis, 0), *arguments[_NOISE + 1 :])
-        return _all_calls(call, info.batch_size, (in_dims[0] or 0, *in_dims[1:]), arguments, apart=False)
+        if in_dims[0] is None:
+            x = x.expand(info.batch_size, *x.shape)
+        dims = (in_dims[0] or 0, *in_dims[1:])
+        return _all_calls(call, info.batch_size, dims, (x, text, noise.select(axis, 0), member), apart=False)
 
     return rule
-
-
-def _adjoint_rule(call: Callable[..., Any]) -> _Rule:
-    """Return what torch.vmap asks of `adjoint`, by way of `call`."""
-    return lambda info, in_dims, *arguments: _all_calls(call, info.batch_size, in_dims, arguments, apart=False)
 
 
 def _all_calls(
@@ -161,54 +141,40 @@ def _all_calls(
 
     Vectors of all calls are those of one, unless the calls have matrices of their own or must be `apart`.
     """
-    x, *rest, member, kin = arguments
+    x, text, noise, member = arguments
     if in_dims[0] is not None:
         x = x.movedim(in_dims[0], 0)
-    members = None if in_dims[_MEMBER] is None else member.movedim(in_dims[_MEMBER], 0)
+    members = None if in_dims[3] is None else member.movedim(in_dims[3], 0)
     if members is not None and _alike(members):
         member, members = members[0], None
     if members is None and not apart:
-        return call(x, *rest, member, kin), None if in_dims[0] is None else 0
+        return call(x, text, noise, member), None if in_dims[0] is None else 0
     calls: Iterator[Any] = (
-        call(x if in_dims[0] is None else x[i], *rest, member if members is None else members[i], kin) for i in range(n)
+        call(x if in_dims[0] is None else x[i], text, noise, member if members is None else members[i])
+        for i in range(n)
     )
     return torch.stack([*calls]), 0
 
 
 def _alike(members: torch.Tensor) -> bool:
-    """Say whether all are the same, so far as that can be seen: not inside of further transforms, nor in a trace."""
+    """Return whether all are known to be the same: inside of further transforms, or in a trace, that is unknown."""
     plain = type(members) is torch.Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(members)
     return plain and not members.is_meta and bool((members == members[0]).all())
 
 
-class _TracedProject(torch.autograd.Function):
+class _TracedApply(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return _operator.project(*arguments)
+        return _ops.apply(*arguments)
 
     setup_context = staticmethod(_remember)
     backward = staticmethod(_gradient)
-    vmap = staticmethod(_project_rule(project))
+    vmap = staticmethod(_vmap_rule(apply))
 
 
-class _TracedAdjoint(torch.autograd.Function):
-    @staticmethod
-    def forward(*arguments: Any) -> Any:
-        return _operator.adjoint(*arguments)
-
-    setup_context = staticmethod(_remember_adjoint)
-    backward = staticmethod(_gradient_of_adjoint)
-    vmap = staticmethod(_adjoint_rule(adjoint))
-
-
-class _Project(_TracedProject):
+class _Apply(_TracedApply):
     jvp = staticmethod(_refuse_forward)  # which torch.compile does not take
 
 
-class _Adjoint(_TracedAdjoint):
-    jvp = staticmethod(_refuse_forward)
-
-
-if hasattr(_operator.project, "register_vmap"):  # torch 2.5 and later
-    _operator.project.register_vmap(_project_rule(_operator.project))
-    _operator.adjoint.register_vmap(_adjoint_rule(_operator.adjoint))
+if hasattr(_ops.apply, "register_vmap"):  # torch 2.5 and later
+    _ops.apply.register_vmap(_vmap_rule(_ops.apply))

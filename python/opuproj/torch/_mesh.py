@@ -1,4 +1,4 @@
-"""Device meshes and the tensors spread over them, as a layer on the ranks of one process group sees them."""
+"""Device meshes and DTensors over them, for a layer on the ranks of one process group."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch.distributed as dist
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A DTensor: what this rank has of it, and how it is spread; `dim` is the mesh's dimension of the layer's ranks."""
+class DistributedInput:
+    """A DTensor: this rank's part of it, and its placements; `dim` is the mesh's dimension of the layer's ranks."""
 
     local: torch.Tensor
     mesh: Any
@@ -21,8 +21,8 @@ class Spread:
     leading: tuple[int, ...]
 
 
-def spread_of(x: Any, group: Any, shard: str, n_inputs: int) -> Spread | None:
-    """Return what is known of a DTensor, which must suit a layer of this shard; None for anything else."""
+def distributed_input(x: Any, group: Any, shard: str, n_inputs: int) -> DistributedInput | None:
+    """Return a DTensor's part and placements, which must suit a layer of this shard; None for anything else."""
     module = sys.modules.get("torch.distributed.tensor")
     if module is None or not isinstance(x, module.DTensor):
         return None
@@ -40,7 +40,7 @@ def spread_of(x: Any, group: Any, shard: str, n_inputs: int) -> Spread | None:
         )
     if x.shape[-1] != n_inputs:
         raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {n_inputs})")
-    return Spread(x.to_local(), mesh, tuple(x.placements), dim, tuple(x.shape[:-1]))
+    return DistributedInput(x.to_local(), mesh, tuple(x.placements), dim, tuple(x.shape[:-1]))
 
 
 def group_of(mesh: Any, mesh_dim: str | int | None, group: Any) -> Any:

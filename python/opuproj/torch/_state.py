@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .._spec import Spec
 from . import _numbers
 
 VERSION = 1
@@ -21,16 +22,18 @@ _STATE = struct.Struct("<B4qQBHB")
 _MEMBER = struct.Struct("<QI")
 
 
-def tensor_of(state: dict[str, Any], device: torch.device | str = "cpu") -> torch.Tensor:
-    """Return a state as a tensor."""
+def tensor_of(spec: Spec, n_outputs: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Return the specification of rows of a matrix of n_outputs rows as a tensor."""
     data = _STATE.pack(
-        state["version"],
-        *state["shape"],
-        *state["rows"],
-        state["seed"],
-        _MODES.index(state["mode"]),
-        state["n_anchor"],
-        _ENSEMBLES.index(state["ensemble"]),
+        VERSION,
+        n_outputs,
+        spec.n_inputs,
+        spec.row_start,
+        spec.row_stop,
+        spec.seed,
+        _MODES.index(spec.mode),
+        spec.n_anchor,
+        _ENSEMBLES.index(spec.ensemble),
     )
     return _numbers.tensor_of(data, device=device)
 

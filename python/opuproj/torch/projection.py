@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import zlib
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from .. import _check
 from .._check import Ensemble, Mode
+from .._spec import Spec
 from ..camera import Camera, refuse_digits
 from ..encoded import MAX_DIGITS
-from ..projector import Projector
-from . import _autograd, _dtypes, _state
-from ._camera import noise_for, text_of
-from ._operator import signed
+from . import _autograd
+from ._camera import noise_for
+from ._layer import OperatorLayer
+from ._ops import Call
 from .ternarize import Ternarize
 
 
-class Projection(torch.nn.Module):
+class Projection(OperatorLayer):
     r"""A random projection too large to store, as a layer without parameters.
 
-    It is the operator of :class:`opuproj.Projector`, as a custom op (``opuproj::project``) that ``torch.compile`` and
+    It is the operator of :class:`opuproj.Projector`, as a custom op (``opuproj::apply``) that ``torch.compile`` and
     ``torch.export`` trace through. It holds a few integers: so does its ``state_dict``, as a tensor of 98 small
     numbers, and copies cost nothing.
 
@@ -93,9 +91,6 @@ class Projection(torch.nn.Module):
     torch.Size([8, 3, 200])
     """
 
-    n_inputs: int
-    n_outputs: int
-
     def __init__(
         self,
         n_inputs: int,
@@ -112,93 +107,42 @@ class Projection(torch.nn.Module):
         dtype: Any = torch.float32,
         threads: int | None = None,
     ) -> None:
-        super().__init__()
-        if ternarize is not None and not isinstance(ternarize, Ternarize):
-            raise TypeError(f"ternarize is {ternarize!r}, but must be an opuproj.torch.Ternarize, or None")
         if digits is not None:
             digits = _check.integer("digits", digits, 1, MAX_DIGITS)
             if ternarize is not None:
                 raise TypeError(f"digits is {digits}, but ternarize makes input ternary already: give one of the two")
-        half = _dtypes.half_of(dtype, mode)
-        operator = Projector(
+        # Before the rest, which looks at it; nn.Module takes no attributes yet.
+        self.__dict__["digits"] = digits
+        super().__init__(
             n_inputs,
             n_outputs,
             seed=seed,
             mode=mode,
             ensemble=ensemble,
+            rows=rows,
+            ternarize=ternarize,
             n_anchor=n_anchor,
             camera=camera,
-            dtype=dtype if half is None else torch.float32,
+            dtype=dtype,
             threads=threads,
         )
-        if operator.dtype.name not in _dtypes.BY_NAME:
-            raise ValueError(f"dtype is {operator.dtype.name}, but a Projection gives floating-point numbers")
-        _refuse_digits(digits, operator)
-        start, stop = (0, operator.n_outputs) if rows is None else _check.row_range(rows, operator.n_outputs)
-        self.n_inputs, self.n_outputs = operator.n_inputs, operator.n_outputs
-        self.rows = (start, stop)
-        self.ternarize, self.digits = ternarize, digits
-        self._real = half or _dtypes.real_of(_dtypes.BY_NAME[operator.dtype.name])
-        self.register_buffer("_member", None, persistent=False)
-        self._set(operator, torch.device("cpu"))
 
-    def _set(self, operator: Projector, device: torch.device) -> None:
-        # Plain numbers, which torch.compile and torch.export take as constants; torch 2.4 knows none of 2**63 or more.
-        self._signed, self.mode, self.n_anchor = signed(operator.seed), operator.mode, operator.n_anchor
-        self.ensemble: str = operator.ensemble
-        self.threads, self.camera = operator.threads, operator.camera
-        self._camera_text = text_of(operator.camera)
-        self._remember(device)
+    def _set(self, spec: Spec, device: torch.device) -> None:
+        self._refuse(spec)
+        super()._set(spec, device)
+        self._call = Call(self._spec, threads=self.threads, digits=self.digits, kin=self._kin).encode()
 
-    def _remember(self, device: torch.device) -> None:
-        """Write down in a buffer what is known as plain numbers: seed, dtype and device.
+    def _refuse(self, spec: Spec) -> None:
+        if self.digits is None:
+            return
+        refuse_digits(spec.mode, spec.camera, given=f"digits is {self.digits}")
+        if spec.ensemble == "structured":
+            raise ValueError(
+                f"digits is {self.digits}, but the ensemble 'structured' takes real numbers as they are, without"
+            )
 
-        Nothing reads it in this layer. But torch.func.stack_module_state stacks it and functional_call puts another's
-        in its place, which `forward` notices; and casts and moves of a module reach nothing but tensors.
-        """
-        common = {name: value for name, value in self._state().items() if name not in ("version", "shape", "seed")}
-        rule = self.ternarize and self.ternarize.rule
-        shown = repr(rule) if dataclasses.is_dataclass(rule) else type(rule).__qualname__
-        norm = self.ternarize and self.ternarize.norm
-        text = json.dumps([common, self.n_inputs, self.digits, self._camera_text, shown, norm])
-        self._kin = zlib.crc32(text.encode())
-        self._own = _state.member_of(self.seed, self._kin, self._real, device)
-        self.__dict__["_buffers"] = {**self._buffers, "_member": self._own}  # not into what copy.copy shares
-        self.dtype = _dtypes.result(self._real, self.mode)
-
-    @property
-    def seed(self) -> int:
-        """Which medium."""
-        return self._signed % 2**64
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        self._signed = signed(_check.seed(seed))
-        self._remember(self._own.device)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "_member" or "_own" not in self.__dict__:
-            super().__setattr__(name, value)
-        elif isinstance(value, torch.Tensor) and not value.is_meta:
-            # As transformers does for what no file holds: with anything, but on the right device.
-            self._remember(value.device)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "_own" not in self.__dict__:  # pickled by a version that had no buffer
-            self._signed, self._real = signed(self.__dict__.pop("seed")), _dtypes.real_of(self.dtype)
-            self._non_persistent_buffers_set.add("_member")
-            self._remember(torch.device("cpu"))
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        device = self._own.device
-        self._remember(device)  # in this layer's dtype, whatever has been done to the buffer
-        super()._apply(fn, recurse)
-        applied = self._member
-        if applied.is_floating_point() or applied.is_complex():
-            self._real = _dtypes.real_of(applied.dtype)
-        self._remember(device if applied.is_meta else applied.device)
-        return self
+    def _shared_by_kin(self) -> list[Any]:
+        return [*super()._shared_by_kin(), self.digits]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project vectors.
@@ -227,95 +171,13 @@ class Projection(torch.nn.Module):
         if self.ternarize is None or not x.is_floating_point():
             return self._project(x).to(self.dtype)
         t, a = self.ternarize(x)
-        a = a.to(torch.float64 if self._real == torch.float64 else torch.float32)
-        return (self._project(t) * (a * a if self.mode == "intensity" else a)).to(self.dtype)
+        return self._scaled(self._project(t), a).to(self.dtype)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
-        start, stop = self.rows
         member = self._member
-        y = _autograd.project(
-            x,
-            stop - start,
-            self._signed,
-            self.mode,
-            start,
-            self.n_anchor,
-            self._camera_text,
-            noise_for(self.camera),
-            _dtypes.computed(self._real, self.mode),
-            self.threads,
-            self.digits,
-            self.ensemble,
-            None if member is self._own else member,
-            self._kin,
-        )
-        return cast(torch.Tensor, y)
-
-    def get_extra_state(self) -> torch.Tensor:
-        """Return what tells the matrix from others, for ``state_dict``: a tensor of small numbers.
-
-        Files of tensors can hold it, and it outlives averages of equal states, and casts to any floating-point dtype.
-        """
-        return _state.tensor_of(self._state(), self._own.device)
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "version": _state.VERSION,
-            "shape": (self.n_outputs, self.n_inputs),
-            "rows": self.rows,
-            "seed": self.seed,
-            "mode": self.mode,
-            "n_anchor": self.n_anchor,
-            "ensemble": self.ensemble,
-        }
-
-    def set_extra_state(self, state: torch.Tensor | dict[str, Any]) -> None:
-        """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If it is the state of another shape, or of no matrix: as a mean of states of different matrices.
-        """
-        self._load(_state.read(state))
-
-    def _load(self, state: dict[str, Any]) -> None:
-        mine = self._state()
-        for name in ("version", "shape", "rows"):
-            if state[name] != mine[name]:
-                raise ValueError(f"the state's {name} is {state[name]}, but this Projection's is {mine[name]}")
-        operator = Projector(
-            self.n_inputs,
-            self.n_outputs,
-            seed=state["seed"],
-            mode=state["mode"],
-            ensemble=state["ensemble"],
-            n_anchor=state["n_anchor"],
-            camera=self.camera,
-            dtype=_dtypes.computed(self._real, "linear"),
-            threads=self.threads,
-        )
-        _refuse_digits(self.digits, operator)
-        self._set(operator, self._own.device)
+        return _autograd.apply(x, self._call, noise_for(self.camera), None if member is self._own else member)
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""
-        text = f"{self.n_inputs}, {self.n_outputs}, seed={self.seed}, mode={self.mode!r}"
-        if self.ensemble != "gaussian":
-            text += f", ensemble={self.ensemble!r}"
-        if self.rows != (0, self.n_outputs):
-            text += f", rows={self.rows}"
-        if self.camera is not None:
-            text += f", camera={self.camera}"
-        if self.digits is not None:
-            text += f", digits={self.digits}"
-        return text if self.ternarize is None else f"{text}, ternarize={self.ternarize}"
-
-
-def _refuse_digits(digits: int | None, operator: Projector) -> None:
-    """Raise ValueError if there are digits, but what takes them does not."""
-    if digits is None:
-        return
-    refuse_digits(operator.mode, operator.camera, given=f"digits is {digits}")
-    if operator.ensemble == "structured":
-        raise ValueError(f"digits is {digits}, but the ensemble 'structured' takes real numbers as they are, without")
+        text = super().extra_repr()
+        return text if self.digits is None else f"{text}, digits={self.digits}"

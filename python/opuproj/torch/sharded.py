@@ -10,18 +10,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from .. import _core, _inputs
+from .. import _core
 from .._check import Mode, integer
-from ..camera import Camera, imperfect
-from ..projector import Projector
-from ..ternary import TernaryBatch
-from . import _dtypes, _fields, _packing, _state
+from .._spec import Spec
+from ..backends import Request, backend, backend_for
+from ..camera import Camera
+from ..inputs.arrays import array_rows
+from ..inputs.rows import PackedRows
+from ..projection import apply
+from . import _dtypes, _state
 from ._autograd import refuse_tangent, transformed
 from ._camera import noise_for
-from ._mesh import Spread, group_of, spread_of
+from ._layer import OperatorLayer
+from ._mesh import DistributedInput, distributed_input, group_of
 from ._message import Vectors, as_bytes, described, from_bytes
+from ._ops import ADVICE
 from ._ranks import Ranks
-from .projection import Projection
 from .ternarize import Ternarize
 
 ShardBy = Literal["rows", "columns"]
@@ -31,7 +35,7 @@ _FIELD_BYTES = 32 << 20
 _VECTORS = 1024
 
 
-class ShardedProjection(Projection):
+class ShardedProjection(OperatorLayer):
     r"""A random projection spread over the ranks of a process group; no part of its matrix ever travels.
 
     Every entry of T is a function of the seed, its row and its column, so each rank makes those that it needs. Results
@@ -138,6 +142,7 @@ class ShardedProjection(Projection):
             n_outputs,
             seed=seed,
             mode=mode,
+            ensemble="gaussian",
             rows=rows,
             ternarize=ternarize,
             n_anchor=n_anchor,
@@ -199,16 +204,16 @@ class ShardedProjection(Projection):
             If another rank raised such an error, has ended or does not come.
         """
         self._refuse_transforms()
-        spread = spread_of(x, self._ranks.group, self.shard, self.n_inputs)
-        local = x if spread is None else spread.local
+        distributed = distributed_input(x, self._ranks.group, self.shard, self.n_inputs)
+        local = x if distributed is None else distributed.local
         if self.shard == "columns":
             leading, y = self._by_columns(local)
         else:
-            leading, y = self._by_rows(local, self.replicated or spread is not None)
+            leading, y = self._by_rows(local, self.replicated or distributed is not None)
         if self.gather:
             y = self._gathered(y)
         y = y.reshape(*leading, y.shape[-1]).to(self._ranks.device if local is None else local.device, self.dtype)
-        return self._result(y, spread)
+        return self._result(y, distributed)
 
     def _refuse_transforms(self) -> None:
         if transformed():
@@ -222,12 +227,9 @@ class ShardedProjection(Projection):
                 "its own seed"
             )
 
-    def _load(self, state: dict[str, Any]) -> None:
-        if state["ensemble"] != "gaussian":
-            raise ValueError(
-                f"the state's ensemble is {state['ensemble']!r}, but a ShardedProjection has 'gaussian' only"
-            )
-        super()._load(state)
+    def _refuse(self, spec: Spec) -> None:
+        if spec.ensemble != "gaussian":
+            raise ValueError(f"the state's ensemble is {spec.ensemble!r}, but a ShardedProjection has 'gaussian' only")
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows between the brackets."""
@@ -237,7 +239,7 @@ class ShardedProjection(Projection):
 
     def _by_rows(self, x: torch.Tensor | None, alike: bool) -> tuple[tuple[int, ...], torch.Tensor]:
         """Return the leading axes, and this rank's outputs of all vectors; `alike` if every rank has the same."""
-        ranks, noisy = self._ranks, imperfect(self.camera)
+        ranks, noisy = self._ranks, self._spec.noisy
         vectors: Vectors | None = None
         error: Exception | None = None
         message: dict[str, Any] = {"noise": None}
@@ -263,12 +265,10 @@ class ShardedProjection(Projection):
         leading, packed, factors = vectors if vectors is not None else from_bytes(message, data)
         assert packed is not None, "a layer has an input"
         start, stop = self.shard_rows
-        batch = TernaryBatch._of(packed, (packed.n_rows, self.n_inputs))
-        y = torch.from_numpy(self._whole().rows(start, stop)(batch, noise_seed=message["noise"]))
-        if factors is not None:
-            a = factors.reshape(-1, 1).to(torch.float64 if self._real == torch.float64 else torch.float32)
-            y *= a * a if self.mode == "intensity" else a
-        return leading, y
+        rows = PackedRows("x", packed, (packed.n_rows, self.n_inputs))
+        spec = self._spec.rows(start - self.rows[0], stop - self.rows[0])
+        y = torch.from_numpy(apply(spec, rows, threads=self.threads, noise_seed=message["noise"]))
+        return leading, y if factors is None else self._scaled(y, factors.reshape(-1, 1))
 
     def _by_columns(self, x: torch.Tensor | None) -> tuple[tuple[int, ...], torch.Tensor]:
         """Return the leading axes, and this rank's outputs of all vectors, summed over the columns of all ranks."""
@@ -280,7 +280,7 @@ class ShardedProjection(Projection):
         except Exception as caught:  # whatever it is: the others are waiting
             error = caught
         leading, packed, _ = vectors
-        alike = zlib.crc32(json.dumps([leading, self.n_inputs, self._state()], sort_keys=True).encode())
+        alike = zlib.crc32(json.dumps([leading, self.n_outputs, self._spec.encode()]).encode())
         failed, high, low = ranks.largest([-1 if error is None else ranks.rank, alike, -alike], "agreeing on x")
         if error is not None:
             raise error
@@ -301,8 +301,8 @@ class ShardedProjection(Projection):
 
     def _add_up(self, packed: _core.Packed | None, column_start: int, y: torch.Tensor) -> None:
         """Fill y with this rank's outputs of some vectors, a tile of rows of every rank at a time."""
-        ranks, operator = self._ranks, self._whole().rows(*self.rows)
-        shares = [_share(operator.n_outputs, rank, ranks.size) for rank in range(ranks.size)]
+        ranks, spec, request = self._ranks, self._spec, Request(self.threads)
+        shares = [_share(spec.n_outputs, rank, ranks.size) for rank in range(ranks.size)]
         widest, mine = shares[0][1], shares[ranks.rank]
         tile = max(1, _FIELD_BYTES // (8 * len(y) * ranks.size * _core.BLOCK_ROWS)) * _core.BLOCK_ROWS
         for at in range(0, widest, tile):
@@ -310,13 +310,13 @@ class ShardedProjection(Projection):
             for share, part in zip(shares, sums.numpy(), strict=True):
                 rows = _tile(share, at, tile)
                 if packed is not None and len(rows):
-                    window = operator.rows(rows.start, rows.stop)
-                    _fields.fields(window, packed, column_start, part[:, : 2 * len(rows)])
+                    window = spec.rows(rows.start, rows.stop)
+                    backend("cpu").fields(window, packed, column_start, part[:, : 2 * len(rows)], request)
             rows = _tile(mine, at, tile)
             whole = ranks.reduce_scatter(sums, "the sums over columns").numpy()
             if len(rows):
                 out = y[:, rows.start - mine[0] : rows.stop - mine[0]].numpy()
-                _fields.read(operator.rows(rows.start, rows.stop), whole[:, : 2 * len(rows)], out)
+                backend("cpu").read_fields(spec.rows(rows.start, rows.stop), whole[:, : 2 * len(rows)], out, request)
 
     def _check_nonzeros(self, packed: _core.Packed | None, n: int) -> None:
         counts = torch.zeros(n, dtype=torch.int64) if packed is None else torch.from_numpy(packed.row_nnz())
@@ -328,18 +328,6 @@ class ShardedProjection(Projection):
             )
 
     # What goes in and what comes out
-
-    def _whole(self) -> Projector:
-        return Projector(
-            self.n_inputs,
-            self.n_outputs,
-            seed=self.seed,
-            mode=self.mode,
-            n_anchor=self.n_anchor,
-            camera=self.camera,
-            dtype=_dtypes.computed(self._real, self.mode),
-            threads=self.threads,
-        )
 
     def _vectors(self, x: torch.Tensor | None, width: int) -> Vectors:
         """Check and pack x, of shape (..., width)."""
@@ -355,18 +343,15 @@ class ShardedProjection(Projection):
         if width == 0:
             return leading, None, None
         if self.ternarize is not None and x.is_floating_point():
-            if x.device.type == "cpu":
-                packed, factors = self.ternarize.pack(x.reshape(-1, width))
-                return leading, packed, factors
-            t, factors = self.ternarize(x)
-            return leading, _packing.packed(t)._packed, factors.cpu().reshape(-1, 1)
+            packed, factors = self.ternarize.pack(x.reshape(-1, width))
+            return leading, packed, factors.cpu().reshape(-1, 1)
         if x.requires_grad and torch.is_grad_enabled():
-            raise NotImplementedError("a Projection has no gradient with respect to its input: pass x.detach()")
-        if x.device.type != "cpu":
-            return leading, _packing.packed(x)._packed, None
-        source = _inputs.source("x", x)
-        source.advice = _packing.ADVICE
-        return leading, source.pack(), None
+            raise NotImplementedError(
+                "a ShardedProjection has no gradient with respect to its input: pass x.detach(), or use a Projection"
+            )
+        rows = array_rows("x", x)
+        rows.advice = ADVICE
+        return leading, backend_for(rows).pack(rows), None
 
     def _gathered(self, y: torch.Tensor) -> torch.Tensor:
         """Return all outputs, of which each rank has a share."""
@@ -377,22 +362,22 @@ class ShardedProjection(Projection):
         parts = self._ranks.all_gather(padded, "gathering the outputs").cpu()
         return parts.transpose(0, 1).flatten(1)[:, : stop - start].contiguous()
 
-    def _result(self, y: torch.Tensor, spread: Spread | None) -> torch.Tensor:
+    def _result(self, y: torch.Tensor, distributed: DistributedInput | None) -> torch.Tensor:
         """Return a rank's outputs as a DTensor where they are part of one."""
-        if spread is None and self.gather:
+        if distributed is None and self.gather:
             return y
         from torch.distributed.device_mesh import DeviceMesh
         from torch.distributed.tensor import DTensor, Replicate, Shard
 
         start, stop = self.rows
         placement = Replicate() if self.gather else Shard(y.ndim - 1)
-        if spread is None:
+        if distributed is None:
             if self._mesh is None:
                 self._mesh = DeviceMesh.from_group(self._ranks.group, self._ranks.device.type)
             mesh, placements, leading = self._mesh, [placement], y.shape[:-1]
         else:
-            mesh, placements, leading = spread.mesh, list(spread.placements), spread.leading
-            placements[spread.dim] = placement
+            mesh, placements, leading = distributed.mesh, list(distributed.placements), distributed.leading
+            placements[distributed.dim] = placement
         shape = torch.Size((*leading, stop - start))
         stride = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
         result: torch.Tensor = DTensor.from_local(y, mesh, placements, run_check=False, shape=shape, stride=stride)

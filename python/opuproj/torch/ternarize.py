@@ -8,7 +8,9 @@ from typing import Literal, cast
 
 import torch
 
-from .. import _config, _core
+from .. import _core
+from ..backends import backend_for
+from ..inputs.arrays import array_rows
 from .rules import Dither, PlacedRule, Rule, norm, norm_of_all
 
 Norm = Literal["row", "batch", "none"]
@@ -90,19 +92,17 @@ class Ternarize:
         return t.reshape(e.shape), a.reshape(*e.shape[:-1], 1)
 
     def pack(self, e: torch.Tensor, places: torch.Tensor | None = None) -> tuple[_core.Packed, torch.Tensor]:
-        """Return t, packed, and a for a CPU tensor of shape (n, n_inputs): what a call gives, in one pass."""
-        rows = _rows(e)
-        finite = rows.isfinite().all(dim=1, keepdim=True)
+        """Return t, packed, and a for a tensor of shape (n, n_inputs): what a call gives, in one pass."""
+        numbers = _rows(e)
+        finite = numbers.isfinite().all(dim=1, keepdim=True)
         if not bool(finite.all()):
-            rows = torch.where(finite, rows, 0)
-        thresholds, counts = self._thresholds(rows, places)
-        packer = _core.Packer(len(rows), rows.shape[1], _config.isa())
-        bad = packer.push_ternarized(rows.numpy(), thresholds.to(torch.float64).reshape(-1).contiguous().numpy())
-        assert bad is None, "what is not finite was taken out"
-        packed = packer.finish()
+            numbers = torch.where(finite, numbers, 0)
+        thresholds, counts = self._thresholds(numbers, places)
+        rows = array_rows("e", numbers)
+        packed = backend_for(rows).ternarize(rows, thresholds.to(torch.float64).reshape(-1).contiguous().cpu().numpy())
         if counts is None:
-            counts = torch.from_numpy(packed.row_nnz()).reshape(-1, 1)
-        return packed, self._factors(rows, counts, finite)
+            counts = torch.from_numpy(packed.row_nnz()).reshape(-1, 1).to(numbers.device)
+        return packed, self._factors(numbers, counts, finite)
 
     def _thresholds(self, rows: torch.Tensor, places: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return each vector's threshold and, where its place decides, how many elements survive on average."""

@@ -9,20 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _memory, _overlap, _rows
+from ... import _memory, _overlap
+from ...inputs.rows import Rows
 
 _ADVICE = "ask for fewer outputs at a time with rows=, or pass a memory-mapped array (np.memmap) as out="
 
 
-def new(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an array for results, or raise MemoryError before any work starts."""
-    return _memory.allocate("an output", shape, dtype, _ADVICE)
+def allocated(shape: tuple[int, ...], dtype: np.dtype[Any], out: Any, rows: Rows) -> NDArray[Any]:
+    """Return the array that results go to, or raise before any work starts."""
+    if out is None:
+        return _memory.allocate("an output", shape, dtype, _ADVICE)
+    return _given(out, shape, dtype, rows)
 
 
-def given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], source: _rows.Rows) -> NDArray[Any]:
+def _given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], rows: Rows) -> NDArray[Any]:
     """Return the NumPy array that shares memory with `out`, or raise naming what is wrong with it.
 
-    It must not share any with the `source` that results are computed from.
+    It must not share any memory with the `rows` that results are computed from.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(out, torch.Tensor):
@@ -45,7 +48,7 @@ def given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], source: _rows.
         raise ValueError(f"out has dtype {array.dtype}, but must have dtype {dtype}")
     if not array.flags.writeable:
         raise ValueError("out is read-only, but must be writable")
-    _overlap.refuse(source.name, source.memory(), array)
+    _overlap.refuse(rows.name, rows.memory(), array)
     return array
 
 

@@ -1,35 +1,25 @@
-"""The rows of a scipy.sparse matrix or array, whose zeros are not stored on their way to the core."""
+"""The rows of a scipy.sparse matrix or array, whose zeros are not stored."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, _memory, _rows
+from .. import _memory
+from .rows import ArrayRows
 
-# Where each row's entries begin, their columns and their values, as the core takes them.
+# Where each row's entries begin, their columns and their values, as a backend takes them.
 Entries: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 
-# What the formats of SciPy keep their numbers and places in.
+# The attributes in which the formats of SciPy keep numbers and places.
 _COMPONENTS = ("data", "indices", "indptr", "offsets", "row", "col")
 
 
-class Compact(NamedTuple):
-    """Packed or encoded vectors over the columns that any of them uses: it takes no more than its nonzeros deserve."""
-
-    batch: _core.Packed | _core.Encoded
-    columns: NDArray[np.uint64]
-
-    @property
-    def n_rows(self) -> int:
-        return self.batch.n_rows
-
-
-class SparseSource(_rows.Source):
+class SparseRows(ArrayRows):
     """Rows in a scipy.sparse matrix or array of any format; explicit duplicates count as their sum."""
 
     def __init__(self, name: str, array: Any) -> None:
@@ -39,32 +29,6 @@ class SparseSource(_rows.Source):
     def memory(self) -> tuple[NDArray[Any], ...]:
         components = (*(getattr(self.array, name, None) for name in _COMPONENTS), *getattr(self.array, "coords", ()))
         return tuple(component for component in components if isinstance(component, np.ndarray))
-
-    def pack(self) -> _core.Packed:
-        return next(self.packed_blocks(max(1, self.n_rows)))
-
-    def block_rows(self) -> int:
-        index_bytes = 8 * int(self._checked().nnz)  # the core takes 64-bit indices, SciPy mostly has 32
-        return self.share(max(_rows.packed_bytes(self.n_rows, self.n_inputs), 2 * index_bytes))
-
-    def packed_blocks(self, block_rows: int) -> Iterator[_core.Packed]:
-        csr = self._checked()
-        for start in range(0, max(1, self.n_rows), block_rows):
-            stop = min(start + block_rows, self.n_rows)
-            size = _rows.packed_bytes(stop - start, self.n_inputs)
-            _memory.reserve(f"{self.name}, packed,", (stop - start, self.n_inputs), size, _rows.TO_MATRIX)
-            indptr, indices, data = compressed(csr, start, stop)
-            yield _core.Packed.from_csr(indptr, indices, data.astype(np.int8, copy=False), self.n_inputs)
-
-    def check(self) -> None:
-        """Look at every value: raise ValueError at the first that is not -1, 0 or 1."""
-        self._checked()
-
-    def compact_blocks(self) -> Iterator[Compact]:
-        """Yield all rows packed, a bounded number at a time; no rows give one empty block."""
-        for columns, (indptr, indices, data) in compact(self._checked(), 1):
-            signs = data.astype(np.int8, copy=False)
-            yield Compact(_core.Packed.from_csr(indptr, indices, signs, len(columns)), columns)
 
     def most_entries(self) -> int:
         """Return the most entries that a vector has."""
@@ -76,13 +40,13 @@ class SparseSource(_rows.Source):
             self._csr = canonical(self.name, self.array, (self.n_rows, self.n_inputs))
         return self._csr
 
-    def _checked(self) -> Any:
-        """Return the rows in canonical CSR, every value checked."""
+    def ternary(self) -> Any:
+        """Return the rows in canonical CSR, or raise ValueError at the first value that is not -1, 0 or 1."""
         rows = self.canonical()
         data = rows.data
         bad = np.flatnonzero((data != 0) & (data != 1) & (data != -1)) if data.dtype.kind != "b" else data[:0]
         if len(bad):
-            self._refuse(*place(rows, int(bad[0])), data[bad[0]].item())
+            self.refuse(*place(rows, int(bad[0])), data[bad[0]].item())
         return rows
 
     def floats(self) -> Any:
@@ -115,24 +79,11 @@ class SparseSource(_rows.Source):
             found[filled] = np.maximum.reduceat(np.abs(csr.data), csr.indptr[:-1][filled])
         return found
 
-    def ternarized(self, thresholds: NDArray[np.float64]) -> _core.Packed:
-        """Pack 1 above its row's threshold and -1 below its negative; NaN is refused."""
-        csr = self.floats()
-        missing = np.flatnonzero(np.isnan(csr.data))
-        if len(missing):
-            raise ValueError(f"{self.position(*place(csr, int(missing[0])))} is NaN, but must be a number")
-        size = _rows.packed_bytes(self.n_rows, self.n_inputs)
-        _memory.reserve(f"{self.name}, packed,", (self.n_rows, self.n_inputs), size, _rows.TO_MATRIX)
-        indptr, indices, data = compressed(csr, 0, self.n_rows)
-        levels = np.repeat(thresholds, np.diff(indptr))
-        signs = (data > levels).astype(np.int8) - (data < -levels)
-        return _core.Packed.from_csr(indptr, indices, signs, self.n_inputs)
-
     def real_pieces(self) -> Iterator[NDArray[Any]]:
         csr = self.canonical()
         narrow, wide = (np.complex64, np.complex128) if csr.dtype.kind == "c" else (np.float32, np.float64)
         dtype = np.dtype(narrow if csr.dtype == narrow else wide)
-        step = max(1, _rows.PIECE_BYTES // (self.n_inputs * dtype.itemsize))
+        step = max(1, _memory.PIECE_BYTES // (self.n_inputs * dtype.itemsize))
         for start in range(0, self.n_rows, step):
             yield csr[start : start + step].astype(dtype).toarray()
 
@@ -142,38 +93,6 @@ def compressed(csr: Any, start: int, stop: int) -> Entries:
     first, last = int(csr.indptr[start]), int(csr.indptr[stop])
     indices = csr.indices[first:last].astype(np.int64, copy=False)
     return csr.indptr[start : stop + 1].astype(np.int64) - first, indices, csr.data[first:last]
-
-
-def compact(csr: Any, n_planes: int) -> Iterator[tuple[NDArray[np.uint64], Entries]]:
-    """Yield a canonical CSR matrix in blocks of rows: the columns that a block uses, and its entries by their numbers.
-
-    A block is small enough to be packed so many times over within a projection's working memory.
-    """
-    step = _compact_rows(csr, n_planes)
-    for start in range(0, max(1, csr.shape[0]), step):
-        indptr, indices, data = compressed(csr, start, min(start + step, csr.shape[0]))
-        if csr.shape[1] <= 8 * len(indices):  # cheaper than sorting them
-            used = np.zeros(csr.shape[1], np.bool_)
-            used[indices] = True
-            columns, indices = np.flatnonzero(used), (np.cumsum(used) - 1)[indices]
-        else:
-            columns, indices = np.unique(indices, return_inverse=True)
-        if len(columns) == 0:  # a vector has at least one input
-            columns = np.zeros(1, np.int64)
-        yield columns.astype(np.uint64), (indptr, indices, data)
-
-
-def _compact_rows(csr: Any, n_planes: int) -> int:
-    n_rows, n_inputs = map(int, csr.shape)
-    n_blocks = 1
-    while True:
-        step = max(1, -(-n_rows // n_blocks))
-        ends = csr.indptr[np.minimum(np.arange(0, n_rows + step, step), n_rows)]
-        most = int(np.diff(ends).max(initial=0))
-        # An entry's place takes three numbers of 64 bits on the way, its value one.
-        if step == 1 or n_planes * _rows.packed_bytes(step, min(most, n_inputs)) + 32 * most <= _rows.BLOCK_BYTES:
-            return step
-        n_blocks *= 2
 
 
 def place(csr: Any, entry: int) -> tuple[int, int]:

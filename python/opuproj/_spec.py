@@ -1,0 +1,148 @@
+"""The specification of an operator: everything that decides the bits of its results, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from . import _check
+from ._check import Ensemble, Mode
+from .camera import Camera, checked_camera, imperfect
+
+_SOFTWARE_ONLY = "ensemble is 'structured', which exists in software only"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an operator computes: rows `row_start` to `row_start + n_outputs - 1` of one T, read out in one way.
+
+    Attributes
+    ----------
+    n_inputs, n_outputs : int
+        The lengths of a vector and of a result.
+    seed : int
+        Which T, from 0 to 2**64 - 1.
+    mode : {"intensity", "linear", "complex"}
+        What is read out.
+    ensemble : {"gaussian", "structured"}
+        Which random matrices T is one of.
+    n_anchor : int
+        How many inputs the anchor of mode ``"linear"`` has.
+    camera : Camera or None
+        What reads the intensities; None for exact results.
+    dtype : numpy.dtype
+        The dtype that results are rounded to.
+    row_start : int
+        The row of T that gives output 0.
+    """
+
+    n_inputs: int
+    n_outputs: int
+    seed: int
+    mode: Mode
+    ensemble: Ensemble
+    n_anchor: int
+    camera: Camera | None
+    dtype: np.dtype[Any]
+    row_start: int = 0
+
+    @classmethod
+    def checked(
+        cls,
+        n_inputs: Any,
+        n_outputs: Any,
+        *,
+        seed: Any = 0,
+        mode: Any = "linear",
+        ensemble: Any = "gaussian",
+        n_anchor: Any = 64,
+        camera: Any = None,
+        dtype: Any = np.float32,
+    ) -> Spec:
+        """Return the specification of all rows from the arguments of a user, or raise naming the wrong one."""
+        mode, ensemble = _check.mode(mode), _check.ensemble(ensemble)
+        if ensemble == "structured":
+            refuse_camera(camera)
+        return cls(
+            n_inputs=_check.size("n_inputs", n_inputs),
+            n_outputs=_check.size("n_outputs", n_outputs),
+            seed=_check.seed(seed),
+            mode=mode,
+            ensemble=ensemble,
+            n_anchor=_check.n_anchor(n_anchor),
+            camera=checked_camera(camera),
+            dtype=_check.dtype(dtype, mode, camera),
+        )
+
+    @property
+    def row_stop(self) -> int:
+        """One more than the last row of T."""
+        return self.row_start + self.n_outputs
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a camera changes the results."""
+        return imperfect(self.camera)
+
+    def rows(self, start: int, stop: int) -> Spec:
+        """Return the specification of outputs start to stop - 1."""
+        return self.changed(n_outputs=stop - start, row_start=self.row_start + start)
+
+    def with_camera(self, camera: Any) -> Spec:
+        """Return the specification with another camera, or with none."""
+        if self.ensemble == "structured":
+            refuse_camera(camera)
+        return self.changed(camera=checked_camera(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
+
+    def changed(self, **fields: Any) -> Spec:
+        """Return a specification with some fields replaced; the new values are checked already."""
+        new = object.__new__(Spec)
+        new.__dict__.update(self.__dict__, **fields)  # dataclasses.replace takes several times as long
+        return new
+
+    # As plain numbers and names: for pickles, for operators of torch, for other processes
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the fields as a dict for a pickle, which every version of NumPy can read back."""
+        return {**self.__dict__, "dtype": self.dtype.name}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Spec:
+        """Return the specification of a state, all of which is checked as arguments are."""
+        fields = {"camera": None, "ensemble": "gaussian", **state}  # older states have neither
+        missing = [name for name in cls.__dataclass_fields__ if name not in fields]
+        if missing:
+            raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Projector")
+        start = _check.integer("row_start", fields.pop("row_start"), 0, _check.MAX_SIZE)
+        n_outputs = _check.integer("n_outputs", fields.pop("n_outputs"), 0, _check.MAX_SIZE - start)
+        return cls.checked(n_outputs=max(1, start + n_outputs), **fields).rows(start, start + n_outputs)
+
+    def encode(self) -> str:
+        """Return the fields as text."""
+        camera = None if self.camera is None else asdict(self.camera)
+        return json.dumps({**self.to_state(), "camera": camera})
+
+    @staticmethod
+    def decode(text: str) -> Spec:
+        """Return the specification that a text stands for."""
+        return _decoded(text)
+
+
+@lru_cache(maxsize=256)
+def _decoded(text: str) -> Spec:
+    state = json.loads(text)
+    camera = None if state["camera"] is None else Camera(**state["camera"])
+    return Spec.from_state({**state, "camera": camera})
+
+
+def refuse_camera(camera: object) -> None:
+    """Raise ValueError if a camera is given for the ensemble ``"structured"``."""
+    if camera is not None:
+        raise ValueError(
+            f"camera is {camera}, but {_SOFTWARE_ONLY}: a camera sees the device's own matrix, which is "
+            "ensemble 'gaussian'"
+        )

@@ -1,0 +1,101 @@
+"""The CPU backend, the only module that calls the compute functions of the compiled core.
+
+It chooses instruction sets and threads. It computes for arrays in the CPU's memory, and for tensors of devices that
+have no backend of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import _core
+from ..._spec import Spec
+from ...inputs.rows import ArrayRows, DigitRows, PlaneRows, Rows, Threshold
+from ...inputs.sparse import SparseRows
+from .. import Backend, Request, register
+from . import adjoint, dense, machine, projection, sparse
+from .blocks import check_values, form_of
+
+
+class Cpu(Backend):
+    """What computes on the CPU, on the instruction set that the machine has or ``OPUPROJ_ISA`` names."""
+
+    name = "cpu"
+
+    def variants(self) -> Sequence[str]:
+        return [name for name, found in _core.instruction_sets() if found]
+
+    @contextmanager
+    def forced(self, variant: str) -> Iterator[None]:
+        before = os.environ.get(machine.ISA_VARIABLE)
+        os.environ[machine.ISA_VARIABLE] = variant
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[machine.ISA_VARIABLE]
+            else:
+                os.environ[machine.ISA_VARIABLE] = before
+
+    def pack(self, rows: Rows) -> _core.Packed:
+        packed = form_of(rows).whole(rows)
+        assert isinstance(packed, _core.Packed), "digits are encoded"
+        return packed
+
+    def ternarize(self, rows: ArrayRows, threshold: Threshold | NDArray[np.float64]) -> _core.Packed:
+        if isinstance(rows, SparseRows):
+            return sparse.ternarized(rows, threshold)
+        if isinstance(rows, PlaneRows) and not isinstance(threshold, Threshold):
+            return dense.OnDevice().ternarized(rows, threshold)
+        return dense.ternarized(rows, threshold)
+
+    def largest(self, rows: ArrayRows) -> float:
+        if isinstance(rows, SparseRows):
+            return sparse.largest_of_all(rows)
+        return dense.largest_of_all(rows)
+
+    def encode(self, rows: DigitRows) -> _core.Encoded:
+        encoded = form_of(rows).whole(rows)
+        assert isinstance(encoded, _core.Encoded), "ternary rows are packed"
+        return encoded
+
+    def check(self, rows: Rows) -> None:
+        check_values(rows)
+
+    project = staticmethod(projection.project)
+    adjoint = staticmethod(adjoint.adjoint)
+    entries = staticmethod(projection.entries)
+
+    def fields(
+        self, spec: Spec, batch: _core.Packed, column_start: int, out: NDArray[np.int32], request: Request
+    ) -> None:
+        _core.fields(
+            batch,
+            out,
+            seed=spec.seed,
+            row_start=spec.row_start,
+            column_start=column_start,
+            threads=machine.n_threads(request.threads),
+            isa=machine.isa(),
+        )
+
+    def read_fields(self, spec: Spec, whole: NDArray[np.int32], out: NDArray[Any], request: Request) -> None:
+        _core.read_fields(
+            whole,
+            out,
+            seed=spec.seed,
+            mode=spec.mode,
+            row_start=spec.row_start,
+            n_anchor=spec.n_anchor,
+            threads=machine.n_threads(request.threads),
+            isa=machine.isa(),
+        )
+
+
+register("cpu", Cpu())

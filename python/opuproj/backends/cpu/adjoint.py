@@ -1,0 +1,128 @@
+"""The adjoint: vectors of outputs in digits, through the same entries of T, back to inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import _core, _progress
+from ..._spec import Spec
+from ...encoded import TERNARY_BASE
+from ...inputs.rows import ArrayRows, DigitRows, NumberRows
+from .. import Read, Request
+from . import machine, results
+from .dense import ENCODING, Digits, largest
+
+# The entries of the anchor's columns that are computed between two checks for Ctrl-C.
+_PHASE_ENTRIES = 1 << 24
+
+
+def adjoint(
+    spec: Spec, rows: ArrayRows, read: Read, *, conjugated: bool, n_digits: int, out: Any, request: Request
+) -> NDArray[Any]:
+    """Return vectors of outputs multiplied by the adjoint, as :meth:`Backend.adjoint` says."""
+    parts = _Parts(rows, spec, negated=not conjugated)
+    coded, form = DigitRows(parts, TERNARY_BASE, n_digits), Digits()
+    result = results.allocated((*rows.shape[:-1], spec.n_inputs), spec.dtype, out, rows)
+    flat = results.rows_of(result)
+    if spec.n_outputs == 0:  # a sum of nothing
+        flat[...] = 0
+        return result
+    step = form.block_rows(coded)
+    blocks: Iterable[_core.Encoded]
+    if step >= parts.n_rows:
+        blocks = (form.whole(coded),)
+    else:  # look at all numbers before its first block is multiplied
+        for _ in parts.real_pieces():
+            pass
+        blocks = form.blocks(coded, step)
+    if flat.size == 0:
+        pass
+    elif not request.progress:
+        _run(spec, blocks, flat, read, request.threads, None)
+    else:
+        with _progress.shown(request.progress, flat.size) as advance:
+            _run(spec, blocks, flat, read, request.threads, advance)
+    if not conjugated:
+        np.conjugate(flat, out=flat)
+        flat += 0  # −0 becomes 0
+    return result
+
+
+def _run(
+    spec: Spec,
+    blocks: Iterable[_core.Encoded],
+    out: NDArray[Any],
+    read: Read,
+    threads: int | None,
+    advance: Callable[[float], None] | None,
+) -> None:
+    done, isa, n_threads = 0, machine.isa(), machine.n_threads(threads)
+    for block in blocks:
+        part = out[done : done + block.n_rows]
+        _core.adjoint(
+            block,
+            part,
+            seed=spec.seed,
+            read=read,
+            row_block=spec.row_start // _core.BLOCK_ROWS,
+            threads=n_threads,
+            isa=isa,
+            on_progress=advance and _progress.part_of(advance, done / len(out), len(part) / len(out)),
+        )
+        done += len(part)
+        del block  # before the next one is made
+
+
+class _Parts(NumberRows):
+    """Vectors of outputs as the core takes them: real and imaginary parts in turn, from the first row of a block on."""
+
+    def __init__(self, y: ArrayRows, spec: Spec, *, negated: bool) -> None:
+        self._y, self._spec, self._negated = y, spec, negated
+        # Zeros for the rows before the window's in its first block.
+        self._before = spec.row_start % _core.BLOCK_ROWS
+        super().__init__("y", (y.n_rows, 2 * (self._before + spec.n_outputs)))
+
+    def position(self, row: int, column: int) -> str:
+        return self._y.position(row, column // 2 - self._before)
+
+    def real_pieces(self) -> Iterator[NDArray[Any]]:
+        phases = _phases(self._spec) if self._spec.mode == "linear" else None
+        done = 0
+        for piece in self._y.real_pieces():
+            real = piece.real.dtype if phases is None else np.float64
+            parts = np.zeros((len(piece), self._before + self._spec.n_outputs, 2), real)
+            inner = parts[:, self._before :]
+            if phases is None:
+                inner[..., 0] = piece.real
+                if piece.dtype.kind == "c":
+                    np.multiply(piece.imag, -1 if self._negated else 1, out=inner[..., 1])
+            else:
+                inner[..., 0] = piece
+            largest(self, parts.reshape(len(piece), -1), done, ENCODING)  # refuses the numbers as they were given
+            if phases is not None:
+                np.multiply(piece, phases.imag, out=inner[..., 1])
+                inner[..., 0] *= phases.real
+            done += len(piece)
+            yield parts.reshape(len(piece), -1)
+
+
+def _phases(spec: Spec) -> NDArray[np.complex128]:
+    """Return r/|r| for the anchor's field r at each output."""
+    isa = machine.isa()
+    step = max(1, _PHASE_ENTRIES // spec.n_anchor)
+    return np.concatenate(
+        [
+            _core.anchor_phases(
+                min(step, spec.n_outputs - start),
+                seed=spec.seed,
+                row_start=spec.row_start + start,
+                n_anchor=spec.n_anchor,
+                isa=isa,
+            )
+            for start in range(0, spec.n_outputs, step)
+        ]
+    )

@@ -1,0 +1,207 @@
+"""Rows of vectors on their way to a backend: their shape, their numbers in pieces, and how a result goes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core, _memory
+
+P = TypeVar("P", _core.Packed, _core.Encoded)
+
+# What an error about an infinity says that it is unfit for.
+RELATIVE = "a relative threshold"
+
+_DOUBLE = frozenset(("float64", "complex128", "longdouble", "clongdouble"))
+
+
+class Rows:
+    """The rows of an input of shape (..., n_inputs), called `name` in errors."""
+
+    # Where the numbers are: the type of a torch device.
+    device = "cpu"
+
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        self.name, self.shape = name, shape
+        self.n_inputs = shape[-1]
+        self.n_rows: int = math.prod(shape[:-1])
+
+    def wrap(self, result: NDArray[Any]) -> Any:
+        """Return a result in the rows' own library, on their own device."""
+        return result
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        """Return arrays that cover all memory which is still to be read; they are for comparison, not for reading."""
+        return ()
+
+    def position(self, row: int, column: int) -> str:
+        """Return `x[3, 17]` for a place in the 2-D view of the rows."""
+        index = [*np.unravel_index(row, self.shape[:-1]), column] if len(self.shape) > 1 else [column]
+        return f"{self.name}[{', '.join(map(str, index))}]"
+
+
+# An abstract base class would make each isinstance slower, which a small call would notice.
+class NumberRows(Rows):
+    """Rows of numbers, which can be read any number of times; subclasses define `real_pieces`."""
+
+    def real_pieces(self) -> Iterator[NDArray[Any]]:
+        """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53.
+
+        Complex rows, where they are accepted, come as complex64 or complex128.
+        """
+        raise NotImplementedError
+
+
+class ArrayRows(NumberRows):
+    """Rows of numbers in a NumPy array of shape (..., n_inputs); subclasses read other kinds of arrays."""
+
+    # The end of the error about a value that is not ternary.
+    advice = "use opuproj.ternarize for other values"
+
+    def __init__(self, name: str, array: Any) -> None:
+        super().__init__(name, tuple(array.shape))
+        self.array = array
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        return (self.array,)
+
+    @property
+    def dtype_name(self) -> str:
+        """The name of the dtype of the numbers."""
+        return str(self.array.dtype).removeprefix("torch.")
+
+    @property
+    def double(self) -> bool:
+        """Whether the numbers are of double precision or longer."""
+        return self.dtype_name in _DOUBLE
+
+    @property
+    def floating(self) -> bool:
+        """Whether the dtype is a real one of floating point."""
+        return bool(self.array.dtype.kind == "f")
+
+    def to_numpy(self, piece: Any) -> NDArray[Any]:
+        """Return a piece as a C-contiguous NumPy array in the machine's byte order."""
+        array = np.ascontiguousarray(piece)
+        flags, dtype = array.flags, array.dtype
+        if flags.aligned and dtype.isnative:
+            return array
+        return array.astype(dtype.newbyteorder("="))
+
+    def in_precision(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Round values to the precision of the array's own dtype."""
+        if self.array.dtype.kind != "f" or self.array.dtype.itemsize > 8:
+            return values
+        with np.errstate(over="ignore"):
+            return values.astype(self.array.dtype).astype(np.float64)
+
+    def small(self) -> bool:
+        """Whether all rows are one piece."""
+        return bool(0 < self.n_rows * self.n_inputs * self.array.itemsize <= _memory.PIECE_BYTES)
+
+    def pieces(self) -> Iterator[Any]:
+        """Yield all rows in order, as 2-D arrays of the library that holds them."""
+        return _memory.pieces(self.array)
+
+    def real_pieces(self) -> Iterator[NDArray[Any]]:
+        for piece in self.pieces():
+            array = self.to_numpy(piece)
+            if array.dtype.kind == "c":
+                yield array.astype(np.complex64 if array.dtype.itemsize <= 8 else np.complex128, copy=False)
+                continue
+            narrow = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
+            with np.errstate(invalid="ignore", over="ignore"):  # the next step refuses such values and says where
+                floats = array.astype(np.float32 if narrow else np.float64, copy=False)
+            yield floats
+
+    def refuse(self, row: int, column: int, value: Any) -> NoReturn:
+        """Raise ValueError about a value that is not ternary."""
+        place = self.position(row, column)
+        if value != value:
+            raise ValueError(f"{place} is NaN, but must be -1, 0 or 1")
+        raise ValueError(f"{place} is {value}, but must be -1, 0 or 1; {self.advice}")
+
+
+class PlaneRows(ArrayRows):
+    """Rows that make bits of themselves, because their numbers are not in the CPU's memory."""
+
+    def planes(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return where rows start to stop - 1 are 1 and where they are -1, as bytes, or refuse other values.
+
+        Each has shape (stop - start, ceil(n_inputs / 8)), the lowest bit first.
+        """
+        raise NotImplementedError
+
+    def planes_above(self, thresholds: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return where all rows are above their thresholds and where below the negative thresholds, as `planes`."""
+        raise NotImplementedError
+
+
+class PackedRows(Rows, Generic[P]):
+    """Rows that are packed or encoded already."""
+
+    def __init__(self, name: str, batch: P, shape: tuple[int, ...]) -> None:
+        super().__init__(name, shape)
+        self.batch: P = batch
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the rows are real numbers in digits."""
+        return isinstance(self.batch, _core.Encoded)
+
+    def block_rows(self) -> int:
+        """Return how many rows to take at a time: all, because nothing is left to pack."""
+        return max(1, self.n_rows)
+
+    def whole(self) -> P:
+        """Return all rows."""
+        return self.batch
+
+    def blocks(self, block_rows: int) -> Iterator[P]:
+        """Yield the rows, in one block."""
+        yield self.batch
+
+
+class _WrappedRows(Rows):
+    """Rows of another kind, taken in a way of their own."""
+
+    def __init__(self, rows: NumberRows) -> None:
+        super().__init__(rows.name, rows.shape)
+        self.rows = rows
+        self.device = rows.device
+
+    def wrap(self, result: NDArray[Any]) -> Any:
+        return self.rows.wrap(result)
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        return self.rows.memory()
+
+
+class DigitRows(_WrappedRows):
+    """Rows of real numbers that are taken in `n_digits` digits of -1, 0 and 1 of a base."""
+
+    def __init__(self, rows: NumberRows, base: int, n_digits: int) -> None:
+        super().__init__(rows)
+        self.base, self.n_digits = base, n_digits
+
+
+class FloatRows(_WrappedRows):
+    """Rows of real numbers that are taken as float32."""
+
+
+class Threshold(NamedTuple):
+    """The threshold of each vector: `level`, or `relative` times it; without a level, the vector's own largest |e|."""
+
+    level: float | None
+    relative: float | None
+
+    def of(self, rows: ArrayRows, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the thresholds that belong to levels, rounded as the library of the rows would compute them."""
+        if self.relative is None:
+            return rows.in_precision(levels)
+        # The factor is rounded once, and the product once.
+        return rows.in_precision(rows.in_precision(np.array([float(self.relative)])) * levels)

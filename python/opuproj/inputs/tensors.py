@@ -1,0 +1,85 @@
+"""Rows in a dense torch tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import _overlap
+from .rows import ArrayRows, PlaneRows
+
+
+class TensorRows(ArrayRows):
+    """Rows in a dense torch tensor, on any device."""
+
+    def __init__(self, name: str, array: torch.Tensor) -> None:
+        super().__init__(name, array.detach())
+        self.device = array.device.type
+
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        x = self.array
+        if self.device != "cpu" or x.numel() == 0:
+            return ()
+        size = x.element_size()  # not as x.numpy(), which does not accept all dtypes
+        return (_overlap.at(x.data_ptr(), tuple(x.shape), tuple(size * step for step in x.stride()), size),)
+
+    @property
+    def floating(self) -> bool:
+        return bool(self.array.dtype.is_floating_point)
+
+    def to_numpy(self, piece: Any) -> NDArray[Any]:
+        if piece.dtype.is_floating_point and piece.element_size() <= 2:
+            piece = piece.to(torch.float32)  # NumPy has no bfloat16
+        if piece.dtype == torch.complex32:
+            piece = piece.to(torch.complex64)
+        array: NDArray[Any] = piece.cpu().contiguous().resolve_conj().resolve_neg().numpy()
+        return array
+
+    def in_precision(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not self.array.dtype.is_floating_point:
+            return values
+        rounded: NDArray[np.float64] = torch.from_numpy(values).to(self.array.dtype).to(torch.float64).numpy()
+        return rounded
+
+    def wrap(self, result: NDArray[Any]) -> Any:
+        return torch.from_numpy(result).to(self.array.device)
+
+
+class DeviceRows(TensorRows, PlaneRows):
+    """Rows in a tensor of another device than the CPU, which become bits there: two bits an element are copied."""
+
+    def planes(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rows = self._some(start, stop)
+        positive = rows == 1
+        negative = rows == -1 if rows.dtype.is_signed else torch.zeros_like(positive)
+        wrong = ~(positive | negative | (rows == 0))
+        if bool(wrong.any()):
+            row, column = torch.nonzero(wrong)[0].tolist()
+            self.refuse(start + row, column, rows[row, column].item())
+        return _bits(positive), _bits(negative)
+
+    def planes_above(self, thresholds: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rows = self._some(0, self.n_rows)
+        wide = rows.to(torch.float64 if rows.dtype == torch.float64 else torch.float32)
+        t = torch.from_numpy(thresholds).to(wide.device, wide.dtype)[:, None]
+        return _bits(wide > t), _bits(wide < -t)
+
+    def _some(self, start: int, stop: int) -> torch.Tensor:
+        return self.array.reshape(self.n_rows, self.n_inputs)[start:stop]
+
+
+def _bits(plane: torch.Tensor) -> NDArray[np.uint8]:
+    """Return booleans of shape (n, k) as bytes of shape (n, ceil(k / 8)), the lowest bit first."""
+    n, k = plane.shape
+    padded = torch.nn.functional.pad(plane.to(torch.uint8), (0, -k % 8)).reshape(n, -(-k // 8), 8)
+    weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=plane.device)
+    packed: NDArray[np.uint8] = (padded * weights).sum(dim=2, dtype=torch.uint8).cpu().numpy()
+    return packed
+
+
+def tensor_rows(name: str, x: torch.Tensor) -> TensorRows:
+    """Return a tensor as rows, by where it is."""
+    return TensorRows(name, x) if x.device.type == "cpu" else DeviceRows(name, x)

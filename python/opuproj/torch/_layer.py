@@ -1,0 +1,174 @@
+"""What all layers that apply an operator share: its specification, its state, and the casts of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import _check
+from .._check import Ensemble, Mode
+from .._spec import Spec
+from ..camera import Camera
+from . import _dtypes, _state
+from .ternarize import Ternarize
+
+
+class OperatorLayer(torch.nn.Module):
+    """A layer without parameters that applies rows of a random matrix; it holds a few integers.
+
+    Subclasses define ``forward``.
+    """
+
+    n_inputs: int
+    n_outputs: int
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        rows: tuple[int, int] | slice | range | None,
+        ternarize: Ternarize | None,
+        dtype: Any,
+        threads: int | None,
+        **fields: Any,
+    ) -> None:
+        super().__init__()
+        if ternarize is not None and not isinstance(ternarize, Ternarize):
+            raise TypeError(f"ternarize is {ternarize!r}, but must be an opuproj.torch.Ternarize, or None")
+        half = _dtypes.half_of(dtype, fields["mode"])
+        spec = Spec.checked(n_inputs, n_outputs, dtype=dtype if half is None else torch.float32, **fields)
+        if spec.dtype.name not in _dtypes.BY_NAME:
+            raise ValueError(f"dtype is {spec.dtype.name}, but a {type(self).__name__} gives floating-point numbers")
+        self.n_inputs, self.n_outputs = spec.n_inputs, spec.n_outputs
+        self.rows = (0, spec.n_outputs) if rows is None else _check.row_range(rows, spec.n_outputs)
+        self.ternarize, self.threads = ternarize, _check.threads(threads)
+        self._real = half or _dtypes.real_of(_dtypes.BY_NAME[spec.dtype.name])
+        self.register_buffer("_member", None, persistent=False)
+        self._set(spec.rows(*self.rows), torch.device("cpu"))
+
+    def _set(self, spec: Spec, device: torch.device) -> None:
+        """Take on a specification, of the layer's rows; what it says of the dtype follows the layer's precision."""
+        dtype = np.dtype(_dtypes.name_of(_dtypes.computed(self._real, spec.mode)))
+        self._spec = spec.changed(dtype=dtype)
+        # Plain values, which torch.compile and torch.export take as constants.
+        self.mode: Mode = spec.mode
+        self.ensemble: Ensemble = spec.ensemble
+        self.n_anchor: int = spec.n_anchor
+        self.camera: Camera | None = spec.camera
+        self.dtype = _dtypes.result(self._real, self.mode)
+        self._remember(device)
+
+    def _remember(self, device: torch.device) -> None:
+        """Write the seed, the dtype and the device down in a buffer.
+
+        Nothing reads it in this layer. But torch.func.stack_module_state stacks it, and functional_call puts another
+        layer's in its place, which `forward` notices; and casts and moves of a module reach nothing but tensors.
+        """
+        self._kin = zlib.crc32(json.dumps(self._shared_by_kin()).encode())
+        self._own = _state.member_of(self.seed, self._kin, self._real, device)
+        self.__dict__["_buffers"] = {**self._buffers, "_member": self._own}  # not into what copy.copy shares
+
+    def _shared_by_kin(self) -> list[Any]:
+        """Return what layers of a stack must have in common: all but the seed."""
+        rule = self.ternarize and self.ternarize.rule
+        shown = repr(rule) if dataclasses.is_dataclass(rule) else type(rule).__qualname__
+        spec = self._spec.changed(seed=0, dtype=np.dtype(np.float32))
+        return [spec.encode(), self.rows, shown, self.ternarize and self.ternarize.norm]
+
+    @property
+    def seed(self) -> int:
+        """Which medium."""
+        return self._spec.seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._set(self._spec.changed(seed=_check.seed(seed)), self._own.device)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "_member" or "_own" not in self.__dict__:
+            super().__setattr__(name, value)
+        elif isinstance(value, torch.Tensor) and not value.is_meta:
+            # As transformers does for what no file holds: with anything, but on the right device.
+            self._remember(value.device)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_spec" not in self.__dict__:  # pickled by a version that spelled the fields out
+            old = self.__dict__
+            old["seed"] = old.pop("_signed", old.get("seed", 0)) % 2**64
+            if "_real" not in old:
+                old["_real"] = _dtypes.real_of(old["dtype"])
+            fields = {name: old.pop(name) for name in ("seed", "mode", "n_anchor", "camera") if name in old}
+            whole = Spec.checked(self.n_inputs, self.n_outputs, ensemble=old.get("ensemble", "gaussian"), **fields)
+            self._non_persistent_buffers_set.add("_member")
+            self._set(whole.rows(*self.rows), torch.device("cpu"))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        device = self._own.device
+        self._remember(device)  # in this layer's dtype, whatever has been done to the buffer
+        super()._apply(fn, recurse)
+        applied = self._member
+        if applied.is_floating_point() or applied.is_complex():
+            self._real = _dtypes.real_of(applied.dtype)
+        self._set(self._spec, device if applied.is_meta else applied.device)
+        return self
+
+    def _scaled(self, y: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        """Multiply results of t by the factors a of x ≈ a t."""
+        a = factors.to(torch.float64 if self._real == torch.float64 else torch.float32)
+        return y * (a * a if self.mode == "intensity" else a)
+
+    # State
+
+    def get_extra_state(self) -> torch.Tensor:
+        """Return what tells the matrix from others, for ``state_dict``: a tensor of small numbers.
+
+        Files of tensors can hold it, and it outlives averages of equal states, and casts to any floating-point dtype.
+        """
+        return _state.tensor_of(self._spec, self.n_outputs, self._own.device)
+
+    def set_extra_state(self, state: torch.Tensor | dict[str, Any]) -> None:
+        """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is the state of another shape, or of no matrix: as a mean of states of different matrices.
+        """
+        found = _state.read(state)
+        expected = {"version": _state.VERSION, "shape": (self.n_outputs, self.n_inputs), "rows": self.rows}
+        for name, value in expected.items():
+            if found[name] != value:
+                raise ValueError(f"the state's {name} is {found[name]}, but this {type(self).__name__}'s is {value}")
+        spec = Spec.checked(
+            self.n_inputs,
+            self.n_outputs,
+            seed=found["seed"],
+            mode=found["mode"],
+            ensemble=found["ensemble"],
+            n_anchor=found["n_anchor"],
+            camera=self.camera,
+            dtype=_dtypes.computed(self._real, "linear"),
+        )
+        self._refuse(spec)
+        self._set(spec.rows(*self.rows), self._own.device)
+
+    def _refuse(self, spec: Spec) -> None:
+        """Raise ValueError if the layer cannot take on a specification."""
+
+    def extra_repr(self) -> str:
+        """Return what ``print`` shows between the brackets."""
+        text = f"{self.n_inputs}, {self.n_outputs}, seed={self.seed}, mode={self.mode!r}"
+        if self.ensemble != "gaussian":
+            text += f", ensemble={self.ensemble!r}"
+        if self.rows != (0, self.n_outputs):
+            text += f", rows={self.rows}"
+        if self.camera is not None:
+            text += f", camera={self.camera}"
+        return text if self.ternarize is None else f"{text}, ternarize={self.ternarize}"

@@ -1,0 +1,280 @@
+"""Each method of the contract, on every backend and instruction set, against the definition in plain NumPy.
+
+A backend is tested here as soon as it is registered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import opuproj
+import oracle
+import pytest
+import structured_oracle
+from helpers import AWKWARD, MODES, assert_same_bits, ternary
+from opuproj import Camera, _core, backends
+from opuproj._spec import Spec
+from opuproj.backends import Backend, Request
+from opuproj.inputs.arrays import array_rows
+from opuproj.inputs.rows import ArrayRows, Threshold
+from opuproj.inputs.vectors import digit_rows, vectors
+
+pytestmark = pytest.mark.every_backend
+
+SEED = 2**64 - 3
+DTYPES = (np.int8, np.uint8, np.int16, np.int64, np.float16, np.float32, np.float64)
+NUMBERS = (np.float32, np.float64)
+
+
+class Bench:
+    """A backend and a way to bring arrays to its device."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.backend: Backend = backends.backend(device)
+
+    def place(self, x: np.ndarray) -> Any:
+        """The array on the backend's device."""
+        if self.device == "cpu":
+            return x
+        torch = pytest.importorskip("torch")
+        return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+
+    def rows(self, x: np.ndarray, **options: Any) -> ArrayRows:
+        return array_rows("x", self.place(x), **options)
+
+    def project(self, spec: Spec, x: np.ndarray, digits: int | None = None, **options: Any) -> np.ndarray:
+        rows = vectors(self.place(x), digits, spec.ensemble)
+        return on_host(self.backend.project(spec, rows, None, Request(**options)))
+
+
+@pytest.fixture
+def at(backend_variant: tuple[str, str]) -> Bench:
+    return Bench(backend_variant[0])
+
+
+def on_host(result: Any) -> np.ndarray:
+    return result if isinstance(result, np.ndarray) else result.cpu().numpy()
+
+
+def spec(n_inputs: int, start: int, stop: int, mode: str, **fields: Any) -> Spec:
+    fields = {"seed": SEED, "dtype": np.complex128 if mode == "complex" else np.float64, **fields}
+    return Spec.checked(n_inputs, max(1, stop), mode=mode, **fields).rows(start, stop)
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng([seed, *shape])
+    return random.standard_normal(shape) * 10.0 ** random.integers(-3, 3, (*shape[:-1], 1))
+
+
+# Packing
+
+
+@pytest.mark.parametrize("n", AWKWARD)
+def test_pack(n: int, at: Bench) -> None:
+    dtype = DTYPES[n % len(DTYPES)]
+    x = ternary(3, n, seed=n)
+    x = (np.abs(x) if dtype == np.uint8 else x).astype(dtype)
+    packed = at.backend.pack(at.rows(x))
+    for plane, expected in zip(packed.planes(False), (x == 1, x == -1), strict=True):
+        assert_same_bits(plane, np.packbits(expected, axis=-1, bitorder="little"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("place", [(0, 0), (4, 63), (2, 64), (4, 129)])
+def test_pack_names_the_value_that_is_not_ternary(dtype: Any, place: tuple[int, int], at: Bench) -> None:
+    x = np.ones((5, 130), dtype)
+    x[place] = 2
+    with pytest.raises(ValueError, match=rf"^x\[{place[0]}, {place[1]}\] is 2(\.0)?, but must be -1, 0 or 1"):
+        at.backend.pack(at.rows(x))
+    with pytest.raises(ValueError, match=rf"^x\[{place[0]}, {place[1]}\] is 2"):
+        at.backend.check(at.rows(x))
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 300])
+def test_ternarize(n: int, dtype: Any, at: Bench) -> None:
+    e = numbers(6, n, seed=n).astype(dtype)
+    largest = np.abs(e).max(axis=1, keepdims=True)
+    for threshold, t in (
+        (Threshold(0.5, None), np.full((6, 1), 0.5, dtype)),
+        (Threshold(None, 0.25), dtype(0.25) * largest),
+        (largest[:, 0].astype(np.float64) / 2, largest / 2),
+    ):
+        packed = at.backend.ternarize(at.rows(e), threshold)
+        for plane, expected in zip(packed.planes(False), (e > t, e < -t), strict=True):
+            assert_same_bits(plane, np.packbits(expected, axis=-1, bitorder="little"))
+    assert at.backend.largest(at.rows(e)) == np.abs(e).max()
+
+
+@pytest.mark.parametrize("digits", [1, 5, 20])
+@pytest.mark.parametrize("n", [1, 64, 201])
+def test_encode(n: int, digits: int, at: Bench) -> None:
+    x = numbers(4, n, seed=digits)
+    encoded = at.backend.encode(digit_rows("x", at.place(x), digits=digits))
+    scale = np.abs(x).max(axis=1, keepdims=True) / ((3**digits - 1) // 2)
+    value = opuproj.EncodedBatch._of(encoded, x.shape).to_numpy()
+    assert (np.abs(value - x) <= 0.5001 * scale + 1e-15 * np.abs(x)).all()
+    x[3, 0] = np.nan
+    with pytest.raises(ValueError, match=r"x\[3, 0\] is NaN, but must be finite for encoding"):
+        at.backend.encode(digit_rows("x", at.place(x), digits=digits))
+
+
+# Projections
+
+
+@pytest.mark.parametrize("n", AWKWARD)
+def test_fields_are_the_integers_of_the_definition(n: int, at: Bench) -> None:
+    for n_vectors in (1, 3, 17, 65):
+        x = ternary(n_vectors, n, seed=n, density=(0.02, 0.3, 1.0)[n % 3])
+        start, stop = n % 11, n % 11 + 29
+        y = at.project(spec(n, start, stop, "complex"), x)
+        re, im = oracle.field(SEED, x, range(start, stop))
+        assert_same_bits(y, (re + 1j * im) / oracle.SCALE)
+
+
+@pytest.mark.parametrize("n_outputs", [*AWKWARD, 0])
+def test_outputs_of_any_number(n_outputs: int, at: Bench) -> None:
+    x = ternary(5, 100, seed=n_outputs)
+    y = at.project(spec(100, 3, 3 + n_outputs, "intensity", dtype=np.float32), x)
+    expected = oracle.project(SEED, x, range(3, 3 + n_outputs), "intensity")
+    assert y.shape == expected.shape
+    assert_same_bits(y, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("shape", [(77,), (0, 77), (1, 77), (2, 3, 77), (200, 77)])
+def test_readout(mode: str, double: bool, shape: tuple[int, ...], at: Bench) -> None:
+    x = ternary(*shape)
+    kind = (np.complex128 if double else np.complex64) if mode == "complex" else np.float64 if double else np.float32
+    y = at.project(spec(77, 5, 60, mode, dtype=kind, n_anchor=9), x)
+    expected = oracle.project(SEED, x, range(5, 60), mode, n_anchor=9)
+    assert (y.shape, y.dtype) == ((*shape[:-1], 55), np.dtype(kind))
+    if mode == "linear":  # its phases are rounded on the way
+        assert np.allclose(y, expected, rtol=1e-12 if double else 1e-6, atol=1e-9 if double else 1e-5)
+    else:
+        assert_same_bits(y, expected.astype(kind))
+
+
+@pytest.mark.parametrize("far", [2**34 - 3, 2**62 + 1])
+def test_rows_far_out(far: int, at: Bench) -> None:
+    x = ternary(2, 130)
+    re, im = oracle.field(SEED, x, range(far, far + 20))
+    assert_same_bits(at.project(spec(130, far, far + 20, "complex"), x), (re + 1j * im) / oracle.SCALE)
+
+
+@pytest.mark.parametrize("digits", [1, 5, 6, 15])
+def test_digits_add_up_exactly(digits: int, at: Bench) -> None:
+    x = numbers(7, 130)
+    encoded = at.backend.encode(digit_rows("x", at.place(x), digits=digits))
+    values = sum(
+        3 ** (digits - 1 - k) * opuproj.TernaryBatch._of(encoded.digit(k), x.shape).to_numpy(np.int64)
+        for k in range(digits)
+    )
+    re, im = oracle.field(SEED, values, range(40))
+    y = at.project(spec(130, 0, 40, "complex"), x, digits)
+    exact = (re + 1j * im) / oracle.SCALE * encoded.scales()[:, None]
+    assert np.allclose(y, exact, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_camera_makes_the_noise_of_its_seed(mode: str, at: Bench) -> None:
+    x, camera = ternary(6, 90), Camera(photons=200, read_noise=0.01)
+    one = spec(90, 0, 70, mode, n_anchor=30, camera=camera)
+    y = at.project(one, x, noise_seed=5)
+    assert_same_bits(at.project(one, x, noise_seed=5, threads=1), y)
+    assert_same_bits(at.project(one.rows(13, 40), x, noise_seed=5), y[:, 13:40])
+    assert_same_bits(at.project(one, x[2:], noise_seed=5, first_vector=2), y[2:])
+    assert (at.project(one, x, noise_seed=6) != y).any()
+    portable = opuproj.Projector(90, 70, seed=SEED, mode=mode, dtype=float, n_anchor=30, camera=camera)  # type: ignore[arg-type]
+    with backends.backend("cpu").forced("portable"):
+        assert_same_bits(y, portable(x, noise_seed=5))
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 1000])
+def test_the_structured_ensemble(n: int, at: Bench) -> None:
+    for x in (ternary(3, n), numbers(3, n)):
+        y = at.project(spec(n, 2, 300, "complex", ensemble="structured"), x)
+        assert_same_bits(y, structured_oracle.project(SEED, x, range(2, 300), "complex"))
+
+
+# Back
+
+
+@pytest.mark.parametrize("mode", ["linear", "complex"])
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 64), (3, 70), (8, 200)])
+def test_the_adjoint(mode: str, start: int, stop: int, at: Bench) -> None:
+    one = spec(90, start, stop, mode, n_anchor=9)
+    y = numbers(5, stop - start)
+    rows = at.rows(y, complex_too=mode == "complex")
+    read = "complex" if mode == "complex" else "linear"
+    options: dict[str, Any] = {"conjugated": True, "n_digits": 20, "out": None, "request": Request()}
+    x = on_host(at.backend.adjoint(one, rows, read, **options))  # type: ignore[arg-type]
+    matrix = at.backend.entries(one, range(stop - start), range(90))
+    assert np.allclose(x, y @ np.conj(matrix), rtol=1e-7, atol=1e-7 * np.abs(y).max())
+    with backends.backend("cpu").forced("portable"):
+        expected = opuproj.Projector(90, stop, seed=SEED, mode=mode, n_anchor=9, dtype=float)[start:].H(y, digits=20)  # type: ignore[arg-type]
+    assert_same_bits(x, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_entries(mode: str, at: Bench) -> None:
+    one = spec(500, 7, 90, mode)
+    rows, columns = np.array([82, 0, 5, 5]), range(3, 400, 7)
+    re, im = oracle.entries(SEED, rows + 7, np.array(columns))
+    found = at.backend.entries(one, rows, columns)
+    if mode == "linear":
+        unit = np.eye(500, dtype=np.int8)[columns]
+        assert_same_bits(found, at.project(one, unit)[:, rows].T)
+    else:
+        assert_same_bits(found, (re + 1j * im) / oracle.SCALE)
+
+
+# Fields of parts of the columns
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_fields_of_parts_add_up_to_what_is_read(mode: str, at: Bench) -> None:
+    x, one = ternary(9, 333), spec(333, 4, 55, mode, n_anchor=9)
+    total = np.zeros((9, 2 * 51), np.int32)
+    for start in (0, 64, 200):
+        stop = {0: 64, 64: 200, 200: 333}[start]
+        part = np.empty_like(total)
+        at.backend.fields(one, at.backend.pack(at.rows(x[:, start:stop])), start, part, Request())
+        re, im = oracle.entries(SEED, range(4, 55), range(start, stop))
+        assert_same_bits(part[:, 0::2].astype(np.int64), x[:, start:stop].astype(np.int64) @ re.T)
+        assert_same_bits(part[:, 1::2].astype(np.int64), x[:, start:stop].astype(np.int64) @ im.T)
+        total += part
+    y = np.empty((9, 51), one.dtype)
+    at.backend.read_fields(one, total, y, Request())
+    assert_same_bits(y, at.project(one, x))
+
+
+# Ways to ask that change nothing
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_threads_blocks_and_batches_change_no_bit(mode: str, at: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, one = ternary(40, 300), spec(300, 0, 150, mode)
+    y = at.project(one, x)
+    for threads in (1, 2, 3):
+        assert_same_bits(at.project(one, x, threads=threads), y)
+    assert_same_bits(np.concatenate([at.project(one, x[i : i + 7]) for i in range(0, 40, 7)]), y)
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("opuproj._memory.PIECE_BYTES", 700)
+    assert_same_bits(at.project(one, x), y)
+
+
+def test_a_vector_of_too_many_nonzeros_is_refused(at: Bench) -> None:
+    n = _core.MAX_NONZEROS + 1
+    with pytest.raises(ValueError, match=f"x has a vector of {n} nonzeros, but may have {n - 1} at most"):
+        at.project(spec(n, 0, 1, "complex"), np.broadcast_to(np.int8(1), (1, n)))
+
+
+def test_progress_is_reported_in_order(at: Bench) -> None:
+    seen: list[float] = []
+    at.project(spec(300, 0, 5000, "complex"), ternary(40, 300), progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1)
