@@ -118,7 +118,7 @@ def test_a_check_finds_a_wrong_projection(monkeypatch: pytest.MonkeyPatch) -> No
         return right(*arguments).roll(1, 1)
 
     monkeypatch.setattr(_projection, "projected", shifted)
-    with pytest.raises(RuntimeError, match=r"block 'hidden.0' received something else than its projection"):
+    with pytest.raises(RuntimeError, match=r"block 'hidden.0' did not receive its projection"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
 
 
@@ -127,7 +127,7 @@ def test_a_check_finds_backpropagation(monkeypatch: pytest.MonkeyPatch) -> None:
     feedback = dfa.attach(model, BLOCKS)
     loss = F.cross_entropy(model(x), y)
     monkeypatch.setattr("opuproj.dfa._tensors.detached", lambda output, name: output)
-    with pytest.raises(RuntimeError, match=r"block 'hidden.1' crosses into block 'hidden.0'"):
+    with pytest.raises(RuntimeError, match=r"block 'hidden.1' flows into block 'hidden.0'"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
     del loss
 
@@ -160,7 +160,7 @@ def test_there_is_nothing_to_compare_without_feedback(method: Any) -> None:
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS, method=method)
     for diagnose in (feedback.alignment, feedback.check):
-        with pytest.raises(ValueError, match=f"method is '{method}', but there is feedback for 'odfa' and 'dfa' only"):
+        with pytest.raises(ValueError, match=f"method is '{method}', but only 'odfa' and 'dfa' have feedback"):
             diagnose(lambda: F.cross_entropy(model(x), y))
     found = feedback.alignment(lambda: F.cross_entropy(model(x), y), method="dfa")
     assert set(found) == set(BLOCKS)

@@ -275,7 +275,7 @@ def test_a_block_may_return_a_container_and_all_of_it_is_cut(container: type) ->
 
     model, (x, y) = Model(), examples()
     feedback = dfa.attach(model, ["both"])
-    with pytest.warns(UserWarning, match="parameters 'both.b.weight', 'both.b.bias' train nowhere"):
+    with pytest.warns(UserWarning, match="parameters 'both.b.weight', 'both.b.bias' are not trained"):
         F.cross_entropy(model(x), y).backward()
     F.cross_entropy(model(x), y).backward()  # it is said once
     assert model.both.a.weight.grad.any()

@@ -74,7 +74,7 @@ def test_an_output_that_is_never_reached_or_runs_twice() -> None:
     x, _ = examples()
     for order, text in (
         (("a",), "the output of 'top', where the error is taken, was not reached"),
-        (("a", "top", "top"), "ran twice"),
+        (("a", "top", "top"), "was computed twice"),
     ):
         model = Steps(*order)
         dfa.attach(model, ["a"], output="top")
@@ -113,7 +113,7 @@ def test_a_second_backward_pass() -> None:
     dfa.attach(model, BLOCKS)
     loss = F.cross_entropy(model(x), y)
     loss.backward(retain_graph=True)
-    with refused(RuntimeError, "second backward pass", "'hidden.0', 'hidden.1' had their feedback already"):
+    with refused(RuntimeError, "second backward pass", "'hidden.0', 'hidden.1' already have their feedback"):
         loss.backward()
 
 
@@ -361,7 +361,7 @@ def test_an_error_without_a_batch() -> None:
     [
         (
             ValueError,
-            "blocks has 'hidden.9', which the model has not; model.named_modules() has 'hidden', 'hidden.0',",
+            "blocks has 'hidden.9', but the model has no module of that name; model.named_modules() has 'hidden',",
             {"blocks": ["hidden.9"]},
         ),
         (ValueError, "blocks has a Linear, which is not part of the model", {"blocks": [nn.Linear(2, 2)]}),
@@ -407,11 +407,11 @@ def test_a_model_that_is_none_and_one_that_has_feedback() -> None:
     model = mlp(13, 17)
     feedback = dfa.attach(model, ["hidden.0"])
     for blocks in (["hidden.0"], ["hidden.1"]):  # these would have the same rows of T
-        with refused(ValueError, "model has feedback attached already, for 'hidden.0'", "all blocks at once"):
+        with refused(ValueError, "model already has feedback for 'hidden.0'", "all blocks at once"):
             dfa.attach(model, blocks)
     around = nn.Sequential(model, nn.Linear(10, 10))
     for block in ("0", "0.hidden.0"):
-        with refused(ValueError, f"block '{block}' has feedback attached already"):
+        with refused(ValueError, f"block '{block}' already has feedback"):
             dfa.attach(around, [block])
     assert dfa.Feedback.of(model) is feedback
     assert dfa.Feedback.of(model.hidden[0]) is None  # it is a block of another

@@ -221,13 +221,15 @@ def mistakes(rank: int, world: int) -> None:
     last = rank == world - 1
     part = Part(rank, world)
     for call in (part.feedback.check, part.feedback.alignment):
-        with pytest.raises(RuntimeError, match="spread over the ranks of process_group: compare them in one process"):
+        with pytest.raises(RuntimeError, match="divided over the ranks of process_group: diagnose it in one process"):
             call(lambda: None)
-    with pytest.raises(ValueError, match="method is 'bp', but no gradients travel between the ranks"):
+    with pytest.raises(ValueError, match="method is 'bp', but the ranks of process_group exchange no gradients"):
         part.feedback.method = "bp"
     with pytest.raises(
         RuntimeError,
-        match="on this rank: call loss.backward" if last else "no forward pass on rank .* is awaiting an error",
+        match="this rank takes the error: call loss.backward"
+        if last
+        else "no forward pass on rank .* is awaiting an error",
     ):
         part.feedback.backward()
     if not last:
@@ -235,7 +237,7 @@ def mistakes(rank: int, world: int) -> None:
             dfa.attach(whole_model(), ["0"], output="0", process_group=dist.group.WORLD)
         tail = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
         dfa.attach(tail, ["0"], process_group=dist.group.WORLD)
-        with pytest.raises(RuntimeError, match="it belongs to the rank of the next block"):
+        with pytest.raises(RuntimeError, match="move them to the rank of the next block"):
             tail(torch.zeros(2, 3))
         part.forward(0)
         with pytest.raises(
@@ -257,7 +259,7 @@ def mistakes(rank: int, world: int) -> None:
     top = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     feedback = dfa.attach(top if last else same, ["0"], process_group=dist.group.WORLD)
     loss = (top if last else same)(torch.zeros(2, 3)).sum()
-    with pytest.raises(ValueError, match="block '0' of rank 1 has the name of another rank's"):
+    with pytest.raises(ValueError, match="block '0' of rank 1 has the same name as a block of another rank"):
         loss.backward() if last else feedback.backward()
 
     class Refusing:
