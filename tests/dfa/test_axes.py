@@ -216,7 +216,11 @@ def test_axes_that_do_not_meet_name_the_remedy() -> None:
     [
         (ValueError, "batch_dim is -1", {"batch_dim": -1}),
         (TypeError, "batch_dim is 1.5", {"batch_dim": 1.5}),
-        (ValueError, "batch_dim has 'top', but the blocks are 'rnn', and the error is 'output'", {"batch_dim": {"top": 1}}),
+        (
+            ValueError,
+            "batch_dim has 'top', but the blocks are 'rnn', and the error is 'output'",
+            {"batch_dim": {"top": 1}},
+        ),
         (ValueError, "batch_dim of 'rnn' is -1", {"batch_dim": {"rnn": -1}}),
         (ValueError, "batch_axes is 2 and batch_dim is 1", {"batch_dim": 1, "batch_axes": 2}),
         (ValueError, "feed is 'both', but must be one of 'first', 'all'", {"feed": "both", "batch_dim": 1}),

@@ -127,7 +127,7 @@ def test_the_gradient_of_an_auxiliary_loss_in_a_hook_is_added_to_the_feedback(wh
 
     report = feedback.check(closure)
     assert report.auxiliary == tuple(BLOCKS)
-    assert "beside the feedback: hidden.0, hidden.1" in str(report)
+    assert "besides the feedback: hidden.0, hidden.1" in str(report)
 
 
 @pytest.mark.parametrize("when", ["before", "after", "prepend"])
