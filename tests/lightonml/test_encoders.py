@@ -57,7 +57,7 @@ def test_the_base_class_asks_for_a_transform() -> None:
     class Custom(base.BaseTransformer):
         pass
 
-    with pytest.raises(NotImplementedError, match="Custom does not say how to transform"):
+    with pytest.raises(NotImplementedError, match="Custom does not define transform"):
         Custom().transform(1)
     assert (
         repr(base.MultiThresholdEncoder([1, 2], columnwise=False)) == "MultiThresholdEncoder([1, 2], columnwise=False)"
@@ -320,7 +320,12 @@ def test_wrong_arguments() -> None:
         ),
         (base.SequentialBaseTwoEncoder, {"n_gray_levels": 3}, AssertionError, "must be an integer power of 2"),
         (base.SequentialBaseTwoEncoder, {"n_gray_levels": 8.0}, AssertionError, "must be an integer power of 2"),
-        (base.SeparatedBitPlanEncoder, {"n_bits": 8}, RuntimeError, "n_bits and starting_bit are of lightonml 1.3"),
+        (
+            base.SeparatedBitPlanEncoder,
+            {"n_bits": 8},
+            RuntimeError,
+            "n_bits and starting_bit are arguments of lightonml 1.3",
+        ),
         (base.SeparatedBitPlanEncoder, {"precision": 9}, ValueError, "precision is 9, but must be from 1 to 8"),
         (base.MultiThresholdEncoder, {"n_bins": 1}, ValueError, "n_bins is 1, but must be from 2"),
         (base.MultiThresholdEncoder, {"n_bins": "8"}, TypeError, "n_bins is '8', but must be an integer"),
@@ -345,7 +350,7 @@ def test_wrong_data() -> None:
         base.SequentialBaseTwoEncoder().transform(X)
     with pytest.raises(ValueError, match=r"n_bits \+ starting_bit is 8 \+ 1, but must be at most 8, the bits of uint8"):
         base.ConcatenatedBitPlanEncoder(8, 1).transform(X.astype(np.uint8))
-    with pytest.raises(TypeError, match="X has dtype float64, but must be float32, whose bits are meant"):
+    with pytest.raises(TypeError, match="X has dtype float64, but must be float32, whose bits are encoded"):
         base.Float32Encoder().transform(X.astype(np.float64))
     with pytest.raises(ValueError, match="X holds NaN or infinities"):
         base.SeparatedBitPlanEncoder().transform(np.where(X[0, 0] == X, np.nan, X))
