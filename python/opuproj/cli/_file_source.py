@@ -1,4 +1,4 @@
-"""Rows of a file as the rest of the package takes them: checked, packed or encoded a piece at a time."""
+"""Rows of a file as a source of vectors, which are checked, packed or encoded in pieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FileSource(_rows.Source):
     """Rows start to stop - 1 of a file of numbers."""
 
     def __init__(self, reader: Reader, start: int, stop: int, advice: str) -> None:
-        # No values: it tells shape and precision, and takes no memory.
+        # This array gives only the shape and the precision. It has no values and takes no memory.
         super().__init__(reader.name, np.broadcast_to(np.empty((), reader.dtype), (stop - start, reader.n_inputs)))
         self.advice = advice
         self._reader, self._start = reader, start
@@ -46,7 +46,7 @@ class PackedFileSource(FileSource):
 
 
 def file_source(reader: Reader, start: int, stop: int, advice: str) -> FileSource:
-    """Return rows of a file as a source; `advice` ends the message about a value that is not ternary."""
+    """Return rows of a file as a source. `advice` ends the error message about a value that is not ternary."""
     if isinstance(reader, PackedReader):
         return PackedFileSource(reader, start, stop)
     return FileSource(reader, start, stop, advice)
