@@ -1,4 +1,4 @@
-"""Which axis counts vectors: what the user says, what is refused, and what is assumed with a warning."""
+"""The axis that counts vectors: the user's arguments, errors, and assumptions with a warning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def inputs(n: int = N) -> Any:
 
 
 def touched(model: Any, x: Any, axis: int) -> list[bool]:
-    """Which examples' inputs get a gradient from the loss of example 0 alone."""
+    """Return the examples whose inputs get a gradient from the loss of example 0."""
     x = x.clone().requires_grad_()
     F.cross_entropy(model(x), torch.arange(x.shape[axis]) % CLASSES, reduction="none")[0].backward()
     others = tuple(i for i in range(3) if i != axis)

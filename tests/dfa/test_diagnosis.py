@@ -1,4 +1,4 @@
-"""Alignment and checks: they tell the truth, and leave no trace."""
+"""Alignment and checks are correct and have no side effects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_alignment_is_the_cosine_of_the_gradients(method: Any) -> None:
 def test_alignment_at_the_ends_of_the_blocks() -> None:
     model, (x, y) = mlp(400), examples()
     feedback = dfa.attach(model, ["hidden.0"], method="dfa")
-    # When the top's weights are the feedback's own matrix, its transpose carries the same error.
+    # If the top's weights equal the feedback's matrix, backpropagation gives the same error.
     feedback.alignment(lambda: F.cross_entropy(model(x), y))
     with torch.no_grad():
         model.top.weight.copy_(torch.from_numpy(feedback.operator(10).matrix()).T)

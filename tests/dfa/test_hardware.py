@@ -1,4 +1,4 @@
-"""What a training would have cost on the hardware: every count by hand."""
+"""The cost of a training on the hardware, compared with calculations by hand."""
 
 from __future__ import annotations
 

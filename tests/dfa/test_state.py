@@ -1,4 +1,4 @@
-"""What a feedback's state holds and sets, and what it refuses."""
+"""The state of a feedback: its content, loading, and errors."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def test_a_linear_transform_of_planes_is_one_of_numbers() -> None:
     R = opu.linear_transform(X, base.SeparatedBitPlanEncoder(precision=6), base.SeparatedBitPlanDecoder)
     assert (R.shape, R.dtype) == ((6, 50), np.float64)
     assert R.context.exposure_us == 400
-    # Each number is off by half a level at most, so uniformly distributed.
+    # The error of each number is uniform, and at most half a level.
     level = np.abs(X).max() / 63
     assert np.sqrt(((R - X @ M[:30].real) ** 2).mean()) < 1.3 * level / np.sqrt(12) * np.sqrt(30 / 40)
     as_class = opu.linear_transform(X, base.SeparatedBitPlanEncoder, base.SeparatedBitPlanDecoder)

@@ -1,4 +1,4 @@
-"""What an OPU refuses, and how it says so."""
+"""Errors of an OPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an OPU remembers, reports and prints; and its device by itself."""
+"""The state, reports and output of an OPU, and its device on its own."""
 
 from __future__ import annotations
 

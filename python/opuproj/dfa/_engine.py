@@ -33,9 +33,9 @@ from ._ternary import ErrorTernarizer, ternary_reference
 from ._trained import TrainedParameters, nothing_above
 from .hardware_report import Projected
 
-# One projection computes the feedback of several blocks with consecutive rows: of this many, or of a quarter of all if
-# that is more, but of at most half of all and at most so many bytes. In deep networks, a call for each block would take
-# longer than the projection itself.
+# One projection computes the feedback of several blocks with consecutive rows. Their number is 8, or a quarter of all
+# blocks if that is more, but at most half of all; their feedback takes at most 8 MiB. In deep networks, a call for each
+# block would take longer than the projection itself.
 _BLOCKS_AT_A_TIME = 8
 _BYTES_AT_A_TIME = 8 << 20
 

@@ -44,7 +44,9 @@ def observed(X: Any, packed: bool, two_d: bool, n_features: Any) -> Traits:
     """Return the traits of an example. A packed example needs `n_features`, which its bytes do not determine."""
     shape = shape_of(X)
     if n_features is not None and not packed:
-        raise AssertionError(f"n_features is {n_features!r}, but beside X it can only be specified with packed input")
+        raise AssertionError(
+            f"n_features is {n_features!r}, but together with X it can only be specified with packed input"
+        )
     if not packed:
         if len(shape) < 1 + two_d:
             raise AssertionError(f"X has shape {shape}, but 2-D features need at least two axes")
@@ -88,7 +90,7 @@ def batch_of(X: NDArray[Any], traits: Traits, ternary: bool) -> TernaryBatch:
         except ValueError as error:
             raise ValueError(f"X, packed, does not hold {traits.size} features a vector: {error}") from None
     if X.shape[len(lead) :] != traits.n_features:
-        raise ValueError(f"X has shape {X.shape}, but {_wanted(traits)}: that is what was fitted")
+        raise ValueError(f"X has shape {X.shape}, but {_wanted(traits)}, as fitted")
     flat = X.reshape(*lead, traits.size)
     if X.dtype.kind != "b":
         _check_values(flat, X.shape, ternary)

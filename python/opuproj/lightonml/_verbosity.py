@@ -30,7 +30,7 @@ def get_verbose_level() -> int:
     return _level
 
 
-def tell(text: str) -> None:
+def print_verbose(text: str) -> None:
     """Print a line if the verbose level is 1 or more."""
     if _level >= 1:
         print(text)

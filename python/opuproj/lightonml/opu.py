@@ -19,7 +19,7 @@ from .. import _check
 from .._core import __version__
 from ..camera import Camera, checked_camera
 from . import _input
-from ._verbosity import get_verbose_level, set_verbose_level, tell
+from ._verbosity import get_verbose_level, print_verbose, set_verbose_level
 from .context import Context, ContextArray
 from .encoding.base import NoDecoding, NoEncoding
 from .internal.simulated_device import SimulatedOpuDevice
@@ -340,7 +340,7 @@ class OPU:
         batch = _input.batch_of(array, fitted.traits, ternary=linear)
         n_vectors = math.prod(batch.shape[:-1])
         many = n_vectors > 1
-        tell(f"OPU: random projections of an array of size {batch.shape[:-1]}")
+        print_verbose(f"OPU: random projections of an array of size {batch.shape[:-1]}")
         start = dt.datetime.now()
         progress = many and get_verbose_level() >= 1 and not self.disable_pbar
         y = self.device.project(batch, self._outputs(fitted), linear, progress)
