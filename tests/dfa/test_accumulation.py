@@ -87,8 +87,8 @@ def test_seeds_have_places_of_their_own() -> None:
 def made(number: int, rank: int = 0, seed: int = 4) -> Any:
     e = errors(3, 40, seed=number)
     e[1] *= number % 2  # includes a vector of zeros
-    done = ErrorTernarizer(seed)(e, dfa.Ternarize(), rank=rank, number=number)
-    return done.batch.to_numpy(), done.factors.numpy()
+    batch, factors = ErrorTernarizer(seed)(e, dfa.Ternarize(), rank=rank, number=number)
+    return batch.to_numpy(), factors.numpy()
 
 
 def test_an_error_depends_on_its_own_counters_alone() -> None:
@@ -112,10 +112,10 @@ def test_an_independent_calculation_gives_the_same(rule: Any, dtype: Any) -> Non
     for norm, n, number in itertools.product(NORMS, (0, 1, 5), (0, 3, 2**60)):
         ternarize, e = dfa.Ternarize(rule, norm=norm), errors(n, 33, dtype=dtype)
         e[3:4, 2] = math.nan
-        done = ErrorTernarizer(9)(e, ternarize, rank=2, number=number)
+        batch, factors = ErrorTernarizer(9)(e, ternarize, rank=2, number=number)
         t, a = ternary_reference(e, ternarize, seed=9, rank=2, number=number)
-        assert_same_bits(done.batch.to_numpy(), t)
-        assert_same_bits(done.factors, a)
+        assert_same_bits(batch.to_numpy(), t)
+        assert_same_bits(factors, a)
         assert a[3:4].isnan().all()
         assert a[:3].isfinite().all()
 
@@ -126,9 +126,9 @@ def test_over_passes_a_t_is_right_on_average(norm: Any, n: int) -> None:
     e = errors(n, 12, dtype=torch.float64, seed=n)
     rule, n_passes = dfa.Ternarize(dfa.Dither(4.0), norm=norm), 2000
     passes = [ErrorTernarizer(1)(e, rule, rank=0, number=number) for number in range(n_passes)]
-    factor = passes[0].factors
-    assert all(torch.equal(done.factors, factor) for done in passes)  # no randomness
-    t = np.mean([done.batch.to_numpy() for done in passes], axis=0, dtype=float)
+    factor = passes[0][1]
+    assert all(torch.equal(factors, factor) for _, factors in passes)  # no randomness
+    t = np.mean([batch.to_numpy() for batch, _ in passes], axis=0, dtype=float)
     largest = 4 * e.square().mean().sqrt()
     assert np.abs(t - (e / largest).clamp(-1, 1).numpy()).max() < 0.01
     squares = (factor * torch.from_numpy(np.abs(t)) * factor).sum(1)

@@ -313,8 +313,9 @@ class Engine:
             camera = None if record.exact else camera
         content: TernaryError | FloatError
         if current.method == "odfa":
-            ternarized = self._ternarizer(e, self.settings.ternarize, rank=self._replica(), number=current.number)
-            content = TernaryError(ternarized.batch, ternarized.factors, seed_of(noise_for(camera)))
+            rule, number = self.settings.ternarize, current.number
+            batch, factors = self._ternarizer(e, rule, rank=self._replica(), number=number)
+            content = TernaryError(batch, factors, seed_of(noise_for(camera)))
         else:
             content, camera = float_error(e, encoded=self.matrix.ensemble == "gaussian"), None
         return Error(current.number, tuple(error.shape), scale, content, camera)

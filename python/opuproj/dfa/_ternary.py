@@ -21,22 +21,6 @@ _MASK = 2**64 - 1
 
 
 @dataclass(frozen=True)
-class Ternarized:
-    """An error e ≈ a t of shape (n, n_inputs).
-
-    Attributes
-    ----------
-    batch : TernaryBatch
-        t, packed.
-    factors : Tensor of shape (n, 1)
-        a.
-    """
-
-    batch: TernaryBatch
-    factors: torch.Tensor
-
-
-@dataclass(frozen=True)
 class ErrorTernarizer:
     """Makes errors ternary. Places depend on counters alone, so passes, threads and ranks need no shared state.
 
@@ -48,8 +32,10 @@ class ErrorTernarizer:
 
     seed: int
 
-    def __call__(self, e: torch.Tensor, rule: Ternarize, *, rank: int, number: int) -> Ternarized:
-        """Return e as a ternary error.
+    def __call__(
+        self, e: torch.Tensor, rule: Ternarize, *, rank: int, number: int
+    ) -> tuple[TernaryBatch, torch.Tensor]:
+        """Return t, packed, and a, of shape (n, 1), of a ternary error e ≈ a t.
 
         Parameters
         ----------
@@ -69,7 +55,7 @@ class ErrorTernarizer:
         else:
             t, a = rule(e, where)
             batch = packed(t)
-        return Ternarized(batch, a)
+        return batch, a
 
 
 def places(seed: int, rank: int, number: int, n: int) -> NDArray[np.float64]:
