@@ -106,7 +106,7 @@ def attach(
         The number of pixels of the anchor, as in :func:`opuproj.project`.
     camera : Camera, optional
         For ``"odfa"``: recover the projection of the ternary error from the frames of this camera, as the hardware
-        does. Each pass has new noise, from a seed of torch's generator.
+        does. Each pass has new noise, whose seed torch's generator draws.
     threads : int, optional
         The number of threads of the projection, as in :func:`opuproj.project`.
     scaler : torch.amp.GradScaler, optional
@@ -141,10 +141,10 @@ def attach(
     and receives feedback; all tensors are detached (see `feed`). A path of the model that goes around a block, such as
     a long skip connection, is not detached: it carries gradients of the block in which it ends, and of no other.
 
-    Misuse raises RuntimeError and names the block: if a block does not run, runs twice, runs after the output or runs
-    outside the model; if a second backward pass reaches the same error; if a backward pass has ``create_graph=True``,
-    because feedback has no derivative; if a transform of ``torch.func`` runs the model; and if an optimizer steps
-    before any error has reached the blocks.
+    Misuse raises RuntimeError, whose message names the block. Misuse is: a block that does not run, runs twice, runs
+    after the output or runs outside the model; a second backward pass through the same error; a backward pass with
+    ``create_graph=True``, because feedback has no derivative; a transform of ``torch.func`` around the model; a step of
+    an optimizer before any error has reached the blocks.
 
     Forward hooks of a block see its output before it is detached, whenever they were registered. If a hook computes an
     auxiliary loss from the output, its gradient is added to the block's feedback. Backward hooks of a block get its
