@@ -1,11 +1,11 @@
-"""What projections would have cost on an optical processing unit: frames, seconds, joules.
+"""The cost of projections on an optical processing unit: frames, seconds and joules.
 
     from opuproj import hardware
     print(hardware.cost(64, 10_000, 300_000, mode="linear"))    # 256 frames at 1900 Hz: 135 ms, 4.04 J
 
-A frame takes the same time and energy whatever is on it, so that frames are all there is to count. The figures are
-those of a published table of LightOn's device, :data:`LIGHTON`: nothing here is a measurement, and the time to load
-frames into the device and results out of it is not counted.
+Every frame takes the same time and energy, so the number of frames determines the cost. The figures come from a
+published table of LightOn's device, :data:`LIGHTON`. They are not measurements of ours, and they do not include the
+time to load frames into the device and results out of it.
 
 Examples
 --------
@@ -35,35 +35,35 @@ _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, 
 
 
 class Setting(NamedTuple):
-    """A frame rate, and the sizes up to which the device reaches it."""
+    """A frame rate, and the largest sizes at which the device reaches it."""
 
     rate: float
     """Frames a second (Hz)."""
     max_inputs: int
-    """Mirrors of the modulator that are addressed."""
+    """Mirrors of the modulator that are in use."""
     max_outputs: int
     """Pixels of the camera that are read."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A device: how fast it is at which sizes, and its power.
+    """A device: its frame rates for each size, and its power.
 
     Parameters
     ----------
     name : str
-        What messages call it.
+        The device's name in messages.
     rows : sequence of (rate, max_inputs, max_outputs)
-        Frames a second (Hz) that it reaches with up to so many inputs and outputs.
+        Frames a second (Hz), and the largest numbers of inputs and outputs at this rate.
     watts : float
         Electrical power of the whole device while it runs (W).
     source : str
-        Where the figures are from.
+        The source of the figures.
 
     Raises
     ------
     ValueError, TypeError
-        If a field is out of range or of the wrong type, which the message names.
+        If a field is out of range or of the wrong type. The message names it.
     """
 
     name: str
@@ -93,14 +93,14 @@ class Generation:
 
     @property
     def max_inputs(self) -> int:
-        """The most inputs that can be shown at once."""
+        """The largest number of inputs that the device can show at once."""
         return max(row.max_inputs for row in self.rows)
 
     def setting(self, n_inputs: int, n_outputs: int) -> tuple[Setting, int]:
-        """Return the setting of the fewest passes, the fastest of several, and how many passes it takes.
+        """Return the setting with the fewest passes (the fastest if there are several), and the number of passes.
 
-        More outputs than any setting reads take several passes, each with the same inputs and, as nearly as possible,
-        the same number of outputs: another part of the speckle each. How the camera gets there is not counted.
+        If there are more outputs than any setting reads, several passes each read another part of the speckle. They
+        have the same inputs and, as nearly as possible, the same number of outputs. Moving the camera is not counted.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Generation:
         n_inputs, n_outputs = _check.size("n_inputs", n_inputs), _check.size("n_outputs", n_outputs)
         if n_inputs > self.max_inputs:
             raise ValueError(
-                f"n_inputs is {n_inputs}, but must be at most {self.max_inputs}, which is all that the {self.name} can "
+                f"n_inputs is {n_inputs}, but must be at most {self.max_inputs}, the most that the {self.name} can "
                 "show at once: in modes 'linear' and 'complex', project parts of the vectors and add the results"
             )
         rows = [row for row in self.rows if row.max_inputs >= n_inputs]
@@ -136,14 +136,14 @@ LIGHTON = Generation(
 )
 """LightOn's device, with a micromirror array of 1140 × 912 and a camera of 2048 × 1088 pixels of 8 bits.
 
-Rates, sizes and power are those of the table in github.com/joneswack/opu-kernel-experiments, where the full array is
-rounded to 1M inputs and the full camera to 2M outputs. Beyond 2.5 kHz exposures must be shorter than the usual 400 µs.
+Rates, sizes and power come from the table in github.com/joneswack/opu-kernel-experiments, which rounds the full array
+to 1M inputs and the full camera to 2M outputs. Beyond 2.5 kHz, exposures must be shorter than the usual 400 µs.
 """
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What projections take on a device. Costs add up: ``a + b``, ``sum(costs)``.
+    """The cost of projections on a device. Costs can be added: ``a + b``, ``sum(costs)``.
 
     Attributes
     ----------
@@ -154,12 +154,12 @@ class Cost:
     joules : float
         The electrical energy of the whole device in this time (J).
     rate : float
-        Frames a second (Hz); of a sum of costs, on average.
+        Frames a second (Hz); for a sum of costs, the average.
     operations : int
-        Real multiply-adds that light carries out: two an entry of T and frame, as an entry has a real and an imaginary
-        part. The 1500 TeraOPS of LightOn's paper [1]_ are these, a second, of full frames: 340 Hz × 2 · 10⁶ × 2048 ·
-        1088. They are not what a processor would need for the same results: a ternary linear projection takes four
-        frames, hence eight of them where one multiply-add would do.
+        Real multiply-adds that light carries out: two for each entry of T and frame, because an entry has a real and an
+        imaginary part. The 1500 TeraOPS of LightOn's paper [1]_ count these for full frames: 340 Hz × 2 · 10⁶ × 2048 ·
+        1088. A processor needs fewer for the same results: a ternary linear projection takes four frames, so eight of
+        these operations where a processor needs one multiply-add.
 
     References
     ----------
@@ -191,18 +191,18 @@ class Cost:
 
 
 def frames(mode: Mode, camera: Camera | None = None, planes: int = 1, n_vectors: int = 1) -> int:
-    """Return how many frames projections take.
+    """Return the number of frames of projections.
 
     Parameters
     ----------
     mode : {"intensity", "linear", "complex"}
-        As in :func:`opuproj.project`: 1 exposure a vector, 4 for a ternary one, or 2 (1 + anchors).
+        As in :func:`opuproj.project`: 1, 4 or 2 (1 + anchors) exposures for each vector.
     camera : Camera, optional
-        Whose anchors and repeated frames count; by default ``Camera()``.
+        Its anchors and repeated frames count; by default ``Camera()``.
     planes : int, default 1
-        Ternary or binary vectors that stand for one vector of floats: bit planes, or digits.
+        The number of ternary or binary vectors that represent one vector of floats: bit planes, or digits.
     n_vectors : int, default 1
-        How many vectors are projected; 0 is allowed.
+        The number of vectors; 0 is allowed.
 
     Returns
     -------
@@ -211,7 +211,7 @@ def frames(mode: Mode, camera: Camera | None = None, planes: int = 1, n_vectors:
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range or of the wrong type, which the message names.
+        If an argument is out of range or of the wrong type. The message names it.
 
     Examples
     --------
@@ -228,14 +228,14 @@ def frames(mode: Mode, camera: Camera | None = None, planes: int = 1, n_vectors:
 
 
 def rate(n_inputs: int, n_outputs: int, generation: Generation = LIGHTON) -> float:
-    """Return the best frame rate (Hz) for so many inputs and outputs.
+    """Return the best frame rate (Hz) for given numbers of inputs and outputs.
 
-    Outputs beyond the largest camera take several such frames: see :meth:`Generation.setting`.
+    Outputs that exceed the largest camera take several such frames: see :meth:`Generation.setting`.
 
     Parameters
     ----------
     n_inputs, n_outputs : int
-        Inputs shown at once, an anchor's included, and outputs read.
+        Inputs shown at once, including an anchor's, and outputs read.
     generation : Generation, default LIGHTON
         The device.
 
@@ -268,22 +268,22 @@ def cost(
     n_anchor: int = 64,
     generation: Generation = LIGHTON,
 ) -> Cost:
-    """Return what projections would have cost on the hardware.
+    """Return the cost of projections on the hardware.
 
     Parameters
     ----------
     n_vectors : int
-        How many vectors are projected; 0 is allowed.
+        The number of vectors; 0 is allowed.
     n_inputs, n_outputs : int
-        The shape of the projection. Outputs beyond the largest camera take several passes.
+        The shape of the projection. Outputs that exceed the largest camera take several passes.
     mode : {"intensity", "linear", "complex"}, default "intensity"
         As in :func:`opuproj.project`.
     camera : Camera, optional
-        Whose anchors and repeated frames count; by default ``Camera()``.
+        Its anchors and repeated frames count; by default ``Camera()``.
     planes : int, default 1
         As in :func:`frames`.
     n_anchor : int, default 64
-        Pixels of an anchor, as in :func:`opuproj.project`: they need room beside the data.
+        Pixels of an anchor, as in :func:`opuproj.project`. They take space on the device in addition to the data.
     generation : Generation, default LIGHTON
         The device.
 
@@ -294,7 +294,7 @@ def cost(
     Raises
     ------
     ValueError
-        If data and anchors are more inputs than the device can show at once, or an argument is out of range.
+        If data and anchors have more inputs than the device can show at once, or an argument is out of range.
     TypeError
         If an argument is of the wrong type.
 
@@ -309,7 +309,7 @@ def cost(
     shown = frames(mode, camera, planes, n_vectors)
     n_inputs, n_outputs = _check.size("n_inputs", n_inputs), _check.size("n_outputs", n_outputs)
     anchors = {"intensity": 0, "linear": 1, "complex": (camera or Camera()).anchors}[mode] * _check.n_anchor(n_anchor)
-    generation.setting(n_inputs, n_outputs)  # a vector that is too long by itself has its own message
+    generation.setting(n_inputs, n_outputs)  # raises if the data alone is too long
     if n_inputs + anchors > generation.max_inputs:
         raise ValueError(
             f"n_inputs is {n_inputs}, but must be at most {generation.max_inputs - anchors} in mode {mode!r}: anchors "
@@ -322,11 +322,11 @@ def cost(
 
 
 def format_quantity(value: float, unit: str) -> str:
-    """Write a quantity with three digits and a prefix; long times in minutes, hours and days."""
+    """Format a quantity with three digits and a prefix; long times in minutes, hours or days."""
     for span, name in ((86400, "days"), (3600, "h"), (60, "min")):
         if unit == "s" and value >= 2 * span:
             return f"{value / span:,.1f} {name}"
-    # 0.9995: what three digits round up to 1 of a prefix belongs to it.
+    # From 0.9995 on, three digits round up to 1 of the larger prefix.
     size, prefix = next((p for p in _PREFIXES if value >= 0.9995 * p[0]), _PREFIXES[-1] if value else (1.0, ""))
     return f"{value / size:.3g} {prefix}{unit}"
 

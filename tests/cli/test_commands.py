@@ -82,16 +82,16 @@ def test_pack_takes_zarr_and_pipes() -> None:
         (["nan.npy", "y", "--relative", "0.5"], "nan.npy[30, 7] is NaN, but must be finite for a relative threshold"),
         (["e.npy", "y", "--threshold", "-1"], "threshold is -1.0, but must be finite and not negative"),
         (["e.npy", "y", "--relative", "1"], "relative is 1.0, but must be at least 0 and less than 1"),
-        (["e.npy", "y", "--scale", "row"], "scale is 'row', but means something with --relative only"),
-        (["x.ternary", "y", "--threshold", "1"], "x.ternary is a packed file, and ternary already"),
-        (["x.ternary", "x.ternary"], "OUT is x.ternary, which is IN"),
+        (["e.npy", "y", "--scale", "row"], "scale is 'row', but --scale needs --relative"),
+        (["x.ternary", "y", "--threshold", "1"], "x.ternary is a packed file, which is ternary"),
+        (["x.ternary", "x.ternary"], "OUT is x.ternary, which is also IN"),
         (["e.npy", "-"], "OUT is -, but a packed file is not written in order"),
-        (["e.npy", "y.npy", "--threshold", "1"], "OUT is y.npy, but what is written is a packed file"),
-        (["e.npy", "y.NPZ", "--threshold", "1"], "OUT is y.NPZ, but what is written is a packed file"),
+        (["e.npy", "y.npy", "--threshold", "1"], "OUT is y.npy, but a packed file must not end in"),
+        (["e.npy", "y.NPZ", "--threshold", "1"], "OUT is y.NPZ, but a packed file must not end in"),
         (["e.npy", "y.zarr", "--threshold", "1"], "give another ending, as in x.ternary"),
         (["e.npy", "folder", "--threshold", "1"], "folder: Is a directory"),
         (["e.npy", "no/y", "--threshold", "1"], "No such file or directory"),
-        (["-", "y", "--relative", "0.1", "--scale", "global"], "which needs all of standard input twice"),
+        (["-", "y", "--relative", "0.1", "--scale", "global"], "which must read standard input twice"),
     ],
 )
 def test_pack_refuses(
@@ -236,10 +236,10 @@ def test_bench_refuses(capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo") == 0
     shown = capsys.readouterr().out
-    accuracies = [float(value) for value in re.findall(r"([\d.]+)% right", shown)]
+    accuracies = [float(value) for value in re.findall(r"([\d.]+)% correct", shown)]
     assert accuracies[0] < 30 < 85 < accuracies[-1]
     assert len(re.findall(r"standard errors", shown)) == 4
-    assert "stored, T would take 160 GB" in shown
+    assert "a stored T would take 160 GB" in shown
 
 
 def test_demo_fails_where_theory_is_not_met(
@@ -250,14 +250,14 @@ def test_demo_fails_where_theory_is_not_met(
 
     monkeypatch.setattr(demo, "project", linear)
     assert run("demo") == 1
-    assert "error: accuracy on the features: not what theory says" in capsys.readouterr().err
+    assert "error: accuracy on the features: the result differs from theory" in capsys.readouterr().err
 
 
 def test_digits_are_digits() -> None:
     x, labels = demo.digits(500)
     assert set(np.unique(x)) == {-1, 1}
     assert set(labels) == set(range(10))
-    assert 0.4 < (x[:, 0] == -1).mean() < 0.6  # half of them negatives
+    assert 0.4 < (x[:, 0] == -1).mean() < 0.6  # half of them inverted
 
 
 # The command itself

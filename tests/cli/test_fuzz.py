@@ -1,4 +1,4 @@
-"""A few seconds of fuzz_cli.py, and that it notices what it is there to notice."""
+"""Runs fuzz_cli.py for a few seconds, and checks that it finds planted bugs."""
 
 from __future__ import annotations
 

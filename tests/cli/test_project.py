@@ -1,4 +1,4 @@
-"""`opuproj project`: the bits of opuproj.project, from any file to any file."""
+"""`opuproj project` writes the same bits as opuproj.project, for all kinds of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile files and bad arguments are refused in one line, before any work, and leave nothing behind."""
+"""Hostile files and bad arguments give an error of one line before any work, and leave no files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def header(shape: object, descr: str = "'<f4'", order: str = "False") -> bytes:
 
 
 HOSTILE = [
-    (b"", "x.npy is no .npy, .npz or packed file, and no Zarr array: it is empty"),
+    (b"", "x.npy is not a .npy, .npz or packed file, nor a Zarr array: it is empty"),
     (b"hello, world", "it begins with b'hello, w'"),
-    (b"\x93NUMPY", "is no .npy file that can be read"),
-    (b"\x93NUMPY\x01\x00", "is no .npy file that can be read"),
+    (b"\x93NUMPY", "is not a readable .npy file"),
+    (b"\x93NUMPY\x01\x00", "is not a readable .npy file"),
     (b"\x93NUMPY\x09\x00" + bytes(100), "is a .npy file of version 9.0"),
     (b"\x93NUMPY\x03\x00" + header((1, 2))[8:], "of version 3.0"),
-    (header((2, 3))[:30], "is no .npy file that can be read"),
-    (header((2, 3)) + bytes(23), "ends too early: its header promises 24 bytes of data, and there are 23"),
-    (header((2**40, 2**20)), f"promises {2**62:,} bytes of data, and there are 0"),
+    (header((2, 3))[:30], "is not a readable .npy file"),
+    (header((2, 3)) + bytes(23), "ends too early: its header promises 24 bytes of data, but there are 23"),
+    (header((2**40, 2**20)), f"promises {2**62:,} bytes of data, but there are 0"),
     (header((2**62, 2**62)), "makes no sense"),
     (header((0, 2**70)), "makes no sense"),
     (header((-1, 4)) + bytes(16), "makes no sense"),
@@ -43,23 +43,23 @@ HOSTILE = [
     (header((1,) * 40) + bytes(4), "has 40 axes"),
     (header(()) + bytes(4), "is a single number"),
     (header((4, 0)), "needs at least one input"),
-    (header((2,), "'|O'") + b"\x80\x04K\x01.", "holds Python objects, which would have to be unpickled"),
+    (header((2,), "'|O'") + b"\x80\x04K\x01.", "holds Python objects, which are not unpickled"),
     (header((2,), "[('a', '|O')]") + bytes(16), "holds Python objects"),
     (header((2,), "'<c8'") + bytes(16), "has dtype complex64, but must hold integers"),
     (header((2,), "'<U2'") + bytes(16), "has dtype <U2"),
     (header((2,), "'<M8[s]'") + bytes(16), "has dtype datetime64"),
-    (header((2,), "'no such'") + bytes(16), "is no .npy file that can be read"),
-    (header("__import__('os').system('touch owned')") + bytes(16), "is no .npy file that can be read"),
-    (header("(" * 400) + bytes(16), "is no .npy file that can be read"),
-    (header("-" * 9000 + "1") + bytes(16), "is no .npy file that can be read"),
-    (header("(2," * 30 + ")" * 30) + bytes(16), "is no .npy file that can be read"),
+    (header((2,), "'no such'") + bytes(16), "is not a readable .npy file"),
+    (header("__import__('os').system('touch owned')") + bytes(16), "is not a readable .npy file"),
+    (header("(" * 400) + bytes(16), "is not a readable .npy file"),
+    (header("-" * 9000 + "1") + bytes(16), "is not a readable .npy file"),
+    (header("(2," * 30 + ")" * 30) + bytes(16), "is not a readable .npy file"),
     (header((1, 3), "'<f4'") + np.array([0, 1, 2], "f4").tobytes(), "x.npy[0, 2] is 2.0, but must be -1, 0 or 1"),
     (header((1, 3), "'<f4'") + np.array([0, 1, np.nan], "f4").tobytes(), "x.npy[0, 2] is NaN"),
     (b"PK\x03\x04" + bytes(60), "x.npy cannot be read"),
     (b"PK\x05\x06" + bytes(18), "has 0 arrays (none)"),
-    (b"OPUTERN1", "is no packed ternary batch"),
+    (b"OPUTERN1", "is not a packed ternary batch"),
     (b"OPUTERN1" + np.array([2, 2**40], "<u8").tobytes(), "it ends too early"),
-    (b"OPUTERN1" + np.array([2, 2**40, 64], "<u8").tobytes(), "is a damaged ternary batch: its shape asks for"),
+    (b"OPUTERN1" + np.array([2, 2**40, 64], "<u8").tobytes(), "is a damaged ternary batch: its shape needs"),
     (b"OPUTERN1" + np.array([2**60], "<u8").tobytes(), "its shape makes no sense"),
     (b"OPUTERN1" + np.array([1, 0], "<u8").tobytes(), "needs at least one input"),
     (b"OPUTERN1" + np.array([1, 3, 1, 1], "<u8").tobytes(), "positive and negative are both set at vector 0, input 0"),
@@ -99,7 +99,7 @@ def test_a_damaged_byte_of_a_packed_file_is_noticed(capsys: pytest.CaptureFixtur
         Path("x.ternary").write_bytes(damaged)
         assert project("x.ternary", "y.npy", "--outputs", 5) == 1
         assert main(["pack", "x.ternary", "z.ternary"]) == 1
-        # Of the checksums, the first is that of the header.
+        # The first checksum is that of the header.
         in_header = position < 32 or len(whole) - 12 <= position < len(whole) - 8
         assert main(["info", "x.ternary"]) == in_header
         assert names() == {"x.ternary"}
@@ -116,7 +116,7 @@ def test_a_packed_file_without_checksums_is_taken() -> None:
 
 
 def test_any_bytes_in_place_of_a_header(capsys: pytest.CaptureFixture[str]) -> None:
-    """Never anything but a refusal, or a result."""
+    """The outcome is an error or a result."""
     random = np.random.default_rng(0)
     good = {".npy": saved(X), ".ternary": b"", ".npz": b""}
     opuproj.pack(X).save("x.ternary")
@@ -138,7 +138,7 @@ def test_any_bytes_in_place_of_a_header(capsys: pytest.CaptureFixture[str]) -> N
 def test_damaged_archives(capsys: pytest.CaptureFixture[str]) -> None:
     np.savez("x.npz", ternary(200, 1000))
     content = bytearray(Path("x.npz").read_bytes())
-    content[-400] ^= 1  # in the data: 0 becomes 1, which only the checksum can tell
+    content[-400] ^= 1  # in the data: 0 becomes 1, which only the checksum detects
     Path("x.npz").write_bytes(content)
     assert project("x.npz", "y.npy", "--outputs", 10) == 1
     assert "x.npz[arr_0] cannot be read: Bad CRC-32" in capsys.readouterr().err
@@ -167,12 +167,12 @@ def test_zarr_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.zarr").mkdir()
     Path("bad.zarr/zarr.json").write_text("{")
     for name, said in (
-        ("x.zarr", "is no Zarr array: name an array inside it"),
+        ("x.zarr", "is not a Zarr array: name an array inside it"),
         ("x.zarr/a", "has 3 axes, but a Zarr array may have one or two here"),
         ("x.zarr/b", "a chunk of x.zarr/b"),
-        ("x.zarr/c", "x.zarr/c has chunks of shape (0, 3), which hold nothing"),
-        ("empty", "empty is a folder, but no Zarr array"),
-        ("bad.zarr", "is no Zarr array"),
+        ("x.zarr/c", "x.zarr/c has chunks of shape (0, 3), but chunks must not be empty"),
+        ("empty", "empty is a folder, but not a Zarr array"),
+        ("bad.zarr", "is not a Zarr array"),
     ):
         assert project(name, "y.npy", "--outputs", 10) == 1
         err = capsys.readouterr().err
@@ -194,7 +194,7 @@ def test_names_that_would_break_the_line(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_zarr_that_warns(capfd: pytest.CaptureFixture[str]) -> None:
     zarr_library().create_array("x", shape=(2, 3), chunks=(1, 1), dtype="i1")
-    Path("x/.zarray").write_text("{}")  # of both formats: zarr warns, and takes the newer
+    Path("x/.zarray").write_text("{}")  # of both formats: zarr warns, and uses the newer one
     assert subprocess.run([*COMMAND, "project", "x", "y.npy", "--outputs", "3"], check=False).returncode == 0
     assert capfd.readouterr().err == ""
 
@@ -218,7 +218,7 @@ def test_numbers_that_no_float_holds(arguments: list[str], capsys: pytest.Captur
 def test_more_than_any_array_holds(n_vectors: int, out: str, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("x.npy", X[:n_vectors])
     assert project("x.npy", out, "--outputs", 2**63 - 1) == 1
-    said = f"the result would have shape ({n_vectors}, {2**63 - 1}), and no array holds so much"
+    said = f"the result would have shape ({n_vectors}, {2**63 - 1}), which is too large for any array"
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.out == ""
@@ -240,7 +240,7 @@ def test_a_group_is_not_replaced_by_an_array(capsys: pytest.CaptureFixture[str])
         Path("y.zarr/zarr.json").write_text(json.dumps(metadata))
         np.save("x.npy", X)
         assert project("x.npy", "y.zarr", "--outputs", 10) == 1
-        assert "OUT is y.zarr, a folder that is no Zarr array, and is not replaced" in capsys.readouterr().err
+        assert "OUT is y.zarr, a folder that is not a Zarr array, so it is not replaced" in capsys.readouterr().err
     assert Path("y.zarr/precious/zarr.json").exists()
 
 
@@ -250,7 +250,7 @@ def test_a_pipe_is_not_replaced_by_a_file(capsys: pytest.CaptureFixture[str]) ->
     for name, command in (("y.npy", ["project", "x.npy", "y.npy", "--outputs", "10"]), ("y", ["pack", "x.npy", "y"])):
         os.mkfifo(name)
         assert main(command) == 1
-        assert f"OUT is {name}, a device or a pipe, and is not replaced" in capsys.readouterr().err
+        assert f"OUT is {name}, a device or a pipe, which a file cannot replace" in capsys.readouterr().err
         assert Path(name).is_fifo()
     assert names() == {"x.npy", "y.npy", "y"}
 
@@ -269,11 +269,11 @@ def test_zarr_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         (["none.npy", "y.npy"], "none.npy: No such file or directory"),
         (["x.npy", "y.txt"], "OUT is y.txt, but must end in .npy or .zarr, or be -"),
         (["x.npy", "no/y.npy"], "OUT is no/y.npy, but there is no folder no"),
-        (["x.npy", "x.npy"], "OUT is x.npy, which is IN: give another name"),
+        (["x.npy", "x.npy"], "OUT is x.npy, which is also IN: give another name"),
         (["x.npy", "folder.npy"], "folder.npy: Is a directory"),
-        (["x.npy", "folder.zarr"], "OUT is folder.zarr, a folder that is no Zarr array, and is not replaced"),
-        (["x.npy", "file.zarr"], "OUT is file.zarr, a file that is no Zarr array, and is not replaced"),
-        (["x.npy", "y.npy", "--member", "a"], "member is 'a', but x.npy is no .npz file"),
+        (["x.npy", "folder.zarr"], "OUT is folder.zarr, a folder that is not a Zarr array, so it is not replaced"),
+        (["x.npy", "file.zarr"], "OUT is file.zarr, a file that is not a Zarr array, so it is not replaced"),
+        (["x.npy", "y.npy", "--member", "a"], "member is 'a', but x.npy is not a .npz file"),
         (["x.npy", "y.npy", "--outputs", "0"], "n_outputs is 0, but must be from 1"),
         (["x.npy", "y.npy", "--seed", "-1"], "seed is -1, but must be from 0"),
         (["x.npy", "y.npy", "--n-anchor", "0"], "n_anchor is 0"),
@@ -318,8 +318,8 @@ def test_refusals(arguments: list[str], said: str, capsys: pytest.CaptureFixture
         (["x", "y", "--outputs", "1", "--camera", "bits=99"], "bits is 99, but must be from 1 to 16"),
         (["x", "y", "--outputs", "1", "--camera", "bits=x"], "bits is 'x', but must be a number, inf or none"),
         (["x", "y", "--outputs", "1", "--camera", "ideal,bits=3"], "an ideal camera takes no fields"),
-        (["x", "y", "--outputs", "1", "--batch-rows", "0"], "'0' is no integer from 1 up"),
-        (["x", "y", "--outputs", "1", "--checkpoint", "nan"], "'nan' is no number of seconds from 0 up"),
+        (["x", "y", "--outputs", "1", "--batch-rows", "0"], "'0' is not a positive integer"),
+        (["x", "y", "--outputs", "1", "--checkpoint", "nan"], "'nan' is not a number of seconds of at least 0"),
     ],
 )
 def test_what_is_not_understood(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,14 +374,14 @@ def test_a_file_that_changes_while_it_is_read(
 
     monkeypatch.setattr(_writers.NpyWriter, "write", changing)
     assert project(name, *ASKED[1:]) == 1
-    assert "changed while it was read, so the result is of neither: nothing is kept" in capsys.readouterr().err
+    assert "changed while it was read, so the result was deleted" in capsys.readouterr().err
     assert names() == {"x.npy", "x.npz", "x.ternary"}
 
 
 def test_a_pipe_that_ends_too_early() -> None:
     for content, said in (
         (saved(X)[:1000], "standard input ends too early"),
-        (b"", "standard input is no .npy file that can be read"),
+        (b"", "standard input is not a readable .npy file"),
         (saved(np.asfortranarray(X)), "standard input is in Fortran order"),
         (saved(REAL), "standard input[0, 0] is "),
         (header((2**20, 2**40)), "standard input, packed, of shape (1, 1099511627776) takes"),

@@ -1,4 +1,4 @@
-"""`opuproj project` is stopped at any moment, and continues where it was."""
+"""`opuproj project` can be stopped at any moment, and resumes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_is_done_before_a_stop_is_not_done_again(
         assert "opuproj: error: y.npy.partial: No space left on device" in said
     with monkeypatch.context() as patched:
         calls = stop_at(patched, 0, _writers.NpyWriter, "write", error)
-        assert project(*ASKED[:4], "--batch-rows", 9, "--threads", 2) == 0  # what changes no bit may change
+        assert project(*ASKED[:4], "--batch-rows", 9, "--threads", 2) == 0  # arguments that change no bits may differ
         assert calls == [14]
     assert Path("y.npy").read_bytes() == EXPECTED
 
@@ -114,7 +114,7 @@ def test_what_a_disk_refuses_to_make_safe_is_not_counted(
     with monkeypatch.context() as patched:
         calls = stop_at(patched, 11, _writers.NpyWriter, "sync", OSError(errno.EIO, "Input/output error"))
         assert project(*ASKED) == 1
-        assert calls == [11]  # a second try might succeed, and mean nothing
+        assert calls == [11]  # a second sync might wrongly report success
     said = (
         "opuproj: error: y.npy.partial: Input/output error; 42% is kept in y.npy.partial: the same command continues\n"
     )
@@ -223,9 +223,9 @@ def test_another_request_is_refused(
     err = capsys.readouterr().err
     assert err.startswith("opuproj: error: y.npy.partial is of another request: ")
     assert said in err
-    assert "--restart throws it away" in err
+    assert "--restart deletes it" in err
     assert (Path("y.npy.partial").read_bytes(), Path("y.npy.partial.json").read_bytes()) == before
-    assert project(*ASKED) == 0  # the first one can still be had
+    assert project(*ASKED) == 0  # the first request can still be completed
     assert Path("y.npy").read_bytes() == EXPECTED
 
 
@@ -244,10 +244,10 @@ def test_a_changed_input_is_refused(unfinished: None, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "y.npy.partial.json is not what this program writes"),
-        (b"[" * 100_000, "y.npy.partial.json is not what this program writes"),
-        (b"[1, 2]", "y.npy.partial.json is not what this program writes"),
-        (b'{"request": {}, "tiles": -1, "rows": 1, "columns": 1}', "is not what this program writes"),
+        (b"", "y.npy.partial.json is not a state that this program wrote"),
+        (b"[" * 100_000, "y.npy.partial.json is not a state that this program wrote"),
+        (b"[1, 2]", "y.npy.partial.json is not a state that this program wrote"),
+        (b'{"request": {}, "tiles": -1, "rows": 1, "columns": 1}', "is not a state that this program wrote"),
         (b'{"request": {}, "tiles": 1, "rows": 1, "columns": 1}', "is of another request: opuproj is None there"),
         (None, "is there without y.npy.partial.json, so its content is unknown"),
     ],
@@ -269,13 +269,13 @@ def test_more_tiles_than_there_are(unfinished: None, capsys: pytest.CaptureFixtu
     state = json.loads(Path("y.npy.partial.json").read_text())
     Path("y.npy.partial.json").write_text(json.dumps({**state, "tiles": 99}))
     assert project(*ASKED) == 1
-    assert "is not what this program writes" in capsys.readouterr().err
+    assert "is not a state that this program wrote" in capsys.readouterr().err
 
 
 def test_a_partial_file_that_is_gone_or_cut(unfinished: None, capsys: pytest.CaptureFixture[str]) -> None:
     os.truncate("y.npy.partial", 1000)
     assert project(*ASKED) == 1
-    assert "has another size than was begun: --restart throws it away" in capsys.readouterr().err
+    assert "has another size than when it was begun: --restart deletes it" in capsys.readouterr().err
     Path("y.npy.partial").unlink()
     assert project(*ASKED) == 1
     assert "y.npy.partial is gone" in capsys.readouterr().err
@@ -430,7 +430,7 @@ def test_a_full_disk(
     np.save("x.npy", X)
     other, out = small_disk / "other", small_disk / name
     other.write_bytes(bytes(900_000))
-    # As where space cannot be reserved, and another takes what was free.
+    # As if space could not be reserved, and another process used the free space.
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
     monkeypatch.setattr(_plan, "TILE_BYTES", 20_000)
@@ -443,7 +443,7 @@ def test_a_full_disk(
     assert "No space left on device" in said
     assert f"is kept in {out}.partial: the same command continues" in said
     assert not out.exists()
-    assert project(*arguments) == 1  # no better, and nothing lost
+    assert project(*arguments) == 1  # fails again, and loses nothing
     other.unlink()
     assert project(*arguments) == 0
     y = np.load(out) if name == "y.npy" else zarr_library().open_array(out, mode="r")[:]

@@ -1,4 +1,4 @@
-"""A step in parts: ternary errors of small batches say together what a large one says, in whatever order they come."""
+"""Accumulation: the ternary errors of small batches add up to those of one large batch, in any order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAR = (0, 1, 10**6, 2**53 + 1, 2**63 - 500, 2**64 - 1)
 
 
 def unevenness(numbers: np.ndarray) -> float:
-    """How far the count of numbers in any interval, also around the end, is from its length's share, at most."""
+    """The discrepancy: the largest difference of the count in any interval (also around the end) from its share."""
     ordered = np.sort(numbers.ravel())
     off = np.arange(ordered.size) - ordered * ordered.size
     return float(off.max() - off.min()) + 1
@@ -60,7 +60,7 @@ def test_the_first_places_are_those_of_the_rule_alone() -> None:
 def test_places_of_any_run_of_passes_are_spread_evenly(n: int, seed: int) -> None:
     for first, length in itertools.product(FAR, (1, 2, 3, 16, 64, 500)):
         run = np.concatenate([places(seed, 2, first + k, n) for k in range(length)])
-        assert unevenness(run) < 0.8 * math.log2(2 + run.size)  # independent random numbers: some √size
+        assert unevenness(run) < 0.8 * math.log2(2 + run.size)  # for independent random numbers: about √size
 
 
 @pytest.mark.parametrize("n", [1, 4, 64])
@@ -86,9 +86,9 @@ def test_seeds_have_places_of_their_own() -> None:
 
 def made(number: int, rank: int = 0, seed: int = 4) -> Any:
     e = errors(3, 40, seed=number)
-    e[1] *= number % 2  # also a vector of zeros
-    done = ErrorTernarizer(seed)(e, dfa.Ternarize(), rank=rank, number=number)
-    return done.batch.to_numpy(), done.factors.numpy()
+    e[1] *= number % 2  # includes a vector of zeros
+    batch, factors = ErrorTernarizer(seed)(e, dfa.Ternarize(), rank=rank, number=number)
+    return batch.to_numpy(), factors.numpy()
 
 
 def test_an_error_depends_on_its_own_counters_alone() -> None:
@@ -112,10 +112,10 @@ def test_an_independent_calculation_gives_the_same(rule: Any, dtype: Any) -> Non
     for norm, n, number in itertools.product(NORMS, (0, 1, 5), (0, 3, 2**60)):
         ternarize, e = dfa.Ternarize(rule, norm=norm), errors(n, 33, dtype=dtype)
         e[3:4, 2] = math.nan
-        done = ErrorTernarizer(9)(e, ternarize, rank=2, number=number)
+        batch, factors = ErrorTernarizer(9)(e, ternarize, rank=2, number=number)
         t, a = ternary_reference(e, ternarize, seed=9, rank=2, number=number)
-        assert_same_bits(done.batch.to_numpy(), t)
-        assert_same_bits(done.factors, a)
+        assert_same_bits(batch.to_numpy(), t)
+        assert_same_bits(factors, a)
         assert a[3:4].isnan().all()
         assert a[:3].isfinite().all()
 
@@ -126,9 +126,9 @@ def test_over_passes_a_t_is_right_on_average(norm: Any, n: int) -> None:
     e = errors(n, 12, dtype=torch.float64, seed=n)
     rule, n_passes = dfa.Ternarize(dfa.Dither(4.0), norm=norm), 2000
     passes = [ErrorTernarizer(1)(e, rule, rank=0, number=number) for number in range(n_passes)]
-    factor = passes[0].factors
-    assert all(torch.equal(done.factors, factor) for done in passes)  # not a matter of chance
-    t = np.mean([done.batch.to_numpy() for done in passes], axis=0, dtype=float)
+    factor = passes[0][1]
+    assert all(torch.equal(factors, factor) for _, factors in passes)  # no randomness
+    t = np.mean([batch.to_numpy() for batch, _ in passes], axis=0, dtype=float)
     largest = 4 * e.square().mean().sqrt()
     assert np.abs(t - (e / largest).clamp(-1, 1).numpy()).max() < 0.01
     squares = (factor * torch.from_numpy(np.abs(t)) * factor).sum(1)
@@ -142,7 +142,7 @@ def test_over_passes_a_t_is_right_on_average(norm: Any, n: int) -> None:
 
 
 def accumulated(parts: int, arguments: Any, order: Any = iter) -> Any:
-    """Return what blocks got after a step of 64 vectors in parts, whose backward passes come in some order."""
+    """Return the blocks' gradients after a step of 64 vectors in parts, whose backward passes run in a given order."""
     model, (x, y) = mlp(13, 17), examples(64)
     dfa.attach(model, BLOCKS, seed=3, **arguments)
     losses = [F.cross_entropy(model(a), b) / parts for a, b in zip(x.chunk(parts), y.chunk(parts), strict=True)]
@@ -223,8 +223,8 @@ def digits_accuracy(data: Any, parts: int, seed: int) -> float:
 
 
 def test_a_network_learns_as_much_from_a_step_in_parts() -> None:
-    # Thresholds that begin anew in each pass leave 13 % in 16 parts and 12 % in 64, mean of 48 seeds; else the
-    # difference has a mean of 0.2 and a deviation of 2 points. examples/accumulation.py measures it closer.
+    # Thresholds that restart in each pass leave 13 % in 16 parts and 12 % in 64 (mean of 48 seeds). Otherwise the
+    # difference has a mean of 0.2 and a deviation of 2 points. examples/accumulation.py measures it more precisely.
     datasets = pytest.importorskip("sklearn.datasets")
     images, classes = datasets.load_digits(return_X_y=True)
     x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(classes)

@@ -1,4 +1,4 @@
-"""Which axis counts vectors: what the user says, what is refused, and what is assumed with a warning."""
+"""The axis that counts vectors: the user's arguments, errors, and assumptions with a warning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def inputs(n: int = N) -> Any:
 
 
 def touched(model: Any, x: Any, axis: int) -> list[bool]:
-    """Which examples' inputs get a gradient from the loss of example 0 alone."""
+    """Return the examples whose inputs get a gradient from the loss of example 0."""
     x = x.clone().requires_grad_()
     F.cross_entropy(model(x), torch.arange(x.shape[axis]) % CLASSES, reduction="none")[0].backward()
     others = tuple(i for i in range(3) if i != axis)
@@ -207,7 +207,7 @@ def test_axes_that_do_not_meet_name_the_remedy() -> None:
         model(inputs(3))
     model = Recurrent()
     dfa.attach(model, ["rnn"], batch_dim={"rnn": 1, "output": 4})
-    with pytest.raises(ValueError, match=r"the error has shape \(3, 5\), but batch_dim says that its axis 4"):
+    with pytest.raises(ValueError, match=r"the error has shape \(3, 5\), but by batch_dim its axis 4"):
         model(inputs(3))
 
 
@@ -216,7 +216,11 @@ def test_axes_that_do_not_meet_name_the_remedy() -> None:
     [
         (ValueError, "batch_dim is -1", {"batch_dim": -1}),
         (TypeError, "batch_dim is 1.5", {"batch_dim": 1.5}),
-        (ValueError, "batch_dim has 'top', but the blocks are 'rnn', the error 'output'", {"batch_dim": {"top": 1}}),
+        (
+            ValueError,
+            "batch_dim has 'top', but the blocks are 'rnn', and the error is 'output'",
+            {"batch_dim": {"top": 1}},
+        ),
         (ValueError, "batch_dim of 'rnn' is -1", {"batch_dim": {"rnn": -1}}),
         (ValueError, "batch_axes is 2 and batch_dim is 1", {"batch_dim": 1, "batch_axes": 2}),
         (ValueError, "feed is 'both', but must be one of 'first', 'all'", {"feed": "both", "batch_dim": 1}),
@@ -243,7 +247,7 @@ def test_a_state_says_which_axes_count_vectors() -> None:
     other = dfa.attach(third, ["rnn"], method="dfa", batch_dim=0)
     other.load_state_dict(saved.state_dict())
     with pytest.raises(
-        ValueError, match="the vectors of block 'rnn' counted along axis 1 in the first pass, but are along axis 0"
+        ValueError, match="axis 1 of block 'rnn' counted its vectors in the first pass, but now axis 0 does"
     ):
         third(inputs())
 

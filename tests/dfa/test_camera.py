@@ -1,4 +1,4 @@
-"""Feedback recovered from a camera's frames: its noise, and what stays exact."""
+"""Feedback recovered from a camera's frames: its noise, and the parts that stay exact."""
 
 from __future__ import annotations
 

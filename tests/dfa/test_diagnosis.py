@@ -1,4 +1,4 @@
-"""Alignment and checks: they tell the truth, and leave no trace."""
+"""Alignment and checks are correct and have no side effects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_alignment_is_the_cosine_of_the_gradients(method: Any) -> None:
 def test_alignment_at_the_ends_of_the_blocks() -> None:
     model, (x, y) = mlp(400), examples()
     feedback = dfa.attach(model, ["hidden.0"], method="dfa")
-    # When the top's weights are the feedback's own matrix, its transpose carries the same error.
+    # If the top's weights equal the feedback's matrix, backpropagation gives the same error.
     feedback.alignment(lambda: F.cross_entropy(model(x), y))
     with torch.no_grad():
         model.top.weight.copy_(torch.from_numpy(feedback.operator(10).matrix()).T)
@@ -118,7 +118,7 @@ def test_a_check_finds_a_wrong_projection(monkeypatch: pytest.MonkeyPatch) -> No
         return right(*arguments).roll(1, 1)
 
     monkeypatch.setattr(_projection, "projected", shifted)
-    with pytest.raises(RuntimeError, match=r"block 'hidden.0' received something else than its projection"):
+    with pytest.raises(RuntimeError, match=r"block 'hidden.0' did not receive its projection"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
 
 
@@ -127,7 +127,7 @@ def test_a_check_finds_backpropagation(monkeypatch: pytest.MonkeyPatch) -> None:
     feedback = dfa.attach(model, BLOCKS)
     loss = F.cross_entropy(model(x), y)
     monkeypatch.setattr("opuproj.dfa._tensors.detached", lambda output, name: output)
-    with pytest.raises(RuntimeError, match=r"block 'hidden.1' crosses into block 'hidden.0'"):
+    with pytest.raises(RuntimeError, match=r"block 'hidden.1' flows into block 'hidden.0'"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
     del loss
 
@@ -160,7 +160,7 @@ def test_there_is_nothing_to_compare_without_feedback(method: Any) -> None:
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS, method=method)
     for diagnose in (feedback.alignment, feedback.check):
-        with pytest.raises(ValueError, match=f"method is '{method}', but there is feedback for 'odfa' and 'dfa' only"):
+        with pytest.raises(ValueError, match=f"method is '{method}', but only 'odfa' and 'dfa' have feedback"):
             diagnose(lambda: F.cross_entropy(model(x), y))
     found = feedback.alignment(lambda: F.cross_entropy(model(x), y), method="dfa")
     assert set(found) == set(BLOCKS)

@@ -1,4 +1,4 @@
-"""What each part of a model receives: its projection of the error, its true gradient, or nothing."""
+"""The gradients of each part of a model: its projection of the error, its true gradient, or none."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def error_at_output(model: Any, x: Any, y: Any) -> Any:
 
 
 def fed_to(block: Any, store: dict[str, Any], name: str) -> None:
-    """Record the gradient that arrives at the end of a block."""
+    """Record the gradient at the output of a block."""
 
     def forward_hook(module: Any, args: Any, output: Any) -> None:
         if output.requires_grad:
             output.register_hook(lambda gradient: store.__setitem__(name, gradient.clone()))
 
-    # Before the feedback's own hook, which cuts the output.
+    # Before the feedback's own hook, which detaches the output.
     block.register_forward_hook(forward_hook, prepend=True)
 
 
@@ -176,11 +176,11 @@ def test_feedback_keeps_the_norm_of_the_error() -> None:
         feedback = dfa.attach(model, ["hidden.0"], method=method, ternarize=dfa.Ternarize(dfa.RowMax(0.1), norm="row"))
         F.cross_entropy(model(x), y).backward()
         ratio = fed["hidden.0"].norm(dim=1) / error_at_output(model, x, y).norm(dim=1)
-        assert (ratio - 1).abs().max() < 0.1  # 3,000 rows: standard deviation 0.02 or so
+        assert (ratio - 1).abs().max() < 0.1  # 3,000 rows: standard deviation about 0.02
         feedback.remove()
 
 
-# What blocks return
+# Outputs of blocks
 
 
 def test_every_position_of_a_sequence_gets_its_own_error() -> None:
@@ -241,7 +241,7 @@ def test_one_error_for_a_whole_sequence_when_a_block_has_no_positions() -> None:
     model, x = Decoder(), torch.randn(2, 6)
     feedback = dfa.attach(model, ["code", "spread"], batch_axes=1)
     feedback.check(lambda: model(x).square().mean())
-    assert feedback.statistics.projections == 0  # a check leaves no trace
+    assert feedback.statistics.projections == 0  # a check is not counted
     model(x).square().mean().backward()
     assert (feedback.statistics.vectors, feedback.statistics.elements) == (2, 2 * 5 * 3)
 
@@ -275,11 +275,11 @@ def test_a_block_may_return_a_container_and_all_of_it_is_cut(container: type) ->
 
     model, (x, y) = Model(), examples()
     feedback = dfa.attach(model, ["both"])
-    with pytest.warns(UserWarning, match="parameters 'both.b.weight', 'both.b.bias' train nowhere"):
+    with pytest.warns(UserWarning, match="parameters 'both.b.weight', 'both.b.bias' are not trained"):
         F.cross_entropy(model(x), y).backward()
-    F.cross_entropy(model(x), y).backward()  # it is said once
+    F.cross_entropy(model(x), y).backward()  # warns only once
     assert model.both.a.weight.grad.any()
-    assert model.both.b.weight.grad is None  # the first tensor of floating point is the block's output
+    assert model.both.b.weight.grad is None  # the first floating-point tensor is the block's output
     report = feedback.check(lambda: F.cross_entropy(model(x), y))
     assert report.unfed == ("both.b.weight", "both.b.bias")
     assert "both.b.weight" in str(report)
@@ -420,7 +420,7 @@ def test_an_infinite_error_becomes_nan_as_in_backpropagation() -> None:
 def test_an_empty_batch_gives_gradients_of_zero(options: dict[str, Any]) -> None:
     model, (x, y) = mlp(13, 17), examples()
     dfa.attach(model, ["hidden.0", "hidden.1"], **options)
-    for _ in range(2):  # with rows of T yet to be given, and with those of a batch that is not empty
+    for _ in range(2):  # before rows of T are assigned, and after a batch that is not empty
         model.zero_grad()
         model(torch.zeros(0, 20)).sum().backward()
         assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients(model).values())

@@ -1,4 +1,4 @@
-"""What a training would have cost on the hardware: every count by hand."""
+"""The cost of a training on the hardware, compared with calculations by hand."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_float_errors_are_left_out_and_the_report_says_so() -> None:
     both = feedback.hardware_report()
     assert (both.vectors, both.left_out, both.cost.frames) == (5, 6, 20)
     assert 0 < both.seconds < feedback.statistics.seconds
-    assert "left out: 6 float errors (method 'dfa'), which the hardware does not take" in str(both)
+    assert "left out: 6 float errors (method 'dfa'), which the hardware cannot project" in str(both)
 
 
 def test_another_device_and_its_limits() -> None:

@@ -1,4 +1,4 @@
-"""Hooks of users, torch.compile in any order, transforms and sharding: each has its effect, or is refused by name."""
+"""Users' hooks, torch.compile in any order, transforms and sharding work, or raise an error that names them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_gradient_of_an_auxiliary_loss_in_a_hook_is_added_to_the_feedback(wh
 
     report = feedback.check(closure)
     assert report.auxiliary == tuple(BLOCKS)
-    assert "beside the feedback: hidden.0, hidden.1" in str(report)
+    assert "besides the feedback: hidden.0, hidden.1" in str(report)
 
 
 @pytest.mark.parametrize("when", ["before", "after", "prepend"])
@@ -165,10 +165,10 @@ def test_a_loss_of_a_second_output_is_said_to_be_no_part_of_the_error() -> None:
 
     model, (x, y) = Actor(), examples()
     dfa.attach(model, ["body"], ternarize=RULE)
-    F.cross_entropy(model(x)[0], y).backward()  # an output that no loss depends on is no fault
-    with pytest.warns(UserWarning, match="a loss depends on another tensor of the model's output than the first"):
+    F.cross_entropy(model(x)[0], y).backward()  # an output without a loss is allowed
+    with pytest.warns(UserWarning, match="a loss depends on a tensor of the model's output other than the first"):
         model(x)[1].square().sum().backward()
-    model(x)[1].square().sum().backward()  # it is said once
+    model(x)[1].square().sum().backward()  # warns only once
 
 
 def test_a_backward_hook_hides_no_parameter_that_trains_nowhere() -> None:
@@ -191,7 +191,7 @@ def test_a_backward_hook_hides_no_parameter_that_trains_nowhere() -> None:
     model, (x, y) = Model(), examples()
     model.encoder.register_full_backward_pre_hook(lambda *_: None)
     dfa.attach(model, ["encoder"])
-    with pytest.warns(UserWarning, match=r"parameters 'encoder.spread.weight', 'encoder.spread.bias' train nowhere"):
+    with pytest.warns(UserWarning, match=r"parameters 'encoder.spread.weight', 'encoder.spread.bias' are not trained"):
         F.cross_entropy(model(x), y).backward()
 
 
@@ -221,14 +221,14 @@ def test_transforms_of_torch_func_are_refused_and_functional_calls_are_not() -> 
     def loss(p: Any, x: Any, y: Any) -> Any:
         return F.cross_entropy(torch.func.functional_call(model, p, (x,)), y)
 
-    refused = pytest.raises(RuntimeError, match=r"feedback attached ran inside of a transform of torch.func")
+    refused = pytest.raises(RuntimeError, match=r"a model with feedback ran inside a transform of torch.func")
     with refused:
         torch.func.grad(loss)(parameters, x, y)
     with refused:
         torch.vmap(lambda x: model(x))(x)
     with torch.no_grad():
         torch.testing.assert_close(torch.vmap(lambda x: model(x))(x), model(x))
-    loss(parameters, x, y).backward()  # after what was refused, and without a transform
+    loss(parameters, x, y).backward()  # works after the error, without a transform
     for name, gradient in attached_gradients().items():
         assert_same_bits(gradients(model)[name], gradient)
     feedback.method = "bp"
@@ -285,12 +285,12 @@ def test_a_step_with_the_gradients_of_a_traced_model_is_refused() -> None:
     F.cross_entropy(model(x), y).backward()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     dfa.attach(model, ["1"])
-    optimizer.step()  # with what was there before
+    optimizer.step()  # with the gradients from before
     optimizer.zero_grad()
     F.cross_entropy(traced(x), y).backward()
     with pytest.raises(RuntimeError, match=r"about to change blocks '1', but no error reached them: .*backpropagation"):
         optimizer.step()
-    torch.optim.SGD(model[2].parameters(), 0.1).step()  # the top alone
+    torch.optim.SGD(model[2].parameters(), 0.1).step()  # only the top
     optimizer.zero_grad()
     F.cross_entropy(model(x), y).backward()
     optimizer.step()
@@ -340,7 +340,7 @@ def forgotten(model: Any, optimizer: Any, x: Any) -> str:
 
 
 def whole(mesh: Any) -> str:
-    """The same where the model is sharded as one: its parameters stay whole until the backward pass."""
+    """The same for a model that is sharded as a whole: its parameters stay gathered until the backward pass."""
     from torch.distributed.fsdp import fully_shard
 
     model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10))

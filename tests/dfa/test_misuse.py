@@ -1,4 +1,4 @@
-"""Mistakes are refused, with the name of the block or argument, before they spoil a training."""
+"""Misuse raises errors that name the block or the argument before it can affect a training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def refused(kind: type[Exception], *parts: str) -> Any:
 
 
 class Steps(nn.Module):
-    """Runs its parts in the order given; `top` comes where it is named."""
+    """Runs its parts in the given order, `top` included."""
 
     def __init__(self, *order: str) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Steps(nn.Module):
         return x
 
 
-# While it runs
+# In a pass
 
 
 def test_a_block_that_is_never_reached() -> None:
@@ -74,7 +74,7 @@ def test_an_output_that_is_never_reached_or_runs_twice() -> None:
     x, _ = examples()
     for order, text in (
         (("a",), "the output of 'top', where the error is taken, was not reached"),
-        (("a", "top", "top"), "ran twice"),
+        (("a", "top", "top"), "was computed twice"),
     ):
         model = Steps(*order)
         dfa.attach(model, ["a"], output="top")
@@ -113,7 +113,7 @@ def test_a_second_backward_pass() -> None:
     dfa.attach(model, BLOCKS)
     loss = F.cross_entropy(model(x), y)
     loss.backward(retain_graph=True)
-    with refused(RuntimeError, "second backward pass", "'hidden.0', 'hidden.1' had their feedback already"):
+    with refused(RuntimeError, "second backward pass", "'hidden.0', 'hidden.1' already have their feedback"):
         loss.backward()
 
 
@@ -137,12 +137,12 @@ def test_a_loss_that_does_not_depend_on_the_output() -> None:
     assert torch.equal(model.block.weight, before)
     with refused(RuntimeError, "does not depend on the output"):
         feedback.check(lambda: F.cross_entropy(model(x)[1], y))
-    F.cross_entropy(model(x)[0], y).backward()  # the right loss goes on as if nothing had been
+    F.cross_entropy(model(x)[0], y).backward()  # the right loss works afterwards
     optimizer.step()
 
 
 def test_a_forgotten_backward_pass_of_blocks_that_hold_no_parameters() -> None:
-    # The blocks of the documentation are activations: what they train lies in front of them.
+    # The blocks in the documentation are activations: they train the layers before them.
     model = nn.Sequential(nn.Linear(20, 13), nn.Tanh(), nn.Linear(13, 17), nn.Tanh(), nn.Linear(17, 10))
     x, _ = examples()
     dfa.attach(model, ["1", "3"])
@@ -242,7 +242,7 @@ def test_a_copy_that_never_runs_costs_other_optimizers_nothing() -> None:
     copied = copy.deepcopy(model)
     step_guard = dfa.Feedback.of(copied)._engine.step_guard
     (x, y), optimizer = examples(), torch.optim.SGD(model.parameters(), 0.1)
-    step_guard._model = None  # what is looked at in no step
+    step_guard._model = None  # no step reads it
     F.cross_entropy(model(x), y).backward()
     optimizer.step()
 
@@ -353,7 +353,7 @@ def test_an_error_without_a_batch() -> None:
         model(x)
 
 
-# When it is attached
+# Arguments of attach
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_an_error_without_a_batch() -> None:
     [
         (
             ValueError,
-            "blocks has 'hidden.9', which the model has not; model.named_modules() has 'hidden', 'hidden.0',",
+            "blocks has 'hidden.9', but the model has no module of that name; model.named_modules() has 'hidden',",
             {"blocks": ["hidden.9"]},
         ),
         (ValueError, "blocks has a Linear, which is not part of the model", {"blocks": [nn.Linear(2, 2)]}),
@@ -406,12 +406,12 @@ def test_a_model_that_is_none_and_one_that_has_feedback() -> None:
         dfa.attach(lambda x: x, ["a"])  # type: ignore[arg-type]
     model = mlp(13, 17)
     feedback = dfa.attach(model, ["hidden.0"])
-    for blocks in (["hidden.0"], ["hidden.1"]):  # these would have the same rows of T
-        with refused(ValueError, "model has feedback attached already, for 'hidden.0'", "all blocks at once"):
+    for blocks in (["hidden.0"], ["hidden.1"]):  # both would have the same rows of T
+        with refused(ValueError, "model already has feedback for 'hidden.0'", "all blocks at once"):
             dfa.attach(model, blocks)
     around = nn.Sequential(model, nn.Linear(10, 10))
     for block in ("0", "0.hidden.0"):
-        with refused(ValueError, f"block '{block}' has feedback attached already"):
+        with refused(ValueError, f"block '{block}' already has feedback"):
             dfa.attach(around, [block])
     assert dfa.Feedback.of(model) is feedback
     assert dfa.Feedback.of(model.hidden[0]) is None  # it is a block of another

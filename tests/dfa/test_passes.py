@@ -1,4 +1,4 @@
-"""Each pass finds its own blocks, by name and by thread, and its feedback is that of a calculation by hand."""
+"""Each pass uses its own blocks, by name and thread, and its feedback equals that of a calculation by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCKS = ["hidden.0", "hidden.1"]
 
 
 def by_hand(model: Any, x: Any, y: Any, ends: list[str], rows: dict[str, range], gains: dict[str, float]) -> Any:
-    """The gradients of a Sequential by direct feedback of float64 errors, block after block, without any hook."""
+    """Return the gradients of a Sequential by direct feedback of float64 errors, computed without hooks."""
     z, inputs, segment = x, {}, []
     for name, layer in model.named_children():
         segment.append(layer)
@@ -100,7 +100,7 @@ def test_branches_that_run_in_another_order_get_the_same_gradients(method: Any) 
 
 
 def in_thread(call: Callable[[], Any]) -> Any:
-    """What a call gives or raises in another thread."""
+    """Return the result of a call in another thread, or its exception."""
     result: list[Any] = []
 
     def run() -> None:
@@ -250,7 +250,7 @@ def test_feedback_is_computed_for_a_few_blocks_at_a_time(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(_projection, "projected", counted)
     F.cross_entropy(model(x), y).backward()
-    # The first blocks are computed when the last ones have been trained already, and let go of their feedback.
+    # The first blocks' feedback is computed after the last ones have been trained and have freed theirs.
     assert trained == [[], list(range(12, 20)), list(range(4, 20))]
     assert feedback.statistics.projections == 1
 

@@ -1,4 +1,4 @@
-"""Direct feedback alignment of a model that is spread over ranks: the bits of one process, from one packed error."""
+"""A model that is divided over ranks: one packed error, and the same bits as in one process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if not dist.is_available():
 from opuproj import Camera, dfa  # noqa: E402
 from torch import nn  # noqa: E402
 
-WIDTHS = (20, 13, 17, 9, 30, 12)  # of what goes into and comes out of five layers; the last one is the top
+WIDTHS = (20, 13, 17, 9, 30, 12)  # of the inputs and outputs of five layers, the last of which is the top
 N_BLOCKS = len(WIDTHS) - 2
 CAMERA = Camera(photons=100, read_noise=0.01)
 
@@ -32,7 +32,7 @@ def whole_model() -> Any:
 
 
 def stage(rank: int, world: int) -> range:
-    """The layers of a rank, by their places in the whole model: the last rank has the top, too."""
+    """The layers of a rank, by their indices in the whole model. The last rank also has the top."""
     share = -(-N_BLOCKS // world)
     start, stop = min(rank * share, N_BLOCKS), min((rank + 1) * share, N_BLOCKS)
     return range(start, stop + (rank == world - 1))
@@ -44,7 +44,7 @@ def batch(step: int) -> tuple[Any, Any]:
 
 
 class Part:
-    """One rank's part of the model, its optimizer and feedback; in a world of one, all of it, attached as ever."""
+    """One rank's part of the model, its optimizer and feedback. With one rank, the whole model without a group."""
 
     def __init__(self, rank: int, world: int, **arguments: Any) -> None:
         model = whole_model()
@@ -60,7 +60,7 @@ class Part:
         return self.rank == self.world - 1
 
     def forward(self, step: int) -> Any:
-        """Run this part; return the loss where it is."""
+        """Run this part; return the loss on the last rank."""
         x, y = batch(step)
         if self.rank > 0:
             x = torch.empty(6, WIDTHS[self.layers.start])
@@ -84,7 +84,7 @@ class Part:
         self.optimizer.step()
 
     def parameters(self) -> dict[str, Any]:
-        """By their names in the whole model."""
+        """Return the parameters by their names in the whole model."""
         return {
             f"{i}.{name}": p.detach()
             for at, i in enumerate(self.layers)
@@ -214,20 +214,22 @@ def trained_in_sgd(rank: int, world: int) -> Any:
     return part.parameters(), None, None
 
 
-# What goes wrong
+# Errors
 
 
 def mistakes(rank: int, world: int) -> None:
     last = rank == world - 1
     part = Part(rank, world)
     for call in (part.feedback.check, part.feedback.alignment):
-        with pytest.raises(RuntimeError, match="spread over the ranks of process_group: compare them in one process"):
+        with pytest.raises(RuntimeError, match="divided over the ranks of process_group: diagnose it in one process"):
             call(lambda: None)
-    with pytest.raises(ValueError, match="method is 'bp', but no gradients travel between the ranks"):
+    with pytest.raises(ValueError, match="method is 'bp', but the ranks of process_group exchange no gradients"):
         part.feedback.method = "bp"
     with pytest.raises(
         RuntimeError,
-        match="on this rank: call loss.backward" if last else "no forward pass on rank .* is awaiting an error",
+        match="this rank takes the error: call loss.backward"
+        if last
+        else "no forward pass on rank .* is awaiting an error",
     ):
         part.feedback.backward()
     if not last:
@@ -235,7 +237,7 @@ def mistakes(rank: int, world: int) -> None:
             dfa.attach(whole_model(), ["0"], output="0", process_group=dist.group.WORLD)
         tail = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
         dfa.attach(tail, ["0"], process_group=dist.group.WORLD)
-        with pytest.raises(RuntimeError, match="it belongs to the rank of the next block"):
+        with pytest.raises(RuntimeError, match="move them to the rank of the next block"):
             tail(torch.zeros(2, 3))
         part.forward(0)
         with pytest.raises(
@@ -244,7 +246,7 @@ def mistakes(rank: int, world: int) -> None:
             part.optimizer.step()
     else:
         part.forward(0)
-    # Ranks that disagree say so together.
+    # If ranks disagree, all of them raise an error.
     for arguments, message in (
         ({"seed": rank}, "seed is 1 on rank 1, but 0 on rank 0"),
         ({"method": "dfa" if last else "odfa"}, "method is 'dfa' on rank 1, but 'odfa' on rank 0"),
@@ -257,7 +259,7 @@ def mistakes(rank: int, world: int) -> None:
     top = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     feedback = dfa.attach(top if last else same, ["0"], process_group=dist.group.WORLD)
     loss = (top if last else same)(torch.zeros(2, 3)).sum()
-    with pytest.raises(ValueError, match="block '0' of rank 1 has the name of another rank's"):
+    with pytest.raises(ValueError, match="block '0' of rank 1 has the same name as a block of another rank"):
         loss.backward() if last else feedback.backward()
 
     class Refusing:

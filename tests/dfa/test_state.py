@@ -1,4 +1,4 @@
-"""What a feedback's state holds and sets, and what it refuses."""
+"""The state of a feedback: its content, loading, and errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class Wider(dfa.Dither):
 @pytest.mark.parametrize("rule", [Own(), Wider(2.0)])
 def test_a_rule_of_one_s_own_is_refused_by_name(rule: Any) -> None:
     feedback = dfa.attach(mlp(13, 17), BLOCKS, ternarize=dfa.Ternarize(rule))
-    with pytest.raises(TypeError, match=rf"ternarize has the rule .*{type(rule).__name__}.*, which no state can hold"):
+    with pytest.raises(
+        TypeError, match=rf"ternarize has the rule .*{type(rule).__name__}.*, which a state cannot hold"
+    ):
         feedback.state_dict()
 
 

@@ -1,4 +1,4 @@
-"""Direct feedback alignment in the training loops that people have: nothing of them changes."""
+"""Direct feedback alignment works in users' training loops without changes to them."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_evaluation_without_gradients_is_untouched() -> None:
     for context in (torch.no_grad, torch.inference_mode):
         with context():
             assert torch.equal(model(x), plain(x))
-            model.hidden[0](x)  # a block on its own will do here
+            model.hidden[0](x)  # a block may run on its own here
     assert feedback.rows == {}
     F.cross_entropy(model(x), y).backward()
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_a_module_compiled_in_place_gets_the_same_gradients() -> None:
 
 
 class Checkpointed(Language):
-    """The same, which keeps no activations inside of its layers."""
+    """A language model whose layers may be checkpointed, so that they keep no activations."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(n_layers=2, dropout=0.2)
@@ -324,7 +324,7 @@ def test_an_optimizer_may_step_inside_the_backward_pass() -> None:
 
 
 def test_data_parallel_ranks_average_their_gradients() -> None:
-    # Two processes, each with half of the batch: the sum of their gradients is that of the whole batch.
+    # Two processes have half of the batch each. The sum of their gradients is that of the whole batch.
     output = run(
         """
         import os, torch
@@ -422,7 +422,7 @@ def test_a_moving_average_of_a_model_is_out_of_the_way() -> None:
     average.update_parameters(model)
     with torch.no_grad():
         average(x)
-    torch.optim.SGD(average.parameters(), 0.1).step()  # no pass of its own waits for an error
+    torch.optim.SGD(average.parameters(), 0.1).step()  # it has no pass that waits for an error
     assert feedback.statistics.projections == 1
     feedback.remove()
     dfa.attach(model, BLOCKS)
@@ -435,7 +435,7 @@ def test_the_method_can_change_between_passes() -> None:
     for method in ("bp", "dfa", "odfa", "bp"):
         feedback.method = method
         loss = F.cross_entropy(model(x), y)
-        feedback.method = "shallow"  # holds from the next pass on
+        feedback.method = "shallow"  # applies from the next pass on
         model.zero_grad()
         loss.backward()
         seen.append(gradients(model)["hidden.0.0.weight"])
@@ -455,7 +455,7 @@ def test_it_learns_what_the_top_alone_cannot(method: Any) -> None:
     accuracy = {}
     for chosen in (method, "shallow"):
         torch.manual_seed(0)
-        # Narrow at first: what the top sees there without training is not enough.
+        # Narrow at first: without training, the top cannot learn from such features.
         model = nn.Sequential(nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 64), nn.Tanh(), nn.Linear(64, 10))
         dfa.attach(model, ["1", "3"], method=chosen)
         optimizer = torch.optim.Adam(model.parameters(), 3e-3)

@@ -1,1 +1,1 @@
-"""The optical device: what its camera does, and what projections would have cost on it."""
+"""The optical device: its camera, and the cost of projections on it."""

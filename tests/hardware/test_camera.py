@@ -1,4 +1,4 @@
-"""opuproj.Camera: an independent simulation of the whole chain, exactly where there is no noise."""
+"""opuproj.Camera against an independent simulation of all steps, which is exact without noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from helpers import MODES, assert_same_bits, ternary
 from opuproj import Camera, Projector
 
-# No noise, but frames all the same.
+# Without noise, but with several frames.
 QUIET = Camera(bits=None, full_scale=1e9)
 
 
@@ -56,7 +56,7 @@ def test_frames_without_noise_are_those_of_a_plain_simulation(camera: Camera, mo
         x, 150, seed=3, mode=mode, rows=rows, camera=camera, n_anchor=30, dtype=complex if mode == "complex" else float
     )
     if mode == "intensity":
-        seen, x = np.delete(seen, 4, 0), np.delete(x, 4, 0)  # a plain mean of no light divides by 0
+        seen, x = np.delete(seen, 4, 0), np.delete(x, 4, 0)  # a mean of no light divides by 0
     expected = optics.see(3, x, rows, mode, camera, 30)
     np.testing.assert_allclose(seen, expected, rtol=1e-9, atol=1e-9 if mode != "complex" else 1e-7)
 
@@ -100,7 +100,7 @@ def test_a_fixed_exposure_compares_vectors() -> None:
     assert abs(fixed[1].mean() / fixed[0].mean() - 4) < 0.2
 
 
-# What a camera is
+# The class
 
 
 def test_a_camera_is_a_value() -> None:

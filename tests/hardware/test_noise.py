@@ -1,4 +1,4 @@
-"""The camera's noise: its laws, what recovery makes of it, and which noise a seed gives."""
+"""The camera's noise: its distribution, its effect on recovery, and its seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ stats = pytest.importorskip("scipy.stats")
 LEVEL = 1e-6
 
 
-# The laws of the noise
+# The distribution of the noise
 
 
 def repeated(camera: Camera, n: int, n_rows: int = 64, **options: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +39,7 @@ def test_shot_noise_is_poisson(photons: float) -> None:
     z_variance = (counts.var(axis=0, ddof=1) - mean) / np.sqrt((mean + 2 * mean**2) / n)
     for z in (z_mean, z_variance):
         assert stats.chi2.sf((z**2).sum(), z.size) > LEVEL
-    # The whole distribution, for rows of which counts are small and large.
+    # The whole distribution, for rows with small and large counts.
     for row in np.argsort(mean)[[5, 32, 60]]:
         values = np.arange(stats.poisson.ppf(1e-4, mean[row]), stats.poisson.ppf(1 - 1e-4, mean[row]) + 1)
         edges = np.quantile(values, np.linspace(0, 1, 12)).round()
@@ -121,7 +121,7 @@ def test_recovery_correlates_with_the_truth(photons: float, masked: float, raw: 
     assert abs(lit.mean() - 0.97) < 0.005
     assert not seen[~lit].any()
     assert abs(np.corrcoef(truth[lit], seen[lit])[0, 1] - masked) < 0.015
-    # Not divided by |r|, dark pixels do no harm.
+    # Without the division by |r|, dark pixels have no large noise.
     assert abs(np.corrcoef((truth * r)[lit], (seen * r)[lit])[0, 1] - raw) < 0.015
 
 
@@ -192,7 +192,7 @@ def test_no_reading_is_below_0() -> None:
     assert 0.1 < (y == 0).mean() < 0.5
 
 
-# Which noise
+# Seeds of the noise
 
 NOISY = Camera(photons=20, read_noise=0.01)
 
@@ -210,7 +210,7 @@ def test_noise_depends_on_its_seed_the_vector_and_the_row(mode: str, monkeypatch
     assert_same_bits(op(x[:7], noise_seed=5), y[:7])
     assert (op(x, noise_seed=6) != y).mean() > 0.5
     assert (op(np.tile(x[0], (2, 1)), noise_seed=5)[1] != y[0]).mean() > 0.5
-    # In several blocks, as a batch too large to be packed at once is.
+    # In several blocks, like a batch that is too large to be packed at once.
     monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 600)
     monkeypatch.setattr("opuproj._memory.PIECE_BYTES", 600)
     assert_same_bits(op(x, noise_seed=5), y)

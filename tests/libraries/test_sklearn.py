@@ -1,4 +1,4 @@
-"""The transformers do what scikit-learn expects of such, and give what the operator gives."""
+"""The transformers meet scikit-learn's requirements, and return the operator's results."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def mixed(n_rows: int = 12, n_inputs: int = 300) -> np.ndarray:
-    """Ternary rows among others, with zeros enough to be worth a sparse matrix."""
+    """Return ternary and other rows, with enough zeros for a sparse matrix."""
     X = ternary(n_rows, n_inputs, density=0.1).astype(np.float64)
     X[1::3] *= numbers(*X[1::3].shape)
     return X
 
 
 def expected(X: np.ndarray, make: Any, n: int, seed: int, digits: int = 5, dtype: Any = np.float64) -> np.ndarray:
-    """Row by row, from the package's own functions."""
+    """Return the results row by row, from the package's own functions."""
     mode = "intensity" if make is OpticalRandomFeatures else "linear"
     rows = []
     for x in X:
@@ -57,12 +57,12 @@ def expected(X: np.ndarray, make: Any, n: int, seed: int, digits: int = 5, dtype
     return result
 
 
-# What scikit-learn asks
+# scikit-learn's requirements
 
 
 @pytest.fixture
 def no_advice() -> Iterator[None]:
-    """Let pass that scikit-learn's checks have fewer features than the lemma asks for."""
+    """Ignore warnings of scikit-learn's checks, which have fewer features than the lemma demands."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataDimensionalityWarning)
         yield
@@ -136,7 +136,7 @@ def test_tags() -> None:
         assert tags.non_deterministic is noisy
 
 
-# What comes out
+# Results
 
 
 @BOTH
@@ -165,7 +165,7 @@ def test_a_result_depends_on_its_own_row_alone(make: Any, monkeypatch: pytest.Mo
     assert_same_bits(transformer.transform(X[order]), whole[order])
     for i in range(4):
         assert_same_bits(transformer.transform(X[i : i + 1]), whole[i : i + 1])
-    # Nor does it on where blocks of rows end.
+    # Nor does it depend on the borders of blocks.
     monkeypatch.setattr(_blocks._memory, "BLOCK_BYTES", 1)
     monkeypatch.setattr(_blocks._memory, "PIECE_BYTES", 1)
     for x in (X, np.asfortranarray(X), sparse.csr_array(X)):
@@ -260,7 +260,7 @@ def test_the_operator_is_there_to_look_at() -> None:
     np.testing.assert_allclose(projection.transform(X), X @ R.T / np.sqrt(6), rtol=1e-12)
 
 
-# Chance
+# Random numbers
 
 
 @BOTH
@@ -337,7 +337,7 @@ def test_noise_depends_on_a_vectors_place_and_not_on_others() -> None:
             assert_same_bits(projection.transform(form)[others], y[others])
 
 
-# Mistakes
+# Errors
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_the_base_class_asks_for_a_transform() -> None:
     class Custom(base.BaseTransformer):
         pass
 
-    with pytest.raises(NotImplementedError, match="Custom does not say how to transform"):
+    with pytest.raises(NotImplementedError, match="Custom does not define transform"):
         Custom().transform(1)
     assert (
         repr(base.MultiThresholdEncoder([1, 2], columnwise=False)) == "MultiThresholdEncoder([1, 2], columnwise=False)"
@@ -224,7 +224,7 @@ def test_a_linear_transform_of_planes_is_one_of_numbers() -> None:
     R = opu.linear_transform(X, base.SeparatedBitPlanEncoder(precision=6), base.SeparatedBitPlanDecoder)
     assert (R.shape, R.dtype) == ((6, 50), np.float64)
     assert R.context.exposure_us == 400
-    # Each number is off by half a level at most, so uniformly distributed.
+    # The error of each number is uniform, and at most half a level.
     level = np.abs(X).max() / 63
     assert np.sqrt(((R - X @ M[:30].real) ** 2).mean()) < 1.3 * level / np.sqrt(12) * np.sqrt(30 / 40)
     as_class = opu.linear_transform(X, base.SeparatedBitPlanEncoder, base.SeparatedBitPlanDecoder)
@@ -320,7 +320,12 @@ def test_wrong_arguments() -> None:
         ),
         (base.SequentialBaseTwoEncoder, {"n_gray_levels": 3}, AssertionError, "must be an integer power of 2"),
         (base.SequentialBaseTwoEncoder, {"n_gray_levels": 8.0}, AssertionError, "must be an integer power of 2"),
-        (base.SeparatedBitPlanEncoder, {"n_bits": 8}, RuntimeError, "n_bits and starting_bit are of lightonml 1.3"),
+        (
+            base.SeparatedBitPlanEncoder,
+            {"n_bits": 8},
+            RuntimeError,
+            "n_bits and starting_bit are arguments of lightonml 1.3",
+        ),
         (base.SeparatedBitPlanEncoder, {"precision": 9}, ValueError, "precision is 9, but must be from 1 to 8"),
         (base.MultiThresholdEncoder, {"n_bins": 1}, ValueError, "n_bins is 1, but must be from 2"),
         (base.MultiThresholdEncoder, {"n_bins": "8"}, TypeError, "n_bins is '8', but must be an integer"),
@@ -345,7 +350,7 @@ def test_wrong_data() -> None:
         base.SequentialBaseTwoEncoder().transform(X)
     with pytest.raises(ValueError, match=r"n_bits \+ starting_bit is 8 \+ 1, but must be at most 8, the bits of uint8"):
         base.ConcatenatedBitPlanEncoder(8, 1).transform(X.astype(np.uint8))
-    with pytest.raises(TypeError, match="X has dtype float64, but must be float32, whose bits are meant"):
+    with pytest.raises(TypeError, match="X has dtype float64, but must be float32, whose bits are encoded"):
         base.Float32Encoder().transform(X.astype(np.float64))
     with pytest.raises(ValueError, match="X holds NaN or infinities"):
         base.SeparatedBitPlanEncoder().transform(np.where(X[0, 0] == X, np.nan, X))

@@ -1,4 +1,4 @@
-"""What an OPU refuses, and how it says so."""
+"""Errors of an OPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_closed_device_refuses(method: str) -> None:
 
 
 def test_wrong_arguments_of_the_class() -> None:
-    with pytest.raises(RuntimeError, match="simulated is False, but LightOn's hardware cannot be driven"):
+    with pytest.raises(RuntimeError, match="simulated is False, but LightOn's hardware is no longer supported"):
         OPU(10)
     with pytest.raises(ValueError, match="simulated is True and opu_device is given"):
         OPU(10, opu_device=SimulatedOpuDevice(), simulated=True)
@@ -55,7 +55,7 @@ def test_wrong_arguments_of_a_fit() -> None:
         opu.fit1d()
     with pytest.raises(AssertionError, match="can only be specified with packed input"):
         opu.fit1d(binary(40), n_features=40)
-    with pytest.raises(AssertionError, match=r"X has shape \(40,\), but 2-D features need two axes"):
+    with pytest.raises(AssertionError, match=r"X has shape \(40,\), but 2-D features need at least two axes"):
         opu.fit2d(binary(40))
     with pytest.raises(
         ValueError, match=r"number of features \(41\) can't be greater than max_n_features, which is 40"
@@ -73,7 +73,7 @@ def test_wrong_arguments_of_a_fit() -> None:
         opu.fit1d([1, 2], packed=True)
     with pytest.raises(ValueError, match="packed, but 39 features take 5 bytes"):
         opu.fit1d(binary(4), n_features=39, packed=True)
-    with pytest.raises(TypeError, match="'exposure' is no setting of a transform; there are exposure_us"):
+    with pytest.raises(TypeError, match="'exposure' is not a setting of a transform; the settings are exposure_us"):
         opu.fit1d(n_features=40, exposure=3)
     with pytest.raises(TypeError, match=r"n_features is 3.5, but must be an integer"):
         opu.fit1d(n_features=3.5)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Autoencoders of opuproj.lightonml learn codes that an OPU can take."""
+"""Autoencoders of opuproj.lightonml learn codes that an OPU accepts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opuproj.lightonml.encoding import models  # noqa: E402
 
 
 def data(n: int = 256) -> Any:
-    """Vectors of 16 numbers that three determine."""
+    """Return vectors of 16 numbers, which three numbers determine."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(n, 3, generator=generator) @ torch.randn(3, 16, generator=generator)
 

@@ -1,4 +1,4 @@
-"""The class OPU computes what lightonml 1.4's did with its simulated device, and what is added to it."""
+"""The class OPU computes the same as lightonml 1.4's with its simulated device, and has additions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from opuproj.lightonml.internal.simulated_device import SimulatedOpuDevice
 from opuproj.lightonml.internal.types import InputRoiStrategy
 from opuproj.lightonml.types import OutputRescaling
 
-# Its face
+# Interface
 
 
 def test_arguments_come_in_the_order_of_lightonml() -> None:
@@ -244,7 +244,7 @@ def test_linear_takes_minus_one_and_is_linear() -> None:
     np.testing.assert_allclose(opu.linear_transform(X), parts, atol=1e-6)
 
 
-# What is added
+# Additions
 
 
 def test_seed_tells_matrices_apart() -> None:

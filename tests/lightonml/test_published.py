@@ -1,4 +1,4 @@
-"""What LightOn published as examples for its OPU still comes out, with opuproj.lightonml in the imports."""
+"""Examples that LightOn published for its OPU still work with opuproj.lightonml in the imports."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_pipeline_of_encoder_mapping_decoder_and_classifier() -> None:
 
 
 def scaled_sketch(opu: OPU, n: int) -> float:
-    """The variance that programs calibrate by: of projections of normal vectors."""
+    """Return the variance of projections of normal vectors, by which programs calibrate."""
     s = np.random.default_rng(1).normal(size=(100, n))
     return float(opu.linear_transform(s, encoder, decoder).var())
 

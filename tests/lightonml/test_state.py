@@ -1,4 +1,4 @@
-"""What an OPU remembers, reports and prints; and its device by itself."""
+"""The state, reports and output of an OPU, and its device on its own."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_the_device_by_itself() -> None:
     linear = SimulatedOpuDevice(linear=True, seed=3)
     linear.build_random_matrix(40, 50, seed=3)
     assert_same_bits(linear.transform1(X), np.asarray(fitted(seed=3, rescale="none").linear_transform(X)))
-    with pytest.raises(ValueError, match="X must have 40 columns at most, but has 41"):
+    with pytest.raises(ValueError, match="X must have at most 40 columns, but has 41"):
         device.transform1(binary(3, 41))
     assert device.input_shape == (1140, 912)
     assert pickle.loads(pickle.dumps(device)).transform1(X).tolist() == y.tolist()

@@ -41,7 +41,7 @@ def test_without_a_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPat
 
 
 class Recorder:
-    """Stands in for tqdm."""
+    """Replaces tqdm."""
 
     made: list[Recorder]
     fail = False
@@ -79,7 +79,7 @@ def test_a_bar_advances_to_its_end(recorder: type[Recorder]) -> None:
     assert bar.total == bar.n == op.n_outputs
     assert bar.closed
     assert bar.seen == sorted(bar.seen)
-    assert 2 < len(bar.seen) < 100  # neither silent nor a flood
+    assert 2 < len(bar.seen) < 100  # several reports, but not too many
 
 
 def test_a_bar_over_many_blocks(recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `opuproj project | pack | info | bench | demo | completion`, one file a command."""
+"""The command line: `opuproj project | pack | info | bench | demo | completion`, with one file for each command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ examples:
   opuproj pack errors.npy errors.ternary --relative 0.1
   opuproj info x.npy
 
-exit codes: 0 done, 1 refused or failed, 2 not understood, 130 interrupted, 143 terminated, 141 nobody reads on"""
+exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted, 143 terminated, 141 broken pipe"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 done, 1 refused or failed, with one line on standard error, 2 not understood, 130 interrupted,
-        143 terminated, 141 when nobody reads standard output any more.
+        The exit code: 0 success; 1 error, with one line on standard error; 2 invalid command line; 130 interrupted;
+        143 terminated; 141 the reader of standard output closed the pipe.
     """
     try:
         with _termination():
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.run(arguments)
             if sys.stdout is not None:
                 sys.stdout.flush()
-    except SystemExit as stop:  # from argparse, which has said why
+    except SystemExit as stop:  # from argparse, which has printed the reason
         return stop.code if isinstance(stop.code, int) else 0
     except Unfinished as unfinished:
         return _report(unfinished.__cause__ or unfinished, f"; {unfinished}")
@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="opuproj",
-        description="Random projections of an Optical Processing Unit, of files of vectors: |Tx|², Rx or Tx.",
+        description="Project files of vectors by the random matrix of an Optical Processing Unit: |Tx|², Rx or Tx.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -71,9 +71,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _report(error: BaseException, kept: str) -> int:
-    """Say in one line what stopped a command; return the exit code."""
+    """Print one line about the error that stopped a command; return the exit code."""
     if isinstance(error, BrokenPipeError):
-        # Python would write what is left when it ends, and complain.
+        # At exit Python would write the remaining output and report an error.
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -95,13 +95,13 @@ def _text(error: BaseException) -> str:
 
 
 def _printable(text: str) -> str:
-    """Escape what would break the line or steer the terminal: names of files may hold anything."""
+    """Escape characters that break the line or control the terminal, because file names may contain any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
 def _termination() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C is taken, where this is a program and not a part of one."""
+    """Turn SIGTERM into an exception, like Ctrl-C, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

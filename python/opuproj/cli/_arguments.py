@@ -1,4 +1,4 @@
-"""What several commands read from their command lines."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..camera import Camera
 
 
 def add_command(commands: Any, name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
-    """Add a command, whose help ends with examples."""
+    """Add a command whose help ends with examples."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=purpose,
@@ -26,17 +26,17 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="threads to compute with: OPUPROJ_NUM_THREADS if set, else the cores that the process may use",
+        help="number of threads (default: OPUPROJ_NUM_THREADS if set, else the cores that the process may use)",
     )
 
 
 def add_member(parser: argparse.ArgumentParser) -> None:
     """Add --member."""
-    parser.add_argument("--member", metavar="NAME", help="which array of a .npz file, if it has several")
+    parser.add_argument("--member", metavar="NAME", help="name of the array in a .npz file, if it has several")
 
 
 def rows(text: str) -> tuple[int | None, int | None]:
-    """Read A:B, either of which may be left out."""
+    """Parse A:B, where A and B are optional."""
     start, colon, stop = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"rows is {text!r}, but must be A:B, as in 0:1000")
@@ -47,33 +47,33 @@ def rows(text: str) -> tuple[int | None, int | None]:
 
 
 def positive(text: str) -> int:
-    """Read a number of things of which there must be one."""
+    """Parse a positive integer."""
     try:
         number = int(text)
     except ValueError:
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no integer from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return number
 
 
 def seconds(text: str) -> float:
-    """Read a duration."""
+    """Parse a duration in seconds."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
     if not number >= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least 0")
     return number
 
 
 def camera(text: str) -> Camera:
-    """Read a camera: lighton or ideal, fields that differ from it, or fields alone."""
+    """Parse a camera: lighton or ideal, lighton with fields that differ, or fields alone."""
     first, *rest = text.split(",")
     presets = {"lighton": Camera.lighton, "ideal": Camera.ideal}
     if first == "ideal" and rest:
-        raise argparse.ArgumentTypeError("an ideal camera takes no fields: give the fields alone")
+        raise argparse.ArgumentTypeError("an ideal camera takes no fields: give the fields without it")
     make: Any = presets.get(first, Camera)
     try:
         return make(**dict(_field(part) for part in ([first, *rest] if make is Camera else rest)))  # type: ignore[no-any-return]

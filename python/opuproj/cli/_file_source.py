@@ -1,4 +1,4 @@
-"""Rows of a file as the rest of the package takes them: checked, packed or encoded a piece at a time."""
+"""Rows of a file as a source of vectors, which are checked, packed or encoded in pieces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FileRows(ArrayRows):
     """Rows start to stop - 1 of a file of numbers."""
 
     def __init__(self, reader: Reader, start: int, stop: int, advice: str) -> None:
-        # No values: it tells shape and precision, and takes no memory.
+        # This array gives only the shape and the precision. It has no values and takes no memory.
         super().__init__(reader.name, np.broadcast_to(np.empty((), reader.dtype), (stop - start, reader.n_inputs)))
         self.advice = advice
         self._reader, self._start = reader, start
@@ -55,7 +55,7 @@ class PackedFileRows(PackedRows[_core.Packed]):
 
 
 def file_rows(reader: Reader, start: int, stop: int, advice: str = "") -> FileRows | PackedFileRows:
-    """Return rows of a file; `advice` ends the message about a value that is not ternary."""
+    """Return rows of a file; `advice` ends the error message about a value that is not ternary."""
     if isinstance(reader, PackedReader):
         return PackedFileRows(reader, start, stop)
     return FileRows(reader, start, stop, advice)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the machine stops: on disk before what counts on them, then renamed."""
+"""Writes files so that they are complete or absent even if the machine stops: sync to disk first, then rename."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, BinaryIO
 
 
 class Replacement:
-    """A file that takes its name, in place of what had it, when all of it is on disk; else nothing of it stays."""
+    """A new file that replaces `path` once all of it is on disk. After an error it is deleted."""
 
     def __init__(self, path: Path) -> None:
         refuse_special_file(path)
         self._path = path
-        # In the same folder, under a name that nobody else uses.
+        # In the same folder, under a unique name.
         self._partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
         self._file: BinaryIO
 
@@ -44,9 +44,9 @@ class Replacement:
 
 
 def _sync(descriptor: int) -> None:
-    """Wait until a file is on disk, which the system does not end for a signal: another thread waits for it."""
+    """Wait until a file is on disk. Signals do not interrupt fsync, so another thread calls it."""
     errors: list[OSError] = []
-    # Of its own, as that of the file is closed where the wait is given up.
+    # The thread needs its own descriptor, because the file is closed if the wait is interrupted.
     same = os.dup(descriptor)
 
     def sync() -> None:
@@ -60,22 +60,22 @@ def _sync(descriptor: int) -> None:
     thread = threading.Thread(target=sync, daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # the system grants no more threads
+    except RuntimeError:  # the system allows no more threads
         sync()
     else:
-        while thread.is_alive():  # with a limit: without one, Ctrl-C is not heard on every system
+        while thread.is_alive():  # without a timeout, some systems do not deliver Ctrl-C
             thread.join(0.05)
     for error in errors:
         raise error
 
 
 def reserve_space(file: BinaryIO, size: int, path: Path) -> bool:
-    """Reserve so many bytes of disk for a file that is to have this name; False where the file system cannot.
+    """Reserve `size` bytes of disk for a file; return False if the file system cannot. `path` is for messages.
 
-    Raises OSError where there are not so many, ValueError where no file has.
+    Raises OSError if the disk has less space, and ValueError if no file can have this size.
     """
     if size >= 2**63:
-        raise ValueError(f"{path} would take {size:,} bytes, and no file holds so much")
+        raise ValueError(f"{path} would take {size:,} bytes, which is too large for any file")
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except (AttributeError, OSError) as error:
@@ -88,7 +88,7 @@ def reserve_space(file: BinaryIO, size: int, path: Path) -> bool:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace a small file at once, and be sure that it is on disk."""
+    """Replace a small file atomically, and wait until it is on disk."""
     new = path.with_name(f"{path.name}.new")
     with new.open("wb") as file:
         file.write(json.dumps(content, indent=1).encode())
@@ -99,7 +99,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make sure that names in a folder are on disk."""
+    """Wait until the names in a folder are on disk."""
     if os.name == "posix":
         folder = os.open(path, os.O_RDONLY)
         try:
@@ -109,14 +109,14 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make sure that a file's content is on disk."""
+    """Wait until a file's content is on disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def refuse_special_file(path: Path) -> None:
-    """Refuse to put a file in the place of a folder, a device or a named pipe."""
+    """Raise an error if `path` is a folder, a device or a named pipe, which a file would replace."""
     if path.is_dir():
         raise IsADirectoryError(21, "Is a directory", str(path))
     if path.exists() and not path.is_file():
-        raise ValueError(f"OUT is {path}, a device or a pipe, and is not replaced by a file")
+        raise ValueError(f"OUT is {path}, a device or a pipe, which a file cannot replace: give another name")

@@ -1,4 +1,4 @@
-"""A file through T: what was asked, checked; a block at a time, to be continued after any stop."""
+"""The projection of a file: checks the request, computes block by block, and resumes after a stop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ADVICE = "use --digits, or opuproj pack --threshold, for other values"
 
 
 class Job:
-    """What is projected, with which operator; all of it checked."""
+    """A checked request: the input, the operator and the options."""
 
     def __init__(self, arguments: argparse.Namespace, reader: Reader) -> None:
         self._reader, self._digits = reader, arguments.digits
@@ -54,14 +54,16 @@ class Job:
         self._spec = spec
         self._noise_given: int | None = arguments.noise_seed
         if isinstance(reader, PackedReader) and self._digits is not None:
-            raise ValueError(f"digits is {self._digits}, but {reader.name} is a packed file, and ternary already")
-        # No vectors through no outputs: every argument is looked at, and nothing is computed.
+            raise ValueError(
+                f"digits is {self._digits}, but {reader.name} is a packed file, which is ternary: leave it out"
+            )
+        # A projection of no vectors to no outputs checks every argument and computes nothing.
         apply(spec.rows(0, 0), self._rows(0, 0), noise_seed=self._noise_given)
         self._shape = (*reader.shape[:-1], spec.n_outputs)
-        # NumPy counts bytes as if no axis were empty.
+        # NumPy's limit on bytes counts an empty axis as one of length 1.
         if math.prod(length or 1 for length in self._shape) * spec.dtype.itemsize >= 2**63 - 2**16:
             raise ValueError(
-                f"the result would have shape {self._shape}, and no array holds so much: ask for fewer --rows"
+                f"the result would have shape {self._shape}, which is too large for any array: give fewer --rows"
             )
         self._noise: int | None = None
         if spec.noisy:
@@ -87,7 +89,7 @@ class Job:
         )
 
     def _request(self) -> dict[str, Any]:
-        """Return all that the bits of the result depend on."""
+        """Return all values on which the bits of the result depend."""
         fields = json.loads(self._spec.encode())
         del fields["row_start"], fields["n_outputs"]
         request = {
@@ -102,7 +104,7 @@ class Job:
         return json.loads(json.dumps(request))  # type: ignore[no-any-return]
 
     def _check(self, first_row: int) -> None:
-        """Look at all values before any is projected, as `opuproj.project` does; a pipe shows them only once."""
+        """Check all values before any is projected, as `opuproj.project` does. A pipe can be read only once."""
         if not self._reader.seekable:
             return
         rows = self._rows(first_row, self._reader.n_rows)
@@ -125,7 +127,7 @@ class Job:
     # To a file
 
     def to_file(self, out: Path, restart: bool) -> None:
-        """Write the result beside `out`, and rename it when it is complete."""
+        """Write the result to a partial file next to `out`, and rename it when it is complete."""
         partial = Partial(out, folder=out.suffix == ".zarr")
         with closing(partial):
             request = self._request()
@@ -133,11 +135,11 @@ class Job:
             if finished and self._reader.seekable:
                 partial.remove()
                 return
-            if restart or finished:  # nobody knows whether another pipe holds the same
+            if restart or finished:  # another pipe may hold other vectors
                 partial.empty()
             begun = self._resumable(partial, request)
             sizes = self._plan(in_order=False)
-            if begun is not None:  # the tiles that are there are of its plan
+            if begun is not None:  # the existing tiles have the sizes of its plan
                 sizes = Plan(sizes.n_rows, sizes.n_outputs, max(1, begun["rows"]), max(1, begun["columns"]))
                 self._noise = begun.get("noise")
             first = 0 if begun is None else begun["tiles"]
@@ -160,7 +162,7 @@ class Job:
         self._print_summary(out)
 
     def _resumable(self, partial: Partial, request: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the state of a run to be continued, leaving no trace where that is refused."""
+        """Return the state of a run that can be resumed, or None after removing what cannot be."""
         begun = partial.begun(request)
         if begun is not None and not (self._reader.seekable and begun["tiles"]):
             partial.empty()
@@ -169,7 +171,7 @@ class Job:
 
     def _write_tiles(self, partial: Partial, writer: Writer, sizes: Plan, first: int, request: dict[str, Any]) -> None:
         safe = done = first
-        sound = True  # what a disk has refused once to make safe, it may say next time to have
+        sound = True  # after a failed sync, a later sync may wrongly report success
         try:
             across = max(1, -(-sizes.n_outputs // sizes.columns))
             self._check(min(first // across * sizes.rows, sizes.n_rows))
@@ -205,7 +207,7 @@ class Job:
             raise Unfinished(f"{safe / sizes.n_tiles:.0%} is kept in {partial.path}", "continues") from error
 
     def _compute_tiles(self, sizes: Plan, first: int, writer: Writer) -> Iterator[int]:
-        """Compute and write tiles; yield how many of all there are after each."""
+        """Compute and write tiles; yield the number of finished tiles after each."""
         spec = self._spec
         high, wide = min(sizes.rows, max(1, sizes.n_rows)), sizes.columns
         n_bytes = high * wide * spec.dtype.itemsize
@@ -244,7 +246,7 @@ class Job:
                     yield tile.number + 1
 
     def _read_block(self, top: int, bottom: int) -> PackedRows[_core.Packed] | PackedRows[_core.Encoded]:
-        """Return a block of vectors, read once for all its tiles."""
+        """Return a block of vectors, which is read once for all its tiles."""
         rows = self._rows(top, bottom)
         if isinstance(rows, DigitRows):
             return PackedRows(rows.name, backend_for(rows).encode(rows), rows.shape)
@@ -262,7 +264,7 @@ class Job:
 
 @contextmanager
 def _errors_of(path: Path) -> Iterator[None]:
-    """Name the file in an error of the system that names none."""
+    """Add the file's name to an OSError that has none."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Arrays that NumPy saved, a few rows at a time: .npy, the members of .npz, and .npy that comes through a pipe."""
+"""Readers of arrays that NumPy saved: .npy, the members of .npz, and .npy from a pipe."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class NpyReader(FileReader):
         self._needed = self._offset + self.n_rows * self.row_bytes
         if self._needed > self._status.st_size:
             raise ValueError(
-                f"{path} ends too early: its header promises {self._needed - self._offset:,} bytes of data, and there "
+                f"{path} ends too early: its header promises {self._needed - self._offset:,} bytes of data, but there "
                 f"are {self._status.st_size - self._offset:,}"
             )
-        # Its rows lie scattered, which the file alone knows how to gather.
+        # In Fortran order, a row's elements are not adjacent. A memory map gathers them.
         self._scattered: Any = None
         if fortran and len(shape) > 1 and self.n_rows:
             self._scattered = np.memmap(path, dtype, "r", self._offset, shape, order="F")
@@ -55,7 +55,7 @@ class NpyReader(FileReader):
 
 
 class NpzReader(FileReader):
-    """A member of a .npz file, compressed or not: it is read from its beginning to its end."""
+    """A member of a .npz file, compressed or not, which is read sequentially."""
 
     kind = "a .npz file's member"
 
@@ -75,7 +75,7 @@ class NpzReader(FileReader):
         needed = self._offset + self.n_rows * self.row_bytes
         if needed > self._info.file_size:
             raise ValueError(
-                f"{name} ends too early: its header promises {needed - self._offset:,} bytes of data, and there are "
+                f"{name} ends too early: its header promises {needed - self._offset:,} bytes of data, but there are "
                 f"{self._info.file_size - self._offset:,}"
             )
         refuse_fortran(name, fortran, shape)
@@ -109,7 +109,7 @@ class NpzReader(FileReader):
                 left -= passed
             rows = rows_from(self.name, self._stream, stop - start, self.n_inputs, self.dtype)
             if stop == self.n_rows:
-                self._stream.read(1)  # its end has the checksum
+                self._stream.read(1)  # reading to the end compares the checksum
         self._next = stop
         return rows
 
@@ -123,7 +123,7 @@ class NpzReader(FileReader):
 
 
 class PipeReader(Reader):
-    """A .npy file that comes through a pipe, once."""
+    """A .npy file from a pipe, which can be read only once."""
 
     kind = "a .npy file in a pipe"
     seekable = False
@@ -149,10 +149,10 @@ class PipeReader(Reader):
 
 @contextmanager
 def archive_errors(name: str) -> Iterator[None]:
-    """Turn what is raised over a damaged archive into a ValueError that names it."""
+    """Turn errors about a damaged archive into a ValueError that names it."""
     try:
         yield
-    # RuntimeError: it is encrypted; NotImplementedError: compressed by a method that Python does not know.
+    # RuntimeError: it is encrypted; NotImplementedError: Python does not support its compression method.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OverflowError) as error:
         raise ValueError(f"{name} cannot be read: {error}") from error
 
@@ -169,29 +169,29 @@ def npy_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dty
                 return np.lib.format.read_array_header_2_0(file)
     except OSError:
         raise
-    except Exception as error:  # it is a Python literal: its parsers raise exceptions of many kinds over a hostile one
+    except Exception as error:  # the header is a Python literal, and its parsers raise many kinds of exceptions
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{name} is no .npy file that can be read: {reason}") from error
-    raise ValueError(f"{name} is a .npy file of version {version[0]}.{version[1]}, which no array of numbers needs")
+        raise ValueError(f"{name} is not a readable .npy file: {reason}") from error
+    raise ValueError(f"{name} is a .npy file of version {version[0]}.{version[1]}, but must be of version 1.0 or 2.0")
 
 
 def rows_from(name: str, file: BinaryIO, n_rows: int, n_inputs: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Read rows that come next, and no byte more."""
+    """Read exactly the next n_rows rows."""
     n_bytes = n_rows * n_inputs * dtype.itemsize
     _memory.reserve(f"a part of {name}", (n_rows, n_inputs), n_bytes, _TOO_LONG)
     data = bytearray()
-    while len(data) < n_bytes:  # grows with what arrives, not with what a header claims
+    while len(data) < n_bytes:  # grows with the data, not with the size in the header
         part = file.read(min(n_bytes - len(data), _memory.PIECE_BYTES))
         if not part:
-            raise ValueError(f"{name} ends too early: {len(data):,} of {n_bytes:,} bytes of its next rows are there")
+            raise ValueError(f"{name} ends too early: its next rows have {len(data):,} of {n_bytes:,} bytes")
         data += part
     return np.frombuffer(data, dtype).reshape(n_rows, n_inputs)
 
 
 def refuse_fortran(name: str, fortran: bool, shape: tuple[int, ...]) -> None:
-    """Refuse rows that are only complete when all is read."""
+    """Raise ValueError for Fortran order, in which no row is complete before the end of the file."""
     if fortran and sum(size > 1 for size in shape) > 1:
         raise ValueError(
             f"{name} is in Fortran order, so its rows cannot be read one after the other: "
-            "save np.ascontiguousarray of it, or make it a .npy file of its own"
+            "save np.ascontiguousarray of it, or save it as a separate .npy file"
         )

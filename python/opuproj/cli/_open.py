@@ -1,4 +1,4 @@
-"""Opening what vectors are read from: its first bytes tell which kind of file it is."""
+"""Opens a file of vectors. Its first bytes determine its kind."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ NPY, ZIP, EMPTY_ZIP = b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06"
 
 
 def open_input(path: str, member: str | None = None) -> Reader:
-    """Open what vectors are read from, whatever its name: its first bytes tell what it is.
+    """Open a file of vectors. Its first bytes, not its name, determine its kind.
 
     Parameters
     ----------
     path : str
         A .npy, .npz or packed file, a Zarr array, or "-" for a .npy file on standard input.
     member : str, optional
-        Which array of a .npz file; needed if it has several.
+        The name of the array in a .npz file; required if it has several.
 
     Raises
     ------
     ValueError, TypeError, OSError
-        If it is none of these, is damaged, or holds no vectors of numbers.
+        If it is none of these, is damaged, or does not hold vectors of numbers.
     """
     if os.path.isdir(path):
         refuse_member(path, member)
@@ -60,10 +60,10 @@ def _from_file(path: str, file: BinaryIO, member: str | None) -> Reader:
     if magic in (MAGIC, OLD_MAGIC):
         return PackedReader(path, file)
     what = f"it begins with {magic!r}" if magic else "it is empty"
-    raise ValueError(f"{path} is no .npy, .npz or packed file, and no Zarr array: {what}")
+    raise ValueError(f"{path} is not a .npy, .npz or packed file, nor a Zarr array: {what}")
 
 
 def refuse_member(path: str, member: str | None) -> None:
-    """Refuse the name of a member of what has none."""
+    """Raise ValueError if a member is named in a file that has no members."""
     if member is not None:
-        raise ValueError(f"member is {member!r}, but {path} is no .npz file, and has no members")
+        raise ValueError(f"member is {member!r}, but {path} is not a .npz file and has no members")

@@ -1,4 +1,4 @@
-"""The packed file of `TernaryBatch.save`, a few rows at a time: a header, two planes of bits, and checksums."""
+"""The packed file of `TernaryBatch.save`: a header, two planes of bits, and checksums."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ._files import Replacement, reserve_space
 from ._reader import MAX_AXES, FileReader
 
 MAGIC = b"OPUTERN2"
-# Of the version before, which has no checksums.
+# The previous version, which has no checksums.
 OLD_MAGIC = b"OPUTERN1"
-# What has a checksum, in the order in which they stand at the end.
+# The parts that have a checksum, in the order of the checksums at the end.
 _PARTS = ("header", "plane of the +1", "plane of the -1")
 _CHECKSUM_BYTES = 4
 
 
 class PackedReader(FileReader):
-    """A file of ternary vectors in two bits an element."""
+    """A file of ternary vectors with two bits for each element."""
 
     kind = "a packed file"
 
@@ -40,14 +40,14 @@ class PackedReader(FileReader):
         needed = self._end + (_CHECKSUM_BYTES * len(_PARTS) if self._unchecked else 0)
         if needed != self._status.st_size:
             raise ValueError(
-                f"{path} is a damaged ternary batch: its shape asks for {needed:,} bytes, but it has "
+                f"{path} is a damaged ternary batch: its shape needs {needed:,} bytes, but it has "
                 f"{self._status.st_size:,}"
             )
         if self._unchecked:
             self._compare(0, zlib.crc32(header))
 
     def _check(self) -> None:
-        """Compare both planes with their checksums: all of them, before the first row is used."""
+        """Compare both planes with their checksums before the first row is used."""
         if not self._unchecked:
             return
         half = 8 * self.n_rows * self._words
@@ -68,7 +68,7 @@ class PackedReader(FileReader):
             raise ValueError(f"{self.name} is a damaged ternary batch: its {_PARTS[part]} has another checksum")
 
     def packed(self, start: int, stop: int) -> _core.Packed:
-        """Return rows start to stop - 1, having checked that their bits make sense."""
+        """Return rows start to stop - 1, after checking that their bits are valid."""
         self._check()
         used = -(-self.n_inputs // 8)
         planes = []
@@ -97,19 +97,19 @@ class PackedReader(FileReader):
 
 
 def _header(path: str, file: BinaryIO) -> tuple[bytes, tuple[int, ...]]:
-    """Return the header, and the shape that it tells."""
+    """Return the header and the shape in it."""
     head = file.read(16)
     n_axes = int.from_bytes(head[8:], "little")
     if len(head) < 16 or not 1 <= n_axes <= MAX_AXES:
-        raise ValueError(f"{path} is no packed ternary batch: its shape makes no sense")
+        raise ValueError(f"{path} is not a packed ternary batch: its shape makes no sense")
     lengths = file.read(8 * n_axes)
     if len(lengths) < 8 * n_axes:
-        raise ValueError(f"{path} is no packed ternary batch: it ends too early")
+        raise ValueError(f"{path} is not a packed ternary batch: it ends too early")
     return head + lengths, tuple(int(length) for length in np.frombuffer(lengths, "<u8"))
 
 
 def write_packed(path: Path, shape: tuple[int, ...], blocks: Iterator[_core.Packed]) -> None:
-    """Write blocks of rows as one packed file, which appears under its name when it is complete."""
+    """Write blocks of rows as one packed file, which gets its name when it is complete."""
     n_rows, words = math.prod(shape[:-1]), -(-shape[-1] // 64)
     header = MAGIC + np.array([len(shape), *shape], "<u8").tobytes()
     checksums = [zlib.crc32(header), 0, 0]

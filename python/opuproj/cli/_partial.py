@@ -1,7 +1,7 @@
-"""A long result under way: OUT.partial, and OUT.partial.json with what was asked and how many tiles are on disk.
+"""An unfinished result: OUT.partial, and OUT.partial.json with the request and the number of tiles on disk.
 
-Tiles are on disk before the number that counts them, and all of it is before the name OUT. So whenever the machine
-stops, the same command continues with what is counted, and OUT is whole or is not there.
+Tiles are on disk before the file that counts them, and everything is on disk before the result gets the name OUT. So
+the same command resumes after the machine stops at any moment, and OUT is either complete or absent.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ._files import sync_folder, write_json
 
 try:
     import fcntl
-except ImportError:  # Windows: two runs at once are not noticed there
+except ImportError:  # Windows: two simultaneous runs are not detected there
     fcntl = None  # type: ignore[assignment]
 
-_RESTART = "--restart throws it away"
+_RESTART = "--restart deletes it"
 
 
 class Partial:
-    """What an unfinished result is kept in. It is this process's alone until it is closed."""
+    """The files of an unfinished result, which this process locks until it closes them."""
 
     def __init__(self, out: Path, *, folder: bool) -> None:
         self.out, self._folder = out, folder
@@ -32,7 +32,8 @@ class Partial:
         self.state_path = out.with_name(f"{out.name}.partial.json")
         self._state: dict[str, Any] = {}
         if self.path.exists() and self.path.is_dir() != folder:
-            raise ValueError(f"{self.path} is {'a file' if folder else 'a folder'}, and not what is to be written")
+            found, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
+            raise ValueError(f"{self.path} is {found}, but must be {wanted} for this result: remove it")
         self._lock = self._locked()
 
     def _locked(self) -> int | None:
@@ -42,7 +43,7 @@ class Partial:
             self.path.open("ab").close()
         if fcntl is None:
             return None
-        # NFS locks no file that is open for reading only.
+        # NFS cannot lock a file that is open only for reading.
         lock = os.open(self.path, os.O_RDONLY if self._folder else os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,7 +60,7 @@ class Partial:
     def begun(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Return the state of an earlier run with the same request, or None if there was none.
 
-        Raises ValueError if what is there came of another request, or cannot be continued.
+        Raises ValueError if the partial result belongs to another request or cannot be resumed.
         """
         state = self._read()
         if state is None:
@@ -81,7 +82,10 @@ class Partial:
         return state
 
     def finished(self, request: dict[str, Any]) -> bool:
-        """Whether an earlier run stopped between the last two steps: OUT has its name, and the state is still there."""
+        """Whether an earlier run stopped between its last two steps.
+
+        It then renamed the result, but did not delete the state.
+        """
         with suppress(ValueError, OSError):
             state = self._read()
             return (
@@ -105,26 +109,26 @@ class Partial:
         return state  # type: ignore[no-any-return]
 
     def invalid_state(self) -> ValueError:
-        """Return the error of a state that no run leaves."""
-        return ValueError(f"{self.state_path} is not what this program writes: {_RESTART}")
+        """Return the error about an invalid state file."""
+        return ValueError(f"{self.state_path} is not a state that this program wrote: {_RESTART}")
 
     def _is_empty(self) -> bool:
         return not any(self.path.iterdir()) if self._folder else self.path.stat().st_size == 0
 
     def begin(self, state: dict[str, Any]) -> None:
-        """Say what is asked, before anything of it is there."""
+        """Write the request, before the first tile."""
         self._state = {**state, "tiles": 0}
         write_json(self.state_path, self._state)
 
     def count(self, tiles: int, **more: int) -> None:
-        """Say how many tiles are on disk, which they must be."""
+        """Write the number of tiles, which must be on disk already."""
         self._state = {**self._state, "tiles": tiles, **more}
         write_json(self.state_path, self._state)
 
     def finish(self, tiles: int) -> None:
-        """Give the result its name."""
+        """Rename the result to OUT and delete the state."""
         self.count(tiles, complete=os.stat(self.path).st_ino)
-        if self._folder and self.out.exists():  # a folder is not replaced by another in one step
+        if self._folder and self.out.exists():  # one step cannot replace a folder by another
             old = self.out.with_name(f"{self.out.name}.{os.getpid()}.old")
             os.replace(self.out, old)
             os.replace(self.path, self.out)
@@ -135,7 +139,7 @@ class Partial:
         self.state_path.unlink()
 
     def empty(self) -> None:
-        """Throw away what is there, the state first: it must never count what is gone."""
+        """Delete the partial result, the state first, which must never count missing tiles."""
         self.state_path.unlink(missing_ok=True)
         if self._folder:
             for path in self.path.iterdir():
@@ -144,7 +148,7 @@ class Partial:
             os.truncate(self.path, 0)
 
     def remove(self) -> None:
-        """Throw away all of it."""
+        """Delete the partial result and the state."""
         self.state_path.unlink(missing_ok=True)
         self.state_path.with_name(f"{self.state_path.name}.new").unlink(missing_ok=True)
         if self._folder:
@@ -153,7 +157,7 @@ class Partial:
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others have it, and leave no trace of what was never begun."""
+        """Release the lock; delete the files if nothing was begun."""
         if self.path.exists() and self._is_empty() and not self.state_path.exists():
             self.remove()
         if self._lock is not None:

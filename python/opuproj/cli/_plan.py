@@ -1,4 +1,4 @@
-"""In which order a large result is computed: blocks of vectors, and for each of them tiles of outputs."""
+"""The order in which a large result is computed: blocks of vectors, and in each block tiles of outputs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from .. import _memory
 
-# T costs the same to generate for one vector as for many: far beyond this number, more no longer pay.
+# Generating T takes the same time for one vector as for many. Far more vectors than these save no more time.
 _MAX_ROWS = 4096
 _CHUNK_ROWS = 256
 TILE_BYTES = 1 << 25
-# Multiply-adds of a tile, seconds of work: what is under way when it is stopped is lost. Below 16 vectors the generator
-# sets the time.
+# Multiply-adds of a tile, which take some seconds: a stop loses the tile that is being computed. Below 16 vectors,
+# generating T determines the time.
 _TILE_WORK = 1 << 39
 _MIN_ROWS = 16
 
@@ -39,16 +39,16 @@ class Plan:
 
     @property
     def n_tiles(self) -> int:
-        """How many there are."""
+        """The number of tiles."""
         return -(-self.n_rows // self.rows) * -(-self.n_outputs // self.columns)
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of chunks that fill a block exactly."""
+        """The number of rows of chunks, such that chunks fill a block exactly."""
         return _CHUNK_ROWS if self.rows % _CHUNK_ROWS == 0 else self.rows
 
     def blocks(self, first_tile: int) -> Iterator[tuple[int, int, Iterator[Tile]]]:
-        """Yield (start, stop) of each block of vectors, with the tiles of it from `first_tile` on."""
+        """Yield (start, stop, tiles) of each block of vectors, from `first_tile` on."""
         across = -(-self.n_outputs // self.columns)
         for number in range(first_tile // across if across else 0, -(-self.n_rows // self.rows) if across else 0):
             yield (
@@ -58,14 +58,14 @@ class Plan:
             )
 
     def _tiles(self, block: int, across: int, first_tile: int) -> Iterator[Tile]:
-        """Yield the tiles of a block, one at a time: down a pipe there may be more than fit in memory."""
+        """Yield the tiles of a block. With a pipe there may be more than fit into memory."""
         top, bottom = block * self.rows, min((block + 1) * self.rows, self.n_rows)
         for number in range(max(first_tile, block * across), (block + 1) * across):
             left = (number - block * across) * self.columns
             yield Tile(number, top, bottom, left, min(left + self.columns, self.n_outputs))
 
     def computed(self, n_tiles: int) -> int:
-        """Return how many numbers of the result the first tiles are."""
+        """Return the number of elements in the first `n_tiles` tiles."""
         across = -(-self.n_outputs // self.columns)
         if not across:
             return 0
@@ -78,29 +78,29 @@ class Plan:
 def plan(
     n_rows: int, n_outputs: int, itemsize: int, *, n_inputs: int, row_bytes: int, batch_rows: int | None, in_order: bool
 ) -> Plan:
-    """Choose a plan that holds as much in memory as a projection does: one block of inputs, one tile of results.
+    """Choose a plan that keeps one block of inputs and one tile of results in memory.
 
     Parameters
     ----------
     n_rows, n_outputs : int
         The shape of the result.
     itemsize : int
-        Bytes of an element of it.
+        Bytes of an element of the result.
     n_inputs : int
         The length of a vector.
     row_bytes : int
-        Bytes that a vector takes, packed or encoded.
+        Bytes of a packed or encoded vector.
     batch_rows : int, optional
-        Vectors in a block.
+        The number of vectors in a block.
     in_order : bool
-        Whether the result must come in the order of its bytes, that is, whole vectors at a time.
+        Whether the result is written sequentially, that is, in whole vectors.
     """
     if batch_rows is not None:
         rows = min(batch_rows, max(1, n_rows))
     else:
         most = max(1, min(_MAX_ROWS, _memory.BLOCK_BYTES // row_bytes))
         rows = max(1, -(-n_rows // max(1, -(-n_rows // most))))
-        if rows > _CHUNK_ROWS:  # whole chunks of rows: rounding up stays below `most`, or down from it
+        if rows > _CHUNK_ROWS:  # whole chunks, rounded up but not beyond `most`
             rows = min(-(-rows // _CHUNK_ROWS), most // _CHUNK_ROWS) * _CHUNK_ROWS
     if in_order and batch_rows is None:
         rows = max(1, min(rows, TILE_BYTES // max(1, n_outputs * itemsize)))

@@ -1,4 +1,4 @@
-"""What any file of vectors is read by: rows as they are asked for, whatever the file."""
+"""The base classes of readers, which read rows from files of vectors on request."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MAX_AXES = 32
 
 
 class Reader:
-    """An array of shape (..., n_inputs) in a file, as rows that are read when they are asked for.
+    """An array of shape (..., n_inputs) in a file, whose rows are read on request.
 
     Attributes
     ----------
     name : str
-        What messages call it.
+        Its name in messages.
     kind : str
-        What it is, for people.
+        The kind of file, in words.
     shape : tuple of int
     dtype : dtype
-        Of the elements as they are stored; that of a packed batch is int8, its elements as an array.
+        The dtype of the stored elements; int8 for a packed batch.
     seekable : bool
         Whether rows can be read again.
     """
@@ -47,7 +47,7 @@ class Reader:
         raise NotImplementedError
 
     def pieces(self, start: int, stop: int) -> Iterator[NDArray[Any]]:
-        """Yield the rows from start to stop in order, as few at a time as suits the file."""
+        """Yield the rows from start to stop in order, in pieces of :meth:`step` rows."""
         step = self.step()
         while start < stop:
             end = min(stop, (start // step + 1) * step)
@@ -55,22 +55,22 @@ class Reader:
             start = end
 
     def step(self) -> int:
-        """Return how many rows to read at a time."""
+        """Return the number of rows to read at a time."""
         return max(1, _memory.PIECE_BYTES // self.row_bytes)
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells whether another run reads the same."""
+        """Return values that change when the file changes."""
         raise NotImplementedError
 
     def refuse_change(self) -> None:
-        """Raise ValueError if the file is no longer what it was when it was opened."""
+        """Raise ValueError if the file changed after it was opened."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class FileReader(Reader):
-    """An array in a regular file, which is open while it is read."""
+    """An array in a regular file, which stays open while it is read."""
 
     _path: str
     _file: BinaryIO
@@ -84,20 +84,22 @@ class FileReader(Reader):
 
     def refuse_change(self) -> None:
         if _identity(self._path, os.fstat(self._file.fileno())) != _identity(self._path, self._status):
-            raise ValueError(f"{self.name} changed while it was read, so the result is of neither: nothing is kept")
+            raise ValueError(f"{self.name} changed while it was read, so the result was deleted: run the command again")
 
     def close(self) -> None:
         self._file.close()
 
 
 def checked_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse what holds no vectors of numbers, before anything of its size is allocated."""
+    """Raise an error for an array that does not hold vectors of numbers, before memory of its size is allocated."""
     if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, which would have to be unpickled: that is refused")
+        raise ValueError(
+            f"{name} holds Python objects, which are not unpickled because that can run code: save numbers"
+        )
     if dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {dtype}, but must hold integers, booleans or real floating-point numbers")
     if len(shape) > MAX_AXES:
-        raise ValueError(f"{name} has {len(shape)} axes, but may have {MAX_AXES} at most")
+        raise ValueError(f"{name} has {len(shape)} axes, but may have at most {MAX_AXES}")
     check_shape(name, shape)
     size = math.prod(length or 1 for length in shape) * dtype.itemsize
     if any(length < 0 or isinstance(length, bool) for length in shape) or size >= 2**63:
@@ -105,5 +107,5 @@ def checked_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> N
 
 
 def _identity(path: str, status: os.stat_result) -> dict[str, Any]:
-    """Return what changes when a file does."""
+    """Return values that change when a file changes."""
     return {"path": os.path.realpath(path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}

@@ -1,4 +1,4 @@
-"""Where tiles of a result go: into a .npy file in any order, or down a pipe in order."""
+"""Writers of tiles: to a .npy file in any order, or to a pipe in order."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ._plan import Tile
 
 
 class Writer(Protocol):
-    """A file that a result is written to, tile by tile."""
+    """The interface for writing a result tile by tile."""
 
     def create(self) -> None:
-        """Begin it."""
+        """Create the file."""
 
     def reopen(self) -> None:
-        """Go on with what an earlier run has begun."""
+        """Open the file of an earlier run."""
 
     def write(self, tile: Tile, values: NDArray[Any]) -> None:
         """Write a tile."""
 
     def sync(self) -> None:
-        """Return when all that was written is on disk."""
+        """Wait until everything written is on disk."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
 
 
 class NpyWriter:
-    """A .npy file of its final size, whose tiles are filled in. It is the file that `numpy.save` would write."""
+    """A .npy file of its final size, into which tiles are written. The result is the same file as from `numpy.save`."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._path, self._shape, self._dtype = path, shape, dtype
@@ -42,7 +42,7 @@ class NpyWriter:
         self._offset = 0
 
     def create(self) -> None:
-        """Write the header, and reserve space for all the rest where the file system can: better refused now."""
+        """Write the header; reserve space for the data if the file system can, to notice a full disk early."""
         self._file = self._path.open("wb+", buffering=0)
         self._offset = write_header(self._file, self._shape, self._dtype)
         size = self._size()
@@ -50,18 +50,18 @@ class NpyWriter:
             self._file.truncate(size)
 
     def reopen(self) -> None:
-        """Open the file that is there, having looked whether it is the same."""
+        """Open the existing file, and check its size."""
         self._file = self._path.open("rb+", buffering=0)
         with open(os.devnull, "wb") as nowhere:
             self._offset = write_header(nowhere, self._shape, self._dtype)
         if os.fstat(self._file.fileno()).st_size != self._size():
-            raise ValueError(f"{self._path} has another size than was begun: --restart throws it away")
+            raise ValueError(f"{self._path} has another size than when it was begun: --restart deletes it")
 
     def _size(self) -> int:
         return self._offset + math.prod(self._shape) * self._dtype.itemsize
 
     def write(self, tile: Tile, values: NDArray[Any]) -> None:
-        """Write a tile. Not through a memory map: that kills the process where the disk is full."""
+        """Write a tile. It uses no memory map, with which a full disk would kill the process."""
         n_outputs, itemsize = self._shape[-1], self._dtype.itemsize
         if values.shape[1] == n_outputs:
             self._write_at(tile.top * n_outputs * itemsize, values)
@@ -74,7 +74,7 @@ class NpyWriter:
         write_all(self._file, values)
 
     def sync(self) -> None:
-        """Return when all that was written is on disk."""
+        """Wait until everything written is on disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -84,29 +84,29 @@ class NpyWriter:
 
 
 class PipeWriter:
-    """A .npy file that goes down a pipe."""
+    """A .npy file that is written to a pipe."""
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._file, self._shape, self._dtype = file, shape, dtype
 
     def create(self) -> None:
-        """Send the header."""
+        """Write the header."""
         write_header(self._file, self._shape, self._dtype)
 
     def reopen(self) -> None:
-        """Fail: what went down a pipe is gone."""
+        """Raise ValueError, because a pipe cannot be written again."""
         raise ValueError("a pipe cannot be continued")
 
     def write(self, tile: Tile, values: NDArray[Any]) -> None:
-        """Send a tile, which comes after the one before."""
+        """Write a tile. Tiles must come in order."""
         write_all(self._file, values)
 
     def sync(self) -> None:
-        """Send what is left."""
+        """Flush the buffer."""
         self._file.flush()
 
     def close(self) -> None:
-        """Leave the pipe to whom it belongs."""
+        """Do nothing: the caller owns the pipe."""
 
 
 def write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -119,7 +119,7 @@ def write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int
 
 
 class _Counted:
-    """A file that counts what it is given."""
+    """A file that counts the bytes written to it."""
 
     def __init__(self, file: Any) -> None:
         self._file, self.n_bytes = file, 0
@@ -131,7 +131,7 @@ class _Counted:
 
 
 def write_all(file: Any, data: Any) -> None:
-    """Write bytes, however many the system takes at a time."""
+    """Write all bytes, even if the system accepts only part of them at a time."""
     left = memoryview(data).cast("B")
     while len(left):
         left = left[file.write(left) :]

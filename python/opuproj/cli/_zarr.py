@@ -1,4 +1,4 @@
-"""Zarr arrays on disk, read and written whole chunks at a time."""
+"""Reads and writes Zarr arrays on disk in whole chunks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ._files import sync_file, sync_folder
 from ._plan import Plan, Tile
 from ._reader import Reader
 
-# Rows that are read together, so that no chunk is decoded twice.
+# The size of rows that are read together, so that no chunk is decoded twice.
 _BAND_BYTES = 1 << 26
 
 
 def library(path: str) -> Any:
-    """Return the zarr package, or say how to get it."""
+    """Return the zarr package, or raise ValueError that says how to install it."""
     try:
         return importlib.import_module("zarr")
     except ImportError as error:
@@ -35,7 +35,7 @@ def library(path: str) -> Any:
 
 @contextmanager
 def zarr_errors(path: str) -> Iterator[None]:
-    """Name the array in whatever goes wrong inside zarr and its codecs, which warn, and raise errors of many kinds."""
+    """Turn errors of zarr and its codecs into a ValueError that names the array, and silence their warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -55,25 +55,25 @@ class ZarrReader(Reader):
         metadata = [Path(path, name) for name in ("zarr.json", ".zarray", ".zgroup")]
         there = [file for file in metadata if file.exists()]
         if not there:
-            raise ValueError(f"{path} is a folder, but no Zarr array")
+            raise ValueError(f"{path} is a folder, but not a Zarr array")
         zarr = library(path)
         try:
             with zarr_errors(path):
                 array = zarr.open_array(path, mode="r")
         except (ValueError, FileNotFoundError) as error:
-            raise ValueError(f"{path} is no Zarr array: name an array inside it; {error}") from error
+            raise ValueError(f"{path} is not a Zarr array: name an array inside it; {error}") from error
         super().__init__(path, tuple(array.shape), np.dtype(array.dtype))
         if len(self.shape) > 2:
             raise ValueError(f"{path} has {len(self.shape)} axes, but a Zarr array may have one or two here")
         self.chunks: tuple[int, ...] = tuple(array.chunks)
         if min(self.chunks) < 1:
-            raise ValueError(f"{path} has chunks of shape {self.chunks}, which hold nothing")
+            raise ValueError(f"{path} has chunks of shape {self.chunks}, but chunks must not be empty")
         self._array, self._path = array, path
         self._changed = there[0].stat().st_mtime_ns
         _memory.reserve(f"a chunk of {path}", self.chunks, math.prod(self.chunks) * self.dtype.itemsize, "rechunk it")
 
     def step(self) -> int:
-        """Return as many rows as there are in a band of chunks, or in a part of it if that is large."""
+        """Return the number of rows in a row of chunks, or in a part of it if that is large."""
         high = 1 if len(self.shape) == 1 else self.chunks[0]
         fitting = max(1, _BAND_BYTES // self.row_bytes)
         if high > fitting:
@@ -86,7 +86,7 @@ class ZarrReader(Reader):
         return np.ascontiguousarray(rows).reshape(stop - start, self.n_inputs)
 
     def identity(self) -> dict[str, Any]:
-        # Not of its chunks: there may be millions.
+        # The times of chunks are left out, because there may be millions.
         return {
             "path": os.path.realpath(self._path),
             "shape": list(self.shape),
@@ -96,7 +96,7 @@ class ZarrReader(Reader):
 
 
 class ZarrWriter:
-    """Results as a Zarr array in a folder. Tiles are whole chunks, so that none is ever written twice."""
+    """Writes a result as a Zarr array in a folder. Tiles are whole chunks, so no chunk is written twice."""
 
     def __init__(self, folder: Path, plan: Plan, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         if len(shape) > 2:
@@ -107,7 +107,7 @@ class ZarrWriter:
         self._unsynced: list[Tile] = []
 
     def create(self) -> None:
-        """Make an empty array, if there is room for what it will hold: better refused now."""
+        """Create an empty array, after checking that the disk has space for all of it."""
         needed = math.prod(self._shape) * self._dtype.itemsize
         free = shutil.disk_usage(self._folder).free
         if needed > free:
@@ -119,7 +119,7 @@ class ZarrWriter:
             shape=self._shape,
             chunks=tuple(max(1, min(size, chunk)) for size, chunk in zip(self._shape, chunks, strict=True)),
             dtype=self._dtype,
-            compressors=None,  # speckle is noise: it does not get smaller
+            compressors=None,  # speckle is noise, which cannot be compressed
             fill_value=0,
         )
         for path in sorted(self._folder.rglob("*")):
@@ -128,13 +128,13 @@ class ZarrWriter:
         sync_folder(self._folder)
 
     def reopen(self) -> None:
-        """Go on with the array that is there."""
+        """Open the existing array, and check its shape and dtype."""
         self._array = self._zarr.open_array(self._folder, mode="r+")
         if (tuple(self._array.shape), self._array.dtype) != (self._shape, self._dtype):
-            raise ValueError(f"{self._folder} holds another array than was begun: --restart throws it away")
+            raise ValueError(f"{self._folder} holds another array than when it was begun: --restart deletes it")
 
     def write(self, tile: Tile, values: NDArray[Any]) -> None:
-        """Write a tile, and remember that it is not safe yet."""
+        """Write a tile, and remember that it is not synced yet."""
         self._unsynced.append(tile)
         if len(self._shape) == 1:
             self._array[tile.left : tile.right] = values[0]
@@ -142,11 +142,11 @@ class ZarrWriter:
             self._array[tile.top : tile.bottom, tile.left : tile.right] = values
 
     def sync(self) -> None:
-        """Make sure that all that was written is on disk: its chunks, then their names."""
+        """Wait until everything written is on disk: first the chunks, then their names."""
         folders = {self._folder}
         for tile in self._unsynced:
             for path in self._chunk_files(tile):
-                if path.exists():  # a chunk of zeros is none
+                if path.exists():  # zarr does not store a chunk of zeros
                     sync_file(path)
                     folders.update(parent for parent in path.parents if self._folder in parent.parents)
         for folder in sorted(folders, reverse=True):
@@ -163,5 +163,5 @@ class ZarrWriter:
                 yield self._folder / self._array.metadata.encode_chunk_key((i, j))
 
     def close(self) -> None:
-        """Let go of the array."""
+        """Release the array."""
         self._array = None

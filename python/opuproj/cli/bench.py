@@ -1,4 +1,4 @@
-"""`opuproj bench`: a projection against the same one by a stored matrix, in turn, on this machine."""
+"""`opuproj bench`: times a projection against a product with a stored matrix of the same size on this machine."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _EXAMPLES = """\
   opuproj bench --inputs 20000 --outputs 10000 --batch 256
   opuproj bench --against numpy --json > bench.json
 
-Both project the same dense ternary vectors to Rx: opuproj with a matrix that it generates, the other with a float32
-matrix of Gaussian entries that is in memory. Making that matrix is not counted, but told."""
+Both project the same dense ternary vectors to Rx. opuproj generates its matrix; the other library multiplies by a
+float32 matrix of Gaussian entries in memory. The time to make that matrix is printed, but not included."""
 
 _LIBRARIES = ("torch", "numpy")
 _ROUNDS = 15
@@ -35,20 +35,24 @@ _ROUNDS = 15
 
 def add_parser(commands: Any) -> None:
     """Describe the command line."""
-    parser = _arguments.add_command(commands, "bench", "compare with a stored matrix, in half a minute", _EXAMPLES)
+    parser = _arguments.add_command(
+        commands, "bench", "compare the speed with a stored matrix (half a minute)", _EXAMPLES
+    )
     for name, default, what in (("inputs", 10_000, "length of a vector"), ("outputs", 10_000, "length of a result")):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="vectors at a time (default: 32)")
-    parser.add_argument("--against", choices=_LIBRARIES, help="whose product (default: torch if installed, else numpy)")
+    parser.add_argument(
+        "--against", choices=_LIBRARIES, help="library of the stored matrix (default: torch, else numpy)"
+    )
     parser.add_argument(
         "--seconds",
         type=_arguments.seconds,
         default=20.0,
         metavar="S",
-        help="how long to measure, 40 at most (default: 20)",
+        help="measuring time, at most 40 (default: 20)",
     )
     _arguments.add_threads(parser)
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -57,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     batch = _check.size("batch", arguments.batch)
     op = Projector(arguments.inputs, arguments.outputs, threads=arguments.threads)
     n_bytes = 4 * op.n_inputs * op.n_outputs
-    _memory.reserve("the stored matrix", op.shape, n_bytes, "give smaller --inputs and --outputs: opuproj stores none")
+    _memory.reserve("the stored matrix", op.shape, n_bytes, "give smaller --inputs and --outputs")
     sizes = (batch, op.n_inputs + 5 * op.n_outputs)
     _memory.reserve("a batch", sizes, 4 * batch * (2 * op.n_inputs + 2 * op.n_outputs), "give a smaller --batch")
     threads = machine.n_threads(op.threads)
@@ -90,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _progress() -> Any:
-    """Return a bar of rounds, on a terminal alone; it is told of between the works that are timed."""
+    """Return a progress bar of rounds, which only a terminal shows. It is updated between the timed calls."""
     shown = sys.stderr is not None and sys.stderr.isatty()
     return tqdm(total=_ROUNDS, unit=" rounds", desc="opuproj: making the matrix", disable=not shown, mininterval=0)
 
@@ -98,19 +102,19 @@ def _progress() -> Any:
 def _alternate(
     first: Callable[[], object], second: Callable[[], object], budget: float, bar: Any
 ) -> tuple[list[float], ...]:
-    """Time two works in turn, so that a ratio does not see the machine's mood change; first calls are not counted."""
+    """Time two functions alternately, so that a change of load affects both equally. First calls are not counted."""
     bar.set_description("opuproj: measuring")
     seconds: tuple[list[float], ...] = ([], [])
-    works = (first, second)
+    functions = (first, second)
     calls = []
-    for work in works:
+    for work in functions:
         work()
         calls.append(max(1, round(0.05 / max(_timed(work, 1), 1e-9))))
     start = perf_counter()
     for done in range(_ROUNDS):
         if done >= 3 and perf_counter() - start > budget:
             break
-        for work, n, measured in zip(works, calls, seconds, strict=True):
+        for work, n, measured in zip(functions, calls, seconds, strict=True):
             measured.append(_timed(work, n))
         bar.update()
     return seconds
@@ -127,14 +131,17 @@ Product = Callable[[tuple[int, int], NDArray[np.int8]], Callable[[], object]]
 
 
 def _numpy(threads: int) -> tuple[AbstractContextManager[Any], Product]:
-    """Return what limits NumPy's threads, and what makes a matrix and returns its product."""
+    """Return a context that limits NumPy's threads, and a function that makes a matrix and returns its product."""
     limited: AbstractContextManager[Any] = nullcontext()
     if importlib.util.find_spec("threadpoolctl"):
         from threadpoolctl import threadpool_limits
 
         limited = threadpool_limits(threads)
     elif threads != machine.n_threads(None):
-        raise ValueError(f"threads is {threads}, but NumPy's cannot be set without threadpoolctl: install it, or torch")
+        raise ValueError(
+            f"threads is {threads}, but NumPy's number of threads cannot be set without threadpoolctl: install it, or "
+            "torch"
+        )
 
     def make(shape: tuple[int, int], x: NDArray[np.int8]) -> Callable[[], object]:
         matrix = np.random.default_rng(0).standard_normal(shape, np.float32).T
@@ -145,7 +152,7 @@ def _numpy(threads: int) -> tuple[AbstractContextManager[Any], Product]:
 
 
 def _torch(threads: int) -> tuple[AbstractContextManager[Any], Product]:
-    """Return what limits PyTorch's threads, and what makes a matrix and returns its product."""
+    """Return a context that limits PyTorch's threads, and a function that makes a matrix and returns its product."""
     try:
         import torch
     except ImportError as error:
@@ -181,6 +188,6 @@ def _table(found: dict[str, Any]) -> str:
             f"  opuproj, matrix generated   {1000 * seconds['opuproj']:10.2f} ms",
             f"  {library + ', matrix stored':<26}  {1000 * seconds[library]:10.2f} ms"
             f"   + {found['stored_build_seconds']:.1f} s to make it, {_memory.readable(found['stored_bytes'])}",
-            f"{verdict} (median of {found['rounds']} rounds, in turn)",
+            f"{verdict} (median of {found['rounds']} alternating rounds)",
         )
     )

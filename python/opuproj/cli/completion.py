@@ -1,4 +1,4 @@
-"""`opuproj completion`: what a shell runs to complete the command's arguments, made by argcomplete."""
+"""`opuproj completion`: prints shell code, made by argcomplete, that completes the command's arguments."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _EXAMPLES = """\
 
 def add_parser(commands: Any) -> None:
     """Describe the command line."""
-    parser = _arguments.add_command(commands, "completion", "print what makes a shell complete arguments", _EXAMPLES)
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="for which shell")
+    parser = _arguments.add_command(commands, "completion", "print shell code that completes arguments", _EXAMPLES)
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
     parser.set_defaults(run=run)
 
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks how arguments go on, and end the process."""
+    """Print the completions that a shell requested, and end the process."""
     _library().autocomplete(parser)
 
 

@@ -1,4 +1,4 @@
-"""`opuproj demo`: digits as optical features, the kernel of intensities against theory, a projection of full size."""
+"""`opuproj demo`: classifies digits by optical features, tests the kernel of intensities, and projects at scale."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _EXAMPLES = """\
   opuproj demo            # a few seconds
   opuproj demo --full     # the third part at 1,000,000 inputs and 2,000,000 outputs
 
-It ends with exit code 1 where theory is not met."""
+The exit code is 1 if a result differs from theory."""
 
-# Which of the seven segments of a display are lit for 0 to 9: top, upper left, upper right, middle, lower left, lower
-# right, bottom.
+# The segments of a seven-segment display that are on for 0 to 9: top, upper left, upper right, middle, lower left,
+# lower right, bottom.
 _SEGMENTS = (
     "1110111",
     "0010010",
@@ -50,14 +50,16 @@ _FLIPPED = 0.1
 
 def add_parser(commands: Any) -> None:
     """Describe the command line."""
-    parser = _arguments.add_command(commands, "demo", "show what it does, checked against theory", _EXAMPLES)
-    parser.add_argument("--full", action="store_true", help="at an OPU's full size: under a minute more")
+    parser = _arguments.add_command(commands, "demo", "demonstrate projections and compare them with theory", _EXAMPLES)
+    parser.add_argument(
+        "--full", action="store_true", help="run the third part at an OPU's full size (under a minute more)"
+    )
     _arguments.add_threads(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Show the three parts."""
+    """Run the three parts."""
     classify(arguments.threads)
     kernel(arguments.threads)
     size = (1_000_000, 2_000_000) if arguments.full else (100_000, 200_000)
@@ -67,22 +69,22 @@ def run(arguments: argparse.Namespace) -> None:
 def classify(threads: int | None) -> None:
     """Compare ridge classifiers on pixels and on intensities, for digits bright on dark or dark on bright."""
     x, labels = digits(2000)
-    print(f"1. {len(x):,} digits of 16 × 12 pixels, -1 and 1: moved, noisy, half of them negatives; ridge classifier")
+    print(f"1. Ridge classifier for {len(x):,} digits of 16 × 12 pixels: shifted, noisy, half of them inverted")
     accuracy = _accuracy(x.astype(np.float64), labels)
-    print(f"   {f'{x.shape[1]} pixels':<22}{accuracy:7.1%} right: a negative looks opposite")
+    print(f"   {f'{x.shape[1]} pixels':<22}{accuracy:7.1%} correct: inverted images have the opposite sign")
     for n in (250, 1000):
         features = project(x, n, threads=threads).astype(np.float64)
         accuracy = _accuracy(features, labels)
-        print(f"   {f'{n:,} features |Tx|²':<22}{accuracy:7.1%} right: a camera sees no sign")
+        print(f"   {f'{n:,} features |Tx|²':<22}{accuracy:7.1%} correct: intensities do not depend on the sign")
     _require("accuracy on the features", accuracy > 0.85)
 
 
 def digits(n: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Return images of digits as a seven-segment display shows them, as rows of -1 and 1, and which digits they are."""
+    """Return images of digits on a seven-segment display, as rows of -1 and 1, and their labels."""
     random = np.random.default_rng(0)
     drawn = np.full((10, _HEIGHT, _WIDTH), -1, np.int8)
-    for image, lit in zip(drawn, _SEGMENTS, strict=True):
-        for place, on in zip(_PLACES, lit, strict=True):
+    for image, segments in zip(drawn, _SEGMENTS, strict=True):
+        for place, on in zip(_PLACES, segments, strict=True):
             if on == "1":
                 image[place] = 1
     labels = random.integers(0, 10, n)
@@ -105,7 +107,7 @@ def _accuracy(features: NDArray[np.float64], labels: NDArray[np.int64]) -> float
 
 
 def kernel(threads: int | None) -> None:
-    """Compare mean products of intensities with the kernel that theory gives them."""
+    """Compare mean products of intensities with the theoretical kernel."""
     n_inputs, n_outputs = 1000, 200_000
     random = np.random.default_rng(1)
     first = random.integers(-1, 2, n_inputs).astype(np.int8)
@@ -128,7 +130,7 @@ def kernel(threads: int | None) -> None:
 
 
 def at_scale(n_inputs: int, n_outputs: int, threads: int | None) -> None:
-    """Project one sparse vector with a matrix that could not be stored."""
+    """Project one sparse vector by a matrix that is too large to store."""
     random = np.random.default_rng(2)
     x = np.zeros(n_inputs, np.int8)
     nonzeros = n_inputs // 100
@@ -140,7 +142,7 @@ def at_scale(n_inputs: int, n_outputs: int, threads: int | None) -> None:
     print(f"\n3. One vector of {n_inputs:,} inputs, 1 % of them nonzero, to {n_outputs:,} outputs in {seconds:.2f} s")
     mean, deviation = float(y.mean()) / nonzeros, float(y.std()) / nonzeros
     print(f"   mean |Tx|² / ‖x‖² {mean:.4f}, standard deviation {deviation:.4f}: both 1 for fully developed speckle")
-    print(f"   stored, T would take {_memory.readable(8 * n_inputs * n_outputs)}")
+    print(f"   a stored T would take {_memory.readable(8 * n_inputs * n_outputs)}")
     part = op[n_outputs - 3 :](x)
     print(f"   the last three outputs, computed alone: {' '.join(f'{value:.1f}' for value in part)}, the same bits")
     _require("the same bits", bool((part == y[-3:]).all()))
@@ -149,4 +151,4 @@ def at_scale(n_inputs: int, n_outputs: int, threads: int | None) -> None:
 
 def _require(what: str, met: bool) -> None:
     if not met:
-        raise RuntimeError(f"{what}: not what theory says")
+        raise RuntimeError(f"{what}: the result differs from theory")

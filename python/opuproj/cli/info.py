@@ -1,4 +1,4 @@
-"""`opuproj info`: what computes here, or what a file holds."""
+"""`opuproj info`: prints the configuration of this machine, or the header of a file."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ _EXAMPLES = """\
 
 def add_parser(commands: Any) -> None:
     """Describe the command line."""
-    parser = _arguments.add_command(commands, "info", "tell what computes here, or what a file holds", _EXAMPLES)
-    parser.add_argument("file", metavar="FILE", nargs="?", help="what IN of the other commands may be")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser = _arguments.add_command(
+        commands, "info", "print this machine's configuration or a file's header", _EXAMPLES
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a file of vectors, as IN of the other commands")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     _arguments.add_member(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print it."""
+    """Print the configuration or the header."""
     if arguments.file is None and arguments.member is not None:
         raise ValueError(f"member is {arguments.member!r}, but there is no FILE")
     found = machine() if arguments.file is None else _file(arguments.file, arguments.member)
@@ -54,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what `opuproj.show_config` tells, the processor and the memory."""
+    """Return the configuration of `opuproj.show_config`, the processor and the memory."""
     return {**_config.config(), "cpu": _cpu(), "available_bytes": int(min(_memory.available(), 2**63))}
 
 
@@ -69,7 +71,7 @@ def _cpu() -> str:
 
 
 def _file(path: str, member: str | None) -> dict[str, Any]:
-    """Return what the header of a file tells."""
+    """Return the information in the header of a file."""
     with closing(open_input(path, member)) as reader:
         found: dict[str, Any] = {"file": reader.name, "kind": reader.kind}
         if isinstance(reader, NpzReader):

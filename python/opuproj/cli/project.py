@@ -1,4 +1,4 @@
-"""`opuproj project`: a file of vectors through T, a block at a time, to be continued after any stop."""
+"""`opuproj project`: projects a file of vectors block by block, and resumes after a stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXAMPLES = """\
   opuproj project x.npy y.npy --outputs 100000 --camera lighton,bits=10 --noise-seed 1
   generate | opuproj project - - --outputs 1000 | consume
 
-Stopped at any moment, even by the machine, the same command continues where it was."""
+After a stop at any moment, even a crash of the machine, the same command resumes the work."""
 
 
 def add_parser(commands: Any) -> None:
@@ -31,38 +31,38 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("input", metavar="IN", help="a .npy, .npz or packed file, a Zarr array, or - for .npy on standard input")
     add("output", metavar="OUT", help="a .npy file or a .zarr folder, or - for .npy on standard output")
-    add("--outputs", type=int, required=True, metavar="N", help="rows of T")
-    add("--seed", type=int, default=0, help="which medium (default: 0)")
-    add("--mode", choices=_check.MODES, default="intensity", help="what is measured (default: intensity)")
-    add("--rows", type=_arguments.rows, metavar="A:B", help="compute these outputs only")
-    add("--digits", type=int, metavar="D", help="take real numbers, in so many ternary digits")
-    add("--n-anchor", type=int, default=64, metavar="N", help="pixels that the anchor lights (default: 64)")
-    camera = "lighton, ideal, or FIELD=VALUE,... of opuproj.Camera; lighton,FIELD=VALUE,... too"
+    add("--outputs", type=int, required=True, metavar="N", help="number of outputs, that is, rows of T")
+    add("--seed", type=int, default=0, help="seed of the random matrix (default: 0)")
+    add("--mode", choices=_check.MODES, default="intensity", help="kind of result (default: intensity)")
+    add("--rows", type=_arguments.rows, metavar="A:B", help="compute only outputs A to B - 1")
+    add("--digits", type=int, metavar="D", help="accept real numbers, encoded in D ternary digits")
+    add("--n-anchor", type=int, default=64, metavar="N", help="number of pixels of the anchor (default: 64)")
+    camera = "lighton, ideal, FIELD=VALUE,... with fields of opuproj.Camera, or lighton,FIELD=VALUE,..."
     add("--camera", type=_arguments.camera, metavar="CAMERA", help=camera)
     add(
         "--noise-seed",
         type=int,
         metavar="SEED",
-        help="which noise the camera makes (default: one that is drawn, and told)",
+        help="seed of the camera's noise (default: a random one, which is printed)",
     )
     dtypes = ("float32", "float64", "complex64", "complex128", "uint8", "uint16")
-    add("--dtype", choices=dtypes, default="float32", help="of the results (default: float32)")
+    add("--dtype", choices=dtypes, default="float32", help="dtype of the results (default: float32)")
     _arguments.add_member(parser)
     _arguments.add_threads(parser)
     add(
         "--batch-rows",
         type=_arguments.positive,
         metavar="N",
-        help="vectors in a block (default: what 16 MiB hold, packed)",
+        help="number of vectors in a block (default: as many as fit in 16 MiB, packed)",
     )
     add(
         "--checkpoint",
         type=_arguments.seconds,
         default=10.0,
         metavar="SECONDS",
-        help="how often to make safe what is done (default: 10)",
+        help="interval between syncs to disk (default: 10)",
     )
-    add("--restart", action="store_true", help="throw away what an earlier run left unfinished")
+    add("--restart", action="store_true", help="delete the unfinished result of an earlier run")
     parser.set_defaults(run=run)
 
 
@@ -91,17 +91,19 @@ def _refuse_output(given: str, out: str) -> None:
         refuse_special_file(path)
     elif path.is_dir():
         if any(path.iterdir()) and not _is_zarr_array(path):
-            raise ValueError(f"OUT is {out}, a folder that is no Zarr array, and is not replaced")
+            raise ValueError(
+                f"OUT is {out}, a folder that is not a Zarr array, so it is not replaced: give another name"
+            )
     elif path.exists():
-        raise ValueError(f"OUT is {out}, a file that is no Zarr array, and is not replaced")
+        raise ValueError(f"OUT is {out}, a file that is not a Zarr array, so it is not replaced: give another name")
     if given != "-" and path.exists() and Path(given).exists() and path.samefile(given):
-        raise ValueError(f"OUT is {out}, which is IN: give another name")
+        raise ValueError(f"OUT is {out}, which is also IN: give another name")
     if not path.parent.is_dir():
-        raise ValueError(f"OUT is {out}, but there is no folder {path.parent}")
+        raise ValueError(f"OUT is {out}, but there is no folder {path.parent}: create it")
 
 
 def _is_zarr_array(folder: Path) -> bool:
-    """Whether a folder is an array, and not a group with other arrays in it."""
+    """Whether a folder is a Zarr array, and not a group of arrays."""
     try:
         return bool(json.loads((folder / "zarr.json").read_bytes())["node_type"] == "array")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -2,10 +2,10 @@
 
     feedback = dfa.attach(model, blocks=["layer1", "layer2"], method="odfa", seed=0)
     loss = criterion(model(x), y)
-    loss.backward()       # each block gets its own projection of the error, the top its true gradient
+    loss.backward()       # each block gets its own projection of the error; layers above them get their gradient
     optimizer.step()
 
-Nothing else of a training loop changes. See :func:`attach`.
+The rest of the training loop stays as it is. See :func:`attach`.
 """
 
 from ..torch import BatchMax, Dither, Fixed, PlacedRule, RowMax, RowStd, Rule, Ternarize, TopK

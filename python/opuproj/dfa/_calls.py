@@ -1,4 +1,4 @@
-"""The forward passes that are under way in this thread or task: context-local, the innermost last."""
+"""The active calls of models with feedback in this thread or task, the innermost last (a context variable)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 from ._pass import Pass
 
-# Where torch calls the hooks of a module: these frames last as long as the module's call.
+# torch calls a module's hooks from frames of this file, which last as long as the module's call.
 _CALLS = "torch/nn/modules/module.py"
 
 
 @dataclass(frozen=True)
 class ModelCall:
-    """A call of a model; without a pass where no error is wanted."""
+    """A call of a model. It has no pass if no error is wanted for it."""
 
     owner: object
     current: Pass | None
@@ -26,8 +26,9 @@ class ModelCall:
     frame: FrameType | None
 
     def is_active(self) -> bool:
-        """Whether it has not been left: an interrupted call runs no hooks at its end."""
-        if self.frame is None or self.thread != threading.get_ident():  # another thread may have the context of a call
+        """Whether the call still runs. An interrupted call runs no hook at its end, so its frame decides."""
+        # Another thread may run in a copy of the context, and does not have this frame.
+        if self.frame is None or self.thread != threading.get_ident():
             return True
         frame: FrameType | None = sys._getframe()
         while frame is not None:
@@ -37,17 +38,17 @@ class ModelCall:
         return False
 
 
-_calls: ContextVar[tuple[ModelCall, ...]] = ContextVar("opuproj.dfa: forward passes under way", default=())
+_calls: ContextVar[tuple[ModelCall, ...]] = ContextVar("opuproj.dfa: active forward passes", default=())
 
 
 def begin(owner: object, current: Pass | None) -> None:
-    """Enter a call of the model whose hooks `owner` are."""
+    """Begin a call of the model whose hooks are `owner`."""
     outer = (call for call in _calls.get() if call.is_active())
     _calls.set((*outer, ModelCall(owner, current, threading.get_ident(), _frame())))
 
 
 def find(owner: object) -> ModelCall | None:
-    """Return the innermost call under way."""
+    """Return the innermost active call of the model, or None."""
     found = _last(owner)
     return found if found is not None and found.is_active() else None
 
@@ -59,7 +60,7 @@ def current_pass(owner: object) -> Pass | None:
 
 
 def end(owner: object) -> None:
-    """Leave the innermost call."""
+    """End the innermost call of the model."""
     found = _last(owner)
     _calls.set(tuple(call for call in _calls.get() if call is not found))
 

@@ -1,4 +1,4 @@
-"""What a pass needs to know in a model's forward pass, and how its error becomes the blocks' feedback."""
+"""Computes the feedback: bookkeeping of forward passes, and the projection of their errors."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ from ._ternary import ErrorTernarizer, ternary_reference
 from ._trained import TrainedParameters, nothing_above
 from .hardware_report import Projected
 
-# Feedback is computed for this many blocks at a time, or for a quarter of all, but never for more than half, whose rows
-# follow each other, up to so many bytes: a call for each block would cost deep networks more than their feedback does.
+# One projection computes the feedback of several blocks with consecutive rows. Their number is 8, or a quarter of all
+# blocks if that is more, but at most half of all; their feedback takes at most 8 MiB. In deep networks, a call for each
+# block would take longer than the projection itself.
 _BLOCKS_AT_A_TIME = 8
 _BYTES_AT_A_TIME = 8 << 20
 
 
 @dataclass
 class Settings:
-    """What a user may set at any time."""
+    """Settings that a user may change at any time."""
 
     method: Method
     ternarize: Ternarize
@@ -50,7 +51,7 @@ class Settings:
 
 @dataclass
 class Recording:
-    """Passes that a diagnosis runs in this thread: by which method, and what was seen of them."""
+    """The passes that a diagnosis runs in this thread, and their method."""
 
     engine: Engine
     method: Method
@@ -62,32 +63,32 @@ _recording: ContextVar[Recording | None] = ContextVar("opuproj.dfa: a diagnosis"
 
 
 class Engine:
-    """The callbacks of a model's hooks.
+    """Implements :class:`._hooks.Callbacks` for a model.
 
     Attributes
     ----------
     settings : Settings
-        What holds from the next forward pass on.
+        The settings, which apply from the next forward pass on.
     matrix : Matrix
-        Whose rows the blocks share.
+        The matrix whose rows the blocks share.
     blocks : tuple of str
         The names of the blocks on this rank, in the order of their rows.
     gains : dict of str to float
         Each block's gain.
     feed_all : frozenset of str
-        Blocks of which all outputs are fed.
+        Blocks whose outputs all receive feedback.
     axes : Axes
-        Which axes count vectors.
+        The user's arguments about the axes that count vectors.
     scaler : GradScaler or None
-        By whose scale errors are divided before they are made ternary.
+        The scaler by whose scale errors are divided before they are made ternary.
     rank : int or None
-        Which replica of the model this is; None for the rank of torch.distributed.
+        The number of this replica of the model; None for the rank of torch.distributed.
     rows : dict of str to range
-        The rows of T that each block of this rank has; empty before the first pass.
+        The rows of T of each block on this rank; empty before the first pass.
     all_gains, all_output
-        Of the whole model, where it is spread over ranks that have told each other.
+        The gains and the output of the whole model, once its ranks have exchanged them.
     n_passes : int
-        Passes that errors were wanted for.
+        The number of passes that need an error.
     """
 
     def __init__(
@@ -114,18 +115,18 @@ class Engine:
         self.rows: dict[str, range] = {}
         self._batch_dims: dict[str, int] = {}
         self.n_passes = 0
-        self.pending: dict[int, Pass] = {}  # passes of this rank's part whose error is to come
+        self.pending: dict[int, Pass] = {}  # passes on this rank whose error has not come yet
         self.statistics, self.projected = Statistics(), Projected()
         self._warned_of_missed_gradient = False
         self._ternarizer = ErrorTernarizer(matrix.seed)
         self.trained, self.step_guard = TrainedParameters(), StepGuard(model, blocks)
         self._lock = threading.Lock()
 
-    # What the hooks ask for in a forward pass
+    # Called by the hooks in a forward pass
 
     @property
     def is_pipelined(self) -> bool:
-        """Whether the model is spread over ranks."""
+        """Whether each rank of a process group has a part of the model."""
         return self.pipeline is not None
 
     @property
@@ -143,14 +144,14 @@ class Engine:
         return recording if recording is not None and recording.engine is self else None
 
     def current_method(self) -> Method:
-        """Return how a pass that begins now is trained."""
+        """Return the training method of a pass that begins now."""
         recording = self._recorded()
-        if recording is None and in_backward():  # a device's thread computes again, which has no context
+        if recording is None and in_backward():  # a checkpoint recomputes in a device's thread, without the context
             recording = self._diagnosis
         return self.settings.method if recording is None else recording.method
 
     def new_pass(self) -> Pass | None:
-        """Return a new pass, or None if no error is wanted for it."""
+        """Return a new pass, or None if it needs no error."""
         self.step_guard.note_hooks_ran()
         recording, method = self._recorded(), self.current_method()
         if recording is not None:
@@ -158,17 +159,17 @@ class Engine:
         return None if method == "bp" else Pass(method)
 
     def feeds_all(self, name: str) -> bool:
-        """Whether all outputs of a block are fed, not only the first."""
+        """Whether all outputs of a block receive feedback, not only the first."""
         return name in self.feed_all
 
     def record_pass(self, current: Pass) -> None:
-        """Note a pass for the diagnosis that runs it."""
+        """Record a pass for the diagnosis that runs it."""
         recording = self._recorded()
         if recording is not None and current.record is not None:
             recording.passes.append(current)
 
     def await_error(self, current: Pass, output: torch.Tensor | None) -> None:
-        """Take in a pass whose error is to come, at `output` if that is on this rank."""
+        """Register a pass whose error will come. `output` is where the error is taken, or None on other ranks."""
         with self._lock:
             current.number = self.n_passes
             if current.record is None:
@@ -188,11 +189,11 @@ class Engine:
 
     @property
     def layout(self) -> Layout | None:
-        """The rows of all blocks, and the axes that count vectors, from the first pass on."""
+        """The rows of all blocks, and the axes that count vectors; None before the first pass."""
         return self._layout
 
     def set_layout(self, layout: Layout, gains: dict[str, float]) -> None:
-        """Take on a layout of all blocks, of which these are the gains."""
+        """Set the layout and the gains of all blocks of the model."""
         self._layout, self.all_gains = layout, gains
         rows = dict(zip(gains, layout.rows, strict=True))
         self.rows = {name: rows[name] for name in self.blocks}
@@ -206,7 +207,7 @@ class Engine:
         cast(Layout, self.layout).check_shapes(error, shapes, widths, self._batch_dims, axes)
 
     def operator(self, n_inputs: int, dtype: Any) -> Projector:
-        """Return the operator whose rows all blocks share, for errors of n_inputs elements."""
+        """Return the operator with the rows of all blocks, for errors of n_inputs elements."""
         if self.layout is None:
             raise RuntimeError("the blocks get their rows of T at the first forward pass: call the model first")
         return self.matrix.operator(n_inputs, self.layout.n_rows, dtype)
@@ -215,17 +216,17 @@ class Engine:
         """Return an output of a block, or its gradient, as vectors, of shape (n, length)."""
         return as_vectors(tensor, cast(Layout, self.layout).batch_axes, self._batch_dims[name])
 
-    # What the nodes of the graph ask for in a backward pass
+    # Called by the nodes of the graph in a backward pass
 
     def accept_error(self, current: Pass, error: torch.Tensor) -> None:
-        """Take the error of a pass, make it what is projected, and tell other ranks of it."""
+        """Receive the error of a pass, prepare it for the projection, and send it to the other ranks."""
         with current.lock:
             again, current.backward_reached = current.backward_reached, True
         if again:
             raise RuntimeError(
-                f"a second backward pass reached the error at {self.where} of one forward pass, but "
-                f"blocks {', '.join(map(repr, self.blocks))} had their feedback already: add the losses and call "
-                "backward once"
+                f"a second backward pass reached {self.where} of one forward pass, but blocks "
+                f"{', '.join(map(repr, self.blocks))} already have their feedback: add the losses and call backward "
+                "once"
             )
         if current.record is None:
             self.step_guard.count_error()
@@ -245,7 +246,7 @@ class Engine:
         current.error = taken
 
     def receive_error(self) -> list[torch.Tensor]:
-        """Receive the error of a pass from the rank where it is taken; return the tokens to go back from."""
+        """Receive the error of a pass from the last rank; return the tokens from which to start the backward pass."""
         pipeline = cast(Pipeline, self.pipeline)
         if not pipeline.agreed:
             self.agree_on_rows(next(iter(self.pending.values())), None)
@@ -253,11 +254,14 @@ class Engine:
         current = self.pending.pop(error.number, None)
         if current is None:
             raise RuntimeError(
-                f"the error of pass {error.number} came, but {pipeline.rank_text} is waiting for that of "
-                f"{', '.join(map(str, self.pending))}: all ranks must run their parts as often, in the same order"
+                f"{pipeline.rank_text} received the error of pass {error.number}, but is waiting for that of "
+                f"{', '.join(map(str, self.pending))}: all ranks must run the same passes in the same order"
             )
         if isinstance(error.content, TernaryError) is not (current.method == "odfa"):
-            raise RuntimeError(f"method is {current.method!r} on {pipeline.rank_text}, but another where the error is")
+            raise RuntimeError(
+                f"method is {current.method!r} on {pipeline.rank_text}, but another on the rank where the error is "
+                "taken"
+            )
         self._check_shapes(error.shape, current)
         self.step_guard.count_error()
         self.trained.warn_of_unfed()
@@ -296,7 +300,7 @@ class Engine:
         self.all_output = met["output"]
 
     def vectors(self, error: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Return an error as vectors, of shape (n, n_inputs), without the scale of the scaler, and that scale."""
+        """Return an error as vectors, of shape (n, n_inputs), divided by the scaler's scale; and that scale."""
         e = as_vectors(error.detach(), cast(Layout, self.layout).batch_axes, self._batch_dims[OUTPUT])
         scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
         return (e if scale == 1.0 else e / scale), scale
@@ -309,20 +313,21 @@ class Engine:
             camera = None if record.exact else camera
         content: TernaryError | FloatError
         if current.method == "odfa":
-            ternarized = self._ternarizer(e, self.settings.ternarize, rank=self._replica(), number=current.number)
-            content = TernaryError(ternarized.batch, ternarized.factors, seed_of(noise_for(camera)))
+            rule, number = self.settings.ternarize, current.number
+            batch, factors = self._ternarizer(e, rule, rank=self._replica(), number=number)
+            content = TernaryError(batch, factors, seed_of(noise_for(camera)))
         else:
             content, camera = float_error(e, encoded=self.matrix.ensemble == "gaussian"), None
         return Error(current.number, tuple(error.shape), scale, content, camera)
 
     def reference_ternary(self, current: Pass, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return t and a of vectors e, by a calculation that is independent of what was projected."""
+        """Return t and a for vectors e, by an independent calculation."""
         return ternary_reference(
             e, self.settings.ternarize, seed=self.matrix.seed, rank=self._replica(), number=current.number
         )
 
     def _replica(self) -> int:
-        """Return which replica of the model this is: no two use the same thresholds."""
+        """Return the number of this replica of the model. Replicas use different thresholds."""
         if self.rank is not None:
             return self.rank
         if self.pipeline is not None:
@@ -332,7 +337,7 @@ class Engine:
         return int(distributed.get_rank()) if started else 0
 
     def feedback_of(self, current: Pass, name: str) -> list[torch.Tensor]:
-        """Return the feedback of a block that trains, for each of its outputs, in their shapes and dtypes."""
+        """Return the feedback of a block for each of its outputs, in their shapes and dtypes."""
         with current.lock:
             if name not in current.ready:
                 started = perf_counter()
@@ -344,7 +349,7 @@ class Engine:
             return current.ready.pop(name)
 
     def _project(self, current: Pass, name: str) -> None:
-        """Compute the feedback of a block, and of a few that come next in the backward pass."""
+        """Compute the feedback of a block, and of a few blocks that follow in the backward pass."""
         error = cast(Error, current.error)
         n, n_inputs = error.content.shape
         names, rows = self._group(current, name, n)
@@ -358,7 +363,7 @@ class Engine:
                 current.record.fed[one] = current.ready[one]
 
     def _group(self, current: Pass, name: str, n: int) -> tuple[list[str], range]:
-        """Return blocks from `name` on, backwards, whose rows follow each other, and these rows."""
+        """Return `name` and the blocks before it that are projected with it, and their rows, which are consecutive."""
         left = [one for one in current.trainable if one not in current.fed and one not in current.ready]
         names, rows = [name], self.rows[name]
         n_blocks = len(current.trainable)
@@ -390,17 +395,17 @@ class Engine:
         ]
 
     def warn_of_missed_gradient(self, gradient: torch.Tensor) -> None:
-        """Warn once of a loss whose gradient is no part of the error."""
+        """Warn once if a loss has a nonzero gradient that is no part of the error."""
         if not self._warned_of_missed_gradient and bool(gradient.any()):
             self._warned_of_missed_gradient = True
             warnings.warn(
-                f"a loss depends on another tensor of {self.where} than the first, where the error is taken. Its "
-                "gradient is no part of the error, so the blocks do not learn from it: let output= name a module whose "
-                "one output all losses depend on, or return one tensor",
+                f"a loss depends on a tensor of {self.where} other than the first, where the error is taken. Its "
+                "gradient is no part of the error, so the blocks do not learn from it: name a module with output= on "
+                "whose one output all losses depend, or return one tensor",
                 stacklevel=2,
             )
 
-    # What is counted
+    # Counts
 
     def _count(self, current: Pass, error: Error, seconds: float) -> None:
         if current.record is not None:
@@ -412,7 +417,7 @@ class Engine:
             self.statistics.elements += n * n_inputs
             if isinstance(error.content, TernaryError):
                 self.statistics.nonzeros += error.content.batch.nnz
-            if not self.takes_error:  # the device that a report is of has one error, and all blocks' rows
+            if not self.takes_error:  # the rank that takes the error reports for all blocks
                 pass
             elif isinstance(error.content, TernaryError):
                 self.projected.ternary[n_inputs, cast(Layout, self.layout).n_rows, error.camera] += n
@@ -428,11 +433,11 @@ class Engine:
             if self.takes_error and current.method == "odfa":
                 self.projected.seconds += seconds
 
-    # What a diagnosis runs
+    # Called by a diagnosis
 
     @contextmanager
     def recording(self, method: Method, *, exact: bool) -> Iterator[list[Pass]]:
-        """Have the passes that this thread runs meanwhile recorded, trained by a method, and not counted."""
+        """Within this context, run this thread's passes by a method, record them, and do not count them."""
         recording = Recording(self, method, exact)
         token, before = _recording.set(recording), self._diagnosis
         self._diagnosis = recording
@@ -442,7 +447,7 @@ class Engine:
             self._diagnosis = before
             _recording.reset(token)
 
-    # Copies of a model take their feedback along; what belongs to one process or one pass stays behind.
+    # A copied model has a copy of its feedback, without locks and passes.
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {
@@ -458,7 +463,7 @@ class Engine:
 def _warn_of_no_top(last: str) -> None:
     warnings.warn(
         f"no parameter of the model lies above its last block, {last!r}, so none is trained by its true gradient, and "
-        "feedback alone does not learn: leave the last layer out of blocks (unless the loss itself has parameters to "
-        "train)",
+        "feedback alone does not learn: leave the last layer out of blocks (unless the loss itself has trainable "
+        "parameters)",
         stacklevel=2,
     )

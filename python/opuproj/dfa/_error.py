@@ -1,4 +1,4 @@
-"""An error on its way from the output to the blocks."""
+"""The error signal: the gradient at the model's output, in the form in which it is projected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from ..ternary import TernaryBatch
 
 @dataclass(frozen=True)
 class TernaryError:
-    """An error e ≈ a t of shape (n, n_inputs): t packed, a of shape (n, 1), and the seed of the camera's noise."""
+    """A ternary error e ≈ a t of shape (n, n_inputs).
+
+    Attributes
+    ----------
+    batch : TernaryBatch
+        t, packed.
+    factors : Tensor of shape (n, 1)
+        a.
+    noise_seed : int or None
+        The seed of the camera's noise.
+    """
 
     batch: TernaryBatch
     factors: torch.Tensor
@@ -37,11 +47,11 @@ class FloatError:
     Attributes
     ----------
     numbers : Tensor
-        The error itself, on the CPU, with 0 for vectors that are not finite.
+        The error itself, on the CPU. Vectors that are not finite are 0.
     finite : Tensor of shape (n, 1)
         Which vectors are finite.
     encoded : tuple of EncodedBatch
-        What the numbers are the sum of; empty for a structured matrix, which takes them as they are.
+        Batches of digits whose sum is `numbers`. Empty for a structured matrix, which takes floats directly.
     """
 
     numbers: torch.Tensor
@@ -61,20 +71,20 @@ class FloatError:
 
 @dataclass(frozen=True)
 class Error:
-    """An error as it is projected.
+    """The error of one forward pass, ready to be projected.
 
     Attributes
     ----------
     number : int
-        Which forward pass it is of, among those that errors were wanted for.
+        The number of its forward pass, counting only passes that need an error.
     shape : tuple of int
         Its shape at the model's output.
     scale : float
-        What the feedback is multiplied by, for a gradient scaler.
+        The gradient scaler's scale, by which the feedback is multiplied.
     content : TernaryError or FloatError
-        Made ternary (``"odfa"``), or as it is (``"dfa"``).
+        The ternary error for ``"odfa"``, the floats for ``"dfa"``.
     camera : Camera or None
-        What its projection is recovered through.
+        The camera from whose frames the projection is recovered.
     """
 
     number: int

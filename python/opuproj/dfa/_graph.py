@@ -1,4 +1,4 @@
-"""What a tensor's gradient reaches: the graph that autograd has recorded behind it."""
+"""Walks through the graph that autograd recorded for a tensor."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 
 def leaves(tensor: torch.Tensor, stop: Iterable[torch.Tensor] = ()) -> list[torch.Tensor]:
-    """Return the leaves that a tensor's gradient reaches, but not through the tensors of `stop`."""
+    """Return the leaves that a tensor's gradient reaches without passing through a tensor of `stop`."""
     found = nodes(tensor, {end.grad_fn for end in stop})
     return [node.variable for node in found if hasattr(node, "variable")]
 
 
 def nodes(tensor: torch.Tensor, stop: set[Any]) -> list[Any]:
-    """Return the nodes of the graph behind a tensor."""
+    """Return the nodes of a tensor's graph. The walk does not enter the nodes of `stop`."""
     seen, left = set(stop), [tensor.grad_fn]
     found = []
     while left:

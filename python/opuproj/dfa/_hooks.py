@@ -1,4 +1,4 @@
-"""The hooks that cut a model at the ends of its blocks."""
+"""The forward hooks that detach the graph at the end of each block and capture the gradient at the output."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from ._method import Method
 from ._pass import BlockOutput, CaptureOutputGradient, InjectFeedback, Pass
 
 _STEPS_FIRST = (
-    "its axis 0 counts steps, but feedback takes axis 0 of every block's output to count examples. Say with batch_dim= "
-    "which axis does, or use batch_first=True"
+    "its axis 0 counts steps, but feedback assumes that axis 0 of every block's output counts examples. Name the axis "
+    "of the examples with batch_dim=, or use batch_first=True"
 )
 
 
 class Callbacks(Protocol):
-    """Whom the hooks of a model tell what happens in its forward passes."""
+    """What the hooks call in a forward pass, and the nodes of the graph in a backward pass."""
 
     blocks: tuple[str, ...]
 
     @property
     def is_pipelined(self) -> bool:
-        """Whether the model is spread over ranks."""
+        """Whether each rank of a process group has a part of the model."""
 
     @property
     def where(self) -> str:
         """Where the error is taken, for messages."""
 
     def current_method(self) -> Method:
-        """Return how a pass that begins now is trained."""
+        """Return the training method of a pass that begins now."""
 
     def new_pass(self) -> Pass | None:
-        """Return a new pass, or None if no error is wanted for it."""
+        """Return a new pass, or None if it needs no error."""
 
     def feeds_all(self, name: str) -> bool:
-        """Whether all outputs of a block are fed, not only the first."""
+        """Whether all outputs of a block receive feedback, not only the first."""
 
     def record_pass(self, current: Pass) -> None:
-        """Take note that a pass came to where its error is taken."""
+        """Record for a diagnosis that a pass reached the module where the error is taken."""
 
     def await_error(self, current: Pass, output: torch.Tensor | None) -> None:
-        """Take in a pass whose error is to come, at `output` if that is on this rank."""
+        """Register a pass whose error will come. `output` is where the error is taken, or None on other ranks."""
 
     def accept_error(self, current: Pass, error: torch.Tensor) -> None:
-        """Take the error of a pass."""
+        """Receive the error of a pass from its backward pass."""
 
     def feedback_of(self, current: Pass, name: str) -> list[torch.Tensor]:
-        """Return the feedback of a block."""
+        """Return the feedback of a block, one tensor for each of its outputs that receives some."""
 
     def warn_of_missed_gradient(self, gradient: torch.Tensor) -> None:
-        """Take note of a gradient at another output of the model than that where the error is taken."""
+        """Warn if the gradient at another output of the model is nonzero, since it is no part of the error."""
 
 
 class Hooks:
-    """What happens in a forward pass of a model that has feedback.
+    """The forward hooks of a model that has feedback.
 
     Attributes
     ----------
     owner : object
-        Whose hooks they are: what :func:`owners` finds.
+        The owner that :func:`owners` returns.
     removed : bool
-        Whether they are off the model. Compiled code may call them nevertheless.
+        Whether the hooks were removed. Compiled code may still call them.
     """
 
     def __init__(self, owner: object, callbacks: Callbacks) -> None:
@@ -82,9 +82,9 @@ class Hooks:
         output: torch.nn.Module | None,
         sequence_first: dict[str, torch.nn.Module],
     ) -> None:
-        """Put hooks on a model; `output` is None on a rank where no error is taken.
+        """Register the hooks. `output` is None on a rank where no error is taken.
 
-        Modules of `sequence_first` are refused where they run after a block.
+        A module of `sequence_first` raises an error if it runs after a block.
         """
         self._blocks, self._output = list(blocks.values()), output
         model.register_forward_pre_hook(self.begin_call)
@@ -101,7 +101,7 @@ class Hooks:
         _reset_compiled()
 
     def remove(self) -> None:
-        """Take these hooks off: not by handles, which copies of a model do not have."""
+        """Remove these hooks. Copies of a model have no handles, so the hooks are searched for."""
         self.removed = True
         for module in self._modules:
             for registered in (module._forward_pre_hooks, module._forward_hooks):
@@ -111,8 +111,8 @@ class Hooks:
 
     @torch._disable_dynamo
     def begin_call(self, model: torch.nn.Module, args: Any) -> None:
-        """Begin a call, with a pass if anybody wants its error."""
-        # A checkpoint may compute the whole model again; ranks that share a model must count its passes alike.
+        """Begin a call of the model, with a pass if it needs an error."""
+        # A checkpoint may compute the whole model again. Ranks that share a model must count the same passes.
         if self.removed or (self._callbacks.is_pipelined and _calls.in_backward()):
             return
         current = self._callbacks.new_pass() if torch.is_grad_enabled() else None
@@ -120,15 +120,15 @@ class Hooks:
         _calls.begin(self, current)
         if current is not None and transformed():
             raise RuntimeError(
-                "a model with feedback attached ran inside of a transform of torch.func (grad, jacrev, vmap, …), but "
-                "feedback needs loss.backward(): set feedback.method = 'bp', or remove() the feedback"
+                "a model with feedback ran inside a transform of torch.func (grad, jacrev, vmap, …), but feedback "
+                "needs loss.backward(): set feedback.method = 'bp', or remove() the feedback"
             )
 
     def _order_hooks(self) -> None:
-        """Have blocks cut after their other forward hooks ran, and the error taken before those of the output.
+        """Move the hooks of blocks after the users' forward hooks, and the hook of the output before them.
 
-        So a loss that a hook makes of a block's output has its gradient there, and one of the model's output is part of
-        the error, whenever the hook was registered.
+        So a user's hook sees a block's output before it is detached, and a loss that a hook computes from the model's
+        output contributes to the error. The order of registration does not matter.
         """
         for block in self._blocks:
             hooks = cast(Any, block._forward_hooks)
@@ -146,7 +146,7 @@ class Hooks:
 
     @torch._disable_dynamo
     def detach_block(self, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
-        """Cut the graph at a block's end, and keep what is behind."""
+        """Detach a block's output, and keep its graph for the feedback."""
         if self.removed:
             return None
         current = _calls.current_pass(self)
@@ -155,8 +155,8 @@ class Hooks:
                 current.blocks.setdefault(name, self._block_output(name, _tensors.floating(output)))
             elif current is not None:
                 raise RuntimeError(
-                    f"block {name!r} ran without gradients while the model ran with them, so it cannot be trained; for "
-                    "activation checkpointing use use_reentrant=False, and freeze what is not to be trained"
+                    f"block {name!r} ran without gradients while the model ran with them, so it cannot be trained. For "
+                    "activation checkpointing pass use_reentrant=False; set requires_grad=False on blocks to freeze"
                 )
             return None
         if current is None:
@@ -165,14 +165,18 @@ class Hooks:
             # A checkpoint around the block must see the same graph as before.
             if _calls.find(self) is None and _calls.in_backward():
                 return _tensors.detached(output, name)
-            raise RuntimeError(f"block {name!r} was called on its own: feedback needs the whole model's forward pass")
+            raise RuntimeError(
+                f"block {name!r} was called on its own, but feedback needs a forward pass of the whole model"
+            )
         if current.output_reached:
             raise RuntimeError(
-                f"block {name!r} ran after {self._callbacks.where}, where the error is taken, so no error could "
-                "reach it: leave it out of blocks, or take the error later"
+                f"block {name!r} ran after {self._callbacks.where}, where the error is taken, so it gets no feedback: "
+                "leave it out of blocks, or name a later module with output="
             )
         if name in current.blocks:
-            raise RuntimeError(f"block {name!r} ran twice in one forward pass: attach its parts, or what is around it")
+            raise RuntimeError(
+                f"block {name!r} ran twice in one forward pass: attach its parts, or the module around it"
+            )
         return self._detach(current, name, block, args, output)
 
     def _detach(self, current: Pass, name: str, block: torch.nn.Module, args: Any, output: Any) -> Any:
@@ -195,7 +199,8 @@ class Hooks:
             end.tensors = tuple(fed)
         if not needed and _trainable(block):
             raise RuntimeError(
-                f"block {name!r} has parameters to train, but its output depends on none: feedback cannot train it"
+                f"block {name!r} has trainable parameters, but its output depends on none of them, so feedback cannot "
+                "train it: freeze them, or leave it out of blocks"
             )
         if current.method == "bp" and needed:
             return None
@@ -204,9 +209,9 @@ class Hooks:
         return _tensors.detached(output, name)
 
     def _block_output(self, name: str, outputs: list[torch.Tensor]) -> BlockOutput:
-        """Return what a block returned, of which nothing needs a gradient yet."""
+        """Describe what a block returned, without its graph."""
         if not outputs:
-            raise TypeError(f"block {name!r} returned no floating-point tensor, so there is nothing to feed")
+            raise TypeError(f"block {name!r} returned no floating-point tensor, so it can receive no feedback")
         fed = outputs if self._callbacks.feeds_all(name) else outputs[:1]
         return BlockOutput(
             tuple(tensor.shape for tensor in fed),
@@ -216,7 +221,7 @@ class Hooks:
 
     @torch._disable_dynamo
     def refuse_sequence_first(self, name: str, module: torch.nn.Module, args: Any, output: Any) -> None:
-        """Refuse a module whose axis 0 counts steps where axis 0 is taken to count vectors."""
+        """Raise ValueError if a module whose axis 0 counts steps runs after a block."""
         current = _calls.current_pass(self)
         if current is None or current.output_reached or current.method not in ("odfa", "dfa"):
             return
@@ -228,13 +233,13 @@ class Hooks:
 
     @torch._disable_dynamo
     def capture_error(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
-        """Put the node in the output that takes the error."""
+        """Put the node into the output that captures its gradient, the error."""
         current = _calls.current_pass(self)
         if current is None or not torch.is_grad_enabled():
             return None
         where = self._callbacks.where
         if current.output_reached:
-            raise RuntimeError(f"{where} ran twice in one forward pass, but the error can be taken only once")
+            raise RuntimeError(f"{where} was computed twice in one forward pass, but the error can be taken only once")
         missing = [name for name in self._callbacks.blocks if name not in current.blocks]
         if missing:
             raise RuntimeError(f"block {missing[0]!r} was not reached before {where}, where the error is taken")
@@ -254,21 +259,21 @@ class Hooks:
         current.forget_graph()
         for other in outputs[1:]:
             if other.requires_grad:
-                watched = other.view_as(other)  # of which only what happens after the model is noticed
+                watched = other.view_as(other)  # a gradient from inside the model does not call the hook
                 watched.register_hook(self._callbacks.warn_of_missed_gradient)
                 output = _tensors.replaced(output, watched, other)
         return _tensors.replaced(output, captured, outputs[0])
 
     @torch._disable_dynamo
     def check_output_reached(self, model: torch.nn.Module, args: Any, output: Any) -> None:
-        """See that the error of a pass was taken."""
+        """Raise RuntimeError if a pass did not reach the module where the error is taken."""
         current = _calls.current_pass(self)
         if current is not None and not current.output_reached:
             raise RuntimeError(f"{self._callbacks.where}, where the error is taken, was not reached")
 
     @torch._disable_dynamo
     def end_part(self, model: torch.nn.Module, args: Any, output: Any) -> None:
-        """Keep a pass of a part of the model, on a rank without a loss, until its error comes."""
+        """Keep the pass of a rank without a loss until its error comes."""
         current = _calls.current_pass(self)
         if current is None or _calls.in_backward():
             return
@@ -278,8 +283,8 @@ class Hooks:
         outputs = _tensors.floating(output)
         if outputs and outputs[0].requires_grad:
             raise RuntimeError(
-                "what comes after the last block of this rank's part of the model is to be trained, but no error comes "
-                "there: it belongs to the rank of the next block"
+                "layers after the last block of this rank's part of the model have trainable parameters, but they get "
+                "no gradient here: move them to the rank of the next block"
             )
         if current.method == "shallow":
             return
@@ -288,7 +293,7 @@ class Hooks:
 
     @torch._disable_dynamo
     def end_call(self, model: torch.nn.Module, args: Any, output: Any) -> None:
-        """Leave a call, also one that raised."""
+        """End a call, also one that raised."""
         _calls.end(self)
 
 
@@ -299,7 +304,7 @@ def owners(module: torch.nn.Module) -> list[object]:
 
 
 def _hooks_of(hook: Any) -> Hooks | None:
-    """Return whose a module's hook is, if it is one of these."""
+    """Return the Hooks whose method a module's hook is, or None."""
     method = hook.func if isinstance(hook, partial) else hook
     hooks = getattr(method, "__self__", None)
     return hooks if isinstance(hooks, Hooks) else None
@@ -310,6 +315,6 @@ def _trainable(block: torch.nn.Module) -> bool:
 
 
 def _reset_compiled() -> None:
-    # Code that was compiled before would go on without these hooks: torch.compile does not look for new ones.
+    # torch.compile does not notice new hooks, so code that was compiled before would run without them.
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()

@@ -1,4 +1,4 @@
-"""How errors and blocks meet: which axes count vectors, and which rows of T each block gets."""
+"""Which axes of errors and block outputs count vectors, and which rows of T each block gets."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from itertools import accumulate
 import torch
 
 Shape = Sequence[int]
-# The name of the error among those of the blocks, none of which is the model itself.
+# The error's name among those of the blocks. No block has it, as no block is the model itself.
 OUTPUT = ""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """What a user says of the axes that count vectors.
+    """The user's arguments about the axes that count vectors.
 
     Attributes
     ----------
     batch_axes : int or None
-        How many leading axes count vectors.
+        The number of leading axes that count vectors.
     batch_dim : int, dict of str to int, or None
-        The one axis that counts vectors, where it is not the first: of all, or by the names of blocks and OUTPUT.
+        The one axis that counts vectors, if it is not the first: of all tensors, or by names of blocks and OUTPUT.
     """
 
     batch_axes: int | None
@@ -32,11 +32,11 @@ class Axes:
 
     @property
     def known(self) -> bool:
-        """Whether the user said where the vectors are."""
+        """Whether the user named the axes."""
         return self.batch_dim is not None or (self.batch_axes is not None and self.batch_axes > 1)
 
     def batch_dims(self, error: Shape, blocks: Mapping[str, Sequence[Shape]]) -> dict[str, int]:
-        """Return the axis of each block, and of the error, at which the axes that count vectors begin."""
+        """Return, for each block and the error, the first axis that counts vectors."""
         given = self.batch_dim
         if given is None:
             return dict.fromkeys((*blocks, OUTPUT), 0)
@@ -44,23 +44,23 @@ class Axes:
             return {name: given.get(name, 0) for name in (*blocks, OUTPUT)}
         axes = {name: max((len(shape) for shape in shapes), default=0) for name, shapes in blocks.items()}
         axes[OUTPUT] = len(error)
-        # The last state of a sequence, and what is made of it, has lost the axis of the steps.
+        # A last state, and whatever is computed from it, has no axis of steps: there axis 0 counts vectors.
         return {name: given if n == max(axes.values()) else 0 for name, n in axes.items()}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes that count vectors, and the blocks' widths: the rows of T, shared out in the order of the blocks.
+    """The axes that count vectors, and the blocks' widths. Blocks get consecutive rows of T in their order.
 
     Attributes
     ----------
     batch_axes : int
-        How many axes of the error and of every block's outputs count vectors. What is left of the error, as one
-        vector, is projected; what is left of a block's outputs, as one vector, is fed.
+        The number of axes of the error and of every block's outputs that count vectors. The other axes of the error
+        form the vector that is projected; those of a block's outputs form the vector that receives feedback.
     widths : tuple of int
         The length of each block's vector.
     batch_dims : tuple of int
-        The axis of each block's outputs, and last of the error, that counts vectors: 0 where several do.
+        For each block, and last for the error, the axis that counts vectors; 0 if several do.
     """
 
     batch_axes: int
@@ -69,7 +69,7 @@ class Layout:
 
     @property
     def rows(self) -> list[range]:
-        """The rows of T that each block has."""
+        """The rows of T of each block."""
         return [range(stop - width, stop) for stop, width in zip(accumulate(self.widths), self.widths, strict=True)]
 
     @property
@@ -81,14 +81,14 @@ class Layout:
     def of(error: Shape, blocks: Mapping[str, Sequence[Shape]], axes: Axes) -> Layout:
         """Return the layout of an error and the blocks' outputs of these shapes, or raise ValueError.
 
-        Unless the user said it, batch_axes is 2 where the error has exactly three axes (batch, position, feature) and
-        every block's outputs have the same first two; else it is 1, the batch. A warning tells what was assumed of an
-        error of three axes or more.
+        If the user did not give batch_axes, it is 2 for an error of exactly three axes (batch, position, feature)
+        whose first two every block's output shares, and 1 otherwise. For an error of three axes or more, a warning
+        names the assumption.
         """
         if len(error) == 0:
             raise ValueError(
-                "the error is a single number, but needs a batch axis: if the model returns its loss, let output= name "
-                "the module whose output goes into it"
+                "the error is a single number, but needs a batch axis: if the model returns its loss, name the module "
+                "whose output goes into the loss with output="
             )
         dims = axes.batch_dims(error, blocks)
         batch_axes = axes.batch_axes
@@ -109,17 +109,17 @@ class Layout:
         dims: Mapping[str, int],
         axes: Axes | None,
     ) -> None:
-        """Raise ValueError if the shapes of a later pass do not fit the rows that the first one was given.
+        """Raise ValueError if the shapes of a later pass differ from those for which rows were assigned.
 
-        `widths` and `dims` are those of the layout, by the names of these blocks and of the error. `axes` is what the
-        user said, where all shapes of the model are known here.
+        `widths` and `dims` are the layout's, by the names of these blocks and of the error. `axes` has the user's
+        arguments; it is None on a rank that does not know the shapes of the whole model.
         """
         for name, dim in (dims if axes is None else axes.batch_dims(error, blocks)).items():
             if dim != dims[name]:
                 what = f"block {name!r}" if name else "the error"
                 raise ValueError(
-                    f"the vectors of {what} counted along axis {dims[name]} in the first pass, but are along axis "
-                    f"{dim} now: attach again, with the batch_dim of the first time"
+                    f"axis {dims[name]} of {what} counted its vectors in the first pass, but now axis {dim} does: "
+                    "attach again, and give batch_dim for each block by its name"
                 )
         for name, shapes in blocks.items():
             now = _width(name, shapes, error, self.batch_axes, dims)
@@ -138,7 +138,7 @@ def as_vectors(tensor: torch.Tensor, batch_axes: int, dim: int) -> torch.Tensor:
 
 
 def from_vectors(vectors: torch.Tensor, shape: Shape, dim: int) -> torch.Tensor:
-    """Return vectors as a tensor of this shape: what :func:`as_vectors` was given."""
+    """Return vectors as a tensor of this shape: the inverse of :func:`as_vectors`."""
     if dim == 0:
         return vectors.reshape(tuple(shape))
     moved = [shape[dim], *shape[:dim], *shape[dim + 1 :]]
@@ -146,7 +146,7 @@ def from_vectors(vectors: torch.Tensor, shape: Shape, dim: int) -> torch.Tensor:
 
 
 def _assumed(error: Shape, blocks: Mapping[str, Sequence[Shape]]) -> int:
-    """Return which leading axes probably count vectors, and warn where that is a guess."""
+    """Guess how many leading axes count vectors; warn if the error has three axes or more."""
     if len(error) < 3:
         return 1
     lead = tuple(error[:2])
@@ -155,16 +155,16 @@ def _assumed(error: Shape, blocks: Mapping[str, Sequence[Shape]]) -> int:
     if sequences:
         assumed = (
             f"each of {lead[0]} × {lead[1]} positions has an error of its own (batch_axes=2), as in (batch, position, "
-            "feature). For (batch, channel, length) or other axes pass batch_axes=1"
+            "feature); for (batch, channel, length) or other axes pass batch_axes=1"
         )
     else:
         assumed = (
-            f"each of the {error[0]} elements of axis 0 has one error (batch_axes=1). Where positions have errors of "
-            "their own, pass batch_axes=2"
+            f"each of the {error[0]} elements of axis 0 has one error (batch_axes=1); if each position has an error of "
+            "its own, pass batch_axes=2"
         )
     warnings.warn(
-        f"the error has {len(error)} axes, {tuple(error)}, so it is assumed that {assumed}; pass what is right, and "
-        "this warning ends",
+        f"the error has {len(error)} axes, {tuple(error)}: this assumes that {assumed}. Pass batch_axes or batch_dim "
+        "to silence this warning",
         stacklevel=2,
     )
     return 2 if sequences else 1
@@ -174,7 +174,7 @@ def _width(name: str, shapes: Sequence[Shape], error: Shape, batch_axes: int, di
     for shape in shapes:
         for what, s, dim in ((f"block {name!r} returned", shape, dims[name]), ("the error has", error, dims[OUTPUT])):
             if len(s) <= dim:
-                raise ValueError(f"{what} shape {tuple(s)}, but batch_dim says that its axis {dim} counts the vectors")
+                raise ValueError(f"{what} shape {tuple(s)}, but by batch_dim its axis {dim} counts the vectors")
         theirs = _vector_axes(shape, batch_axes, dims[name])
         if theirs != _vector_axes(error, batch_axes, dims[OUTPUT]):
             raise ValueError(

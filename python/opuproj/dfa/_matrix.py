@@ -11,7 +11,7 @@ from ..projector import Projector
 
 @dataclass(frozen=True)
 class Matrix:
-    """Which matrix it is, for errors of any length, and with how many threads it is multiplied."""
+    """The parameters of the matrix, for errors of any length, and the threads that multiply by it."""
 
     seed: int
     ensemble: Ensemble
@@ -19,7 +19,7 @@ class Matrix:
     threads: int | None
 
     def operator(self, n_inputs: int, n_rows: int, dtype: Any) -> Projector:
-        """Return the operator of all rows, for errors of n_inputs elements."""
+        """Return the operator with the rows of all blocks, for errors of n_inputs elements."""
         return Projector(
             n_inputs,
             n_rows,

@@ -1,4 +1,4 @@
-"""How the blocks of a model are trained."""
+"""The training methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backward hooks of a block: they must see its feedback, so they come before the cut; torch sets them after it."""
+"""Users' backward hooks of a block. They must see its feedback, so their nodes are set before it is detached."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NODE = "BackwardHookFunctionBackward"
 
 
 def applied(block: torch.nn.Module, args: Any, output: Any) -> Any:
-    """Return a block's output with the nodes at which its backward hooks, full and others, are called.
+    """Return a block's output with the graph nodes that call its backward hooks, full and others.
 
-    `args` are the block's arguments as its forward hooks get them. What torch itself does to the output afterwards has
-    no effect, as a cut output needs no gradient.
+    `args` are the block's arguments as its forward hooks get them. torch would add such nodes afterwards, which has no
+    effect on a detached output.
     """
     full, others = block._get_backward_hooks()
     before = block._get_backward_pre_hooks()
@@ -40,7 +40,7 @@ def _full(block: torch.nn.Module, full: list[Any], before: list[Any], args: Any,
     if node is not None:
         hook._set_user_hook(node)
         return hook.setup_output_hook(output)
-    # No gradient goes on to what the block took, most often because a cut lies there: the hooks are called at once.
+    # The block's inputs need no gradient, usually because they are detached: the hooks are called at the output.
     output = hook.setup_output_hook(output)
     outputs = [output] if isinstance(output, torch.Tensor) else list(output) if isinstance(output, tuple) else []
     end = next((t for t in outputs if isinstance(t, torch.Tensor) and t.grad_fn is not None and _wraps(t)), None)

@@ -1,4 +1,4 @@
-"""A watch on optimizers: a step without feedback is a mistake that nothing else would show."""
+"""Observes the steps of all optimizers, to find steps that no feedback came before."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 
 class StepObserver(Protocol):
-    """Who wants to know before a step."""
+    """An object that is called before each step of any optimizer."""
 
     def _before_step(self, optimizer: Optimizer) -> None: ...
 
 
-# Of all who watch, so that torch has one hook that stays: it goes through its hooks at every step, and must not find
-# one taken away by the garbage collector meanwhile.
+# One hook of torch serves all observers and is never removed: torch iterates over its hooks at each step, and the
+# garbage collector must not remove one meanwhile.
 _observers: weakref.WeakSet[StepObserver] = weakref.WeakSet()
 
 
 def observe(observer: StepObserver) -> None:
-    """Have a observer told of each step of any optimizer before it, as long as it lives."""
+    """Call an observer before each step of any optimizer, as long as it exists."""
     _register()
     _observers.add(observer)
 
 
 def stop_observing(observer: StepObserver) -> None:
-    """Tell the observer no longer."""
+    """Stop calling an observer."""
     _observers.discard(observer)
 
 

@@ -1,4 +1,4 @@
-"""One forward pass: the ends of its blocks, and the nodes of the graph through which their feedback comes."""
+"""One forward pass: the outputs of its blocks, and the graph nodes that inject their feedback."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class BlockOutput:
     Attributes
     ----------
     shapes, dtypes, devices : tuple
-        Of the outputs that are fed.
+        Those of the outputs that receive feedback.
     outputs : tuple of Tensor
-        These outputs with the graph behind them, up to the end of the block before; empty if none needs a gradient, or
-        once they have their node.
+        These outputs with their graph, which ends at the block before. Empty if none needs a gradient, or once
+        they have their node.
     behind : tuple of Tensor
-        The same before backward hooks of the block had their node, which joins all outputs, put in.
+        The same outputs without the node of the block's backward hooks, which connects all outputs with each other.
     unfed : tuple of Tensor
-        The other outputs that need gradients, until the parameters behind them have been looked up.
+        The other outputs that need gradients, until their parameters have been looked up.
     token : Tensor or None
-        What :class:`InjectFeedback` returned, until it has been given to :class:`CaptureOutputGradient`.
+        The token from :class:`InjectFeedback`, until :class:`CaptureOutputGradient` gets it.
     """
 
     shapes: tuple[torch.Size, ...]
@@ -46,20 +46,20 @@ class BlockOutput:
 
 @dataclass
 class Pass:
-    """What is known of a forward pass while it runs, and what its backward pass needs."""
+    """The state of a forward pass, which its backward pass needs."""
 
     method: Method
     # In the order in which the blocks ran.
     blocks: dict[str, BlockOutput] = field(default_factory=dict)
-    # Those that need gradients, in the same order.
+    # The blocks that need gradients, in the same order.
     trainable: tuple[str, ...] = ()
-    # A module that ran and whose axis 0 counts steps.
+    # A module that ran and whose axis 0 counts steps, described for messages.
     steps_first: str | None = None
     output_reached: bool = False
     backward_reached: bool = False
-    # Which one it is, of those that errors are wanted for: assigned in the forward pass.
+    # Its number among the passes that need an error, assigned in the forward pass.
     number: int = -1
-    # The error, from when it is taken until all blocks are fed; the feedback that is computed and not fetched yet.
+    # The error, until all blocks have their feedback; and the feedback that is computed but not delivered yet.
     error: Error | None = None
     fed: set[str] = field(default_factory=set)
     ready: dict[str, list[torch.Tensor]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Pass:
     record: Record | None = None
 
     def forget_graph(self) -> None:
-        """Let go of the graph, which holds the activations; a diagnosis keeps it."""
+        """Drop references to the graph, which holds the activations. A diagnosis keeps them."""
         for end in self.blocks.values():
             end.before_hooks, end.unfed, end.token = (), (), None
             if self.record is None:
@@ -76,16 +76,16 @@ class Pass:
 
 @dataclass
 class Record:
-    """What a diagnosis keeps of its pass.
+    """What a diagnosis records of its pass.
 
     Attributes
     ----------
     exact : bool
-        Whether the camera is left out.
+        Whether the error is projected without the camera.
     error : Tensor or None
         The gradient at the output.
     fed : dict of str to list of Tensor
-        The feedback that each block's node gave.
+        The feedback that each block's node returned.
     """
 
     exact: bool
@@ -94,11 +94,11 @@ class Record:
 
 
 class InjectFeedback(torch.autograd.Function):
-    """The node at a block's end: forwards, an empty token; backwards, the block's feedback.
+    """The node at a block's output. It returns an empty token forwards, and the block's feedback backwards.
 
-    It is made when the block ends. So the autograd engine, which goes through nodes from the latest to the earliest,
-    reaches it after everything later and before everything in the block: the feedback of a block is computed when the
-    later blocks are done with theirs.
+    The node is made when the block returns. The autograd engine runs nodes from the latest to the earliest, so it runs
+    this node after all later layers and before those in the block. So a block's feedback is computed only when the
+    later blocks have finished their backward pass.
     """
 
     @staticmethod
@@ -115,24 +115,24 @@ class InjectFeedback(torch.autograd.Function):
 
 
 class CaptureOutputGradient(torch.autograd.Function):
-    """The identity on the output; backwards, it takes the error, and lets the blocks' nodes run.
+    """The identity on the output. In the backward pass it receives the error and starts the blocks' nodes.
 
-    All tokens are inputs of this one node, so that a single backward pass goes through the top, this node, and then one
-    block after the other, each of which frees its activations as it is left. Hooks, clipping, accumulation and data
-    parallelism see an ordinary backward pass.
+    All tokens are inputs of this one node. So one backward pass goes through the layers above the blocks, this node,
+    and then one block after the other, and each block frees its activations when it is done. Hooks, clipping,
+    accumulation and data parallelism work as in an ordinary backward pass.
     """
 
     @staticmethod
     def forward(
         ctx: Any, callback: ErrorCallback, current: Pass, output: torch.Tensor, *tokens: torch.Tensor
     ) -> torch.Tensor:
-        """Return a copy of the output: it may be changed in place later."""
+        """Return a copy of the output, which the caller may change in place later."""
         ctx.callback, ctx.current, ctx.tokens = callback, current, [(token.dtype, token.device) for token in tokens]
         return output.clone()
 
     @staticmethod
     def backward(ctx: Any, error: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        """Pass the error on to what made the output."""
+        """Give the error to the callback, and pass it on to the layers that computed the output."""
         _refuse_double_backward()
         ctx.callback(ctx.current, error)
         tokens = (torch.empty(0, dtype=dtype, device=device) for dtype, device in ctx.tokens)
@@ -140,7 +140,7 @@ class CaptureOutputGradient(torch.autograd.Function):
 
 
 def _refuse_double_backward() -> None:
-    # Autograd runs a backward pass with gradients enabled only where it is to be differentiated itself.
+    # Autograd enables gradients in a backward pass only for create_graph=True.
     if torch.is_grad_enabled():
         raise RuntimeError(
             "create_graph=True asks for a gradient of the gradients, but the feedback of blocks has none: set "

@@ -1,4 +1,4 @@
-"""A model in parts on several ranks: they agree on rows of T once, and then one packed error a pass reaches all."""
+"""A model in parts on several ranks: they agree on the rows of T once, then share one packed error for each pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._projection import float_error
 
 
 class Pipeline:
-    """The ranks that share a model, in the order of its blocks; the error is taken on the last one."""
+    """The ranks of a model that is divided over them, in the order of its blocks. The last one takes the error."""
 
     def __init__(self, group: Any) -> None:
         self.ranks = Ranks(group)
@@ -27,19 +27,19 @@ class Pipeline:
 
     @property
     def is_last(self) -> bool:
-        """Whether the error is taken here."""
+        """Whether this rank takes the error."""
         return bool(self.ranks.rank == self.last)
 
     @property
     def rank_text(self) -> str:
-        """The rank, for messages."""
+        """The number of this rank, for messages."""
         return f"rank {self.ranks.rank} of {self.ranks.size}"
 
     def agree(self, mine: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what all ranks together know of the model; every rank raises the same where they disagree.
+        """Exchange what each rank knows of the model; return all of it. If ranks disagree, all raise the same error.
 
-        `mine` has this rank's block shapes, gains and axes of vectors by their names, the shape of the error (where it
-        is taken), the module where, and `alike`: what must be the same on all ranks.
+        `mine` has this rank's block shapes, gains and axes of vectors by block names, the shape of the error and the
+        module where it is taken (on the last rank), and `alike`: values that must be the same on all ranks.
         """
         all_ranks = self.ranks.all_told(dict(mine), "agreeing on the blocks' rows of T")
         self.agreed = True
@@ -55,7 +55,7 @@ class Pipeline:
             twice = next((name for name in theirs["shapes"] if name in shapes), None)
             if twice is not None:
                 raise ValueError(
-                    f"block {twice!r} of rank {rank} has the name of another rank's: give the blocks their names in "
+                    f"block {twice!r} of rank {rank} has the same name as a block of another rank: use the names in "
                     "the whole model, as in blocks={'layers.7': module}"
                 )
             shapes.update(theirs["shapes"])
@@ -73,7 +73,7 @@ class Pipeline:
         }
 
     def send(self, error: Error) -> None:
-        """Send an error from the rank where it is taken to all others: the bits of a ternary one, or its numbers."""
+        """Send an error from the last rank to all others: a ternary error as bits, another as floats."""
         content = error.content
         bits = content.batch._packed.to_bytes() if isinstance(content, TernaryError) else b""
         if isinstance(content, TernaryError):
@@ -96,14 +96,14 @@ class Pipeline:
         self.ranks.tell(self.last, "the broadcast of the error", meta, data)
 
     def send_failure(self, reason: BaseException) -> None:
-        """Tell all others that there will be no error for this pass."""
+        """Send the reason why this pass has no error to all other ranks."""
         self.ranks.tell(self.last, "the broadcast of the error", {"refused": f"{type(reason).__name__}: {reason}"}, b"")
 
     def receive(self) -> Error:
         """Return the error that the last rank sends."""
         meta, data = self.ranks.tell(self.last, "the broadcast of the error", None, b"")
         if "refused" in meta:
-            raise RuntimeError(f"rank {self.last}, where the error is taken, gave none: {meta['refused']}")
+            raise RuntimeError(f"rank {self.last}, where the error is taken, sent none: {meta['refused']}")
         numbers = torch.empty(meta["numbers"], dtype=BY_NAME[meta["dtype"]])
         rest = np.frombuffer(data[meta["bits"] :], numbers.numpy().dtype)
         numbers.numpy()[...] = rest.reshape(numbers.shape)

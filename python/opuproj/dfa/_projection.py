@@ -1,4 +1,4 @@
-"""An error through rows of the matrix: ternary, or real numbers in digits, by the operator's exact integers."""
+"""The projection of an error by rows of the matrix. Floats are encoded in ternary digits first."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..packing import encode
 from ..projector import Projector
 from ._error import Error, FloatError, TernaryError
 
-# Five digits are multiplied at once, so these cost three products.
+# One product takes five digits, so these take three products.
 _DIGITS = 15
 # The relative error that the digits of a float32 error may cause in its feedback.
 _PRECISION = 2e-6
 
 
 def float_error(e: torch.Tensor, *, encoded: bool) -> FloatError:
-    """Return an error of shape (n, n_inputs) as digits, or as it is where the matrix takes real numbers."""
+    """Return an error of shape (n, n_inputs), encoded in digits unless the matrix takes floats directly."""
     e = e.to("cpu", torch.float64 if e.dtype == torch.float64 else torch.float32)
     finite = e.isfinite().all(dim=1, keepdim=True)
     numbers = torch.where(finite, e, 0.0)
@@ -27,10 +27,10 @@ def float_error(e: torch.Tensor, *, encoded: bool) -> FloatError:
 
 
 def digits_for(n_inputs: int) -> int:
-    """Return how many digits keep the feedback of a float32 error within 2e-6 of its norm.
+    """Return the number of digits that keep the feedback of a float32 error within 2e-6 of its norm.
 
-    An element is off by at most max|e| / 2M, where M = (3^d - 1) / 2, evenly spread. So the feedback is off by
-    √n / (2√3 M) of max|e|, which is at most the norm of the error.
+    With d digits and M = (3^d - 1) / 2, the rounding error of an element is uniform and at most max|e| / 2M. So the
+    feedback's error is √n / (2√3 M) max|e|, and max|e| is at most the norm of e.
     """
     largest = (3**_DIGITS - 1) / 2
     return _DIGITS if math.sqrt(n_inputs) / (2 * math.sqrt(3) * largest) <= _PRECISION else MAX_DIGITS
@@ -53,5 +53,5 @@ def projected(error: Error, operator: Projector) -> torch.Tensor:
         result = cast(torch.Tensor, sum(torch.from_numpy(operator(part)) for part in content.encoded))
     else:
         result = cast(torch.Tensor, operator(content.numbers))
-    # Loss scalers look for what is not finite.
+    # Gradient scalers look for values that are not finite, so they must stay.
     return result if bool(content.finite.all()) else torch.where(content.finite, result, torch.nan)

@@ -1,4 +1,4 @@
-"""How errors are made ternary and seen, as the plain numbers and names of a state."""
+"""The ternary rule and the camera as plain numbers and names, for a state dict."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _RULES: dict[str, Any] = {rule.__name__: rule for rule in (BatchMax, Dither, Fix
 
 
 def ternarize_state(ternarize: Ternarize) -> dict[str, Any]:
-    """Return a way to make errors ternary as plain numbers and names."""
+    """Return a Ternarize as plain numbers and names."""
     rule: Any = ternarize.rule
     if _RULES.get(type(rule).__name__) is not type(rule):
         raise TypeError(
-            f"ternarize has the rule {rule!r}, which no state can hold: save it yourself, and set one of "
-            f"{', '.join(_RULES)} while you take the state"
+            f"ternarize has the rule {rule!r}, which a state cannot hold: save it yourself, and set one of "
+            f"{', '.join(_RULES)} before calling state_dict"
         )
     numbers = {field.name: getattr(rule, field.name) for field in fields(rule)}
     return {
@@ -29,7 +29,7 @@ def ternarize_state(ternarize: Ternarize) -> dict[str, Any]:
 
 
 def ternarize_from_state(state: Mapping[str, Any]) -> Ternarize:
-    """Return the way to make errors ternary that a state tells of."""
+    """Return the Ternarize of a state."""
     numbers = dict(state)
     name, norm = numbers.pop("rule", None), numbers.pop("norm", None)
     if name not in _RULES:
@@ -43,5 +43,5 @@ def camera_state(camera: Camera | None) -> dict[str, Any] | None:
 
 
 def camera_from_state(state: Mapping[str, Any] | None) -> Camera | None:
-    """Return the camera that a state tells of."""
+    """Return the camera of a state."""
     return None if state is None else Camera(**state)

@@ -1,4 +1,4 @@
-"""What was projected, and how long it took."""
+"""Counts of projections, and their time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass
 class Statistics:
-    """What was projected since the feedback was attached.
+    """Counts of what was projected since the feedback was attached.
 
     Attributes
     ----------
     projections : int
-        Errors taken: one a backward pass, for all blocks together.
+        Errors projected: one for each backward pass, for all blocks together.
     vectors : int
         Vectors projected.
     elements, nonzeros : int
-        Elements of these vectors, and how many of them were not 0 after they were made ternary (``"odfa"`` only).
+        Elements of these vectors, and how many were nonzero after being made ternary (``"odfa"`` only).
     seconds : float
-        The time that making them ternary, projecting and scaling took.
+        The time spent on making errors ternary, projecting and scaling (s).
     """
 
     projections: int = 0

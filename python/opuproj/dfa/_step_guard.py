@@ -1,4 +1,4 @@
-"""A step of an optimizer without feedback: what it would change, and whether any error came."""
+"""Finds steps of an optimizer that would change blocks before any error reached them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ._trained import TrainedParameters
 
 
 class StepGuard:
-    """Counts passes and errors since the last step of an optimizer.
+    """Counts forward passes and errors since the last step of an optimizer.
 
     Attributes
     ----------
     n_passes, n_errors : int
-        Passes that errors were wanted for, and errors that came.
+        Passes that need an error, and errors that came.
     """
 
     def __init__(self, model: torch.nn.Module, blocks: dict[str, torch.nn.Module]) -> None:
         self._model, self._blocks = model, blocks
         self.n_passes, self.n_errors = 0, 0
-        self._hooks_ran = False  # whether the model ever ran its hooks
+        self._hooks_ran = False
         self._lock = threading.Lock()
-        # Gradients that were there before: of backpropagation, as they should be.
+        # Gradients from before the feedback was attached: backpropagation's, rightly.
         self._old_gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        # Parameters by their ids, as optimizers had them: fully_shard takes them out of the model in a forward pass.
+        # Parameters by id, as optimizers have them: fully_shard removes them from the model during a forward pass.
         self._names_by_id: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
 
     def note_hooks_ran(self) -> None:
-        """Take note that the model runs its hooks."""
+        """Note that the model runs its hooks."""
         self._hooks_ran, self._old_gradients = True, []
 
     def count_pass(self) -> None:
@@ -47,21 +47,21 @@ class StepGuard:
     def blocks_without_error(
         self, optimizer: torch.optim.Optimizer, trained: TrainedParameters, *, feeding: bool
     ) -> tuple[list[str], str]:
-        """Return the blocks that a step would change without feedback, and why there is none; begin to count anew.
+        """Return the blocks that a step would change without feedback, and the reason if known; reset the counts.
 
-        `feeding` is whether the blocks need an error at all.
+        `feeding` says whether the blocks need an error at all.
         """
         parameters = {id(p) for group in optimizer.param_groups for p in group["params"]}
         with self._lock:
             seen, passes, errors = self._hooks_ran, self.n_passes, self.n_errors
             if passes == 0:
-                self.n_errors = 0  # of a pass whose step was refused: they are not the next one's
+                self.n_errors = 0  # errors of a pass whose step was refused do not count for the next one
                 if seen or not feeding:
                     return [], ""
         if passes == 0:
             return (list(self._blocks) if self._has_new_gradients(parameters) else []), (
-                "the model's forward pass has not run its hooks since feedback was attached, so the gradients are "
-                "those of backpropagation. A model that was traced or exported before has no hooks: attach first"
+                "the model has not run its hooks since feedback was attached, so the gradients are those of "
+                "backpropagation. A model that was traced or exported before has no hooks: attach first"
             )
         stepped = self._stepped(parameters, trained)
         if not stepped:
@@ -71,7 +71,7 @@ class StepGuard:
         return ([] if errors or not feeding else stepped), ""
 
     def _stepped(self, parameters: set[int], trained: TrainedParameters) -> list[str]:
-        """Return the blocks that train some of the parameters with these ids."""
+        """Return the blocks that train any of the parameters with these ids."""
         named = set()
         for name, p in self._model.named_parameters():
             if id(p) in parameters:
@@ -93,7 +93,7 @@ class StepGuard:
         ]
 
     def _has_new_gradients(self, parameters: set[int]) -> bool:
-        """Whether parameters up to the last block, as modules are listed, have gradients that came since."""
+        """Whether parameters of modules up to the last block have gradients that are new since the attachment."""
         modules = list(self._model.modules())
         inside = {id(module) for block in self._blocks.values() for module in block.modules()}
         last = max(i for i, module in enumerate(modules) if id(module) in inside)
@@ -104,13 +104,13 @@ class StepGuard:
             for p in module.parameters(recurse=False)
         )
 
-    # Copies of a model count by themselves.
+    # Each copy of a model has its own counts.
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_model": self._model, "_blocks": self._blocks}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # Most copies never run with gradients: what their optimizers do is not looked at before they have.
+        # Most copies never run with gradients. Steps are checked only for those that have done so.
         self.n_passes, self.n_errors, self._hooks_ran, self._old_gradients, self._names_by_id = 0, 0, True, [], {}
         self._lock = threading.Lock()

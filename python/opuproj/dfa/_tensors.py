@@ -1,4 +1,4 @@
-"""What a module returns: the tensor that counts in it, and the same with the graph behind it cut off."""
+"""The tensors in what a module returns: finding, replacing and detaching them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def replaced(output: Any, tensor: torch.Tensor, old: torch.Tensor) -> Any:
 
 
 def detached(output: Any, name: str) -> Any:
-    """Return a block's output with no graph behind any of its tensors.
+    """Return a block's output with all of its tensors detached.
 
-    Raises TypeError for an object that tensors may hide in.
+    Raises TypeError for an object that may contain other tensors.
     """
     leaves, structure = pytree.tree_flatten(output)
     for leaf in leaves:
         if not isinstance(leaf, (torch.Tensor, *_PLAIN)):
             raise TypeError(
-                f"block {name!r} returns {type(leaf).__name__}, through which gradients may pass unseen; it must "
-                "return tensors, or tuples, lists or dicts of them"
+                f"block {name!r} returns {type(leaf).__name__}, which may contain tensors that cannot be detached; it "
+                "must return tensors, or tuples, lists or dicts of them"
             )
     return pytree.tree_unflatten(
         [leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], structure

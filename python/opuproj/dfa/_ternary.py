@@ -1,4 +1,4 @@
-"""Errors of successive passes made ternary: each vector's place among the thresholds comes from counters alone."""
+"""Makes the errors of successive passes ternary. Counters alone give each vector's place among the thresholds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..ternary import TernaryBatch
 from ..torch import Ternarize
 
-# What a place moves on by, in units of 2⁻⁶⁴: the fractional parts of the golden ratio, √2 and √3, made odd. Any run of
-# passes, vectors and ranks then has places spread evenly; integers keep them exact however far a training goes.
+# The steps between places, in units of 2⁻⁶⁴: the fractional parts of the golden ratio, √2 and √3, made odd. They spread
+# the places of any run of passes, vectors and ranks evenly. Integers keep them exact in a training of any length.
 _VECTOR = 0x9E3779B97F4A7C15
 _PASS = 0x6A09E667F3BCC909
 _RANK = 0xBB67AE8584CAA73B
@@ -20,54 +20,40 @@ _MASK = 2**64 - 1
 
 
 @dataclass(frozen=True)
-class Ternarized:
-    """An error e ≈ a t of shape (n, n_inputs).
-
-    Attributes
-    ----------
-    batch : TernaryBatch
-        t, packed.
-    factors : Tensor of shape (n, 1)
-        a.
-    """
-
-    batch: TernaryBatch
-    factors: torch.Tensor
-
-
-@dataclass(frozen=True)
 class ErrorTernarizer:
-    """Makes errors ternary, each by its own counters: passes, threads and ranks share nothing, in whatever order.
+    """Makes errors ternary. Places depend on counters alone, so passes, threads and ranks need no shared state.
 
     Attributes
     ----------
     seed : int
-        That of the feedback.
+        The seed of the feedback.
     """
 
     seed: int
 
-    def __call__(self, e: torch.Tensor, rule: Ternarize, *, rank: int, number: int) -> Ternarized:
-        """Return e, of shape (n, n_inputs), made ternary.
+    def __call__(
+        self, e: torch.Tensor, rule: Ternarize, *, rank: int, number: int
+    ) -> tuple[TernaryBatch, torch.Tensor]:
+        """Return t, packed, and a, of shape (n, 1), of a ternary error e ≈ a t.
 
         Parameters
         ----------
         e : Tensor of shape (n, n_inputs)
-            On any device; on the CPU it is packed in one pass.
+            The error, on any device. On the CPU one pass compares and packs it.
         rule : Ternarize
-            How.
+            The ternary rule.
         rank : int
-            Which replica of the model it is of.
+            The number of the model's replica.
         number : int
-            Which forward pass of the replica it is of.
+            The number of the replica's forward pass.
         """
         where = torch.from_numpy(places(self.seed, rank, number, len(e))).to(e.device)
         bits, a = rule.pack(e, where)
-        return Ternarized(TernaryBatch._of(bits, tuple(e.shape)), a)
+        return TernaryBatch._of(bits, tuple(e.shape)), a
 
 
 def places(seed: int, rank: int, number: int, n: int) -> NDArray[np.float64]:
-    """Return the places of a pass's n vectors, of shape (n, 1): multiples of 2⁻⁵³ from 0 to less than 1."""
+    """Return the places of a pass's n vectors, of shape (n, 1): multiples of 2⁻⁵³ in [0, 1)."""
     first = (_mixed(seed) + rank * _RANK + number * _PASS + _VECTOR // 2) & _MASK
     steps = np.arange(n, dtype=np.uint64)[:, None] * np.uint64(_VECTOR) + np.uint64(first)
     return (steps >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -76,9 +62,9 @@ def places(seed: int, rank: int, number: int, n: int) -> NDArray[np.float64]:
 def ternary_reference(
     e: torch.Tensor, rule: Ternarize, *, seed: int, rank: int, number: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return t (int8) and a, on the device of e, of what :class:`ErrorTernarizer` makes of e with these counters.
+    """Return t (int8) and a, on the device of e, as :class:`ErrorTernarizer` computes them with these counters.
 
-    Places are computed one by one and elements compared by torch: an independent calculation, for a check.
+    This is an independent calculation for a check: it computes places one by one, and torch compares elements.
     """
     start = _mixed(seed) + rank * _RANK + number * _PASS + _VECTOR // 2
     where = [[((start + i * _VECTOR) % 2**64 >> 11) / 2**53] for i in range(len(e))]
@@ -86,7 +72,7 @@ def ternary_reference(
 
 
 def _mixed(seed: int) -> int:
-    """Return 64 bits of which each depends on all of the seed's: the last step of SplitMix64."""
+    """Return 64 bits, each of which depends on all bits of the seed: the last step of SplitMix64."""
     z = seed & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK

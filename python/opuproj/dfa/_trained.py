@@ -1,4 +1,4 @@
-"""What each block trains, as the graph of the first pass shows it, and what nothing trains."""
+"""Which parameters each block trains, by the graph of the first pass, and which parameters nothing trains."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _MAX_LISTED = 5
 
 
 class TrainedParameters:
-    """The parameters behind the ends of the blocks, by names that copies of the model share.
+    """The parameters that the blocks train, by name. Copies of the model have the same names.
 
     Attributes
     ----------
     names : dict of str to frozenset of str
-        The parameters that each block trains: not only what its module holds.
+        The parameters that each block trains, which may lie outside its module.
     unlisted : frozenset of str
-        Blocks that train parameters which the model does not list, as ``fully_shard`` replaces its parameters.
+        Blocks that train parameters which the model does not list, because ``fully_shard`` replaced them.
     unfed : tuple of str
-        Parameters that are reached only through outputs of blocks that are cut and not fed.
+        Parameters that only outputs without feedback depend on.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class TrainedParameters:
         self._warned: tuple[str, ...] = ()
 
     def update(self, model: torch.nn.Module, current: Pass, output: torch.Tensor | None) -> bool:
-        """Look at the first pass that has a graph, and again when the number of trained parameters changes.
+        """Read the graph of the first pass that has one, and again when the number of trained parameters changes.
 
-        Return whether it is the first. `output` is where the error is taken, if that is on this rank.
+        Return whether it was the first. `output` is the tensor where the error is taken, if this rank takes it.
         """
         ends = [tensor for end in current.blocks.values() for tensor in end.tensors]
-        n_trained = sum(p.requires_grad for p in model.parameters())  # frozen ones may be freed later
+        n_trained = sum(p.requires_grad for p in model.parameters())  # parameters may be unfrozen later
         if n_trained == self._n_trained or not ends:
             return False
         first, self._n_trained = self._n_trained < 0, n_trained
@@ -58,21 +58,21 @@ class TrainedParameters:
         return first
 
     def warn_of_unfed(self) -> None:
-        """Warn once of parameters that no feedback and no gradient reaches."""
+        """Warn once of parameters that get neither feedback nor a gradient."""
         if self.unfed in ((), self._warned):
             return
         self._warned = self.unfed
         more = len(self.unfed) - _MAX_LISTED
         shown = ", ".join(map(repr, self.unfed[:_MAX_LISTED])) + (f" and {more} more" if more > 0 else "")
         warnings.warn(
-            f"parameters {shown} train nowhere: they are reached only through outputs of a block after its first "
-            "floating-point one, which are cut and not fed. Pass feed='all' to feed all outputs of the blocks",
+            f"parameters {shown} are not trained: only outputs of a block after its first floating-point one depend on "
+            "them, and these get no feedback. Pass feed='all' to give feedback to all outputs of the blocks",
             stacklevel=2,
         )
 
 
 def nothing_above(model: torch.nn.Module, current: Pass, output: torch.Tensor) -> bool:
-    """Whether no parameter lies between the ends of the blocks and the output."""
+    """Whether no parameter lies between the blocks' outputs and the model's output."""
     listed = {id(p) for p in model.parameters()}
     ends = [tensor for end in current.blocks.values() for tensor in end.tensors]
     return not any(id(p) in listed or _is_parameter(p) for p in leaves(output, ends))

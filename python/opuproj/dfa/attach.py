@@ -1,4 +1,4 @@
-"""Attaching feedback to a model: which modules are meant, and whether the arguments make sense."""
+"""Attaches feedback to a model: finds the modules and checks the arguments."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Feed: TypeAlias = Literal["first", "all"]
 
 _FEEDS: tuple[Feed, ...] = ("first", "all")
 
-# Names of modules that an error suggests.
+# The number of module names that an error suggests.
 _MAX_SUGGESTIONS = 5
-# As many as PyTorch allows.
+# PyTorch's own limit.
 _MAX_AXES = 64
 
 
@@ -53,104 +53,106 @@ def attach(
     rank: int | None = None,
     process_group: Any = None,
 ) -> Feedback:
-    r"""Train blocks of a model by direct feedback alignment, without changing the model or its training loop.
+    r"""Train blocks of a model by direct feedback alignment. Neither the model nor its training loop changes.
 
-    From then on, a forward pass cuts the graph at the end of each block, and a backward pass takes the error e at the
-    model's output, projects it once, and gives each block its own part of the projection in place of its gradient [1]_
-    [2]_. See :class:`Feedback` for the formula.
+    Afterwards each forward pass detaches the graph at the end of each block. Each backward pass takes the error e at
+    the model's output, projects it once, and gives each block its own part of the projection in place of its gradient
+    [1]_ [2]_. :class:`Feedback` has the formula.
 
     Parameters
     ----------
     model : Module
-        Called as before: ``model(x)``. Attach before wrapping it in ``DistributedDataParallel``, with the same seed on
-        all ranks, and before or after ``torch.compile``: what was compiled before is compiled again.
+        The model, which is called as before: ``model(x)``. Attach before wrapping it in ``DistributedDataParallel``,
+        with the same seed on all ranks. Attach before or after ``torch.compile``: code that was compiled before is
+        compiled again.
     blocks : sequence of Module or str, or mapping of names to such
-        The modules at whose ends feedback arrives, or their names in the model, each once and none inside another; in a
-        mapping, under names of your own.
-        Their order is that of their rows of the matrix. What lies between the ends of two blocks trains with the later
-        one, an embedding before the first with the first.
+        The modules whose outputs receive feedback, or their names in the model. A mapping gives them names of your own.
+        Each module may occur once, and none may lie inside another. Their order is the order of their rows of the
+        matrix. Layers between two blocks train with the later block; an embedding before the first block trains with
+        the first.
     output : Module or str, optional
-        The module at whose output the error is taken: the logits, or the hidden state before a large vocabulary. By
-        default the model itself. It must run after all blocks; everything after the last block has its true gradient.
+        The module at whose output the error is taken, such as the one that returns the logits, or the hidden state
+        before a large vocabulary. By default the model itself. It must run after all blocks. Everything after the last
+        block gets its true gradient.
     method : {"odfa", "dfa", "bp", "shallow"}, default "odfa"
-        The ternary error, as an optical processing unit takes it; the error as it is; backpropagation; or nothing for
-        the blocks, so that only what lies above them is trained.
+        ``"odfa"`` projects the error made ternary, as an optical processing unit does. ``"dfa"`` projects the error in
+        floating point. ``"bp"`` is backpropagation. ``"shallow"`` trains only the layers above the last block.
     ternarize : Ternarize, optional
-        How the error is made ternary for ``"odfa"``; by default ``Ternarize()``.
+        How ``"odfa"`` makes the error ternary; by default ``Ternarize()``.
     seed : int, default 0
-        Which random matrix.
+        The seed of the random matrix.
     ensemble : {"gaussian", "structured"}, default "gaussian"
-        Which random matrices it is one of, as in :func:`opuproj.project`: independent entries, or the fast transforms
-        of ``"structured"``, which take the error of ``"dfa"`` as it is and have no camera.
+        The distribution of the matrix, as in :func:`opuproj.project`: independent entries, or the fast transforms of
+        ``"structured"``, which project the floating-point error of ``"dfa"`` directly and have no camera.
     gain : float or mapping of block names to float, default 1.0
-        Multiplies the feedback. With a gain of 1 the feedback has the norm of the error, in every block.
+        The factor of the feedback. With a gain of 1, the feedback of each block has the norm of the error on average.
     batch_axes : int, optional
-        How many leading axes of the error and of the blocks' outputs count vectors; the rest of each is one vector. By
-        default 1, the batch: then a block's whole output for an example, all channels, pixels or positions of it, is
-        one vector, and so is the error. Pass 2 where each position of a sequence has an error of its own, as in a
-        language model of (batch, position, feature). Where the error has three axes or more and neither this nor
-        `batch_dim` is given, a warning tells what was assumed: 2 for an error of three axes if the output of every
-        block begins with the same two, else 1.
+        The number of leading axes of the error and of the blocks' outputs that count vectors. The other axes form one
+        vector. With 1, the default, the error of an example is one vector, and so is a block's whole output for it
+        (all channels, pixels or positions). Pass 2 if each position of a sequence has an error of its own, as in a
+        language model of shape (batch, position, feature). If the error has three axes or more and neither this nor
+        `batch_dim` is given, a warning names the assumption: 2 for an error of three axes if the output of every block
+        has the same first two axes, otherwise 1.
     batch_dim : int or mapping of block names to int, optional
-        The one axis that counts examples, 0 by default: 1 for modules with ``batch_first=False``, whose output is
-        (step, example, feature). An int holds for all outputs of blocks and for the error, but for those of fewer
-        axes than others, such as the state after the last step: there axis 0 counts. A mapping says it for blocks by
-        their names and for the error by ``"output"``; the rest is 0.
+        The one axis that counts examples, by default 0. Pass 1 for modules with ``batch_first=False``, whose output is
+        (step, example, feature). An int applies to the error and to all blocks' outputs, except to those with fewer
+        axes than others, such as the state after the last step: there axis 0 counts. A mapping gives the axis for
+        blocks by their names and for the error by ``"output"``; others have 0.
     feed : {"first", "all"} or mapping of block names to such, default "first"
-        Which outputs of a block that returns several are fed: its first floating-point tensor, or all of them, as
-        parts of one vector. Outputs that are not fed are cut off: what is behind them alone is not trained, of which a
-        warning tells.
+        Which outputs receive feedback if a block returns several: the first floating-point tensor, or all of them,
+        concatenated to one vector. Other outputs are detached. Parameters that only they depend on are not trained,
+        and a warning names them.
     n_anchor : int, default 64
-        How many pixels the anchor lights, as in :func:`opuproj.project`.
+        The number of pixels of the anchor, as in :func:`opuproj.project`.
     camera : Camera, optional
-        Recover the projection of the ternary error from the frames of this camera, as the hardware does, for
-        ``"odfa"``. Its noise is fresh at each pass, from a seed of torch's generator.
+        For ``"odfa"``: recover the projection of the ternary error from the frames of this camera, as the hardware
+        does. Each pass has new noise, whose seed torch's generator draws.
     threads : int, optional
-        Threads of the projection, as in :func:`opuproj.project`.
+        The number of threads of the projection, as in :func:`opuproj.project`.
     scaler : torch.amp.GradScaler, optional
-        The one in use, if any: the error is divided by its scale before it is made ternary, and the feedback
-        multiplied. With `process_group`, that of the last rank counts.
+        The gradient scaler in use, if any. The error is divided by its scale before it is made ternary, and the
+        feedback multiplied by it. With `process_group`, the scaler of the last rank counts.
     rank : int, optional
-        Which replica of the model this is, where several train on different data: the thresholds of ``Dither`` differ
-        between replicas. By default the rank in ``torch.distributed``, or that of the first of `process_group`. Pass
-        the data-parallel rank where several processes compute one replica, as in tensor parallelism.
+        The number of this replica, if several replicas of the model train on different data: replicas get different
+        thresholds of ``Dither``. By default the rank in ``torch.distributed``, or that of the first rank of
+        `process_group`. Pass the data-parallel rank if several processes compute one replica, as in tensor parallelism.
     process_group : ProcessGroup, optional
-        The ranks over which the model is spread, a part each, in the order of their blocks: `model` is this rank's part
-        of it, and `blocks` are those in it (possibly none), by their names in the whole model where these are not their
-        names here: ``{"layers.7": module}``. The error is taken at the output of the last rank's part, which
-        calls ``loss.backward()``. All others call :meth:`Feedback.backward`, which receives the packed error. Each rank
-        computes the feedback of its own blocks, which has the bits that it would have in one process.
+        The ranks over which the model is divided, in the order of their blocks. `model` is then this rank's part, and
+        `blocks` are the blocks in it (possibly none). Name them as in the whole model if their names differ here:
+        ``{"layers.7": module}``. The error is taken at the output of the last rank's part, which calls
+        ``loss.backward()``. All other ranks call :meth:`Feedback.backward`, which receives the packed error. Each rank
+        computes the feedback of its own blocks, with the same bits as in one process.
 
     Returns
     -------
     Feedback
-        To set its method, to diagnose (:meth:`Feedback.alignment`, :meth:`Feedback.check`), to save, or to
-        :meth:`~Feedback.remove`.
+        The feedback: set its method, diagnose it (:meth:`Feedback.alignment`, :meth:`Feedback.check`), save it, or
+        :meth:`~Feedback.remove` it.
 
     Raises
     ------
     ValueError, TypeError
-        If the model has feedback already, a block or the output is not part of it, is given twice, lies inside another
-        or has feedback of another model, or an argument is out of range, which the message names.
+        If the model already has feedback; if a block or the output is not part of it, occurs twice, lies inside another
+        or has feedback of another model; or if an argument is out of range. The message names it.
 
     Notes
     -----
-    A block may return a tensor, or tensors in tuples, lists and dicts: the first of floating point is its output, which
-    is fed, and all others are cut off as well (see `feed`). A path of the model that goes around a block, such as a
-    long skip connection, is not cut: it carries gradients of the block that it ends in, and of no other.
+    A block may return a tensor, or tensors in tuples, lists and dicts. Its first floating-point tensor is its output
+    and receives feedback; all tensors are detached (see `feed`). A path of the model that goes around a block, such as
+    a long skip connection, is not detached: it carries gradients of the block in which it ends, and of no other.
 
-    Misuse raises RuntimeError with the name of the block: one that is never reached, runs twice, runs after the output
-    or outside of the model; a second backward pass through the same error; a backward pass with ``create_graph=True``,
-    as feedback has no derivative; a transform of ``torch.func`` around the model; a step of an optimizer without any
-    error having reached the blocks.
+    Misuse raises RuntimeError, whose message names the block. Misuse is: a block that does not run, runs twice, runs
+    after the output or runs outside the model; a second backward pass through the same error; a backward pass with
+    ``create_graph=True``, because feedback has no derivative; a transform of ``torch.func`` around the model; a step of
+    an optimizer before any error has reached the blocks.
 
-    Forward hooks of a block see its output with the graph behind it, whenever they were registered: the gradient of an
-    auxiliary loss that a hook makes of it is added to the block's feedback. Backward hooks of a block get its feedback.
-    Several threads may run and train one model at the same time: each pass belongs to the thread (the
+    Forward hooks of a block see its output before it is detached, whenever they were registered. If a hook computes an
+    auxiliary loss from the output, its gradient is added to the block's feedback. Backward hooks of a block get its
+    feedback. Several threads may run and train one model at the same time: each pass belongs to the thread (the
     ``contextvars`` context) that runs it.
 
-    A copy of the model (``copy.deepcopy``, pickle) has a copy of the feedback, which takes part only where the copy
-    runs with gradients; ``Feedback.of(copied).remove()`` frees it.
+    A copy of the model (``copy.deepcopy``, pickle) has a copy of the feedback, which acts only when the copy runs with
+    gradients. ``Feedback.of(copied).remove()`` removes it.
 
     References
     ----------
@@ -175,8 +177,8 @@ def attach(
     attached = Feedback.of(model)
     if attached is not None:
         raise ValueError(
-            f"model has feedback attached already, for {', '.join(map(repr, attached.blocks)) or 'no block here'}, and "
-            "two would share rows of T: attach all blocks at once, or remove() that first (Feedback.of(model) gives it)"
+            f"model already has feedback for {', '.join(map(repr, attached.blocks)) or 'no block here'}, and a second "
+            "one would use the same rows of T: attach all blocks at once, or call Feedback.of(model).remove() first"
         )
     names = {id(module): name for name, module in reversed(list(model.named_modules()))}
     pipeline = None if process_group is None else Pipeline(process_group)
@@ -238,9 +240,11 @@ def _find_blocks(
             raise ValueError(f"blocks has {name!r} twice")
         called[name] = name if given is None else given
         if block is model:
-            raise ValueError("blocks has the model itself, but the error is taken at or below its end: name its parts")
+            raise ValueError(
+                "blocks has the model itself, but the error is taken at its output or earlier: name its parts"
+            )
         if owners(block):
-            raise ValueError(f"block {name!r} has feedback attached already: remove() that first")
+            raise ValueError(f"block {name!r} already has feedback: remove() that first")
         found[name] = block
     if not found and not may_be_empty:
         raise ValueError("blocks is empty, but must name at least one block to train")
@@ -248,7 +252,7 @@ def _find_blocks(
         inside = next((other for other in found if other != name and name.startswith(f"{other}.")), None)
         if inside is not None:
             raise ValueError(
-                f"block {name!r} lies inside block {inside!r}: name one of them, or parts apart from each other"
+                f"block {name!r} lies inside block {inside!r}: name only one of them, or modules that do not overlap"
             )
     return {called[name]: block for name, block in found.items()}
 
@@ -262,7 +266,8 @@ def _find(model: torch.nn.Module, names: dict[int, str], argument: str, which: W
             close = get_close_matches(which, there, _MAX_SUGGESTIONS, cutoff=0.8)
             shown = ", ".join(map(repr, sorted(close, key=there.index) or there[:_MAX_SUGGESTIONS]))
             raise ValueError(
-                f"{argument} has {which!r}, which the model has not; model.named_modules() has {shown or 'no parts'}"
+                f"{argument} has {which!r}, but the model has no module of that name; model.named_modules() has "
+                f"{shown or 'no parts'}"
             ) from None
     if not isinstance(which, torch.nn.Module):
         raise TypeError(f"{argument} has {which!r}, but must have modules of the model, or their names")
@@ -280,14 +285,15 @@ def _gains(gain: float | Mapping[str, float], blocks: tuple[str, ...]) -> dict[s
 
 
 def _axes(batch_axes: Any, batch_dim: Any, blocks: tuple[str, ...]) -> Axes:
-    """Return which axes count vectors."""
+    """Check batch_axes and batch_dim."""
     batch_axes = None if batch_axes is None else _check.integer("batch_axes", batch_axes, 1, _MAX_AXES)
     if isinstance(batch_dim, Mapping):
         names = {name: name if name in blocks else OUTPUT for name in (*blocks, "output")}
         unknown = [name for name in batch_dim if name not in names]
         if unknown:
             raise ValueError(
-                f"batch_dim has {unknown[0]!r}, but the blocks are {', '.join(map(repr, blocks))}, the error 'output'"
+                f"batch_dim has {unknown[0]!r}, but the blocks are {', '.join(map(repr, blocks))}, and the error is "
+                "'output'"
             )
         dims: Any = {
             names[name]: _check.integer(f"batch_dim of {name!r}", dim, 0, _MAX_AXES - 1)
@@ -306,7 +312,7 @@ def _axes(batch_axes: Any, batch_dim: Any, blocks: tuple[str, ...]) -> Axes:
 
 
 def _feed_all(feed: Any, blocks: tuple[str, ...]) -> frozenset[str]:
-    """Return the blocks of which all outputs are fed."""
+    """Return the blocks whose outputs all receive feedback."""
     given = dict(feed) if isinstance(feed, Mapping) else dict.fromkeys(blocks, feed)
     unknown = [name for name in given if name not in blocks]
     if unknown:

@@ -1,4 +1,4 @@
-"""Is it direct feedback, and does it align? Both compare a pass with feedback to the same pass by backpropagation."""
+"""Diagnoses that compare a pass with feedback to the same pass by backpropagation."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from ._pass import Pass, Record
 Closure: TypeAlias = Callable[[], torch.Tensor]
 Gradient: TypeAlias = torch.Tensor | None
 
-# Elements of a block's feedback that a check computes from entries of the matrix.
+# The number of elements of a block's feedback that a check computes from entries of the matrix.
 _CHECKED_ROWS = 32
-# float32 sums of float errors are off by some 1e-6 of the largest; ternary errors give exact sums and one rounding.
+# float32 sums of float errors differ by about 1e-6 of the largest; ternary errors give exact sums, rounded once.
 _BOUNDS = {torch.float64: 1e-9, torch.float32: 1e-4}
 _HALF_BOUND = 2e-2
 
 
 @dataclass(frozen=True)
 class Check:
-    """What :meth:`Feedback.check` found; print it.
+    """The result of :meth:`Feedback.check`. ``print`` shows it as text.
 
     Attributes
     ----------
     method : str
-        That of the feedback.
+        The training method.
     blocks : dict of str to float
         For each block that trains, the largest difference between the feedback it received and an independent
         calculation of it, relative to the largest element.
     cosines : dict of str to float
-        The cosine between the feedback and the gradient that backpropagation would bring to the same place.
+        The cosine between the feedback and the gradient that backpropagation computes at the same place.
     top : dict of str to float
-        Parameters above the last block, and by how much their gradients differ from backpropagation's, relative to the
-        largest element: 0.0 is bit for bit.
+        For each parameter above the last block, the largest difference between its gradient and backpropagation's,
+        relative to the largest element. 0.0 means equal bit for bit.
     shared : tuple of str
-        Parameters that more than one block, or a block and the top, train together.
+        Parameters that several blocks train, or a block and the layers above the blocks.
     auxiliary : tuple of str
-        Blocks whose end has a gradient of its own beside the feedback, as of an auxiliary loss in a forward hook.
+        Blocks whose output has another gradient besides the feedback, such as that of an auxiliary loss.
     unfed : tuple of str
-        Parameters that nothing trains: they are reached only through outputs of a block that are cut and not fed.
+        Parameters that nothing trains: only outputs without feedback depend on them.
     n_sharded : int
-        Parameters above the last block that the model does not list while it runs, as ``fully_shard`` has it: they were
-        not compared.
+        Parameters above the last block that were not compared, because the model does not list them while it runs
+        (``fully_shard``).
     """
 
     method: str
@@ -69,10 +69,10 @@ class Check:
         for name, off in self.blocks.items():
             lines.append(f"  {name:<{width}}  off by {off:.0e}, cosine to backpropagation {self.cosines[name]:+.3f}")
         if self.top:
-            lines.append("what lies above the last block receives its true gradient")
+            lines.append("the layers above the last block receive their true gradient")
         elif not self.n_sharded:
             lines.append(
-                "no parameter of the model receives its true gradient alone: leave the last layer out of blocks"
+                "no parameter of the model is trained by its true gradient alone: leave the last layer out of blocks"
             )
         if self.n_sharded:
             lines.append(f"{self.n_sharded} sharded parameters above the last block were not compared")
@@ -82,16 +82,16 @@ class Check:
         if self.shared:
             lines.append(f"trained from several places: {', '.join(self.shared)}")
         if self.auxiliary:
-            lines.append(f"with another gradient beside the feedback: {', '.join(self.auxiliary)}")
+            lines.append(f"with another gradient besides the feedback: {', '.join(self.auxiliary)}")
         if self.unfed:
-            lines.append(f"trained by nothing, behind outputs that are not fed: {', '.join(self.unfed)}")
+            lines.append(f"not trained, because their outputs get no feedback: {', '.join(self.unfed)}")
         return "\n".join(lines)
 
 
 def alignment(
     engine: Engine, closure: Closure, of: Literal["parameters", "outputs"], method: Method
 ) -> dict[str, float]:
-    """Return what :meth:`Feedback.alignment` does."""
+    """Compute :meth:`Feedback.alignment`."""
     if of not in ("parameters", "outputs"):
         raise ValueError(f"of is {of!r}, but must be 'parameters' or 'outputs'")
     with _buffers_restored(engine):
@@ -112,7 +112,7 @@ def alignment(
 
 
 def check(engine: Engine, closure: Closure, method: Method) -> Check:
-    """Return what :meth:`Feedback.check` does."""
+    """Compute :meth:`Feedback.check`."""
     with _buffers_restored(engine):
         with _run(engine, closure, method, exact=True) as (loss, current):
             record = cast(Record, current.record)
@@ -127,7 +127,9 @@ def check(engine: Engine, closure: Closure, method: Method) -> Check:
             tensors = [*_flat(ends), *top]
             given = dict(zip(tensors, _gradients(loss, tensors), strict=True))
         if record.error is None:
-            raise RuntimeError("the loss does not depend on the output where the error is taken: no block is trained")
+            raise RuntimeError(
+                "the loss does not depend on the output where the error is taken, so no block is trained"
+            )
         with _run(engine, closure, "bp", exact=True) as (loss, backpropagated):
             same = _matching_tensors(ends, backpropagated)
             true = dict(zip(tensors, _gradients(loss, [same.get(t, t) for t in tensors]), strict=True))
@@ -157,7 +159,7 @@ def check(engine: Engine, closure: Closure, method: Method) -> Check:
 
 
 def _distance(engine: Engine, name: str, current: Pass, given: Sequence[Gradient]) -> float:
-    """Compare some elements of a block's feedback with entries of the matrix, one by one, times the error."""
+    """Compare some elements of a block's feedback with the product of the matrix's entries and the error."""
     record = cast(Record, current.record)
     if any(part is None for part in given) or record.error is None:
         raise RuntimeError(f"block {name!r} received no feedback")
@@ -174,18 +176,18 @@ def _distance(engine: Engine, name: str, current: Pass, given: Sequence[Gradient
     wanted = e.double() @ torch.from_numpy(matrix).to(e.device).T
     wanted *= factor * (scale * engine.gains[name] / math.sqrt(len(rows)))
     off = _difference(fed[:, picked], wanted.to(fed.device))
-    # Structured transforms are computed in float32, whatever the precision of the model.
+    # Structured transforms are always computed in float32.
     precision = torch.float32 if engine.matrix.ensemble == "structured" else torch.float64
     bound = max(*(_BOUNDS.get(dtype, _HALF_BOUND) for dtype in current.blocks[name].dtypes), _BOUNDS[precision])
     if not off <= bound:
-        raise RuntimeError(f"block {name!r} received something else than its projection of the error: off by {off:.0e}")
+        raise RuntimeError(f"block {name!r} did not receive its projection of the error: off by {off:.0e}")
     return off
 
 
 def _refuse_zero_feedback(engine: Engine, name: str, fed: torch.Tensor, e: torch.Tensor, error_is_zero: bool) -> None:
-    """Raise RuntimeError if feedback is exactly 0, or not a number, and say why."""
+    """Raise RuntimeError if feedback is exactly 0 or not finite, and say why."""
     if not bool(fed.isfinite().all()):
-        raise RuntimeError(f"block {name!r} received feedback that is not finite: look at the loss and its error")
+        raise RuntimeError(f"block {name!r} received feedback that is not finite: check the loss and its error")
     if bool(fed.any()):
         return
     if error_is_zero:
@@ -206,7 +208,7 @@ def _refuse_backpropagation(name: str, mine: Sequence[Gradient], theirs: Sequenc
 
 
 def _with_other_gradients(loss: torch.Tensor, ends: dict[str, tuple[torch.Tensor, ...]]) -> tuple[str, ...]:
-    """Return the blocks whose ends have a gradient that is not their feedback."""
+    """Return the blocks whose outputs have a gradient besides their feedback."""
     reached = {
         following
         for node in nodes(loss, set())
@@ -219,7 +221,7 @@ def _with_other_gradients(loss: torch.Tensor, ends: dict[str, tuple[torch.Tensor
 
 @contextmanager
 def _run(engine: Engine, closure: Closure, method: Method, *, exact: bool) -> Iterator[tuple[torch.Tensor, Pass]]:
-    """Run a pass by a method, and give its loss and what is known of it while random numbers are on loan."""
+    """Run a pass by a method; yield its loss and the pass, then restore the random number generators."""
     devices = list({p.device for p in engine.model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices), engine.recording(method, exact=exact) as passes:
         with torch.enable_grad():
@@ -233,7 +235,7 @@ def _run(engine: Engine, closure: Closure, method: Method, *, exact: bool) -> It
 
 @contextmanager
 def _buffers_restored(engine: Engine) -> Iterator[None]:
-    """Leave the model's buffers as they were."""
+    """Restore the model's buffers at the end."""
     buffers = [(buffer, buffer.clone()) for buffer in engine.model.buffers()]
     try:
         yield
@@ -244,12 +246,12 @@ def _buffers_restored(engine: Engine) -> Iterator[None]:
 
 
 def _flat(ends: dict[str, tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
-    """Return the ends that need gradients."""
+    """Return the block outputs that need gradients."""
     return [end for outputs in ends.values() for end in outputs if end.requires_grad]
 
 
 def _matching_tensors(ends: dict[str, tuple[torch.Tensor, ...]], other: Pass) -> dict[torch.Tensor, torch.Tensor]:
-    """Return for each end of a pass the same one of another pass."""
+    """Map each block output of a pass to the same output of another pass."""
     return {
         mine: theirs
         for name, outputs in ends.items()
@@ -262,13 +264,13 @@ def _gradients(loss: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[Grad
 
 
 def _refuse_crossings(ends: dict[str, tuple[torch.Tensor, ...]]) -> None:
-    """Raise RuntimeError if the graph behind one block's end reaches another's."""
+    """Raise RuntimeError if the graph of one block's output reaches another block's output."""
     at = {end.grad_fn: name for name, outputs in ends.items() for end in outputs if end.grad_fn is not None}
     for name, outputs in ends.items():
         behind = (node for end in outputs for node in nodes(end, set()))
         other = next((at[node] for node in behind if at.get(node, name) != name), None)
         if other is not None:
-            raise RuntimeError(f"the gradient of block {name!r} crosses into block {other!r}")
+            raise RuntimeError(f"the gradient of block {name!r} flows into block {other!r}")
 
 
 def _cosine(a: Sequence[Gradient], b: Sequence[Gradient]) -> float:

@@ -1,4 +1,4 @@
-"""Feedback attached to a model: what a user holds."""
+"""The feedback of a model, as users see it."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ from .hardware_report import HardwareReport, report
 class Feedback:
     r"""The feedback of a model; :func:`attach` makes one.
 
-    Let e be the error, the gradient of the loss at the model's `output`, as one vector. Block i, whose output has w_i
-    elements a vector, is fed at its end
+    Let e be the error: the gradient of the loss at the model's `output`, as one vector. Let the output of block i have
+    w_i elements for each vector. In place of its gradient, it receives the feedback
 
         f_i = gain_i / √w_i · R_i e        for ``"dfa"``,
-        f_i = gain_i / √w_i · a R_i t      for ``"odfa"``, where e ≈ a t is made ternary by `ternarize`,
+        f_i = gain_i / √w_i · a R_i t      for ``"odfa"``, where `ternarize` makes e ternary, e ≈ a t.
 
-    in place of the gradient. Everything between the end of the block before and its own is trained by backpropagation
-    from there. R_1, R_2, … are consecutive, disjoint ranges of rows of one random matrix, of entries of mean 0 and
-    variance 1, independent unless the ensemble is ``"structured"``. With a gain of 1, \|\|f_i\|\| is \|\|e\|\| on
-    average. What lies between the end of the last block and the loss is trained by backpropagation.
+    Backpropagation from there trains the block, and the layers between the block before and this one. R_1, R_2, … are
+    consecutive, disjoint ranges of rows of one random matrix. Its entries have mean 0 and variance 1, and are
+    independent unless the ensemble is ``"structured"``. With a gain of 1, \|\|f_i\|\| is \|\|e\|\| on average.
+    Ordinary backpropagation trains the layers between the last block and the loss.
 
     Attributes
     ----------
     method : {"odfa", "dfa", "bp", "shallow"}
-        Can be set at any time; it holds from the next forward pass on. ``"shallow"`` trains only what lies above the
-        last block, and ``"bp"`` all, as if nothing were attached.
+        The training method. It can be set at any time, and applies from the next forward pass on. ``"shallow"`` trains
+        only the layers above the last block; ``"bp"`` trains all layers by backpropagation.
     ternarize : Ternarize
-        How the error is made ternary. Can be set at any time.
+        How the error is made ternary. It can be set at any time.
     camera : Camera or None
-        What the projection of the ternary error is recovered through. Can be set at any time.
+        The camera from whose frames the projection of the ternary error is recovered. It can be set at any time.
     seed : int
-        Which random matrix.
+        The seed of the random matrix.
     ensemble : {"gaussian", "structured"}
-        Which random matrices it is one of.
+        The distribution of the random matrix.
     blocks : tuple of str
         The blocks' names in the model, in the order of their rows.
     output : str
-        The name of the module where the error is taken; ``""`` is the model itself.
+        The name of the module where the error is taken; ``""`` for the model itself.
     gains : dict of str to float
         Each block's gain.
     statistics : Statistics
-        What was projected so far.
+        Counts of what was projected so far.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Feedback:
         self._hooks.register(engine.model, blocks, output if engine.takes_error else None, sequence_first)
         _optimizers.observe(self)
 
-    # What it is
+    # Settings and properties
 
     @property
     def method(self) -> Method:
-        """How the blocks are trained."""
+        """The training method of the blocks."""
         return self._engine.settings.method
 
     @method.setter
@@ -98,7 +98,7 @@ class Feedback:
 
     @property
     def camera(self) -> Camera | None:
-        """What the projection of the ternary error is recovered through."""
+        """The camera from whose frames the projection of the ternary error is recovered."""
         return self._engine.settings.camera
 
     @camera.setter
@@ -107,12 +107,12 @@ class Feedback:
 
     @property
     def seed(self) -> int:
-        """Which random matrix."""
+        """The seed of the random matrix."""
         return self._engine.matrix.seed
 
     @property
     def ensemble(self) -> Ensemble:
-        """Which random matrices it is one of."""
+        """The distribution of the random matrix."""
         return self._engine.matrix.ensemble
 
     @property
@@ -122,18 +122,18 @@ class Feedback:
 
     @property
     def statistics(self) -> Statistics:
-        """What was projected so far."""
+        """Counts of what was projected so far."""
         return self._engine.statistics
 
     @property
     def rows(self) -> dict[str, range]:
-        """The rows of T that each block has; empty before the first forward pass, which tells the blocks' widths."""
+        """The rows of T of each block. Empty before the first forward pass, which determines the blocks' widths."""
         return self._engine.rows
 
     def operator(self, n_inputs: int, dtype: Any = "float32") -> Projector:
-        """Return the operator whose rows the blocks share, for errors of n_inputs elements a vector.
+        """Return the operator with the rows of all blocks, for error vectors of n_inputs elements.
 
-        It is exact: :attr:`camera` only comes between when feedback is given.
+        It is exact: :attr:`camera` affects only the feedback.
 
         Raises
         ------
@@ -153,44 +153,44 @@ class Feedback:
             [head, *lines] if rows else [head, *lines, "  (rows of the matrix: from the first forward pass on)"]
         )
 
-    # What a user does with it
+    # Actions
 
     @staticmethod
     def of(model: torch.nn.Module) -> Feedback | None:
-        """Return the feedback that is attached to a model, that of a copied one for instance.
+        """Return the feedback that is attached to a model, for instance to a copy.
 
         Parameters
         ----------
         model : Module
-            The whole model, as it was given to :func:`attach`, or a copy of it.
+            The whole model, as given to :func:`attach`, or a copy of it.
 
         Returns
         -------
         Feedback or None
-            None where nothing is attached, or was removed.
+            None if no feedback is attached.
         """
         found = (owner for owner in owners(model) if isinstance(owner, Feedback))
         return next((feedback for feedback in found if feedback.model is model), None)
 
     def remove(self) -> None:
-        """Take all hooks off the model: it is as it was before. A second call does nothing."""
+        """Remove all hooks, which leaves the model as it was before. A second call does nothing."""
         self._hooks.remove()
         _optimizers.stop_observing(self)
 
     def backward(self) -> None:
-        """Receive the error of a pass, and train this rank's blocks from it, in place of ``loss.backward()``.
+        """Receive the error of a pass and compute the gradients of this rank's blocks, in place of ``loss.backward()``.
 
-        For the ranks of `process_group` on which there is no loss: once for each time that the last rank calls
-        ``loss.backward()``, for the latest pass or an earlier one.
+        The ranks of `process_group` that have no loss call it once for each ``loss.backward()`` of the last rank, which
+        may be that of the latest pass or of an earlier one.
 
         Raises
         ------
         RuntimeError
-            If the loss is on this rank, the model's part has not run, or no error comes.
+            If the loss is on this rank, this rank's part of the model has not run, or no error comes.
         """
         engine = self._engine
         if engine.pipeline is None or engine.takes_error:
-            raise RuntimeError("the error is taken on this rank: call loss.backward()")
+            raise RuntimeError("this rank takes the error: call loss.backward()")
         if self.method == "shallow" and not engine.pending:
             return
         if not engine.pending:
@@ -206,22 +206,22 @@ class Feedback:
         of: Literal["parameters", "outputs"] = "parameters",
         method: Method | None = None,
     ) -> dict[str, float]:
-        """Return the cosine between what each block is given and what backpropagation would give it.
+        """Return the cosine between each block's gradients from feedback and those from backpropagation.
 
         Parameters
         ----------
         closure : callable
             Runs the model and returns the loss, as in ``lambda: criterion(model(x), y)``. It is called twice, with the
-            same random numbers; buffers (running means) and gradients are left as they were.
+            same random numbers. Buffers (running means) and gradients stay as they were.
         of : {"parameters", "outputs"}
-            Compare the gradients of the block's parameters, all as one vector, or those at the block's end.
+            Compare the gradients of the block's parameters, all as one vector, or those at the block's output.
         method : {"odfa", "dfa"}, optional
-            By default that of the feedback.
+            The method to compare; by default the feedback's.
 
         Returns
         -------
         dict of str to float
-            By the blocks' names; nan where a gradient is 0.
+            The cosine for each block name; nan if a gradient is 0.
 
         Raises
         ------
@@ -231,13 +231,13 @@ class Feedback:
         return alignment(self._engine, closure, of, self._feeding(method))
 
     def check(self, closure: Callable[[], torch.Tensor]) -> Check:
-        """Show on a batch that feedback is what it should be.
+        """Check on one batch that every block receives the right feedback.
 
-        That is: every block receives its projection of the error, as an independent calculation with the entries of the
-        matrix gives it for 32 outputs of the block (all, if it has fewer), and not the gradient that backpropagation
-        would bring; no block's gradient comes through another; and what lies above the last block has its true
-        gradient. Differences may be 1e-4 of the largest element in float32, 1e-9 in float64 (1e-4 for feedback of the
-        ensemble ``"structured"``) and 2e-2 in half precision. A camera is taken off meanwhile.
+        The check compares 32 elements of each block's feedback (all, if it has fewer) with an independent calculation
+        from the entries of the matrix. It also checks that no block receives the gradient of backpropagation, that no
+        block's gradient flows into another block, and that the layers above the last block have their true gradient.
+        Differences may be up to 1e-4 of the largest element in float32, 1e-9 in float64 (1e-4 for the ensemble
+        ``"structured"``) and 2e-2 in half precision. The camera is ignored.
 
         Parameters
         ----------
@@ -247,23 +247,24 @@ class Feedback:
         Returns
         -------
         Check
-            What was found, to be printed.
+            The result, which can be printed.
 
         Raises
         ------
         RuntimeError
-            If any of it is not so, with the name of the block or of the parameter.
+            If a check fails. The message names the block or the parameter.
         ValueError
             If the method is neither ``"odfa"`` nor ``"dfa"``.
         """
         return check(self._engine, closure, self._feeding(None))
 
     def hardware_report(self, generation: Generation = LIGHTON) -> HardwareReport:
-        """Return what the projections since the feedback was attached would have cost on an optical processing unit.
+        """Return the cost of all projections since the feedback was attached on an optical processing unit.
 
         Every ternary error (method ``"odfa"``) takes the four frames of a linear projection to the rows of all blocks,
-        times the `frames` of the :attr:`camera` that there was. Errors of floats (``"dfa"``) are not what the hardware
-        takes: they are left out, and counted. So is everything else of a training step, which a host does either way.
+        times the `frames` of the :attr:`camera` at that time. The hardware cannot project float errors (``"dfa"``): the
+        report leaves them out and gives their number. It also leaves out the rest of a training step, which a host
+        computes in either case.
 
         Parameters
         ----------
@@ -273,7 +274,7 @@ class Feedback:
         Returns
         -------
         HardwareReport
-            Frames, seconds and joules there, and seconds here, to be printed.
+            Frames, seconds and joules on the device, and seconds here. It can be printed.
 
         Raises
         ------
@@ -285,12 +286,12 @@ class Feedback:
         return report(self._engine.projected, self._engine.matrix.n_anchor, generation)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training must have in common with this one, and where it is: plain numbers and names.
+        """Return the state from which a training can resume, as plain numbers and names.
 
         Raises
         ------
         TypeError
-            If :attr:`ternarize` has a rule of your own, which a state cannot hold.
+            If :attr:`ternarize` has a custom rule, which a state cannot hold.
         """
         engine = self._engine
         layout = engine.layout
@@ -306,15 +307,15 @@ class Feedback:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take on the method, the ternary rule, the camera, the rows and the count of passes of a saved feedback.
+        """Load the method, the ternary rule, the camera, the rows and the count of passes of a saved feedback.
 
-        States of earlier versions lack some of these, which then stay as they are.
+        Values that the state of an earlier version lacks stay as they are.
 
         Raises
         ------
         ValueError
-            If it was attached otherwise (seed, blocks, output, gains, anchor), so that training would not
-            go on as it was, or the state is none of a feedback.
+            If the saved feedback was attached with other arguments (seed, blocks, output, gains, anchor), so that
+            training would not continue as before, or if the state is not that of a feedback.
         """
         engine = self._engine
         state = {"ensemble": "gaussian", **state}
@@ -341,7 +342,7 @@ class Feedback:
         engine.n_passes = passes
 
     def _layout_of(self, state: Mapping[str, Any]) -> Layout:
-        """Return the layout that a state tells of, which must be one of the blocks and of what the user said."""
+        """Return the layout of a state; check it against the blocks and the user's batch_axes."""
         n_blocks = len(self._engine.all_gains)
         axes = _check.integer("batch_axes of the state", state["batch_axes"], 1, 64)
         wanted = self._engine.axes.batch_axes
@@ -358,7 +359,7 @@ class Feedback:
         return Layout(axes, tuple(widths), tuple(dims))
 
     def _compared(self) -> dict[str, Any]:
-        """Return what a state must have in common with this feedback."""
+        """Return the values that must be equal in a state and in this feedback."""
         engine = self._engine
         return {
             "version": 1,
@@ -371,7 +372,7 @@ class Feedback:
         }
 
     def _load_whole(self, state: Mapping[str, Any]) -> None:
-        """Take on what the blocks of other ranks are, from the state of the whole model."""
+        """Load the blocks of other ranks from the state of the whole model."""
         engine = self._engine
         own = {name: gain for name, gain in state["gains"].items() if name in self.blocks}
         if list(own.items()) != list(self.gains.items()):
@@ -380,7 +381,7 @@ class Feedback:
         engine.all_output = self.output if engine.takes_error else state["output"]
 
     def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse a step that would change blocks without the feedback that they need."""
+        """Raise RuntimeError for a step that would change blocks before any error reached them."""
         if self._hooks.removed:
             return
         engine = self._engine
@@ -401,15 +402,15 @@ class Feedback:
 
     def _feeding(self, method: Method | None) -> Method:
         if self._engine.is_pipelined:
-            raise RuntimeError("the model is spread over the ranks of process_group: compare them in one process")
+            raise RuntimeError("the model is divided over the ranks of process_group: diagnose it in one process")
         method = self.method if method is None else method
         if method not in ("odfa", "dfa"):
-            raise ValueError(f"method is {method!r}, but there is feedback for 'odfa' and 'dfa' only: pass or set one")
+            raise ValueError(f"method is {method!r}, but only 'odfa' and 'dfa' have feedback: pass or set one of them")
         return method
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _optimizers.observe(self)  # without effect where the hooks are removed
+        _optimizers.observe(self)  # no effect if the hooks were removed
 
 
 def checked_method(value: Any, *, pipelined: bool) -> Method:
@@ -417,19 +418,19 @@ def checked_method(value: Any, *, pipelined: bool) -> Method:
     if value not in METHODS:
         raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
     if value == "bp" and pipelined:
-        raise ValueError("method is 'bp', but no gradients travel between the ranks of process_group")
+        raise ValueError("method is 'bp', but the ranks of process_group exchange no gradients")
     return cast(Method, value)
 
 
 def checked_ternarize(value: Any) -> Ternarize:
-    """Return a way to make errors ternary, or raise TypeError."""
+    """Return a Ternarize, or raise TypeError."""
     if not isinstance(value, Ternarize):
         raise TypeError(f"ternarize is {value!r}, but must be an opuproj.dfa.Ternarize")
     return value
 
 
 def camera_for(camera: Any, ensemble: Ensemble) -> Camera | None:
-    """Return a camera that the ensemble can have, or raise ValueError or TypeError."""
+    """Return a camera that the ensemble supports, or raise ValueError or TypeError."""
     if ensemble == "structured":
         refuse_camera(camera)
     return checked_camera(camera)

@@ -1,4 +1,4 @@
-"""What the projections of a training would have cost on an optical processing unit, beside what they took here."""
+"""The cost of a training's projections on an optical processing unit, compared with their time here."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..hardware import Cost, Generation, checked_generation, cost, format_quanti
 
 @dataclass
 class Projected:
-    """What was projected: all that a report needs.
+    """Counts of projections for a report.
 
     Attributes
     ----------
     ternary : Counter
-        Ternary errors by (elements of an error, rows of T, camera): the device shows these.
+        The number of ternary errors for each (elements of an error, rows of T, camera). The device projects these.
     seconds : float
-        The time that these took here.
+        Their time here (s).
     floats : int
-        Errors of floats, which no device shows.
+        The number of float errors, which no device projects.
     """
 
     ternary: Counter[tuple[int, int, Camera | None]] = field(default_factory=Counter)
@@ -30,21 +30,21 @@ class Projected:
 
 @dataclass(frozen=True)
 class HardwareReport:
-    """What :meth:`Feedback.hardware_report` found; print it.
+    """The result of :meth:`Feedback.hardware_report`. ``print`` shows it as text.
 
     Attributes
     ----------
     generation : Generation
         The device.
     vectors : int
-        Ternary errors projected.
+        The number of ternary errors projected.
     cost : Cost
-        What they would have cost on the device.
+        Their cost on the device.
     seconds : float
-        What they took here (s), with making errors ternary and scaling the result: work that the device leaves to its
+        Their time here (s). It includes making errors ternary and scaling the result, which the device leaves to its
         host.
     left_out : int
-        Errors projected as floats (method ``"dfa"``), which the device cannot show.
+        The number of float errors (method ``"dfa"``), which the device cannot project.
     """
 
     generation: Generation
@@ -60,16 +60,16 @@ class HardwareReport:
             f"  here: {format_quantity(self.seconds, 's')}, with making errors ternary and scaling",
         ]
         if self.left_out:
-            lines.append(f"left out: {self.left_out:,} float errors (method 'dfa'), which the hardware does not take")
+            lines.append(f"left out: {self.left_out:,} float errors (method 'dfa'), which the hardware cannot project")
         return "\n".join(lines)
 
 
 def report(projected: Projected, n_anchor: int, generation: Generation) -> HardwareReport:
-    """Return what :meth:`Feedback.hardware_report` does."""
+    """Compute :meth:`Feedback.hardware_report`."""
     generation = checked_generation(generation)
     if not projected.ternary and not projected.floats:
         raise RuntimeError(
-            "there is nothing to report: no error has been projected since the feedback was attached; run the model "
+            "no error has been projected since the feedback was attached, so there is nothing to report: run the model "
             "forward and backward with method 'odfa' first"
         )
     costs = [

@@ -1,11 +1,11 @@
-"""LightOn's API working again: programs for lightonml 1.4's simulated OPU run with ``opuproj.lightonml`` in its place.
+"""LightOn's API, reimplemented: ``opuproj.lightonml`` replaces lightonml 1.4 with its simulated OPU.
 
     from opuproj.lightonml import OPU
     from opuproj.lightonml.encoding.base import SeparatedBitPlanEncoder, SeparatedBitPlanDecoder
     from opuproj.lightonml.projections.sklearn import OPUMap        # needs scikit-learn
     from opuproj.lightonml.projections.torch import OPUMap          # needs torch
 
-Nothing of lightonml's code is in it. Computed by opuproj.Projector: no matrix is stored.
+It contains no code of lightonml. opuproj.Projector computes the projections and stores no matrix.
 """
 
 from .._core import __version__

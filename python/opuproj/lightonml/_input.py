@@ -1,4 +1,4 @@
-"""The shapes that a user's vectors may have, and their way into a ternary batch."""
+"""Checks the shapes and values of a user's vectors, and packs them into a ternary batch."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..ternary import TernaryBatch
 
 @dataclass(frozen=True)
 class Traits:
-    """What a fit settles: how many features a vector has, in one dimension or two, and whether they come as bits."""
+    """The result of a fit: the features of a vector, in one dimension or two, and whether they are packed bits."""
 
     n_features: tuple[int, ...]
     packed: bool
 
     @property
     def size(self) -> int:
-        """All features of a vector."""
+        """The number of features of a vector."""
         return math.prod(self.n_features)
 
     @property
     def axes(self) -> int:
-        """How many of an array's last axes make one vector."""
+        """The number of an array's last axes that form one vector."""
         return 1 if self.packed else len(self.n_features)
 
 
 def declared(n_features: Any, packed: bool) -> Traits:
-    """Return the traits that a user gives by number."""
+    """Return the traits for the given numbers of features."""
     numbers = n_features if isinstance(n_features, (tuple, list, np.ndarray)) else (n_features,)
     if len(numbers) not in (1, 2):
         raise ValueError(f"n_features is {n_features!r}, but must be one number, or two for 2-D features")
@@ -41,13 +41,15 @@ def declared(n_features: Any, packed: bool) -> Traits:
 
 
 def observed(X: Any, packed: bool, two_d: bool, n_features: Any) -> Traits:
-    """Return the traits of an example; `n_features` is for packed ones, whose bits do not tell."""
+    """Return the traits of an example. A packed example needs `n_features`, which its bytes do not determine."""
     shape = shape_of(X)
     if n_features is not None and not packed:
-        raise AssertionError(f"n_features is {n_features!r}, but beside X it can only be specified with packed input")
+        raise AssertionError(
+            f"n_features is {n_features!r}, but together with X it can only be specified with packed input"
+        )
     if not packed:
         if len(shape) < 1 + two_d:
-            raise AssertionError(f"X has shape {shape}, but 2-D features need two axes at least")
+            raise AssertionError(f"X has shape {shape}, but 2-D features need at least two axes")
         return declared(shape[-2:] if two_d else shape[-1:], packed)
     _check_bits(X)
     if n_features is None:
@@ -68,7 +70,7 @@ def to_numpy(X: Any) -> tuple[NDArray[Any], bool]:
 
 
 def shape_of(X: Any) -> tuple[int, ...]:
-    """Return the shape of X, which may be a list."""
+    """Return the shape of X, which may be a list. Raise ValueError for a single number."""
     shape = tuple(X.shape) if hasattr(X, "shape") else np.shape(X)
     if not shape:
         raise ValueError("X is a single number, but must be a vector, or a batch of them")
@@ -76,7 +78,7 @@ def shape_of(X: Any) -> tuple[int, ...]:
 
 
 def batch_of(X: NDArray[Any], traits: Traits, ternary: bool) -> TernaryBatch:
-    """Return the vectors of X, of shape (..., n_features in all), having checked shape and values."""
+    """Check the shape and the values of X, and pack its vectors. The result has shape (..., traits.size)."""
     lead = shape_of(X)[: -traits.axes]
     if len(X.shape) < traits.axes or len(lead) > 2:
         raise ValueError(f"X has shape {X.shape}, but {_wanted(traits)} with at most two axes of vectors before them")
@@ -88,7 +90,7 @@ def batch_of(X: NDArray[Any], traits: Traits, ternary: bool) -> TernaryBatch:
         except ValueError as error:
             raise ValueError(f"X, packed, does not hold {traits.size} features a vector: {error}") from None
     if X.shape[len(lead) :] != traits.n_features:
-        raise ValueError(f"X has shape {X.shape}, but {_wanted(traits)}: that is what was fitted")
+        raise ValueError(f"X has shape {X.shape}, but {_wanted(traits)}, as fitted")
     flat = X.reshape(*lead, traits.size)
     if X.dtype.kind != "b":
         _check_values(flat, X.shape, ternary)
@@ -117,7 +119,7 @@ def _check_values(flat: NDArray[Any], shape: tuple[int, ...], ternary: bool) -> 
         raise TypeError(f"X has dtype {flat.dtype}, but must hold numbers")
     values = flat.reshape(-1)
     step = _memory.PIECE_BYTES // values.itemsize
-    for start in range(0, values.size, step):  # comparisons of the whole would take several times its memory
+    for start in range(0, values.size, step):  # comparing all at once would take several times its memory
         piece = values[start : start + step]
         good = (piece == 0) | (piece == 1)
         if ternary:

@@ -1,4 +1,4 @@
-"""How much is printed, and whether progress bars are shown."""
+"""The verbosity of the package: printed lines and progress bars."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ _level = 0
 
 
 def set_verbose_level(verbose_level: int) -> None:
-    """Set how much all objects of this package tell.
+    """Set the verbosity of all objects of this package.
 
     Parameters
     ----------
     verbose_level : int
-        0, the default: nothing. From 1 on: a line and a progress bar for each transform of several vectors.
+        0, the default, prints nothing. 1 or more prints a line and shows a progress bar for each transform of several
+        vectors.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not an integer, or not from -1 to 3. (-1 is 0.)
+        If it is not an integer from -1 to 3. (-1 means 0.)
     """
     global _level
     _level = max(0, _check.integer("verbose_level", verbose_level, -1, 3))
@@ -29,7 +30,7 @@ def get_verbose_level() -> int:
     return _level
 
 
-def tell(text: str) -> None:
-    """Print a line for the user, from level 1 on."""
+def print_verbose(text: str) -> None:
+    """Print a line if the verbose level is 1 or more."""
     if _level >= 1:
         print(text)

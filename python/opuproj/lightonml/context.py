@@ -1,4 +1,4 @@
-"""What a result says about its making."""
+"""Metadata of results: how and when they were measured."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Roi = tuple[Pair, Pair]
 
 
 class Context:
-    """The circumstances of a transform, as a device reports them.
+    """Metadata of a transform, as a device reports them.
 
     Parameters
     ----------
     frametime, exposure : int, optional
-        For how long an input is shown, and a camera's exposure, in microseconds.
+        How long an input is shown, and the camera's exposure (µs).
     output_roi, input_roi : (offset, size), optional
-        The region that is read of the output device, and lit of the input device: pairs of pairs, in pixels.
+        The regions of the output device that is read and of the input device that is lit, as pairs of pairs of pixels.
     start, end : datetime, optional
-        When the transform began and ended; a single vector has no end.
+        The start and the end of the transform. The transform of a single vector has no end.
     gain : float, optional
-        Of the camera, in dB.
+        The camera's gain (dB).
     n_ones : int, optional
-        How many pixels were lit on average; not counted by a simulated device.
+        The average number of lit pixels. A simulated device does not count them.
     fmt_type : FeaturesFormat, optional
-        How features were laid out.
+        The layout of features on the input device.
     fmt_factor : int, optional
-        How many pixels each feature got.
+        The number of pixels of each feature.
 
     Attributes
     ----------
@@ -40,10 +40,10 @@ class Context:
 n_ones, fmt_type, fmt_factor
         As above.
     info : object
-        Whatever :meth:`add_info` was given.
+        The argument of :meth:`add_info`.
     """
 
-    # Equal contexts may change and cease to be equal.
+    # Contexts are mutable, so they have no hash.
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(
@@ -72,7 +72,7 @@ n_ones, fmt_type, fmt_factor
         self.fmt_factor = fmt_factor
 
     def from_opu(self, opu: Any, start: dt.datetime, end: dt.datetime | None = None) -> None:
-        """Take over times, gain and region of a device, with the start and the end of a transform."""
+        """Copy times, gain and region from a device; set the start and the end of the transform."""
         self.frametime_us = opu.frametime_us
         self.exposure_us = opu.exposure_us
         self.output_roi_upper, self.output_roi_shape = opu.output_roi
@@ -82,13 +82,13 @@ n_ones, fmt_type, fmt_factor
 
     @staticmethod
     def from_timestamps(start: dt.datetime | float, end: dt.datetime | float | None = None) -> Context:
-        """Return a context of which only the times are known, given as datetimes or seconds since 1970."""
+        """Return a context with only the times, given as datetimes or seconds since 1970."""
         nowhere = ((-1, -1), (-1, -1))
         return Context(-1, -1, nowhere, _time("start", start), None if end is None else _time("end", end))
 
     @staticmethod
     def from_dict(d: dict[str, Any]) -> Context:
-        """Return the context that :meth:`as_dict` or :meth:`as_flat_dict` described."""
+        """Return the context of a dict from :meth:`as_dict` or :meth:`as_flat_dict`."""
         context = Context(
             d["frametime_us"],
             d["exposure_us"],
@@ -105,11 +105,11 @@ n_ones, fmt_type, fmt_factor
         return context
 
     def add_info(self, info: object) -> None:
-        """Attach anything."""
+        """Set the attribute `info` to any object."""
         self.info = info
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is known by name; regions are pairs of pairs."""
+        """Return the known values by name, with regions as pairs of pairs."""
         known: dict[str, Any] = {
             "exposure_us": self.exposure_us,
             "frametime_us": self.frametime_us,
@@ -129,7 +129,7 @@ n_ones, fmt_type, fmt_factor
         return known
 
     def as_flat_dict(self) -> dict[str, Any]:
-        """Return what is known by name; regions as four numbers each, for tables."""
+        """Return the known values by name, with four numbers for each region, for tables."""
         flat = self.as_dict()
         for name in ("output_roi", "input_roi"):
             roi = flat.pop(name, None)
@@ -146,12 +146,12 @@ n_ones, fmt_type, fmt_factor
 
 
 class ContextArray(np.ndarray[Any, np.dtype[Any]]):
-    """An array whose attribute ``context`` tells how it was measured; slices and results of arithmetic keep it.
+    """An array with an attribute ``context``, which slices and results of arithmetic keep.
 
     Parameters
     ----------
     input_array : ndarray
-        Its memory is shared.
+        The array, whose memory is shared.
     context : Context
     """
 

@@ -1,4 +1,4 @@
-"""The class that programs for LightOn's optical processing unit are written against."""
+"""The class OPU, the interface of programs for LightOn's optical processing unit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .. import _check
 from .._core import __version__
 from ..camera import Camera, checked_camera
 from . import _input
-from ._verbosity import get_verbose_level, set_verbose_level, tell
+from ._verbosity import get_verbose_level, print_verbose, set_verbose_level
 from .context import Context, ContextArray
 from .encoding.base import NoDecoding, NoEncoding
 from .internal.simulated_device import SimulatedOpuDevice
@@ -27,14 +27,14 @@ from .internal.types import FeaturesFormat, InputRoiStrategy
 from .types import OutputRescaling
 
 _NO_HARDWARE = (
-    "simulated is False, but LightOn's hardware cannot be driven any more: pass simulated=True, and "
-    "max_n_features, for the same transforms computed on this machine"
+    "simulated is False, but LightOn's hardware is no longer supported: pass simulated=True and max_n_features to "
+    "compute the same transforms on this machine"
 )
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """What a call of fit1d or fit2d settles."""
+    """The settings from a call of fit1d or fit2d."""
 
     traits: _input.Traits
     n_components: int | None = None
@@ -48,66 +48,66 @@ class _Fit:
 class OPU:
     r"""An optical processing unit: \|Rx\|² by :meth:`transform`, Rx by :meth:`linear_transform`.
 
-    It is the class of the same name of lightonml 1.4, with its simulated device, computed by
-    :class:`opuproj.Projector`: the matrix is never stored, so it has any size, and none takes time to build. A fit must
-    come before a transform.
+    It has the interface of lightonml 1.4's class of the same name, with its simulated device.
+    :class:`opuproj.Projector` computes the transforms. It never stores the matrix, so the matrix may have any size and
+    takes no time to build. Call a fit method before a transform.
 
     Parameters
     ----------
     n_components : int, default 200000
         The length of the results.
     opu_device : SimulatedOpuDevice, optional
-        In place of `simulated`.
+        The device, in place of `simulated`.
     max_n_features : int or None, default 1000
-        How many features a vector may have at most. The entries of the matrix have variance 1/max_n_features. None sets
-        no limit, and takes the number of features that was fitted for the variance.
+        The largest number of features of a vector. The entries of the matrix have variance 1/max_n_features. None sets
+        no limit, and the variance is then 1 over the number of fitted features.
     config_file : str, optional
-        A JSON file for :attr:`config`. Nothing else reads it.
+        A JSON file for :attr:`config`. It is used for nothing else.
     config_override : dict, optional
-        Laid over what the file says.
+        Values that replace those of the file.
     verbose_level : int, optional
         Deprecated: use :func:`opuproj.lightonml.set_verbose_level`.
     input_roi_strategy : InputRoiStrategy, optional
-        Kept as an attribute. It changes nothing, as there are no pixels.
+        Kept as an attribute. It has no effect, because there are no pixels.
     open_at_init : bool, optional
-        False leaves the device closed until :meth:`open`.
+        False keeps the device closed until :meth:`open` is called.
     disable_pbar : bool, default False
-        Show no progress bar, whatever the verbose level.
+        Show no progress bar at any verbose level.
     simulated : bool, default False
         Must be True, unless a device is given.
     rescale : OutputRescaling or {"variance", "norm", "none"}, default "variance"
-        What linear results are divided by: √n_features, √n_components, or nothing.
+        Linear results are divided by √n_features, √n_components or 1.
     seed : int, optional
-        Which matrix, from 0 to 2**64 - 1; by default that of the device, which is 0 unless it was made otherwise.
+        The seed of the matrix, from 0 to 2**64 - 1; by default that of the device, which is 0 unless set otherwise.
     camera : Camera, optional
-        What records the intensities, with its noise, saturation and quantization; results keep their scale.
+        The camera that records the intensities, with its noise, saturation and quantization. Results keep their scale.
 
     Attributes
     ----------
     device : SimulatedOpuDevice
     disable_pbar, input_roi_strategy
-        As given.
+        The arguments.
 
     Raises
     ------
     RuntimeError
         If neither `simulated` nor `opu_device` is given.
     ValueError, TypeError
-        If arguments contradict each other or are of the wrong kind, which the message names.
+        If arguments contradict each other or are of the wrong kind. The message names them.
 
     Notes
     -----
-    Results are float32, of the shape of the input but for its last axis (its last two after :meth:`fit2d`), which
-    becomes n_components. NumPy input gives a :class:`~opuproj.lightonml.context.ContextArray`, a torch tensor gives a
-    tensor on the CPU, without a gradient.
+    Results are float32. They have the shape of the input, with n_components in place of its last axis (of its last two
+    axes after :meth:`fit2d`). NumPy input gives a :class:`~opuproj.lightonml.context.ContextArray`. A torch tensor
+    gives a tensor on the CPU, without a gradient.
 
     With N for max_n_features, n for the features of a vector and m for n_components, a vector x gives:
 
     - ``transform``: mean 2‖x‖²/N, exponentially distributed;
     - ``linear_transform``: mean 0 and standard deviation ‖x‖/√N, divided by √n ("variance"), √m ("norm") or 1 ("none").
 
-    So the default rescaling divides by the square root of the size twice, as lightonml's simulated device did: for
-    unit variance use ``rescale="none"`` and multiply by √N/‖x‖.
+    So the default rescaling divides by the square root of the size twice, as lightonml's simulated device did. For unit
+    variance use ``rescale="none"`` and multiply by √N/‖x‖.
 
     Examples
     --------
@@ -171,33 +171,33 @@ class OPU:
         if open_at_init or open_at_init is None:
             self.open()
 
-    # What it transforms
+    # Fits
 
     def fit1d(
         self, X: Any = None, n_features: int | None = None, packed: bool = False, online: bool = False, **override: Any
     ) -> None:
-        """Get ready for vectors whose features lie along the last axis.
+        """Prepare for vectors whose features lie along the last axis.
 
         Parameters
         ----------
         X : array_like of shape (..., n_features), optional
-            An example, of which the shape is looked at.
+            An example, which gives the shape.
         n_features : int, optional
-            The length of a vector, in place of X; or beside packed X, where it is not a multiple of 8.
+            The length of a vector, in place of X; or together with packed X, if it is not a multiple of 8.
         packed : bool, default False
-            Vectors will come as :func:`numpy.packbits` along the last axis gives them.
+            Whether vectors are packed along the last axis, as :func:`numpy.packbits` packs them.
         online : bool, default False
-            Vectors will come one by one. It changes nothing.
+            Whether vectors come one by one. It has no effect.
         **override
-            ``n_components``, ``exposure_us`` and ``frametime_us`` for these transforms; ``input_roi``,
-            ``input_roi_strategy`` and ``raw_output_size`` are accepted and change nothing.
+            ``n_components``, ``exposure_us`` and ``frametime_us`` for these transforms. ``input_roi``,
+            ``input_roi_strategy`` and ``raw_output_size`` are accepted and have no effect.
 
         Raises
         ------
         AssertionError
-            If there is neither X nor n_features, or both for input that is not packed.
+            If neither X nor n_features is given, or both are given for input that is not packed.
         ValueError
-            If there are more features than max_n_features, or X is not of that shape or dtype.
+            If there are more features than max_n_features, or X has a wrong shape or dtype.
         TypeError
             If an override is unknown.
         """
@@ -211,14 +211,14 @@ class OPU:
         online: bool = False,
         **override: Any,
     ) -> None:
-        """Get ready for vectors whose features lie along the last two axes, as those of images do.
+        """Prepare for vectors whose features lie along the last two axes, such as images.
 
         Parameters
         ----------
         X : array_like of shape (..., height, width), optional
-            An example, of which the shape is looked at. Packed, of shape (..., bytes).
+            An example, which gives the shape. Packed, it has shape (..., bytes).
         n_features : (int, int), optional
-            Height and width, in place of X; necessary beside packed X.
+            Height and width, in place of X; required together with packed X.
         packed, online, **override
             As for :meth:`fit1d`. Packed vectors are flattened first.
 
@@ -233,7 +233,9 @@ class OPU:
         known = _Fit.__dataclass_fields__.keys() - {"traits"}
         unknown = override.keys() - known
         if unknown:
-            raise TypeError(f"{min(unknown)!r} is no setting of a transform; there are {', '.join(sorted(known))}")
+            raise TypeError(
+                f"{min(unknown)!r} is not a setting of a transform; the settings are {', '.join(sorted(known))}"
+            )
         if X is not None:
             traits = _input.observed(X, packed, two_d, n_features)
         elif n_features is not None:
@@ -243,7 +245,7 @@ class OPU:
         if self._max_n_features is not None and traits.size > self._max_n_features:
             raise ValueError(
                 f"input's number of features ({traits.size}) can't be greater than max_n_features, which is "
-                f"{self._max_n_features}; max_n_features=None sets no limit"
+                f"{self._max_n_features}; pass max_n_features=None for no limit"
             )
         fitted = _Fit(traits, **override)
         if fitted.n_components is not None:
@@ -254,7 +256,7 @@ class OPU:
         self.device.frametime_us = int(fitted.frametime_us or max(frametime, self.device.exposure_us + 50))
         self._fitted = fitted
 
-    # What it computes
+    # Transforms
 
     def transform(self, X: Any, encoder_cls: Any = NoEncoding, decoder_cls: Any = NoDecoding) -> Any:
         r"""Project vectors and take the intensity, \|Rx\|².
@@ -262,26 +264,26 @@ class OPU:
         Parameters
         ----------
         X : array_like of shape (..., n_features), or (..., height, width) after :meth:`fit2d`
-            One vector, or a batch of at most two axes of them. What the encoder makes of it must be of 0 and 1, in any
-            dtype, or packed if that was fitted.
+            One vector, or a batch with at most two axes before the vectors. After encoding it must hold 0 and 1, in any
+            dtype, or packed bits if the fit was for packed input.
         encoder_cls : class or object, optional
-            What makes X binary: a transformer of :mod:`opuproj.lightonml.encoding.base` or of one's own. A class is
-            called without arguments.
+            The encoder that makes X binary: a transformer of :mod:`opuproj.lightonml.encoding.base` or a custom one. A
+            class is called without arguments.
         decoder_cls : class or object, optional
-            What makes an output of the results. A class is called with what the encoder's ``get_params`` returns, if it
-            has that method.
+            The decoder that transforms the results. A class is called with the encoder's ``get_params()``, if the
+            encoder has that method.
 
         Returns
         -------
         ContextArray or Tensor of shape (..., n_components)
-            float32, but for what the decoder makes of it.
+            float32, unless the decoder changes that.
 
         Raises
         ------
         AssertionError
             If nothing was fitted, or the device is closed.
         ValueError
-            If X is not of the shape that was fitted, or holds another value.
+            If X does not have the fitted shape, or holds other values.
         """
         return self._run("transform", X, encoder_cls, decoder_cls)
 
@@ -291,14 +293,14 @@ class OPU:
         Parameters
         ----------
         X : array_like of shape (..., n_features), or (..., height, width) after :meth:`fit2d`
-            As for :meth:`transform`; -1 is allowed, too. It may be packed.
+            As for :meth:`transform`, but -1 is allowed, too. It may be packed.
         encoder_cls, decoder_cls : class or object, optional
             As for :meth:`transform`.
 
         Returns
         -------
         ContextArray or Tensor of shape (..., n_components)
-            Divided as ``rescale`` says, after decoding. float32, but for what the decoder makes of it.
+            The decoded results, divided according to ``rescale``. float32, unless the decoder changes that.
 
         Raises
         ------
@@ -338,14 +340,14 @@ class OPU:
         batch = _input.batch_of(array, fitted.traits, ternary=linear)
         n_vectors = math.prod(batch.shape[:-1])
         many = n_vectors > 1
-        tell(f"OPU: random projections of an array of size {batch.shape[:-1]}")
+        print_verbose(f"OPU: random projections of an array of size {batch.shape[:-1]}")
         start = dt.datetime.now()
         progress = many and get_verbose_level() >= 1 and not self.disable_pbar
         y = self.device.project(batch, self._outputs(fitted), linear, progress)
         context = Context(fmt_type=FeaturesFormat.none, fmt_factor=0, input_roi=((0, 0), (0, 0)))
         context.from_opu(self.device, start, dt.datetime.now() if many else None)
         result = _decoder(decoder_cls, encoder).transform(ContextArray(y, context))
-        if not isinstance(result, np.ndarray):  # a decoder of the user's own may return anything
+        if not isinstance(result, np.ndarray):  # a custom decoder may return anything
             return result
         if is_tensor:
             import torch
@@ -363,14 +365,14 @@ class OPU:
     def _outputs(self, fitted: _Fit) -> int:
         return self._n_components if fitted.n_components is None else fitted.n_components
 
-    # Whether it is open
+    # Opening and closing
 
     def open(self) -> None:
-        """Begin to accept vectors."""
+        """Open the device, which then accepts vectors."""
         self.device.open()
 
     def close(self) -> None:
-        """Cease to accept vectors."""
+        """Close the device, which then accepts no vectors."""
         self.device.close()
 
     def __enter__(self) -> OPU:
@@ -379,14 +381,14 @@ class OPU:
         return self
 
     def __exit__(self, *args: object) -> None:
-        if not self._active_before:  # whoever opened it before will close it
+        if not self._active_before:  # if it was open before, it stays open
             self.close()
 
-    # What it is
+    # Properties
 
     @property
     def rescale(self) -> OutputRescaling:
-        """What linear results are divided by; may be set, to a name as well."""
+        """The divisor of linear results; can be set, also by name."""
         return self._rescale
 
     @rescale.setter
@@ -402,7 +404,7 @@ class OPU:
 
     @property
     def n_components(self) -> int:
-        """The length of the results; may be set. A larger one keeps the components that were there."""
+        """The length of the results; can be set. Increasing it keeps the existing components."""
         return self._n_components
 
     @n_components.setter
@@ -412,12 +414,12 @@ class OPU:
 
     @property
     def max_n_components(self) -> int:
-        """How large n_components may be: there is no other limit than memory for results."""
+        """The largest n_components. In practice, the memory for results sets the limit."""
         return _check.MAX_SIZE
 
     @property
     def max_n_features(self) -> int | None:
-        """How many features a vector may have; may be set, which changes the scale of results and nothing else."""
+        """The largest number of features of a vector; can be set. It affects only the scale of results."""
         return self._max_n_features
 
     @max_n_features.setter
@@ -430,19 +432,19 @@ class OPU:
 
     @property
     def seed(self) -> int:
-        """Which matrix; that of the device."""
+        """The seed of the matrix, which is the device's."""
         return self.device.seed
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `config_file` and `config_override` say: nothing of it is used."""
+        """The values of `config_file` and `config_override`. They have no effect."""
         if self._config is None:
             read = json.loads(Path(self._config_file).read_text()) if self._config_file else {}
-            self._config = _laid_over(read, self._config_override or {})
+            self._config = _merged(read, self._config_override or {})
         return self._config
 
     def version(self, devices: bool = False) -> str:
-        """Return the version of this package, on a line of its own, and that of the device if asked for."""
+        """Return the version of this package and, on a second line if `devices` is True, that of the device."""
         lines = [f"lightonml version 1.4, by opuproj {__version__}"]
         return "\n".join([*lines, self.device.versions()] if devices else lines)
 
@@ -453,9 +455,9 @@ def _decoder(decoder_cls: Any, encoder: Any) -> Any:
     return decoder_cls(**encoder.get_params()) if hasattr(encoder, "get_params") else decoder_cls()
 
 
-def _laid_over(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = copy.deepcopy(under)
     for name, value in over.items():
         nested = isinstance(value, Mapping) and isinstance(result.get(name, {}), dict)
-        result[name] = _laid_over(result.get(name, {}), value) if nested else value
+        result[name] = _merged(result.get(name, {}), value) if nested else value
     return result

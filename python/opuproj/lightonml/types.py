@@ -1,4 +1,4 @@
-"""How results of a linear transform are scaled."""
+"""The scale of linear transforms."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from enum import Enum
 
 
 class OutputRescaling(Enum):
-    """What :meth:`opuproj.lightonml.OPU.linear_transform` divides its results by.
+    """The divisor of the results of :meth:`opuproj.lightonml.OPU.linear_transform`.
 
-    The simulated device's own matrix already has entries of variance 1/max_n_features: see
-    :class:`opuproj.lightonml.OPU` for what that makes of the results.
+    The simulated device's matrix already has entries of variance 1/max_n_features. The notes of
+    :class:`opuproj.lightonml.OPU` give the resulting scale.
     """
 
     variance = 1
-    """By √n_features, n_features being those that the device sees."""
+    """√n_features, where n_features counts the features that the device gets."""
     norm = 2
-    """By √n_components."""
+    """√n_components."""
     none = 3
-    """By nothing."""
+    """1."""

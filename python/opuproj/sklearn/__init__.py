@@ -1,9 +1,10 @@
 """Random projections and optical random features as transformers of scikit-learn.
 
     features = OpticalRandomFeatures(4096, random_state=0).fit_transform(X)        # |Tx|²: a kernel of degree 2
-    smaller = OpticalRandomProjection("auto", eps=0.2).fit_transform(X)            # Rx/√n: distances are kept
+    smaller = OpticalRandomProjection("auto", eps=0.2).fit_transform(X)            # Rx/√n: preserves distances
 
-X is dense or scipy.sparse, of any real numbers; vectors of -1, 0 and 1 are taken as they are, others in ternary digits.
+X is dense or scipy.sparse and holds real numbers. Vectors of -1, 0 and 1 are projected exactly; other vectors are
+encoded in ternary digits first.
 """
 
 from sklearn.random_projection import johnson_lindenstrauss_min_dim

@@ -1,4 +1,4 @@
-"""What both transformers share: checks, the seed, and what scikit-learn asks of a transformer."""
+"""The base class of both transformers: arguments, fit and transform."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ._blocks import project_rows
 
 
 class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
-    """Base of the transformers: a projector, made by `fit` from the shape of X alone."""
+    """Base class of the transformers. `fit` makes a projector from the shape of X alone."""
 
     _mode: ClassVar[Mode]
 
@@ -54,7 +54,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.threads = threads
 
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Choose the medium; of X only the shape matters.
+        """Choose the random matrix. Only the shape of X matters.
 
         Parameters
         ----------
@@ -71,14 +71,14 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Raises
         ------
         ValueError, TypeError
-            If an argument of the class is out of range or of the wrong type, which the message names, or X is no matrix
-            of finite real numbers.
+            If an argument of the class is out of range or of the wrong type, or X is not a matrix of finite real
+            numbers. The message names the argument.
         """
         self._check_arguments()
         X = self._validated(X, reset=True)
         self.seed_ = _drawn_seed(self.random_state)
         self.n_components_ = self._n_components(*X.shape)
-        # In double precision; `transform` asks for that of its X.
+        # In float64; `transform` chooses the precision by the dtype of its X.
         self.projector_ = Projector(
             X.shape[1],
             self.n_components_,
@@ -92,7 +92,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:
-        """Project vectors. The result of each depends on no other vector of X.
+        """Project vectors. The result of each vector does not depend on the other vectors of X.
 
         Parameters
         ----------
@@ -102,13 +102,14 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            float32 for X of float32, float16, bool and integers of 8 and 16 bits, float64 for others; or what
-            ``set_output`` chose.
+            float32 if X has dtype float32, float16, bool, or integers of 8 or 16 bits, otherwise float64.
+            ``set_output`` may choose another container.
 
         Raises
         ------
         ValueError
-            If X has another number of features than in `fit`, or values that cannot be taken: the message says which.
+            If X has another number of features than in `fit`, or values that cannot be projected. The message names
+            them.
         MemoryError
             If the result cannot be allocated.
         """
@@ -126,7 +127,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     @abstractmethod
     def _scale(self) -> float:
-        """Return what the projector's results are multiplied by."""
+        """Return the factor of the projector's results."""
 
     def _n_components(self, n_samples: int, n_features: int) -> int:
         """Return the number of components for X of this shape."""
@@ -143,7 +144,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise ValueError(f"noise_seed is {self.noise_seed!r}, but there is no camera that makes noise")
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
-        if sparse.is_compressed(X):  # scikit-learn would look at what lies behind the last entry, too
+        if sparse.is_compressed(X):  # scikit-learn would also check unused memory after the last entry
             X = sparse.without_spare_room("X", X)
         return validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=reset)
 
@@ -155,7 +156,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        # Even noise of a given seed depends on a vector's place in X.
+        # Even with a noise seed, the noise depends on a vector's index in X.
         tags.non_deterministic = isinstance(self.camera, Camera) and _has_noise(self.camera)
         return tags
 
@@ -165,7 +166,7 @@ def _has_noise(camera: Camera) -> bool:
 
 
 def _drawn_seed(random_state: Any) -> int:
-    """Return the seed of T: an integer is one already, a generator draws one."""
+    """Return the seed of T: an integer is the seed itself, a generator draws one."""
     if isinstance(random_state, Integral):
         return _check.integer("random_state", random_state, 0, _check.MAX_SEED)
     try:

@@ -1,4 +1,4 @@
-"""The rows of a matrix through an operator: ternary ones as they are, others as digits, a bounded block at a time."""
+"""Projects the rows of a matrix in blocks of bounded size: ternary rows directly, other rows encoded in digits."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ from ..inputs.vectors import vectors
 from ..packing import encode
 from ..projection import apply
 
-# Fewer rows than these at a time, and T would be generated too often.
+# With smaller blocks, T would be generated too often.
 _FEWEST_ROWS = 16
 
 
 def project_rows(spec: Spec, threads: int | None, X: Any, digits: int | None, noise_seed: int | None) -> NDArray[Any]:
-    """Return the projections of all rows; each depends on its own row only, as does the form in which that is taken.
+    """Return the projections of all rows. Each projection, and whether its row is encoded, depends on that row only.
 
     Parameters
     ----------
     spec
-        What they go through.
+        The operator.
     threads
         As in :class:`opuproj.Projector`.
     X
         ndarray or scipy.sparse CSR matrix of finite real numbers, of shape (n_rows, n_inputs), with at least one row.
     digits
-        How many digits rows have that are not ternary; None if there may be none.
+        The number of digits of rows that are not ternary; None to refuse such rows.
     noise_seed
-        Decides the noise of the camera, together with a row's number: then every change from ternary rows to
-        others, and back, is a call of its own. None for noise that no other call has.
+        The seed of the camera's noise, which then depends on this seed and the row's index in X. So each run of ternary
+        or of other rows is a separate call of the operator. None for new noise.
     """
     if not isinstance(X, np.ndarray):
         X = sparse.canonical("X", X, X.shape)
     ternary = _ternary_rows(X)
     if digits is None and not ternary.all():
-        raise ValueError(f"{_first_other(X, ternary)}, but must be -1, 0 or 1: digits is None, which takes no others")
+        raise ValueError(
+            f"{_first_other(X, ternary)}, but must be -1, 0 or 1: digits is None; pass digits=5 for other values"
+        )
     noisy = spec.noisy
     if spec.mode == "intensity" and noisy and not ternary.all():
         raise ValueError(
             f"{_first_other(X, ternary)}, but must be -1, 0 or 1 in front of a camera: it sees the digits of other "
-            "numbers one after the other, and no intensity of their sum; make X binary, or use no camera"
+            "numbers one after the other, not the intensity of their sum; make X binary, or use no camera"
         )
-    # Noise goes by a row's number in X, which counts on from the first row of a call.
+    # The noise depends on a row's index in X, so the rows of one call must be consecutive.
     apart = noisy and noise_seed is not None
     out = _memory.allocate("an output", (X.shape[0], spec.n_outputs), spec.dtype, "transform fewer rows at a time")
     for numbers in (np.flatnonzero(ternary), np.flatnonzero(~ternary)):
@@ -57,8 +59,8 @@ def project_rows(spec: Spec, threads: int | None, X: Any, digits: int | None, no
             for start in range(0, len(run), step):
                 chosen = _as_slice(run[start : start + step])
                 first = int(run[start]) if apart else start
-                rows = X if len(run) == X.shape[0] <= step else X[chosen]  # SciPy copies whatever is picked
-                if encoded is not None and isinstance(rows, np.ndarray):  # not a first time only to be looked at
+                rows = X if len(run) == X.shape[0] <= step else X[chosen]  # SciPy copies any selection
+                if encoded is not None and isinstance(rows, np.ndarray):  # without a first pass that checks values
                     part = vectors(encode(rows, digits=encoded), None, spec.ensemble)
                 else:
                     part = vectors(rows, encoded, spec.ensemble)
@@ -70,7 +72,7 @@ def project_rows(spec: Spec, threads: int | None, X: Any, digits: int | None, no
 
 
 def _ternary_rows(X: Any) -> NDArray[np.bool_]:
-    """Return which rows hold nothing but -1, 0 and 1."""
+    """Return which rows hold only -1, 0 and 1."""
     ternary = np.ones(X.shape[0], dtype=np.bool_)
     if isinstance(X, np.ndarray):
         step = max(1, _memory.PIECE_BYTES // (X.shape[1] * X.itemsize))
@@ -99,23 +101,23 @@ def _first_other(X: Any, ternary: NDArray[np.bool_]) -> str:
 
 
 def _runs(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return ascending numbers in parts without gaps."""
+    """Split ascending numbers into runs of consecutive numbers."""
     return np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
 
 
 def _rows_at_once(spec: Spec, X: Any, digits: int | None, *, whole: bool) -> int:
-    """Return how many rows to take at a time so that what is made of them beyond the result stays bounded."""
+    """Return the number of rows in a block that bounds the temporary memory."""
     dense = isinstance(X, np.ndarray)
     if whole and (digits is None or not dense):
-        return max(1, int(X.shape[0]))  # the operator sees to it
+        return max(1, int(X.shape[0]))  # the operator itself bounds its memory
     n_bytes: int = (digits or 1) * _memory.packed_bytes(1, X.shape[1]) if dense else 0
-    if not whole:  # picked rows are copied, and so are their results
+    if not whole:  # selected rows are copied, and so are their results
         n_bytes += spec.n_outputs * spec.dtype.itemsize
         n_bytes += X.shape[1] * X.itemsize if dense else 16 * X.nnz // X.shape[0]
     return max(_FEWEST_ROWS, _memory.BLOCK_BYTES // n_bytes)
 
 
 def _as_slice(numbers: NDArray[np.int64]) -> Any:
-    """Return ascending numbers as a slice where they have no gap: then nothing is copied."""
+    """Return ascending numbers as a slice if they are consecutive, which avoids a copy."""
     first, last = int(numbers[0]), int(numbers[-1])
     return slice(first, last + 1) if last - first + 1 == len(numbers) else numbers

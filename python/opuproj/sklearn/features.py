@@ -1,4 +1,4 @@
-"""Optical random features: intensities behind a scattering medium, whose inner products are a kernel."""
+"""Optical random features: intensities behind a scattering medium, whose inner products approximate a kernel."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ Scale = Literal["kernel", "intensity"]
 class OpticalRandomFeatures(OpticalTransformer):
     r"""Approximate a kernel of degree 2 by the intensities \|Tx\|² of light behind a scattering medium.
 
-    T is a complex random matrix of independent entries, which is never stored. On average over T, the inner products of
-    features are the kernel [1]_ [2]_
+    T is a complex random matrix of independent entries, which is never stored. On average over T, the inner product of
+    two feature vectors is the kernel [1]_ [2]_
 
     .. math:: k(x, y) = \|x\|^2 \|y\|^2 + (x \cdot y)^2,
 
-    from which those of n features deviate by √((3 + 14ρ + 3ρ²)/n) ‖x‖²‖y‖², with ρ = (x·y)²/(‖x‖²‖y‖²).
+    With n features, its standard deviation is √((3 + 14ρ + 3ρ²)/n) ‖x‖²‖y‖², where ρ = (x·y)²/(‖x‖²‖y‖²).
 
     Parameters
     ----------
     n_components : int, default 1000
-        The number of features. More of them keep those that were there, but for the scale.
+        The number of features. Increasing it keeps the existing features, except for their scale.
     scale : {"kernel", "intensity"}, default "kernel"
-        ``"kernel"`` gives \|Tx\|²/√n_components, whose inner products estimate the kernel; ``"intensity"`` gives
-        \|Tx\|² itself, of mean ‖x‖².
+        ``"kernel"`` returns \|Tx\|²/√n_components, whose inner products estimate the kernel. ``"intensity"`` returns
+        \|Tx\|², whose mean is ‖x‖².
     digits : int or None, default 5
-        A vector of -1, 0 and 1 is taken as it is, exactly. Any other is taken in so many ternary digits, from 1 to 20,
-        as by :func:`opuproj.encode`: 5 are right to 0.4 % of the vector's largest element. None refuses such vectors.
+        The number of ternary digits, from 1 to 20, in which other vectors than those of -1, 0 and 1 are encoded, as by
+        :func:`opuproj.encode`. 5 digits are accurate to 0.4 % of the vector's largest element. Vectors of -1, 0 and 1
+        are always exact. None raises for all other vectors.
     random_state : int, RandomState instance or None, default None
-        Chooses T at each call of `fit`: an integer, from 0 to 2**64 - 1, is the seed of T itself; a generator, or
-        NumPy's own for None, draws one.
+        Determines T at each call of `fit`. An integer from 0 to 2**64 - 1 is the seed of T itself. A generator, or
+        NumPy's global one for None, draws a seed.
     camera : opuproj.Camera, optional
-        Read the intensities through this camera. X must then be ternary: a camera sees digits one after the other, and
-        no intensity of their sum.
+        Read the intensities through this camera. X must then be ternary, because a camera sees digits one after the
+        other, not the intensity of their sum.
     noise_seed : int, optional
-        Decides the camera's noise, together with a vector's place in X; by default, noise is fresh at each call.
+        The seed of the camera's noise, which also depends on a vector's index in X. By default each call has new noise.
     threads : int, optional
-        By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use. It changes no
-        result. With the ``n_jobs`` of others, 1 is best.
+        The number of threads; by default ``OPUPROJ_NUM_THREADS`` if set, otherwise the number of cores that this
+        process may use. Results do not depend on it. With ``n_jobs`` of other estimators, 1 is best.
 
     Attributes
     ----------
@@ -54,26 +55,26 @@ class OpticalRandomFeatures(OpticalTransformer):
     n_features_in_ : int
         The number of features of the X of `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of these features, where X has such.
+        The names of these features, if X has names.
 
     Raises
     ------
     ValueError, TypeError
-        By `fit` and `transform`, if an argument is out of range or of the wrong type, which the message names.
+        From `fit` and `transform`, if an argument is out of range or of the wrong type. The message names it.
 
     See Also
     --------
-    OpticalRandomProjection : linear projections, which keep distances.
+    OpticalRandomProjection : linear projections, which preserve distances.
     sklearn.kernel_approximation.PolynomialCountSketch : polynomial kernels, by sketches.
 
     Notes
     -----
-    The kernel is homogeneous: to compare directions alone, bring vectors to norm 1 first
+    The kernel is homogeneous. To compare only directions, normalize vectors to norm 1 first
     (:class:`sklearn.preprocessing.Normalizer`).
 
-    The features of a vector are the same, bit for bit, whatever others there are in X, and on every machine. Of
-    sparse X only the nonzeros are looked at, and nothing is made dense. Beyond X and the result, some 200 MB are used,
-    or 16 vectors and their features where these take more.
+    The features of a vector are the same, bit for bit, for any other vectors in X and on every machine. A sparse X is
+    not made dense; only its nonzeros are read. Besides X and the result, this takes about 200 MB of memory, or
+    16 vectors and their features where these take more.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Optical random projection: fewer dimensions, the same distances."""
+"""Optical random projection: reduces the dimension and approximately preserves distances."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from ._base import OpticalTransformer
 
 
 class OpticalRandomProjection(OpticalTransformer):
-    r"""Reduce the number of dimensions by Rx/√n_components, which keeps distances, with an R that is never stored.
+    r"""Reduce the dimension by Rx/√n_components, which approximately preserves distances. R is never stored.
 
-    R is the real random matrix, of independent entries of mean 0 and variance 1, that an optical processing unit
-    applies when linear projections are recovered from intensities [1]_. Squared distances are kept on average over R;
-    the standard deviation of each is √(2/n_components) times itself.
+    R is a real random matrix whose entries are independent, with mean 0 and variance 1. It is the matrix of an optical
+    processing unit when linear projections are recovered from intensities [1]_. Squared distances are preserved on
+    average over R, with a relative standard deviation of √(2/n_components).
 
     Parameters
     ----------
     n_components : int or "auto", default "auto"
-        The number of dimensions of the result. ``"auto"`` takes what :func:`johnson_lindenstrauss_min_dim` demands
-        for the number of vectors that `fit` sees and for `eps` [2]_, and at least 1.
+        The number of dimensions of the result. ``"auto"`` computes it by :func:`johnson_lindenstrauss_min_dim` from the
+        number of vectors in `fit` and from `eps` [2]_; it is at least 1.
     eps : float, default 0.1
-        By what part squared distances may deviate, between 0 and 1. Used by ``"auto"``.
+        The maximum relative deviation of squared distances for ``"auto"``, between 0 and 1.
     digits : int or None, default 5
-        A vector of -1, 0 and 1 is taken as it is, exactly. Any other is taken in so many ternary digits, from 1 to 20,
-        as by :func:`opuproj.encode`: 5 are right to 0.4 % of the vector's largest element. None refuses such vectors.
+        The number of ternary digits, from 1 to 20, in which other vectors than those of -1, 0 and 1 are encoded, as by
+        :func:`opuproj.encode`. 5 digits are accurate to 0.4 % of the vector's largest element. Vectors of -1, 0 and 1
+        are always exact. None raises for all other vectors.
     random_state : int, RandomState instance or None, default None
-        Chooses R at each call of `fit`: an integer, from 0 to 2**64 - 1, is the seed of the medium itself; a generator,
-        or NumPy's own for None, draws one.
+        Determines R at each call of `fit`. An integer from 0 to 2**64 - 1 is the seed of the medium itself. A
+        generator, or NumPy's global one for None, draws a seed.
     n_anchor : int, default 64
-        How many pixels the anchor lights, from 1 to 4096. It decides which R a seed gives.
+        The number of pixels that the anchor lights, from 1 to 4096. R depends on it.
     camera : opuproj.Camera, optional
         Recover the projections from intensities as this camera reads them.
     noise_seed : int, optional
-        Decides the camera's noise, together with a vector's place in X; by default, noise is fresh at each call.
+        The seed of the camera's noise, which also depends on a vector's index in X. By default each call has new noise.
     threads : int, optional
-        By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use. It changes no
-        result. With the ``n_jobs`` of others, 1 is best.
+        The number of threads; by default ``OPUPROJ_NUM_THREADS`` if set, otherwise the number of cores that this
+        process may use. Results do not depend on it. With ``n_jobs`` of other estimators, 1 is best.
 
     Attributes
     ----------
@@ -55,28 +56,28 @@ class OpticalRandomProjection(OpticalTransformer):
     n_features_in_ : int
         The number of features of the X of `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of these features, where X has such.
+        The names of these features, if X has names.
 
     Raises
     ------
     ValueError, TypeError
-        By `fit` and `transform`, if an argument is out of range or of the wrong type, which the message names.
+        From `fit` and `transform`, if an argument is out of range or of the wrong type. The message names it.
 
     Warns
     -----
     DataDimensionalityWarning
-        By `fit`, if there are more components than features: nothing is reduced.
+        From `fit`, if there are more components than features, so that the dimension is not reduced.
 
     See Also
     --------
     OpticalRandomFeatures : nonlinear features, for a kernel.
-    sklearn.random_projection.GaussianRandomProjection : the same with a stored matrix.
+    sklearn.random_projection.GaussianRandomProjection : a projection with a stored matrix.
 
     Notes
     -----
-    The projection of a vector is the same, bit for bit, whatever others there are in X, and on every machine. Of
-    sparse X only the nonzeros are looked at, and nothing is made dense. Beyond X and the result, some 200 MB are used,
-    or 16 vectors and their projections where these take more.
+    The projection of a vector is the same, bit for bit, for any other vectors in X and on every machine. A sparse X is
+    not made dense; only its nonzeros are read. Besides X and the result, this takes about 200 MB of memory, or
+    16 vectors and their projections where these take more.
 
     References
     ----------
@@ -133,7 +134,7 @@ class OpticalRandomProjection(OpticalTransformer):
 
     def _n_components(self, n_samples: int, n_features: int) -> int:
         if isinstance(self.n_components, str):
-            # A single vector has no distances to keep, and the lemma demands nothing of it.
+            # For a single vector, which has no distances, the lemma gives 0.
             n_components = max(1, int(johnson_lindenstrauss_min_dim(n_samples, eps=self.eps)))
             chosen = f"n_components='auto' with eps={self.eps} gives"
         else:
@@ -141,8 +142,8 @@ class OpticalRandomProjection(OpticalTransformer):
             chosen = "there are"
         if n_components > n_features:
             message = f"{chosen} {n_components} components, more than the {n_features} features of X"
-            # Of the line that calls fit.
-            warnings.warn(f"{message}: nothing is reduced", DataDimensionalityWarning, stacklevel=3)
+            # The stack level of the line that calls fit.
+            warnings.warn(f"{message}: the dimension is not reduced", DataDimensionalityWarning, stacklevel=3)
         return n_components
 
     def _scale(self) -> float:

@@ -1,4 +1,4 @@
-"""What all encoders and decoders have in common, and those that do nothing."""
+"""The base class of all encoders and decoders, and those that change nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._input import to_numpy
 
 
 def preserve_type(transform: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a method of NumPy arrays one that also takes torch tensors, and then returns one."""
+    """Wrap a method of NumPy arrays so that it also accepts torch tensors, and then returns a tensor."""
 
     @functools.wraps(transform)
     def wrapper(instance: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
@@ -29,9 +29,9 @@ def preserve_type(transform: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class BaseTransformer:
-    """An encoder or decoder: derive from it to write one's own, with a method ``transform``.
+    """Base class of encoders and decoders. A derived class defines ``transform``.
 
-    It works as a step of scikit-learn's pipelines, and can be cloned there.
+    It works as a step of scikit-learn's pipelines, and can be cloned.
     """
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
@@ -42,19 +42,19 @@ class BaseTransformer:
         return self
 
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Return self: most transformers learn nothing from data."""
+        """Return self, because most transformers learn nothing from data."""
         return self
 
     def transform(self, X: Any) -> Any:
-        """Encode or decode X: derived classes say how."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to transform")
+        """Encode or decode X. Derived classes define this method."""
+        raise NotImplementedError(f"{type(self).__name__} does not define transform")
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Fit to X, and transform it."""
         return self.fit(X, y).transform(X)
 
     def __sklearn_clone__(self) -> BaseTransformer:
-        # As it was made: fitted thresholds belong to the data that they were fitted to.
+        # A clone gets the original arguments, because fitted thresholds belong to their data.
         args, kwargs = self._arguments
         return type(self)(*args, **kwargs)
 
@@ -79,7 +79,7 @@ class BaseTransformer:
 
 
 class NoEncoding(BaseTransformer):
-    """The encoder that returns what it gets."""
+    """The encoder that returns its input unchanged."""
 
     def transform(self, X: Any) -> Any:
         """Return X."""
@@ -87,7 +87,7 @@ class NoEncoding(BaseTransformer):
 
 
 class NoDecoding(BaseTransformer):
-    """The decoder that returns what it gets, whatever the encoder was."""
+    """The decoder that returns its input unchanged, for any encoder."""
 
     def __init__(self, **_: Any) -> None:
         pass
@@ -98,13 +98,13 @@ class NoDecoding(BaseTransformer):
 
 
 def refuse_nan(X: NDArray[Any]) -> None:
-    """Raise ValueError if X holds NaN, which is on no side of any threshold."""
+    """Raise ValueError if X holds NaN, which no threshold can classify."""
     if X.dtype.kind == "f" and np.isnan(X).any():
         raise ValueError("X holds NaN, but must hold numbers")
 
 
 def matrix(X: NDArray[Any]) -> tuple[int, int]:
-    """Return the shape of X, which must have two axes."""
+    """Return the shape of X. Raise ValueError unless it has two axes."""
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, but must have shape (n_samples, n_features)")
     return X.shape[0], X.shape[1]

@@ -1,4 +1,4 @@
-"""Encoders that take the bits of numbers as they stand in memory, or in base two, as features."""
+"""Encoders whose features are bits of numbers: of their representation in memory, or in base two."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ._base import BaseTransformer, matrix, preserve_type, refuse_nan
 
 
 class ConcatenatedBitPlanEncoder(BaseTransformer):
-    """Some bits of each integer, as features side by side.
+    """Encode each integer as some of its bits, which become features.
 
     Parameters
     ----------
     n_bits : int, default 8
-        How many bits of a number to keep.
+        The number of bits to keep of each number.
     starting_bit : int, default 0
-        How many to skip first: the most significant ones of the lowest byte. Bytes follow from the lowest to the
-        highest, the bits of each from the most to the least significant.
+        The number of bits to skip before those. The order is from the lowest byte to the highest, and in each byte from
+        the most to the least significant bit.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class ConcatenatedBitPlanEncoder(BaseTransformer):
         """
         n_samples, n_features = matrix(X)
         if X.dtype.kind not in "biu":
-            raise TypeError(f"X has dtype {X.dtype}, but must hold integers, whose bits are meant")
+            raise TypeError(f"X has dtype {X.dtype}, but must hold integers: their bits are encoded")
         width = 8 * X.dtype.itemsize
         if self.n_bits + self.starting_bit > width:
             raise ValueError(
@@ -79,23 +79,23 @@ class ConcatenatedBitPlanEncoder(BaseTransformer):
 
 
 class Float32Encoder(BaseTransformer):
-    """The bits of float32 numbers, as vectors of their own: one of all signs, one of all first bits of the exponent.
+    """Encode the bits of float32 numbers as vectors: all signs form one vector, all first exponent bits the next.
 
     Parameters
     ----------
     sign_bit : bool, default True
         Whether to keep the sign.
     exp_bits : int, default 8
-        How many bits of the exponent to keep, from the most significant on, from 0 to 8.
+        The number of exponent bits to keep, the most significant first, from 0 to 8.
     mantissa_bits : int, default 23
-        The same of the mantissa, from 0 to 23.
+        The number of mantissa bits to keep, the most significant first, from 0 to 23.
 
     Attributes
     ----------
     n_bits : int
-        How many bits are kept in all.
+        The number of bits that are kept.
     indices : list of int
-        Which, counted from the sign.
+        The positions of these bits, counted from the sign.
 
     Raises
     ------
@@ -144,18 +144,20 @@ class Float32Encoder(BaseTransformer):
 
     def _bits(self, X: NDArray[Any]) -> NDArray[np.uint8]:
         if X.dtype != np.float32:
-            raise TypeError(f"X has dtype {X.dtype}, but must be float32, whose bits are meant: X.astype('float32')")
+            raise TypeError(
+                f"X has dtype {X.dtype}, but must be float32, whose bits are encoded: use X.astype('float32')"
+            )
         sign_first = np.ascontiguousarray(X, dtype=">f4")[..., None].view(np.uint8)
         return np.unpackbits(sign_first, axis=2)[:, :, self.indices]
 
 
 class ConcatenatedFloat32Encoder(Float32Encoder):
-    """The bits of float32 numbers, as features side by side.
+    """Encode the bits of float32 numbers as features.
 
     Parameters
     ----------
     sign_bit, exp_bits, mantissa_bits
-        As for :class:`Float32Encoder`, whose attributes it has.
+        As for :class:`Float32Encoder`. The attributes are the same, too.
 
     Examples
     --------
@@ -188,24 +190,24 @@ class ConcatenatedFloat32Encoder(Float32Encoder):
 
 
 class SequentialBaseTwoEncoder(BaseTransformer):
-    """Grey levels in base two, each bit repeated as often as it counts: so similar levels have similar codes.
+    """Encode grey levels in base two. Each bit is repeated by its weight, so similar levels have similar codes.
 
     Parameters
     ----------
     n_gray_levels : int, default 16
-        To how many levels numbers are rounded: a power of two, up to 256.
+        The number of levels to which numbers are rounded: a power of two, up to 256.
 
     Attributes
     ----------
     n_bits : int
-        The logarithm of `n_gray_levels`.
+        The base-2 logarithm of `n_gray_levels`.
     offset, scale : float
-        What :meth:`fit` found: the smallest number, and how far the largest is from it.
+        The smallest number that :meth:`fit` found, and its distance to the largest one.
 
     Raises
     ------
     AssertionError
-        If `n_gray_levels` is no such number.
+        If `n_gray_levels` is not such a number.
 
     Examples
     --------
@@ -238,7 +240,7 @@ class SequentialBaseTwoEncoder(BaseTransformer):
         return self
 
     def normalize(self, X: Any) -> Any:
-        """Return the level of each number, as uint8; those beyond the range of fit get the first or the last.
+        """Return the level of each number, as uint8. Numbers outside the range of fit get the first or the last level.
 
         Raises
         ------
@@ -249,7 +251,7 @@ class SequentialBaseTwoEncoder(BaseTransformer):
         """
         if self.offset is None:
             raise AssertionError("You have to call fit on the training data before calling transform.")
-        # Where all numbers of fit were equal, what exceeds them gets the last level.
+        # If all numbers of fit were equal, larger numbers get the last level.
         scale = self.scale or np.finfo(np.float64).tiny
         X = np.asarray(X)
         refuse_nan(X)

@@ -1,6 +1,6 @@
-"""Numbers as binary planes that are projected one by one, and what makes a projection of the numbers of them again.
+"""Bit planes: an encoder of real numbers as binary vectors, and decoders that combine their projections.
 
-A linear projection of Σ 2⁻ⁱ bᵢ is Σ 2⁻ⁱ Rbᵢ: so planes of bits make a linear transform one of real numbers.
+The linear projection of Σ 2⁻ⁱ bᵢ is Σ 2⁻ⁱ Rbᵢ, so projections of bit planes add up to the projection of real numbers.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ._base import BaseTransformer, matrix, preserve_type
 
 
 class SeparatedBitPlanEncoder(BaseTransformer):
-    """Real numbers, rounded to a few bits: each bit a vector of its own, those of negative numbers apart.
+    """Encode real numbers as bit planes: each bit is a vector, with separate vectors for negative numbers.
 
-    Together with :class:`SeparatedBitPlanDecoder` it makes :meth:`opuproj.lightonml.OPU.linear_transform` one of real
-    numbers.
+    With it and :class:`SeparatedBitPlanDecoder`, :meth:`opuproj.lightonml.OPU.linear_transform` projects real numbers,
+    rounded to a few bits.
 
     Parameters
     ----------
     precision : int, default 6
-        How many bits a number gets, from 1 to 8.
+        The number of bits of a number, from 1 to 8.
 
     Raises
     ------
@@ -37,7 +37,7 @@ class SeparatedBitPlanEncoder(BaseTransformer):
     Warns
     -----
     UserWarning
-        If `precision` is beyond 6, which hardware did not profit from. (This simulation does.)
+        If `precision` exceeds 6. More bits did not improve results on the hardware; they do in this simulation.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class SeparatedBitPlanEncoder(BaseTransformer):
     def __init__(self, precision: int = 6, **kwargs: Any) -> None:
         if "n_bits" in kwargs or "starting_bit" in kwargs:
             raise RuntimeError(
-                "n_bits and starting_bit are of lightonml 1.3: SeparatedBitPlanEncoder takes precision now"
+                "n_bits and starting_bit are arguments of lightonml 1.3: pass precision to SeparatedBitPlanEncoder"
             )
         if kwargs:
             raise TypeError(f"{min(kwargs)} is not an argument of SeparatedBitPlanEncoder")
@@ -72,7 +72,7 @@ class SeparatedBitPlanEncoder(BaseTransformer):
 
     @preserve_type
     def transform(self, X: Any) -> Any:
-        """Encode, and remember the largest numbers for :meth:`get_params`.
+        """Encode X, and keep its largest numbers for :meth:`get_params`.
 
         Parameters
         ----------
@@ -81,9 +81,9 @@ class SeparatedBitPlanEncoder(BaseTransformer):
         Returns
         -------
         ndarray of uint8 of shape (sides * n_samples * precision, ...)
-            All planes of the first sample, from the most significant on, then all of the second, and so on; after those
-            of all positive numbers come those of all negative ones, if there are both. As lightonml does, signed
-            integers that reach 0 from one side get planes of the other, too.
+            All planes of the first sample, the most significant first, then all of the second, and so on. If there are
+            positive and negative numbers, all planes of positive numbers precede those of negative numbers. As in
+            lightonml, signed integers whose range ends at 0 get planes for both signs.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class SeparatedBitPlanEncoder(BaseTransformer):
             positive, negative = max(high, 0.0), max(-low, 0.0)
         else:
             positive, negative = self._reach(int(high)), self._reach(-int(low)) if X.dtype.kind == "i" else 0.0
-        # The planes count 1, 1/2, 1/4, …: together a little less than 2.
+        # The planes have weights 1, 1/2, 1/4, …, whose sum is a little less than 2.
         top = 2 * (1 - 0.5**self.precision)
         self.magnitude = positive / top, negative / top
         sides = [(X, positive)] if negative == 0 else [(-X.astype(np.float64), negative)]
@@ -110,8 +110,8 @@ class SeparatedBitPlanEncoder(BaseTransformer):
         return np.concatenate([self._planes(side, reach) for side, reach in sides])
 
     def _reach(self, largest: int) -> float:
-        """Return what the planes stand for, for integers: a shift, so that their own bits are kept."""
-        if largest < 0:  # 0 does count: lightonml's programs know how many planes they get
+        """Return the value of all planes together for integers: a shift, so the planes are the integers' own bits."""
+        if largest < 0:  # 0 gets planes, because programs rely on lightonml's number of planes
             return 0.0
         return float((2**self.precision - 1) * 2.0 ** (largest.bit_length() - self.precision))
 
@@ -122,30 +122,30 @@ class SeparatedBitPlanEncoder(BaseTransformer):
         return planes.reshape(-1, *X.shape[1:])
 
     def get_params(self) -> dict[str, Any]:
-        """Return the arguments of the decoder that undoes the last transform."""
+        """Return the arguments of the decoder for the last transform."""
         return {"precision": self.precision, "magnitude_p": self.magnitude[0], "magnitude_n": self.magnitude[1]}
 
 
 class SeparatedBitPlanDecoder(BaseTransformer):
-    """Projections of planes, added up to projections of the numbers that :class:`SeparatedBitPlanEncoder` took.
+    """Add up projections of bit planes to projections of the numbers that :class:`SeparatedBitPlanEncoder` encoded.
 
     Parameters
     ----------
     precision : int
-        How many planes a number has.
+        The number of planes of a number.
     magnitude_p, magnitude_n : float, default 1 and 0
-        What a bit of the first plane stands for, in positive and in negative numbers. 0 where there are none.
+        The value of a bit in the first plane of positive and of negative numbers. 0 if there are none.
     decoding_decay : float, default 0.5
-        What each plane counts relative to the one before.
+        The weight of each plane relative to the previous one.
 
     Raises
     ------
     ValueError, TypeError
-        If `precision` is no positive integer.
+        If `precision` is not a positive integer.
 
     Notes
     -----
-    Pass the class as ``decoder_cls``: it then gets what the encoder's ``get_params`` returns.
+    Pass the class as ``decoder_cls``. It then gets the result of the encoder's ``get_params`` as arguments.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class SeparatedBitPlanDecoder(BaseTransformer):
 
     @preserve_type
     def transform(self, X: Any) -> Any:
-        """Decode.
+        """Decode X.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class SeparatedBitPlanDecoder(BaseTransformer):
         Raises
         ------
         ValueError
-            If X does not have so many rows.
+            If the number of rows of X does not fit.
         """
         both = self.magnitude_p > 0 and self.magnitude_n > 0
         planes = _by_plane(X, self.precision, 2 if both else 1)
@@ -183,19 +183,19 @@ class SeparatedBitPlanDecoder(BaseTransformer):
 
 
 class MixingBitPlanDecoder(BaseTransformer):
-    """Rows of bits, added up by weights that decay: lightonml 1.3's decoder, which many programs still use.
+    """Add up rows of bits with decaying weights. It is lightonml 1.3's decoder, which many programs still use.
 
     Parameters
     ----------
     n_bits : int, default 8
-        How many rows make one.
+        The number of rows that form one result.
     decoding_decay : float, default 0.5
-        What each row counts relative to the one before.
+        The weight of each row relative to the previous one.
 
     Raises
     ------
     ValueError, TypeError
-        If `n_bits` is no positive integer.
+        If `n_bits` is not a positive integer.
     """
 
     def __init__(self, n_bits: int = 8, decoding_decay: float = 0.5) -> None:
@@ -204,7 +204,7 @@ class MixingBitPlanDecoder(BaseTransformer):
 
     @preserve_type
     def transform(self, X: Any) -> Any:
-        """Decode.
+        """Decode X.
 
         Parameters
         ----------
@@ -217,25 +217,25 @@ class MixingBitPlanDecoder(BaseTransformer):
         Raises
         ------
         ValueError
-            If X does not have so many rows.
+            If the number of rows of X does not fit.
         """
         return _weighted(_by_plane(X, self.n_bits, 1), self.decoding_decay).astype(np.float32)
 
 
 class ConcatenatingBitPlanDecoder(BaseTransformer):
-    """Rows of bits, weighted by factors that decay, as features side by side.
+    """Weight rows of bits by decaying factors, and concatenate them as features.
 
     Parameters
     ----------
     n_bits : int, default 8
-        How many rows make one.
+        The number of rows that form one result.
     decoding_decay : float, default 0.5
-        The factor of each row relative to that of the one before.
+        The factor of each row relative to that of the previous one.
 
     Raises
     ------
     ValueError, TypeError
-        If `n_bits` is no positive integer.
+        If `n_bits` is not a positive integer.
     """
 
     def __init__(self, n_bits: int = 8, decoding_decay: float = 0.5) -> None:
@@ -244,7 +244,7 @@ class ConcatenatingBitPlanDecoder(BaseTransformer):
 
     @preserve_type
     def transform(self, X: Any) -> Any:
-        """Decode.
+        """Decode X.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class ConcatenatingBitPlanDecoder(BaseTransformer):
         Raises
         ------
         ValueError
-            If X does not have so many rows.
+            If the number of rows of X does not fit.
         """
         planes = _by_plane(X, self.n_bits, 1)
         weights = (self.decoding_decay ** np.arange(self.n_bits))[:, None]
@@ -265,7 +265,7 @@ class ConcatenatingBitPlanDecoder(BaseTransformer):
 
 
 def _by_plane(X: NDArray[Any], n_planes: int, sides: int) -> NDArray[Any]:
-    """Return X with an axis of planes."""
+    """Return X with an axis for planes."""
     n_rows, n_components = matrix(X)
     if n_rows % (n_planes * sides):
         raise ValueError(
@@ -276,7 +276,7 @@ def _by_plane(X: NDArray[Any], n_planes: int, sides: int) -> NDArray[Any]:
 
 
 def _weighted(planes: NDArray[Any], decay: float) -> NDArray[np.float64]:
-    """Add up planes in float64; one at a time, as all of them at once would be twice their memory."""
+    """Return the weighted sum of planes in float64. It adds one plane at a time, to save memory."""
     total = np.zeros((planes.shape[0], planes.shape[2]))
     for i in range(planes.shape[1]):
         total += planes[:, i] * np.float64(decay**i)

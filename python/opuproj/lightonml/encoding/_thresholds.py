@@ -14,12 +14,12 @@ from ._base import BaseTransformer, matrix, preserve_type, refuse_nan
 
 
 class BinaryThresholdEncoder(BaseTransformer):
-    """1 above a threshold and 0 elsewhere.
+    """Encode numbers as 1 above a threshold and 0 elsewhere.
 
     Parameters
     ----------
     threshold_enc : float or "auto", default "auto"
-        The threshold. ``"auto"`` takes the median of each feature of what it is fitted to.
+        The threshold. ``"auto"`` takes the median of each feature of the data that it is fitted to.
     greater_is_one : bool, default True
         False gives 1 below the threshold and 0 elsewhere.
 
@@ -48,7 +48,7 @@ class BinaryThresholdEncoder(BaseTransformer):
         self.greater_is_one = greater_is_one
 
     def fit(self, X: Any, y: Any = None) -> BinaryThresholdEncoder:
-        """Take the medians of X's features for thresholds, if they are "auto"; else warn if X lies on one side.
+        """For "auto", set the thresholds to the medians of X's features. Otherwise warn if X lies on one side of it.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class BinaryThresholdEncoder(BaseTransformer):
 
     @preserve_type
     def transform(self, X: Any) -> Any:
-        """Encode: an array of uint8 of the shape of X.
+        """Return the encoding of X, an array of uint8 of the same shape.
 
         Raises
         ------
@@ -82,23 +82,23 @@ class BinaryThresholdEncoder(BaseTransformer):
 
 
 class MultiThresholdEncoder(BaseTransformer):
-    """One bit for each of several thresholds: 1 for those that a number exceeds.
+    """Encode numbers with one bit for each of several thresholds: 1 if the number exceeds the threshold.
 
     Parameters
     ----------
     thresholds : array_like, "linspace" or "quantiles", default "linspace"
-        The thresholds, of shape (n_bins - 1,), or (n_features, n_bins - 1) for thresholds of each feature. By name they
-        are fitted to data: evenly spaced over its range, or so that each bin has as many numbers.
+        The thresholds, of shape (n_bins - 1,), or (n_features, n_bins - 1) for separate thresholds of each feature.
+        A name fits them to data: evenly spaced over its range, or such that all bins have equally many numbers.
     n_bins : int, default 8
-        How many bins thresholds found by name make: at least 2.
+        The number of bins of fitted thresholds: at least 2.
     columnwise : bool, default False
-        Find thresholds for each feature by itself.
+        Whether to fit separate thresholds for each feature.
 
     Raises
     ------
     ValueError, TypeError
-        If `thresholds` is something else, or does not have two axes while `columnwise` is True, or `n_bins` is not such
-        a number.
+        If `thresholds` is neither an array nor such a name, if it does not have two axes although `columnwise` is True,
+        or if `n_bins` is less than 2 or not an integer.
 
     Examples
     --------
@@ -127,7 +127,7 @@ class MultiThresholdEncoder(BaseTransformer):
         self.columnwise = columnwise
 
     def fit(self, X: Any, y: Any = None) -> MultiThresholdEncoder:
-        """Find the thresholds, if they were given by name.
+        """Fit the thresholds, if they were given by name.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class MultiThresholdEncoder(BaseTransformer):
     def _found(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.thresholds == "linspace":
             return np.linspace(values.min(), values.max(), self.n_bins + 1)[1:-1]
-        # One by one, which gives them the dtype of the values.
+        # A separate call for each threshold, which keeps the dtype of the values.
         return np.array([np.quantile(values, i * (1 / self.n_bins), method="midpoint") for i in range(1, self.n_bins)])
 
     @preserve_type
@@ -162,12 +162,12 @@ class MultiThresholdEncoder(BaseTransformer):
         Returns
         -------
         ndarray of uint8 of shape (n_samples, n_features * (n_bins - 1))
-            All features compared with their first thresholds, then with their second, and so on.
+            All features compared with their first thresholds, then all with their second, and so on.
 
         Raises
         ------
         RuntimeError
-            If thresholds given by name were not fitted.
+            If thresholds were given by name and not fitted.
         ValueError
             If X holds NaN.
         """

@@ -1,7 +1,7 @@
 """All encoders and decoders of lightonml 1.4, and one of 1.3 that programs still use.
 
-Encoders make NumPy arrays or torch tensors binary, of dtype uint8; decoders make results of binary vectors into one for
-the data that they stand for.
+Encoders convert NumPy arrays or torch tensors to binary ones of dtype uint8. Decoders combine the results for binary
+vectors into results for the data that these represent.
 """
 
 from ._base import BaseTransformer, NoDecoding, NoEncoding, preserve_type

@@ -1,4 +1,4 @@
-"""Autoencoders with binary codes: encoders for an OPU that are learned from data. They need torch."""
+"""Autoencoders with binary codes, which serve as learned encoders for an OPU. They need torch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["AE", "ConvAE", "EncoderDecoder", "LinearAE", "train"]
 
 
 class AE(torch.nn.Module):
-    """An autoencoder: its output is the reconstruction while it trains, the code of 0 and 1 after ``.eval()``."""
+    """An autoencoder. It returns the reconstruction in training mode, and the code of 0 and 1 after ``.eval()``."""
 
 
 class EncoderDecoder(AE):
-    """One matrix W: the code is Wx > 0, the reconstruction Wᵀ times the code [1]_.
+    """An autoencoder with one matrix W: the code is Wx > 0, the reconstruction is Wᵀ times the code [1]_.
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ class EncoderDecoder(AE):
         return code.to(self.proj.weight.dtype) @ self.proj.weight if self.training else code.to(torch.uint8)
 
     def regularization(self) -> Any:
-        """Return half the squared distance of WᵀW from the identity, which training adds to its loss."""
+        """Return half the squared distance of WᵀW from the identity. :func:`train` adds it to the loss."""
         weight = self.proj.weight
         return 0.5 * (weight.T @ weight - torch.eye(weight.shape[1]).to(weight)).square().sum()
 
 
 class _Annealed(AE):
-    """An autoencoder through tanh(βe)/β, which becomes a step as β grows; the code is βe > 0."""
+    """An autoencoder with the activation tanh(βe)/β, which approaches a step as β grows. The code is βe > 0."""
 
     encoder: Any
     decoder: Any
@@ -71,7 +71,7 @@ class _Annealed(AE):
 
 
 class LinearAE(_Annealed):
-    """Two dense layers, with tanh(βe)/β between them.
+    """An autoencoder of two dense layers with tanh(βe)/β between them.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class LinearAE(_Annealed):
 
 
 class ConvAE(_Annealed):
-    """A convolution and a transposed one, with tanh(βe)/β between them.
+    """An autoencoder of a convolution and a transposed convolution with tanh(βe)/β between them.
 
     Parameters
     ----------
@@ -98,9 +98,9 @@ class ConvAE(_Annealed):
     beta : float
         The inverse temperature β, which :func:`train` raises.
     stride, padding, dilation, groups, bias, padding_mode
-        Of both convolutions, as for :class:`torch.nn.Conv2d`.
+        Parameters of both convolutions, as for :class:`torch.nn.Conv2d`.
     flatten : bool, default False
-        Codes of shape (n_samples, n_bits) rather than (n_samples, out_ch, height, width).
+        Return codes of shape (n_samples, n_bits) rather than (n_samples, out_ch, height, width).
     """
 
     def __init__(
@@ -146,22 +146,22 @@ def train(
     device: Any = None,
     verbose: bool = True,
 ) -> AE:
-    """Train an autoencoder to reconstruct.
+    """Train an autoencoder to reconstruct its input.
 
     Parameters
     ----------
     model : AE
-        It is set to training, and moved to `device`.
+        The model, which is set to training mode and moved to `device`.
     dataloader : iterable
-        Batches of inputs; of lists or tuples the first elements.
+        Batches of inputs. If a batch is a list or tuple, its first element is the input.
     optimizer : torch.optim.Optimizer
     criterion : callable, default mean squared error
         The loss of a reconstruction and the input.
     epochs : int, default 10
     beta_interval : int, default 5
-        After how many epochs β grows tenfold.
+        The number of epochs after which β grows tenfold.
     device : optional
-        By default CUDA's where there is one.
+        By default CUDA if available, otherwise the CPU.
     verbose : bool, default True
         Print the mean loss of each epoch.
 

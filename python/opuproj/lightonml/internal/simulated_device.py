@@ -1,4 +1,4 @@
-"""The device behind a simulated OPU: a few numbers in place of lightonml's stored matrix."""
+"""The device of a simulated OPU. It has a seed in place of lightonml's stored matrix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...packing import pack
 from ...projector import Projector
 from ...ternary import TernaryBatch
 
-# Two columns determine a row's phase; eight make it certain that their fields do not all vanish.
+# Two columns determine a row's phase. With eight, it is practically certain that not all of them are 0.
 _COLUMNS_FOR_PHASE = 8
 
 
@@ -27,21 +27,21 @@ class SimulatedOpuDevice:
     r"""A simulated optical processing unit.
 
     Its random matrix M, of shape (n_features, n_components), has complex entries whose real and imaginary parts have
-    mean 0 and variance 1/n_features. Nothing is stored: entries come from :class:`opuproj.Projector`, so growing the
-    matrix keeps those that were there, but for the factor that makes their variance 1/n_features.
+    mean 0 and variance 1/n_features. The matrix is not stored: :class:`opuproj.Projector` generates its entries. So a
+    larger matrix has the same entries, except for the factor that makes their variance 1/n_features.
 
     Parameters
     ----------
     frametime_us, exposure_us : int, default 500 and 400
-        Reported in the context of results; they change nothing.
+        Times for the context of results. They have no effect.
     verbose : bool, default False
         Accepted for compatibility.
     linear : bool, default False
-        Whether the methods ``transform...`` of the device give Re(xM) rather than \|xM\|².
+        Whether the device's methods ``transform...`` return Re(xM) rather than \|xM\|².
     seed : int, default 0
-        Which matrix, from 0 to 2**64 - 1. lightonml's own was always that of seed 0.
+        The seed of the matrix, from 0 to 2**64 - 1. lightonml always used seed 0.
     camera : Camera, optional
-        What records the intensities; results keep their scale.
+        The camera that records the intensities. Results keep their scale.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class SimulatedOpuDevice:
         self._shape: tuple[int | None, int] | None = None
 
     def build_random_matrix(self, n_features: int | None, n_components: int, seed: int | None = 0) -> None:
-        """Choose the matrix.
+        """Set the shape and the seed of the matrix.
 
         Parameters
         ----------
         n_features : int, optional
-            Its number of rows; None for as many as a vector has.
+            The number of rows; None for the number of features of each vector.
         n_components : int
-            Its number of columns.
+            The number of columns.
         seed : int, optional
-            Which matrix; None for one that nobody has seen.
+            The seed; None for a random one.
         """
         self._resize(n_features, n_components)
         self.seed = secrets.randbits(64) if seed is None else _check.seed(seed)
@@ -85,9 +85,9 @@ class SimulatedOpuDevice:
 
     @property
     def random_matrix(self) -> NDArray[np.complex64] | None:
-        r"""The matrix M, made for the occasion: \|xM\|² is what ``transform`` gives, Re(xM) what is linear.
+        r"""The matrix M. ``transform`` returns \|xM\|², and a linear transform Re(xM).
 
-        None before there is one. It takes 8 bytes an entry and is not kept.
+        Each access generates it, with 8 bytes for each entry. None if its shape is not known yet.
         """
         n_features = self.nb_features
         if self._shape is None or n_features is None:
@@ -105,17 +105,17 @@ class SimulatedOpuDevice:
         matrix: NDArray[np.complex64] = (scale * phase[:, None] * field[:, :n_features]).T.astype(np.complex64)
         return matrix
 
-    # What it does
+    # Transforms
 
     def transform1(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Transform a 2-D array of vectors of 0 and 1; of -1, too, if the device is linear."""
+        """Transform a 2-D array of vectors of 0 and 1, and of -1 if the device is linear."""
         if np.ndim(X) != 2:
             raise AssertionError(f"X has {np.ndim(X)} axes, but must have two")
         if self._shape is None:
             raise RuntimeError("the device has no matrix; call build_random_matrix first")
         n_features = self._shape[0]
         if n_features is not None and X.shape[1] > n_features:
-            raise ValueError(f"X must have {n_features} columns at most, but has {X.shape[1]}")
+            raise ValueError(f"X must have at most {n_features} columns, but has {X.shape[1]}")
         return self.project(pack(X), self._shape[1], self._linear, False)
 
     def transform_single(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -128,7 +128,7 @@ class SimulatedOpuDevice:
         Y[:] = self.transform1(X)
 
     def project(self, batch: TernaryBatch, n_components: int, linear: bool, progress: bool) -> NDArray[Any]:
-        r"""Return \|xM\|² or Re(xM) of packed vectors, for any number of components."""
+        r"""Return \|xM\|² or Re(xM) of packed vectors, with n_components components."""
         operator = self._operator(
             batch.n_inputs, n_components, "linear" if linear else "intensity", np.float32, self.camera
         )
@@ -143,14 +143,14 @@ class SimulatedOpuDevice:
     def _operator(self, n_inputs: int, n_outputs: int, mode: Mode, dtype: Any, camera: Camera | None) -> Projector:
         return Projector(n_inputs, n_outputs, seed=self.seed, mode=mode, dtype=dtype, camera=camera)
 
-    # What hardware has
+    # The interface of hardware
 
     def open(self) -> None:
-        """Begin to accept vectors."""
+        """Start accepting vectors."""
         self.active = True
 
     def close(self) -> None:
-        """Cease to accept vectors."""
+        """Stop accepting vectors."""
         self.active = False
 
     def __enter__(self) -> SimulatedOpuDevice:
@@ -161,26 +161,26 @@ class SimulatedOpuDevice:
         self.close()
 
     def reserve(self, _: int) -> None:
-        """Do nothing: there are no buffers."""
+        """Do nothing, because there are no buffers."""
 
     @contextmanager
     def acquiring(self, *args: object, **kwargs: object) -> Iterator[None]:
-        """Do nothing: there is no camera to start."""
+        """Do nothing, because there is no camera to start."""
         yield
 
     @property
     def input_shape(self) -> tuple[int, int]:
-        """Pixels of the hardware's input device."""
+        """The pixels of the hardware's input device."""
         return 1140, 912
 
     @property
     def nb_features(self) -> int | None:
-        """The number of rows of the matrix, None if there is none or vectors decide."""
+        """The number of rows of the matrix; None if it is not set or each vector determines it."""
         return self._shape and self._shape[0]
 
     @property
     def input_size(self) -> int | None:
-        """Bytes of an input."""
+        """The size of an input (bytes)."""
         return self.nb_features and self.nb_features // 8
 
     @property
@@ -189,7 +189,7 @@ class SimulatedOpuDevice:
 
     @property
     def output_dtype(self) -> type[np.float32]:
-        """float32, while the hardware gave uint8."""
+        """float32. The hardware returned uint8."""
         return np.float32
 
     @property
@@ -198,29 +198,29 @@ class SimulatedOpuDevice:
 
     @property
     def output_roi_increment(self) -> int:
-        """Steps of the region's size, in pixels."""
+        """The step of the region's size (pixels)."""
         return 1
 
     @property
     def output_shape_max(self) -> tuple[int, int]:
-        """Pixels of the hardware's camera."""
+        """The pixels of the hardware's camera."""
         return 1920, 1080
 
     @property
     def output_shape(self) -> tuple[int, int]:
-        """Pixels of the region."""
+        """The pixels of the region."""
         return self.output_roi[1]
 
     @property
     def output_readout_us(self) -> int:
-        """How long a camera would take to be read, in microseconds."""
+        """The readout time of a camera (µs)."""
         return self.exposure_us
 
     @property
     def gain_dB(self) -> float:  # noqa: N802
-        """Of the camera."""
+        """The gain of the camera (dB)."""
         return 0.0
 
     def versions(self) -> str:
-        """Return the version of the simulation, and the instruction set it uses."""
+        """Return the version of the simulation and its instruction set."""
         return f"simulated by opuproj {__version__} ({_config.config()['chosen']})"

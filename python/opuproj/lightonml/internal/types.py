@@ -6,24 +6,24 @@ from enum import Enum
 
 
 class InputRoiStrategy(Enum):
-    """How features are shown on the input device. A simulated one has no pixels: the strategy changes nothing."""
+    """The layout of features on the input device. A simulated device has no pixels, so it has no effect."""
 
     full = 1
-    """Zoomed, so that they fill the display."""
+    """Enlarged to fill the display."""
     small = 2
-    """One pixel a feature, in the middle."""
+    """One pixel for each feature, in the middle."""
     auto = 3
     """Whichever of the two gives the better signal."""
 
 
 class FeaturesFormat(Enum):
-    """How features were laid out on the input device."""
+    """The layout of features on the input device."""
 
     lined = 1
     """One after the other."""
     macro_2d = 2
     """As squares of pixels."""
     auto = 3
-    """Lined if they are 1-D, squares if they are 2-D."""
+    """``lined`` for 1-D features, ``macro_2d`` for 2-D features."""
     none = 4
-    """Not at all: what a simulated device reports."""
+    """No layout, as a simulated device reports."""

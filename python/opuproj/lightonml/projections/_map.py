@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ... import _check
 from ...camera import Camera, checked_camera
-from .._verbosity import get_verbose_level, set_verbose_level, tell
+from .._verbosity import get_verbose_level, print_verbose, set_verbose_level
 from ..opu import OPU
 
 M = TypeVar("M", bound="BaseOPUMap")
@@ -46,7 +46,7 @@ class BaseOPUMap:
         self.simulated = simulated
         self.fitted = False
         if self._notice:
-            tell(self._notice)
+            print_verbose(self._notice)
 
     @property
     def n_components(self) -> int:
