@@ -82,6 +82,17 @@ def test_outputs_are_compared() -> None:
             agree(printed, "a 1.0\n", tolerance)
 
 
+@pytest.mark.parametrize("page", TEXTS, ids=name)
+def test_the_code_of_a_page_is_not_clipped(page: Path) -> None:
+    """A column of the site shows 88 characters of code on a screen of 1,366 pixels."""
+    blocks = re.findall(r"^```\w*\n.*?^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    # Indented lines are code after an empty line, and part of a list otherwise.
+    indented = re.findall(r"(?<=\n\n)(?: {4}.*\n+)+", prose)
+    for line in "\n".join([*blocks, *(f"\n{block}".replace("\n    ", "\n") for block in indented)]).splitlines():
+        assert len(line) <= 88, line
+
+
 def commands(text: str) -> list[str]:
     """The commands of shell blocks, of indented blocks and of code in lines."""
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
