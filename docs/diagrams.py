@@ -1,6 +1,7 @@
 """Draw the pages' diagrams: `python docs/diagrams.py` writes images/diagrams/*.svg.
 
-Colours are classes, so that the site gives them its theme's; the file's own style sheet follows the reader's system.
+Colours are classes. The site styles them with the colours of its theme; a file viewed alone uses its own style sheet.
+The site shows NAME-narrow.svg in place of NAME.svg on narrow screens, if that file exists.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ svg{font-family:system-ui,sans-serif;font-size:15px}
 
 
 class Drawing:
-    """Shapes of one picture, and what a reader who cannot see it is told."""
+    """The shapes of one picture, and its title for screen readers."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self.size, self.title = (width, height), title
@@ -42,7 +43,7 @@ class Drawing:
         self.text(x + width / 2, y + height / 2 + 5 - 9 * (len(lines) - 1), *lines)
 
     def path(self, points: list[tuple[float, float]], style: str = "line", head: bool = True) -> None:
-        """Draw straight lines through points, which end in an arrow's head."""
+        """Draw straight lines through points, with an arrowhead at the end."""
         way = " ".join(f"{x:g},{y:g}" for x, y in points)
         self.shapes.append(f'<polyline class="{style}" points="{way}"/>')
         if head:
@@ -74,7 +75,7 @@ class Drawing:
 
 
 def speckle(x: np.ndarray, n: int) -> np.ndarray:
-    """Return what a camera of n × n pixels sees of a frame, bright from 0 to 1."""
+    """Return the intensities of a frame on a camera of n × n pixels, from 0 to 1."""
     seen = opuproj.project(x.reshape(-1), n * n, seed=0).reshape(n, n)
     bright: np.ndarray = np.clip(seen / (3 * x.sum()), 0, 1)
     return bright
@@ -85,33 +86,68 @@ def frame(seed: int, rows: int = 8, columns: int = 8) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (rows, columns))
 
 
+def scatterer(d: Drawing, x: float, middle: float) -> None:
+    """Draw the scattering medium, 110 wide and 116 high."""
+    d.box(x, middle - 58, 110, 116, "T")
+    for at, (i, j) in enumerate(np.random.default_rng(1).random((60, 2))):
+        if abs(i - 0.5) > 0.16 or abs(j - 0.5) > 0.16:
+            place = f'cx="{x + 6 + 98 * i:.0f}" cy="{middle - 52 + 104 * j:.0f}" r="{1 + at % 3}"'
+            d.shapes.append(f'<circle class="lit" opacity="0.45" {place}/>')
+
+
+CHAIN = "A laser lights a modulator that shows x; a medium T scatters the light; a camera measures |Tx|²"
+
+
 def optical_chain() -> None:
-    """Draw laser, modulator, medium and camera, and under each what the package has in its place."""
-    d = Drawing(720, 250, "A laser lights a modulator that shows x; a scattering medium T; a camera that sees |Tx|²")
+    """Draw laser, modulator, medium and camera, and under each what the package computes instead."""
+    d = Drawing(720, 250, CHAIN)
     middle = 82
     d.box(10, middle - 24, 90, 48, "laser")
     x = frame(3)
     d.path([(100, middle), (160, middle)], "beam")
     d.pixels(170, middle - 56, x)
     d.path([(292, middle), (344, middle)], "beam")
-    d.box(352, middle - 58, 110, 116, "T")
-    for at, (i, j) in enumerate(np.random.default_rng(1).random((60, 2))):
-        if abs(i - 0.5) > 0.16 or abs(j - 0.5) > 0.16:
-            place = f'cx="{358 + 98 * i:.0f}" cy="{middle - 52 + 104 * j:.0f}" r="{1 + at % 3}"'
-            d.shapes.append(f'<circle class="lit" opacity="0.45" {place}/>')
+    scatterer(d, 352, middle)
     for y in (-36, -12, 12, 36):
         d.path([(462, middle), (540, middle + y)], "beam", head=False)
     d.pixels(550, middle - 56, speckle(x, 8))
     names = ((55, "light", ""), (226, "modulator", "shows x, binary"), (407, "medium", "scatters: Tx"))
-    for at, name, what in (*names, (606, "camera", "sees |Tx|²")):
+    for at, name, what in (*names, (606, "camera", "measures |Tx|²")):
         d.text(at, 168, name)
         d.text(at, 186, what, style="soft")
     d.path([(10, 200), (710, 200)], head=False)
     d.text(226, 222, "packed batch of", "−1, 0, 1: 2 bits each", style="soft")
-    d.text(407, 222, "entries computed", "as they are multiplied", style="soft")
+    d.text(407, 222, "entries computed", "when multiplied", style="soft")
     d.text(606, 222, "exact, or with", "a Camera's noise", style="soft")
     d.text(55, 222, "in this", "package", style="soft")
     d.save("optical-chain.svg")
+
+
+def optical_chain_narrow() -> None:
+    """Draw the same from top to bottom."""
+    d = Drawing(350, 640, CHAIN)
+    x, left, beside = frame(3), 80, 160
+    d.box(left - 45, 12, 90, 48, "laser")
+    d.path([(left, 60), (left, 92)], "beam")
+    d.pixels(left - 56, 104, x)
+    d.path([(left, 222), (left, 258)], "beam")
+    scatterer(d, left - 55, 324)
+    for at in (-36, -12, 12, 36):
+        d.path([(left, 382), (left + at, 430)], "beam", head=False)
+    d.pixels(left - 56, 440, speckle(x, 8))
+    steps = (
+        (30, ("light",), ()),
+        (142, ("modulator", "shows x, binary"), ("packed batch of", "−1, 0, 1: 2 bits each")),
+        (306, ("medium", "scatters: Tx"), ("entries computed", "when multiplied")),
+        (478, ("camera", "measures |Tx|²"), ("exact, or with", "a Camera's noise")),
+    )
+    for y, (name, *what), instead in steps:
+        d.text(beside, y, name, anchor="start")
+        d.text(beside, y + 18, *what, style="soft", anchor="start")
+        d.text(beside, y + 42, *instead, style="soft", anchor="start")
+    d.path([(10, 580), (340, 580)], head=False)
+    d.text(175, 604, "beside each: the light, and below it", "what this package computes instead", style="soft")
+    d.save("optical-chain-narrow.svg")
 
 
 def linear_recovery() -> None:
@@ -144,8 +180,8 @@ def linear_recovery() -> None:
 
 
 def entry() -> None:
-    """Draw how an entry of T comes to be, and what part of T exists at a time."""
-    d = Drawing(720, 300, "From seed, row and column by ARS4x32 to 16 bytes, 8 entries, and their sum with x")
+    """Draw how an entry of T is computed, and which part of T exists at a time."""
+    d = Drawing(720, 300, "ARS4x32 turns seed, row and column into 16 bytes, 8 entries, to multiply by x and sum")
     d.box(10, 24, 120, 66, "seed", "row, column j")
     d.path([(130, 57), (160, 57)])
     d.box(164, 24, 120, 66, "ARS4x32-7", "(AES rounds)")
@@ -155,7 +191,7 @@ def entry() -> None:
     d.box(472, 24, 110, 66, "table:", "g, |g| ≤ 100")
     d.path([(582, 57), (612, 57)])
     d.box(616, 24, 94, 66, "Σ g xⱼ", "an integer")
-    d.text(360, 116, "in registers, at the moment of multiplication", style="soft")
+    d.text(360, 116, "in registers, when multiplied", style="soft")
     d.shapes.append('<rect class="line" x="150" y="140" width="330" height="140" stroke-dasharray="4 4"/>')
     d.shapes.append('<rect class="lit" opacity="0.35" x="150" y="174" width="330" height="26"/>')
     d.shapes.append('<rect class="lit" opacity="0.8" x="300" y="180" width="10" height="14"/>')
@@ -164,15 +200,18 @@ def entry() -> None:
     d.path([(480, 187), (510, 187)], head=False)
     d.text(516, 192, "op[a:b]: any rows, alone", style="soft", anchor="start")
     d.text(315, 240, "T")
-    d.text(315, 260, "no size, and never there as a whole", style="soft")
+    d.text(315, 260, "any size, never stored as a whole", style="soft")
     d.text(140, 215, "rows:", "outputs", style="soft", anchor="end")
-    d.text(315, 296, "columns: inputs; a column that meets a zero is never computed", style="soft")
+    d.text(315, 296, "columns: inputs; a column is not computed if its input is zero", style="soft")
     d.save("entry.svg")
+
+
+FEEDBACK = "Three blocks and a top; the error at the output is projected once, and each block gets its rows"
 
 
 def feedback() -> None:
     """Draw the forward pass of three blocks, and where their feedback comes from."""
-    d = Drawing(720, 210, "Three blocks and a top; the error at the output is projected once, each block gets its rows")
+    d = Drawing(720, 210, FEEDBACK)
     d.text(14, 55, "x")
     for i in range(3):
         d.path([(28 + 160 * i, 50), (58 + 160 * i, 50)])
@@ -190,14 +229,39 @@ def feedback() -> None:
     d.path([(680, 150), (150, 150)], "back", head=False)
     d.path([(600, 150), (600, 78)], "back")
     d.text(592, 118, "gradient", style="backtext", anchor="end")
-    d.text(360, 180, "one projection of e; each block has rows of R to itself", style="soft")
-    d.text(360, 200, "the forward pass is cut at the end of each block", style="soft")
+    d.text(360, 180, "one projection of e; each block uses rows of R of its own", style="soft")
+    d.text(360, 200, "the graph is cut at the end of each block", style="soft")
     d.save("feedback.svg")
+
+
+def feedback_narrow() -> None:
+    """Draw the same from the loss at the top down to x."""
+    d = Drawing(350, 470, FEEDBACK)
+    middle, trunk = 90, 280
+    d.text(middle, 24, "loss")
+    d.path([(middle, 60), (middle, 34)])
+    d.box(middle - 55, 64, 110, 44, "top")
+    d.path([(middle + 24, 19), (trunk, 19), (trunk, 370)], "back", head=False)
+    d.text(trunk + 10, 24, "e", style="backtext", anchor="start")
+    d.path([(trunk, 86), (middle + 59, 86)], "back")
+    d.text(trunk - 10, 78, "gradient", style="backtext", anchor="end")
+    for i in range(3):
+        y = 348 - 104 * i
+        d.path([(middle, y + 74), (middle, y + 48)])
+        d.box(middle - 55, y, 110, 44, f"block {i + 1}")
+        d.path([(middle, y), (middle, y - 12)], head=False)
+        d.path([(middle - 14, y - 12), (middle + 14, y - 12)], head=False)
+        d.path([(trunk, y + 22), (middle + 59, y + 22)], "back")
+        d.text(trunk - 10, y + 14, f"R{'₁₂₃'[i]}e", style="backtext", anchor="end")
+    d.path([(middle, 124), (middle, 112)])
+    d.text(middle, 440, "x")
+    d.text(trunk, 406, "one projection of e;", "each block uses rows", "of R of its own", style="soft")
+    d.save("feedback-narrow.svg")
 
 
 def draw() -> None:
     """Draw all of them."""
-    for each in (optical_chain, linear_recovery, entry, feedback):
+    for each in (optical_chain, optical_chain_narrow, linear_recovery, entry, feedback, feedback_narrow):
         each()
 
 

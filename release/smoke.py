@@ -1,8 +1,8 @@
-"""Whether an installed package works: README's first lines, the same bits from every kernel, the command line's demo.
+"""Check an installed package: the README's first lines, the same bits from every kernel, the command line's demo.
 
     python -I smoke.py [--torch]
 
-It needs nothing but the environment that it runs in, and imports nothing from the checkout.
+It needs only the environment that it runs in and imports nothing from the checkout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 import opuproj
 from opuproj import _core
 
-# Of README's y in mode "complex": the same bits on every machine.
+# The checksum of a projection of the README's x in mode "complex": the same bits on every machine.
 DIGEST = "e7ef5ad0d93579180035c3fb87db7618"
 
 
@@ -42,7 +42,7 @@ def digest(y: Any) -> str:
 
 
 def main() -> None:
-    """Check everything, and say what was found."""
+    """Check everything and print the result."""
     parser = argparse.ArgumentParser(description="Check an installed package.")
     parser.add_argument("--torch", action="store_true", help="check what needs torch, too")
     with_torch = parser.parse_args().torch
@@ -64,7 +64,8 @@ def main() -> None:
 
         tensor = torch.from_numpy(few)
         assert torch.equal(opuproj.project(tensor, 300), torch.from_numpy(opuproj.project(few, 300)))
-        gradients = [weights.grad for weights in readme(1)["model"].parameters()]  # of a feedback alignment
+        # The README's second block trains by direct feedback.
+        gradients = [weights.grad for weights in readme(1)["model"].parameters()]
         assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
 
     for command in (["demo"], ["info", "--help"]):

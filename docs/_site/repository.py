@@ -1,7 +1,8 @@
-"""Pages as they lie in the repository: links that work on GitHub lead to the same places in the site.
+"""Changes that the site makes to the repository's pages, so that links that work on GitHub work in the site too.
 
-README.md, CONTRIBUTING.md and CHANGELOG.md lie above the site's sources, and each is included by a page; links from and
-to them are rewritten. Diagrams (images/diagrams/*.svg) go into the page itself, where they take the theme's colours.
+README.md, CONTRIBUTING.md and CHANGELOG.md lie above the site's sources. A page of the site includes each of them, and
+this module rewrites links from and to them. It inserts the diagrams (images/diagrams/*.svg) into the pages' HTML, so
+that they take the theme's colours.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def included(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
 
 
 class Diagrams(SphinxPostTransform):
-    """Put diagrams into the page; their own style sheet is for those who see the file alone."""
+    """Put diagrams into the page, where the site's style sheet applies to them."""
 
     default_priority = 5
     formats = ("html",)
@@ -62,9 +63,16 @@ class Diagrams(SphinxPostTransform):
         """Replace the images of one page."""
         for image in list(self.document.findall(nodes.image)):
             if "diagrams/" in image["uri"] and image["uri"].endswith(".svg"):
-                drawing = (SOURCES / image["uri"]).read_text()
-                drawing = re.sub(r"<style>.*?</style>", "", drawing, flags=re.DOTALL)
-                image.replace_self(nodes.raw("", f'<div class="diagram">{drawing}</div>', format="html"))
+                wide = SOURCES / image["uri"]
+                narrow = wide.with_stem(f"{wide.stem}-narrow")
+                kinds = {"diagram wide": wide, "diagram narrow": narrow} if narrow.exists() else {"diagram": wide}
+                drawn = "".join(f'<div class="{kind}">{drawing(path)}</div>' for kind, path in kinds.items())
+                image.replace_self(nodes.raw("", drawn, format="html"))
+
+
+def drawing(path: Path) -> str:
+    """Return a diagram without its own style sheet."""
+    return re.sub(r"<style>.*?</style>", "", path.read_text(), flags=re.DOTALL)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

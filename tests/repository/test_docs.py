@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,12 +20,26 @@ PAGES = [page for page in TEXTS if "```python" in page.read_text()]
 API = {page.stem: page.read_text() for page in (DOCS / "api").glob("*.rst")}
 # A block under this comment is for the eye: it says why it cannot run.
 SHOWN_ONLY = re.compile(r"<!-- not run: .+? -->\n+```python\n.*?```", re.DOTALL)
+# A block, and the output below it. "numbers within 0.02" stands above an output whose numbers depend on the machine.
+RUN = re.compile(r"```python\n(.*?)```(?:\n\n(?:<!-- numbers within ([\d.]+) -->\n)?```text\n(.*?)```)?", re.DOTALL)
+NUMBER = re.compile(r"[-+−]?\b\d+(?:\.\d+)?(?:e[-+]\d+)?")
 
 
 def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    """Restore PyTorch's number of threads, which a page may set."""
+    torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
+    before = torch.get_num_threads() if torch else 0
+    yield
+    if torch:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("torch_threads")
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_code_of_a_page_runs(
     page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -33,13 +48,49 @@ def test_the_code_of_a_page_runs(
     for variable, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
         monkeypatch.setenv(variable, value)
     text = SHOWN_ONLY.sub("", page.read_text())
-    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = RUN.findall(text)
     for library in ("torch", "sklearn", "scipy", "dask"):
-        if any(library in block for block in code):
+        if any(library in block for block, _, _ in code):
             pytest.importorskip(library)
     names: dict[str, object] = {}
-    for block in code:
+    for block, tolerance, shown in code:
+        capsys.readouterr()
         exec(compile(block, str(page), "exec"), names)
+        if shown:
+            agree(capsys.readouterr().out, shown, float(tolerance or 0))
+
+
+def agree(printed: str, shown: str, tolerance: float) -> None:
+    """Compare what a block printed with what its page shows; numbers may differ by a tolerance."""
+    if tolerance:
+        assert numbers_in(printed) == pytest.approx(numbers_in(shown), rel=tolerance, abs=tolerance), printed
+        # Neither a sign nor the width of a column is part of the text.
+        printed, shown = (" ".join(NUMBER.sub("#", text).split()) for text in (printed, shown))
+    assert printed == shown, printed
+
+
+def numbers_in(text: str) -> list[float]:
+    return [float(number.replace("−", "-")) for number in NUMBER.findall(text)]
+
+
+def test_outputs_are_compared() -> None:
+    page = "```python\nprint('a 1.02')\n```\n\n<!-- numbers within 0.05 -->\n```text\na 1.0\n```\n"
+    assert RUN.findall(page) == [("print('a 1.02')\n", "0.05", "a 1.0\n")]
+    agree("a 1.02\n", "a 1.0\n", 0.05)
+    for printed, tolerance in (("a 1.02\n", 0.0), ("a 1.2\n", 0.05), ("b 1.0\n", 0.05), ("a 1.0 2.0\n", 0.05)):
+        with pytest.raises(AssertionError):
+            agree(printed, "a 1.0\n", tolerance)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=name)
+def test_the_code_of_a_page_is_not_clipped(page: Path) -> None:
+    """A column of the site shows 88 characters of code on a screen of 1,366 pixels."""
+    blocks = re.findall(r"^```\w*\n.*?^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    # Indented lines are code after an empty line, and part of a list otherwise.
+    indented = re.findall(r"(?<=\n\n)(?: {4}.*\n+)+", prose)
+    for line in "\n".join([*blocks, *(f"\n{block}".replace("\n    ", "\n") for block in indented)]).splitlines():
+        assert len(line) <= 88, line
 
 
 def commands(text: str) -> list[str]:
