@@ -1,4 +1,4 @@
-"""Runs that can be killed and continued: the shared command line, checkpoints, results as JSON."""
+"""Runs that can be interrupted and resumed: the shared command line, checkpoints, results as JSON."""
 
 from __future__ import annotations
 
@@ -32,40 +32,49 @@ def parser(description: str, epilog: str, *, methods: bool = True) -> argparse.A
     description
         What the program does.
     epilog
-        Examples of use, printed as they stand.
+        Examples of use, printed unchanged.
     methods
-        Whether the program compares training methods in runs that can be continued, and has the options for that.
+        Whether the program compares training methods in resumable runs, and has the options for that.
     """
     made = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     program = Path(sys.argv[0]).stem
-    made.add_argument("--quick", action="store_true", help="a small version of everything, in at most two minutes")
+    made.add_argument("--quick", action="store_true", help="run a small version, in at most two minutes")
     made.add_argument(
         "--out",
         type=Path,
         default=Path("results") / program,
         metavar="DIR",
-        help="where results, checkpoints and figures go; finished runs found there are kept (default: %(default)s)",
+        help="folder of results, checkpoints and figures; finished runs in it are kept (default: %(default)s)",
     )
     if methods:
-        made.add_argument("--seeds", type=positive, metavar="N", help="runs of each method, with seeds 0 … N−1")
+        made.add_argument(
+            "--seeds", type=positive, metavar="N", help="number of runs of each method, with seeds 0 … N−1"
+        )
         made.add_argument(
             "--methods",
             type=_methods,
             default=list(METHODS),
             metavar="LIST",
-            help=f"which to train, separated by commas (default: {','.join(METHODS)})",
+            help=f"methods to train, separated by commas (default: {','.join(METHODS)})",
         )
         made.add_argument(
             "--save-seconds",
             type=float,
             default=20.0,
             metavar="S",
-            help="between two checkpoints (default: %(default)s)",
+            help="seconds between two checkpoints (default: %(default)s)",
         )
-    made.add_argument("--threads", type=positive, metavar="N", help="default: the cores that this process may use")
-    made.add_argument("--no-progress", action="store_true", help="no progress bar")
+    made.add_argument(
+        "--threads", type=positive, metavar="N", help="number of threads (default: all cores that this process may use)"
+    )
+    made.add_argument(
+        "--no-progress",
+        action="store_true",
+        default=not sys.stderr.isatty(),
+        help="show no progress bar (the default if standard error is not a terminal)",
+    )
     return made
 
 
@@ -77,17 +86,17 @@ def use_threads(n: int | None) -> None:
 
 
 class HasState(Protocol):
-    """Whatever changes during training: a model, an optimizer, a scheduler, a feedback."""
+    """An object that changes during training: a model, an optimizer, a scheduler, a feedback."""
 
     def state_dict(self) -> Any:
-        """Return everything that changes during training."""
+        """Return the state."""
 
     def load_state_dict(self, state_dict: Any, /) -> Any:
-        """Take it back."""
+        """Restore the state."""
 
 
 class Checkpoint:
-    """A file from which a killed run goes on as if it had never been interrupted.
+    """A file from which an interrupted run resumes as if it had not been interrupted.
 
     Parameters
     ----------
