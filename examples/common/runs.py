@@ -79,7 +79,7 @@ def parser(description: str, epilog: str, *, methods: bool = True) -> argparse.A
 
 
 def use_threads(n: int | None) -> None:
-    """Let PyTorch and opuproj use n threads each; None leaves the choice to them."""
+    """Let PyTorch and opuproj use n threads each; None keeps their defaults."""
     if n is not None:
         torch.set_num_threads(n)
         os.environ["OPUPROJ_NUM_THREADS"] = str(n)
@@ -103,9 +103,9 @@ class Checkpoint:
     path
         The file. It need not exist.
     every
-        Seconds between two saves that are due.
+        Seconds between two saves.
     **parts
-        What is saved and restored besides the states of all random number generators.
+        The objects to save and restore, besides the states of all random number generators.
 
     Examples
     --------
@@ -123,7 +123,7 @@ class Checkpoint:
         self._saved_at = monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Restore all parts and random number generators; return the record, or None where nothing was saved."""
+        """Restore all parts and random number generators; return the record, or None if nothing was saved."""
         if not self.path.exists():
             return None
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -149,18 +149,18 @@ class Checkpoint:
         self._saved_at = monotonic()
 
     def due(self) -> bool:
-        """Whether the last save is long enough ago."""
+        """Whether the last save was at least `every` seconds ago."""
         return monotonic() - self._saved_at >= self.every
 
     def remove(self) -> None:
-        """Remove the file: the run is finished, and its results are written."""
+        """Remove the file, after the run has finished and its results are written."""
         self.path.unlink(missing_ok=True)
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: first a temporary one, which then takes the name."""
+    """Write a file atomically: write a temporary file, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: some writers choose the format by it.
+    # Keep the suffix, by which some writers choose the format.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(temporary)
@@ -170,13 +170,13 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: str | os.PathLike[str], results: dict[str, Any]) -> None:
-    """Write results with how and where they were made, atomically."""
+    """Write results atomically, with their command, versions and machine."""
     text = json.dumps({**results, "made": made()}, indent=1, default=_plain) + "\n"
     replace(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read what write_json wrote; None where there is no such file."""
+    """Read what write_json wrote; None if there is no such file."""
     if not Path(path).exists():
         return None
     results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -184,7 +184,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def made() -> dict[str, Any]:
-    """How and where results are made: command, versions, machine, date."""
+    """Return how and where results are made: command, versions, machine, date."""
     return {
         "command": shlex.join(["python", *sys.argv]),
         "opuproj": opuproj.__version__,
@@ -197,7 +197,7 @@ def made() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """Return the processor's own name, where the system tells it."""
+    """Return the name of the processor, if the system gives it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
