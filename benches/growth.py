@@ -1,4 +1,4 @@
-"""How the time grows with inputs and outputs: over three decades of each, and the exponent that fits."""
+"""Measure the growth of time with inputs and outputs over three decades, and fit its exponent."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from benches import inputs
 from benches.timing import Work, alternate
 
 SIZES = tuple(round(10 ** (k / 2)) for k in range(6, 13))  # 10³ to 10⁶ by half decades
-FIXED = 20_000  # of the other dimension
+FIXED = 20_000  # the size of the other dimension
 
 
 def measure(
     threads: int, budget: float, sizes: Sequence[int] = SIZES, fixed: int = FIXED
 ) -> dict[str, dict[str, object]]:
-    """Seconds of one dense vector, "linear": all sizes in turn, round after round."""
+    """Return the seconds of one dense vector, "linear", for all sizes, measured in turn, round after round."""
     by_inputs = {f"{n}": _projection(n, fixed, threads) for n in sizes}
     by_outputs = {f"{n}": _projection(fixed, n, threads) for n in sizes}
     return {
@@ -34,7 +34,7 @@ def _growth(works: Mapping[str, Work], budget: float) -> dict[str, object]:
 
 
 def exponent(seconds: Mapping[int, float]) -> float:
-    """The slope of log seconds over log size, by least squares."""
+    """Return the slope of log seconds over log size, by least squares."""
     slope, _ = np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)
     return float(slope)
 

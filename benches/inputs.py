@@ -9,14 +9,14 @@ Ternary = NDArray[np.int8]
 
 
 def dense(batch: int, n_inputs: int) -> Ternary:
-    """Every element −1 or 1: no column of T can be left out."""
+    """Return vectors of −1 and 1, which need every column of T."""
     rng = np.random.default_rng(1)
     bits = rng.integers(0, 2, size=(batch, n_inputs), dtype=np.int8)
     return 2 * bits - 1
 
 
 def sparse(batch: int, n_inputs: int, density: float) -> Ternary:
-    """In every row the same number of nonzeros, at random places of random sign."""
+    """Return rows with the same number of nonzeros, at random places with random signs."""
     rng = np.random.default_rng(2)
     nonzeros = max(1, round(density * n_inputs))
     x = np.zeros((batch, n_inputs), dtype=np.int8)
@@ -26,7 +26,7 @@ def sparse(batch: int, n_inputs: int, density: float) -> Ternary:
 
 
 def token_errors(batch: int, vocabulary: int) -> Ternary:
-    """One-hot minus softmax made ternary: +1 at the right token, −1 at the two that the model preferred."""
+    """Return ternary errors of tokens: +1 at the right token, −1 at two others, as of one-hot minus softmax."""
     rng = np.random.default_rng(3)
     x = np.zeros((batch, vocabulary), dtype=np.int8)
     for row in x:

@@ -1,8 +1,9 @@
 """Projections at the size of the hardware, to a file, with their peak memory; and how time grows with the sizes.
 
-By default 10⁶ inputs and 2·10⁶ outputs, which takes up to an hour on two cores. Every case runs in a process of its
-own and is saved when it is done: start the command again to continue. A case of which all outputs would take longer
-than --call-seconds is measured on the first ones; the time is proportional to them, and the record tells their part.
+The default is 10⁶ inputs and 2·10⁶ outputs, which takes up to an hour on two cores. Every case runs in a separate
+process and is saved when it is done: start the command again to continue. If all outputs of a case would take longer
+than --call-seconds, only the first ones are measured; the time is proportional to their number, and the record has
+their share.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tqdm import tqdm
 from benches import growth, inputs, machine, saved
 from benches.result import duration, size
 
-MOST_BYTES = 64 << 20  # beyond the inputs and the outputs, of which these lie in a file
+MOST_BYTES = 64 << 20  # beyond the inputs and the outputs, which are in a file
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What it is saved under."""
+        """The name under which the case is saved."""
         return (
             f"{self.n_inputs:,} to {self.n_outputs:,}, {self.density:.3g} nonzero, batch {self.batch}, "
             f"{self.threads} threads, {self.isa}"
@@ -55,17 +56,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """What it took."""
+    """The time and memory of a case."""
 
-    seconds_a_vector: float  # of all outputs
-    part: float  # of the outputs that were computed; the time is that over this part
-    peak_bytes: int  # of memory, beyond what the process had with its inputs
+    seconds_a_vector: float  # for all outputs
+    part: float  # the share of computed outputs, by which the time is divided
+    peak_bytes: int  # beyond the memory of the process with its inputs
     output_bytes: int  # of the file
-    matrix_bytes: int  # that the matrix would take as complex64
+    matrix_bytes: int  # the size of the matrix as complex64
 
 
 class PeakMemory:
-    """The most memory of this process that no file stands behind, looked at every few milliseconds, on Linux."""
+    """The peak of this process's memory without mapped files, sampled every few milliseconds, on Linux."""
 
     def __init__(self, every: float = 0.005):
         self.bytes = 0
@@ -73,7 +74,7 @@ class PeakMemory:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Watch while the block runs; `bytes` is then the most beyond what there was at its beginning."""
+        """Sample while the block runs; then `bytes` is the peak beyond the memory at its start."""
         before, done = _anonymous(), threading.Event()
         most = before
 
@@ -93,13 +94,13 @@ class PeakMemory:
 
 
 def _anonymous() -> int:
-    """Resident bytes of this process without those of files, which a mapped output has many of."""
+    """Return the resident bytes of this process without those of files, such as a mapped output."""
     resident, shared = Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3]
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def measure(case: Case, call_seconds: float, folder: Path, progress: bool) -> Measured:
-    """Project in this process, which must be fresh: memory that an earlier call kept would not be seen."""
+    """Project in this process, which must be new: memory kept by an earlier call would not be counted."""
     dense = case.density >= 1
     x = inputs.dense(case.batch, case.n_inputs) if dense else inputs.sparse(case.batch, case.n_inputs, case.density)
     shape = (case.batch, case.n_outputs)
@@ -122,7 +123,7 @@ def measure(case: Case, call_seconds: float, folder: Path, progress: bool) -> Me
 
     with machine.forced(case.isa), peak.watched():
         trial = min(case.n_outputs, max(1024, case.n_outputs // 1000))
-        project(min(trial, 64), False)  # threads and tables
+        project(min(trial, 64), False)  # start threads and fill tables
         took = project(trial, False)
         rows = case.n_outputs
         if took * rows / trial > call_seconds:
@@ -138,7 +139,7 @@ def measure(case: Case, call_seconds: float, folder: Path, progress: bool) -> Me
 
 
 def measure_in_a_process(case: Case, call_seconds: float, folder: Path, progress: bool) -> Measured:
-    """Let a new process measure; its progress bar is shown."""
+    """Measure in a new process, with its progress bar."""
     order = {"case": asdict(case), "call_seconds": call_seconds, "folder": str(folder.resolve()), "progress": progress}
     done = subprocess.run(
         [sys.executable, "-m", "benches.large", "--order", json.dumps(order)],
@@ -151,7 +152,7 @@ def measure_in_a_process(case: Case, call_seconds: float, folder: Path, progress
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the file does not have yet."""
+    """Measure the cases that the file does not have yet."""
     arguments = _parser().parse_args(argv)
     if arguments.order:
         order = json.loads(arguments.order)
@@ -183,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _check_room(cases: Sequence[Case], folder: Path) -> None:
-    """Exit where the outputs' file or the inputs would not fit: writing to a full disk would kill the process."""
+    """Exit if the outputs' file or the inputs do not fit, because writing to a full disk would kill the process."""
     if not folder.is_dir():
         sys.exit(f"--folder is {folder}, but must be a folder that exists")
     most_output = max((4 * case.batch * case.n_outputs for case in cases), default=0)
@@ -198,7 +199,7 @@ def _check_room(cases: Sequence[Case], folder: Path) -> None:
 
 
 def _figures(path: Path) -> dict[str, Any]:
-    """What is there already, if this machine measured it."""
+    """Return the saved figures, if they are from this machine."""
     if not path.exists():
         return {"cases": {}, "growth": {}}
     figures = saved.read(path)
@@ -255,8 +256,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--growth-sizes", type=_count, nargs="+", default=list(growth.SIZES), help="numbers of inputs and of outputs")
     add("--out", type=Path, default=saved.DATA / "full-size.json", help="the record (default: %(default)s)")
     add("--folder", type=Path, help="where the output's file goes while it is measured (default: the system's)")
-    add("--no-progress", action="store_true", help="no progress bars")
-    add("--order", help=argparse.SUPPRESS)  # what a process of its own is to measure
+    add(
+        "--no-progress",
+        action="store_true",
+        default=not sys.stderr.isatty(),
+        help="show no progress bars (the default if standard error is not a terminal)",
+    )
+    add("--order", help=argparse.SUPPRESS)  # the case for a separate process
     return parser
 
 

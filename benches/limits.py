@@ -1,4 +1,4 @@
-"""What bounds opuproj on this CPU: generating T's bytes, multiplying int8 without generating, and memory."""
+"""The limits of opuproj on this CPU: generating T's bytes alone, multiplying int8 alone, and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Bare = Callable[[str | None, int], float]
 
 @dataclass(frozen=True)
 class Limit:
-    """A bare loop: `amount` bytes or multiply-adds in a call of `work`."""
+    """A loop that only generates or multiplies: `amount` bytes or multiply-adds per call of `work`."""
 
     amount: int
     work: Work
@@ -30,7 +30,7 @@ def keystream(isa: str, threads: int) -> Limit:
 
 
 def multiply(isa: str, threads: int) -> Limit:
-    """The int8 multiply of a panel with vectors that are in cache."""
+    """The int8 multiplication of a panel with vectors that are in the cache."""
     return _on_threads(_core.multiply_seconds, isa, threads)
 
 
@@ -42,7 +42,7 @@ def _on_threads(bare: Bare, isa: str, threads: int, duration: float = 0.1) -> Li
     pool = ThreadPoolExecutor(threads)
 
     def run() -> None:
-        # The bare loops release the GIL, so they run at the same time.
+        # The loops release the GIL, so they run at the same time.
         for _ in pool.map(lambda _: bare(isa, each), range(threads)):
             pass
 
@@ -50,7 +50,7 @@ def _on_threads(bare: Bare, isa: str, threads: int, duration: float = 0.1) -> Li
 
 
 def bandwidth(x: NDArray[np.int8]) -> dict[str, Limit]:
-    """What one thread of NumPy does to x at the speed of memory: reading it, and copying it, by the bytes that move.
+    """Return the limits of memory: one thread of NumPy reads x or copies it, counted in bytes moved.
 
     x must be larger than the caches.
     """

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and the choice of an instruction set for a measurement."""
+"""The machine of a measurement, and the choice of an instruction set."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from opuproj import _core
 
 
 def cpu_name() -> str:
-    """The processor's own name, where the system tells it."""
+    """Return the name of the processor, if the system gives it."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 def _cpuinfo() -> dict[str, str]:
-    """What Linux tells of the first processor."""
+    """Return Linux's information on the first processor."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
@@ -42,7 +42,7 @@ def memory_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Memory that this machine can still give; all of it where the system does not tell."""
+    """Return the available memory, or all memory if the system does not say."""
     try:
         told = Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2]
     except OSError:
@@ -51,12 +51,12 @@ def available_bytes() -> int:
 
 
 def instruction_set() -> str:
-    """The instruction set that opuproj uses here, `OPUPROJ_ISA` taken into account."""
+    """Return the instruction set that opuproj uses here, including `OPUPROJ_ISA`."""
     return _core.choose_isa(os.environ.get("OPUPROJ_ISA") or None)
 
 
 def kind() -> str:
-    """Which processors are taken to be alike: those of one model that give this process the same instruction sets."""
+    """Return the kind of processor: its model and the instruction sets of this process."""
     best = _core.choose_isa(None)
     told = _cpuinfo()
     if "vendor_id" in told:
@@ -66,9 +66,9 @@ def kind() -> str:
 
 @contextmanager
 def forced(isa: str | None) -> Iterator[None]:
-    """Make opuproj use one instruction set; None leaves the choice as it is."""
+    """Force one instruction set on opuproj; None changes nothing."""
     before = os.environ.get("OPUPROJ_ISA")
-    # A variable that changes nothing would cost every small call a look at it.
+    # Do not set a variable that changes nothing: every small call would have to parse it.
     if isa is not None and isa != instruction_set():
         os.environ["OPUPROJ_ISA"] = isa
     try:
@@ -81,7 +81,7 @@ def forced(isa: str | None) -> Iterator[None]:
 
 
 def describe() -> dict[str, str | int]:
-    """The machine and the versions, to be saved beside measured figures."""
+    """Return the machine and the versions, to save with measured figures."""
     return {
         "cpu": cpu_name(),
         "cores": cores(),

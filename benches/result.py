@@ -1,4 +1,4 @@
-"""One measured ratio, what it must be, and how figures are written."""
+"""A measured ratio with its requirement, and the format of figures."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """One measured ratio and what it must be."""
+    """A measured ratio with its requirement."""
 
-    figure: str  # what opuproj reached, in the field's units
-    against: str  # what it is compared with
+    figure: str  # the figure of opuproj, with its unit
+    against: str  # the figure of the comparison
     ratio: float
     required: float
     aim: float | None = None
-    at_most: bool = False  # the ratio must not exceed `required`, instead of reaching it
+    at_most: bool = False  # whether `required` is a maximum instead of a minimum
 
     @property
     def reached(self) -> bool:
@@ -23,12 +23,12 @@ class Result:
 
 
 def rate(per_second: float, unit: str) -> str:
-    """A rate in thousands of millions, the scale of everything measured here: 21.3 G components/s."""
+    """Format a rate in thousands of millions: 21.3 G components/s."""
     return f"{per_second / 1e9:.3g} G {unit}"
 
 
 def duration(of_seconds: float) -> str:
-    """A time in the unit that reads best."""
+    """Format a time in a suitable unit."""
     if of_seconds >= 1:
         return f"{of_seconds:.2f} s"
     if of_seconds >= 1e-3:
@@ -37,7 +37,7 @@ def duration(of_seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """A number of bytes in the unit that reads best."""
+    """Format a number of bytes in a suitable unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 999.5:
             return f"{n_bytes:.3g} {unit}"

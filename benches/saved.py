@@ -14,7 +14,7 @@ DATA = Path(__file__).resolve().parents[1] / "docs" / "data"
 
 
 def write(path: Path, figures: Mapping[str, Any]) -> None:
-    """Save figures and machine, whole or not at all."""
+    """Save figures and machine atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine.describe(), **figures}
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
@@ -26,6 +26,6 @@ def write(path: Path, figures: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read what `write` saved."""
+    """Read figures that `write` saved."""
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document

@@ -1,4 +1,4 @@
-"""How a measurement runs, and why one cannot."""
+"""The settings of a measurement, and the error if it cannot run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Setting:
-    """On which instruction set, on how many threads, how long one call may last and how long one comparison takes."""
+    """The instruction set, the number of threads, the longest call and the time for one comparison."""
 
     isa: str
     threads: int

@@ -1,6 +1,6 @@
 """The speed table: every case of `benches.cases` and every peer once, as ratios of times measured in turn in this run.
 
-It reports and never fails: what a machine reaches depends on the machine. `benches.check` is what fails.
+It reports and never fails, because the figures depend on the machine. `benches.check` can fail.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not chosen and not peers:
         parser.error(f"--only is {arguments.only!r}, but the cases are {', '.join(cases.CASES)}")
     print(f"{machine.cpu_name()}, {isa}, {setting.threads} threads, opuproj {opuproj.__version__}")
-    with tqdm(total=len(chosen) + len(peers), unit="case", leave=False) as bar:
+    with tqdm(total=len(chosen) + len(peers), unit="case", leave=False, disable=None) as bar:
         for name in chosen:
             bar.set_postfix_str(name)
             try:

@@ -1,4 +1,4 @@
-"""How everything here is timed: alternated, in one run, so that a ratio does not see the machine's mood change."""
+"""Timing in turn, in one run, so that a change of load affects both sides of a ratio equally."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Made = TypeVar("Made")
 
 
 def seconds(work: Work, calls: int = 1, clock: Clock = perf_counter) -> float:
-    """Seconds that one call takes, the mean of several in a row."""
+    """Return the seconds of one call, as the mean of several in a row."""
     start = clock()
     for _ in range(calls):
         work()
@@ -22,7 +22,7 @@ def seconds(work: Work, calls: int = 1, clock: Clock = perf_counter) -> float:
 
 
 def timed(make: Callable[[], Made]) -> tuple[Made, float]:
-    """What the call returns, and the seconds that it took."""
+    """Return the result of a call and its seconds."""
     start = perf_counter()
     made = make()
     return made, perf_counter() - start
@@ -30,7 +30,7 @@ def timed(make: Callable[[], Made]) -> tuple[Made, float]:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Seconds of each work in every round."""
+    """The seconds of each work in every round."""
 
     seconds: Mapping[str, list[float]]
 
@@ -43,7 +43,7 @@ class Rounds:
         return self.median_of(lambda took: took[above] / took[below])
 
     def median_of(self, figure: Callable[[Mapping[str, float]], float]) -> float:
-        """Median over the rounds of a figure that is made of one round's seconds."""
+        """Median over the rounds of a figure computed from one round's seconds."""
         rounds = zip(*self.seconds.values(), strict=True)
         return median(figure(dict(zip(self.seconds, took, strict=True))) for took in rounds)
 
@@ -59,9 +59,9 @@ def alternate(
 ) -> Rounds:
     """Time the works in turn, round after round, after one unmeasured call of each.
 
-    Works shorter than `shortest` seconds are called several times a measurement. Rounds end when `budget` seconds are
-    spent, but there are at least `least`. For works of one thread `clock` may be `time.process_time`, which does not
-    count what other programs do meanwhile.
+    Works shorter than `shortest` seconds are called several times per measurement. Rounds end after `budget` seconds,
+    but there are at least `least` rounds. For works of one thread `clock` may be `time.process_time`, which does not
+    count other programs.
     """
     calls = {name: max(1, round(shortest / max(seconds(work), 1e-9))) for name, work in works.items()}
     measured: dict[str, list[float]] = {name: [] for name in works}

@@ -1,10 +1,10 @@
 """Gradient accumulation with ternary feedback: a step of 64 vectors as one part, as 16 parts of 4, as 64 parts of 1.
 
-A network of two hidden layers learns scikit-learn's digits by ternary direct feedback, as `opuproj.dfa.attach` gives it
-by default. In backpropagation it makes no difference into how many parts a step is divided. Here each part's error is
-made ternary by itself: `Dither` gives each vector a threshold of its own, from counters of passes and vectors, so that
-64 passes of one vector spread their thresholds as one pass of 64 vectors does. Each seed decides about initialisation,
-feedback and order of the data, which all ways to divide a step share: they are compared seed by seed.
+A network of two hidden layers learns scikit-learn's digits by ternary direct feedback, with the defaults of
+`opuproj.dfa.attach`. With backpropagation, the number of parts makes no difference. Here the error of each part is made
+ternary separately. `Dither` computes a threshold for each vector from counters of passes and vectors, so that 64 passes
+of one vector spread their thresholds as one pass of 64 vectors does. A seed determines initialisation, feedback and
+order of the data. All ways to divide a step share the seeds, and the program compares them seed by seed.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ OPTIMIZERS = {
     "SGD, momentum 0.9, rate 0.2": partial(torch.optim.SGD, lr=0.2, momentum=0.9),
     "Adam, rate 4e-3": partial(torch.optim.Adam, lr=4e-3),
 }
-# Points of accuracy that dividing a step may cost or gain on average: what the documentation promises. So few seeds
-# and steps as in the quick version scatter more.
+# The most points of accuracy that dividing a step may change on average, as the documentation states. The quick
+# version has fewer seeds and steps, so its averages scatter more.
 MOST, MOST_QUICK = 1.0, 3.0
 
 Digits = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def main() -> None:
-    """Train, tell, draw, check."""
+    """Train, print, draw, check."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     seeds = arguments.seeds or (3 if arguments.quick else 10)
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def digits() -> Digits:
-    """Return images and classes to train on, and to test on: a quarter, the same in all runs."""
+    """Return images and classes to train on, and a quarter to test on, the same in all runs."""
     images, classes = load_digits(return_X_y=True)
     x, x_test, y, y_test = train_test_split(images / 16, classes, test_size=0.25, random_state=0, stratify=classes)
     as_float = partial(torch.tensor, dtype=torch.float32)
@@ -98,7 +98,7 @@ def accuracy(data: Digits, way: str, optimizer: str, seed: int, epochs: int) -> 
     order = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         for step in torch.randperm(len(x), generator=order).split(STEP):
-            if len(step) < STEP:  # what is left over does not divide into the same parts
+            if len(step) < STEP:  # the rest does not divide into the same parts
                 continue
             for part in step.chunk(parts):
                 (nn.functional.cross_entropy(model(x[part]), y[part]) / parts).backward()
@@ -114,7 +114,7 @@ def differences(of_way: dict[str, list[float]], way: str) -> list[float]:
 
 
 def check(checks: Checks, results: dict[str, Any], most: float) -> None:
-    """Dividing a step makes no difference beyond `most` points, and feedback gains something in every way."""
+    """Check that dividing a step changes at most `most` points and that feedback beats shallow training."""
     for optimizer, of_way in results["differences"].items():
         for way in WAYS[1:-1]:
             claim = f"{optimizer}: accuracy with {way} minus that with {WHOLE}, mean over seeds, points"
@@ -157,7 +157,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
     made.add_argument("--seeds", type=runs.positive, metavar="N", help="runs of each kind, with seeds 0 … N−1")
     made.add_argument("--epochs", type=runs.positive, metavar="N", help="passes over the 1,347 training images")

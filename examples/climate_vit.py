@@ -1,14 +1,14 @@
-"""A vision Transformer that learns maps of surface temperature from emissions, without backpropagation through it.
+"""Train a vision Transformer on maps of surface temperature from emissions, without backpropagation through it.
 
-Four ways to train the same network, each with its own learning rates: backpropagation (BP), direct feedback alignment
-(DFA), the same with a ternary error as an optical processing unit projects it (ODFA), and the last layer alone (SHLW).
-The network, a vision Transformer or a fully connected one, is given a year's emissions of CO₂, CH₄, SO₂ and black
-carbon and returns that year's surface temperature at every point of a map. Reported is the area-weighted root mean
-square error in kelvin on decades that no part of the training has seen, beside ridge regression and the training years'
-mean.
+The program trains the same network by four methods, each with its own learning rates: backpropagation (BP), direct
+feedback alignment (DFA), DFA with a ternary error as an optical processing unit requires (ODFA), and the last layer
+alone (SHLW). The network is a vision Transformer or fully connected. Its input is a year's emissions of CO₂, CH₄, SO₂
+and black carbon, its output the surface temperature of that year at every point of a map. The program reports the
+area-weighted root mean square error in kelvin on held-out decades, beside ridge regression and the mean of the training
+years.
 
-Data install by name (pip install --no-deps iris-sample-data==2.5.2 fair==1.6.4, and pip install h5py); ClimateBench is
-read from a folder with --data. What they are, and how they are split, is told in examples/common/climate/data.py.
+Install the data by name (pip install --no-deps iris-sample-data==2.5.2 fair==1.6.4, and pip install h5py). --data reads
+ClimateBench from a folder. examples/common/climate/data.py describes the data and how they are split.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from tqdm import tqdm
 NETWORKS = ("vit", "mlp")
 EPOCHS = 30
 BATCH = 16
-# Learning rates of the blocks and of what lies above them, the best of --tune by the error on the validation decades.
+# Learning rates of the blocks and of the layers above them: the best of --tune by the error on the validation decades.
 RATES = {
     "vit": {"bp": (3e-4, 3e-2), "dfa": (9e-4, 3e-2), "odfa": (3e-4, 3e-2), "shallow": (0.0, 3e-2)},
     "mlp": {"bp": (3e-4, 1e-4), "dfa": (1e-4, 3e-4), "odfa": (1e-4, 3e-4), "shallow": (0.0, 3e-4)},
 }
-# The middle of a plateau: with norm="row", thresholds from 0 to half of the largest error do equally well. What fails
-# for the Transformer is to keep only few elements, or to forget which patches' errors are large (the other norms).
+# The middle of a plateau: with norm="row", thresholds from 0 to half of the largest error give the same accuracy. The
+# Transformer fails if only few elements remain, or if the sizes of the patches' errors are lost (the other norms).
 TERNARIZE = dfa.Ternarize(dfa.RowMax(0.25), norm="row")
-# What --tune tries: factors of the rates, and for the ternary error, at the rates above, rules and norms.
+# --tune tries these factors of the rates, and, at the rates above, these rules and norms for the ternary error.
 FACTORS = (0.3, 1, 3)
 CANDIDATES = [
     *(dfa.Ternarize(dfa.RowMax(fraction), norm="row") for fraction in (0.0, 0.1, 0.25, 0.5)),
@@ -65,7 +65,7 @@ class Job:
     ternarize: dfa.Ternarize
 
     def settings(self) -> dict[str, Any]:
-        """Return what a stored result must agree with to be used again."""
+        """Return the settings with which a stored result must agree to be used again."""
         ternarize = str(self.ternarize) if self.method == "odfa" else None
         return {"rates": list(self.rates), "epochs": self.epochs, "batch": BATCH, "ternarize": ternarize}
 
@@ -99,7 +99,7 @@ class Task:
 
 
 def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, bar: tqdm[Any]) -> dict[str, Any]:
-    """Train one network, from its checkpoint if there is one, and store its result; stored ones are not made again."""
+    """Train one network, from its checkpoint if there is one, and store its result; keep stored results."""
     stored = runs.read_json(folder / f"{name}.json")
     if stored and stored["settings"] == job.settings():
         bar.update(job.epochs)
@@ -146,19 +146,19 @@ def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, ba
 
 
 def adam(network: Network, rates: tuple[float, float]) -> torch.optim.Optimizer:
-    """Return an optimizer with one learning rate for the blocks and what comes before them, and one for the top."""
+    """Return an optimizer with one learning rate for the blocks and the layers before them, and one for the top."""
     top = [parameter for module in network.top for parameter in module.parameters()]
     rest = [parameter for parameter in network.model.parameters() if all(parameter is not other for other in top)]
     return torch.optim.Adam([{"params": rest, "lr": rates[0]}, {"params": top, "lr": rates[1]}])
 
 
 def peek(path: Path) -> Any:
-    """Return the settings of the run that a checkpoint is of."""
+    """Return the settings of a checkpoint's run."""
     return torch.load(path, map_location="cpu", weights_only=True)["record"]["settings"]
 
 
 def one_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, task: Task) -> float:
-    """Go once through the training years in random order; return the mean loss."""
+    """Train one epoch in random order; return the mean loss."""
     rows = task.rows["train"]
     total = 0.0
     for batch in rows[torch.randperm(len(rows))].split(BATCH):
@@ -171,7 +171,7 @@ def one_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, task: Task) ->
 
 
 def finish(job: Job, task: Task, record: dict[str, Any], feedback: dfa.Feedback, predicted: Array) -> dict[str, Any]:
-    """Put together what a finished run has to tell."""
+    """Return the result of a finished run."""
     model = feedback.model
     rows = task.data.rows("test")
     batch = task.rows["train"][::4]
@@ -244,7 +244,7 @@ def rounded(rates: tuple[float, float]) -> tuple[float, float]:
 
 
 def report(arguments: Namespace, task: Task) -> None:
-    """Gather what runs there are in the folder into results.json, print a table, draw the figures."""
+    """Collect the runs of the folder in results.json, print a table, draw the figures."""
     results = [
         result
         for network in NETWORKS
@@ -264,7 +264,9 @@ def report(arguments: Namespace, task: Task) -> None:
     summary = climate_figures.summarise(results)
     climate_figures.print_table(summary, baselines)
     weather = task.data.weather(rows)
-    print(f"\nA held-out year differs by {weather:.3f} K from its decade's mean: weather, which no forcing explains.")
+    print(
+        f"\nA held-out year differs by {weather:.3f} K from its decade's mean: weather that emissions do not explain."
+    )
     runs.write_json(
         arguments.out / "results.json",
         {
@@ -280,16 +282,18 @@ def report(arguments: Namespace, task: Task) -> None:
 
 
 def parser() -> Any:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     description = __doc__ or ""
     made = runs.parser(description, EXAMPLES)
     made.add_argument(
         "--network", type=lambda text: text.split(","), default=list(NETWORKS), help="vit, mlp or vit,mlp (default)"
     )
     made.add_argument("--data", type=Path, metavar="DIR", help="a folder with ClimateBench's inputs_*.nc, outputs_*.nc")
-    made.add_argument("--only", type=int, metavar="SEED", help="this seed alone: two processes can share one --out")
+    made.add_argument(
+        "--only", type=int, metavar="SEED", help="train this seed only; several processes can share one --out"
+    )
     made.add_argument("--tune", action="store_true", help="search learning rates and ternary errors with one seed")
-    made.add_argument("--figures-only", action="store_true", help="from the results in --out")
+    made.add_argument("--figures-only", action="store_true", help="draw the results in --out")
     return made
 
 
@@ -302,12 +306,12 @@ EXAMPLES = """examples:
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the part that the command line selects."""
     arguments = parser().parse_args()
     if unknown := set(arguments.network) - set(NETWORKS):
         raise SystemExit(f"--network: unknown {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
     runs.use_threads(arguments.threads)
-    # Folders of their own, so that no run takes another's place.
+    # Separate folders, so that no run overwrites another.
     arguments.out = arguments.out / ("climatebench" if arguments.data else "") / ("quick" if arguments.quick else "")
     task = Task(climate.climate_bench(arguments.data) if arguments.data else climate.north_america())
     if arguments.figures_only:

@@ -1,4 +1,4 @@
-"""The main job on real input: optical random features of handwritten digits, then a projection at an OPU's full size.
+"""Compute optical random features of handwritten digits, then a projection at the full size of an OPU.
 
 Part 1 makes scikit-learn's bundled digits binary, projects them to intensities |Tx|² and compares a ridge classifier on
 these features with the same classifier on the pixels. Part 2 projects a ternary vector of a million inputs to two
@@ -8,6 +8,7 @@ million outputs, with a matrix that would take 16 TB to store.
 from __future__ import annotations
 
 import argparse
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -40,7 +41,7 @@ def main() -> None:
 
 def digits(feature_counts: Sequence[int], n_splits: int) -> None:
     """Compare a ridge classifier on pixels with the same one on growing numbers of optical features."""
-    # Imported here, so that the second part's process stays small.
+    # Imported here, so that the process of the second part needs less memory.
     from sklearn.datasets import load_digits
     from sklearn.model_selection import StratifiedShuffleSplit
     from threadpoolctl import threadpool_limits
@@ -50,15 +51,15 @@ def digits(feature_counts: Sequence[int], n_splits: int) -> None:
     splits = list(StratifiedShuffleSplit(n_splits, test_size=0.5, random_state=0).split(x, labels))
     print(
         f"1. Handwritten digits: {len(x):,} images of 8 × 8 pixels made binary, ridge classifier,\n"
-        f"   trained on one half and tested on the other, {n_splits} random splits\n"
+        f"   trained on one half and tested on the other, in {n_splits} random splits\n"
     )
 
     rows = [("64 pixels", x.astype(np.float32))]
     for n in feature_counts:
         rows.append((f"{n:,} features |Tx|²", opuproj.project(x, n, seed=0)))
     accuracies = {}
-    # The fits are too small to gain from a second thread, and lose much by one on a busy machine.
-    with tqdm(total=len(rows) * n_splits, unit="fit", leave=False) as bar, threadpool_limits(1):
+    # The fits are too small to gain from a second thread, which slows them down on a busy machine.
+    with tqdm(total=len(rows) * n_splits, unit="fit", leave=False, disable=None) as bar, threadpool_limits(1):
         for name, features in rows:
             accuracies[name] = accuracy(features, labels, splits, bar)
     print(f"   {'input of the classifier':<26}{'test accuracy (mean ± sd)':>26}")
@@ -72,7 +73,7 @@ def accuracy(
     splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     bar: tqdm[Any],
 ) -> NDArray[np.float64]:
-    """Test accuracy for every split; the penalty is chosen on the training half alone."""
+    """Return the test accuracy for every split; only the training half determines the penalty."""
     from sklearn.linear_model import RidgeClassifierCV
     from sklearn.preprocessing import StandardScaler
 
@@ -88,7 +89,7 @@ def accuracy(
 
 @dataclass(frozen=True)
 class Projected:
-    """What the second part measured."""
+    """The measurements of the second part."""
 
     seconds: float
     mean: float
@@ -98,7 +99,7 @@ class Projected:
 
 
 def at_scale(n_inputs: int, n_outputs: int) -> None:
-    """Project one sparse ternary vector, in a process of its own, whose peak memory is then that of the projection."""
+    """Project one sparse ternary vector in a new process, whose peak memory is then that of the projection."""
     nonzeros = n_inputs // 100
     print(f"\n2. One ternary vector of {n_inputs:,} inputs, 1 % of them nonzero, to {n_outputs:,} outputs\n")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
@@ -120,29 +121,29 @@ def at_scale(n_inputs: int, n_outputs: int) -> None:
 
 
 def project_one(n_inputs: int, nonzeros: int, n_outputs: int) -> Projected:
-    """Project one vector with a progress bar, timed."""
+    """Project one vector and time it, with a progress bar in a terminal."""
     before = peak_resident()
     rng = np.random.default_rng(0)
     x = np.zeros(n_inputs, dtype=np.int8)
     x[rng.choice(n_inputs, nonzeros, replace=False)] = rng.choice(np.array([-1, 1], dtype=np.int8), nonzeros)
     started = perf_counter()
-    y = opuproj.project(x, n_outputs, seed=0, progress=True)
+    y = opuproj.project(x, n_outputs, seed=0, progress=sys.stderr.isatty())
     seconds = perf_counter() - started
     peak = peak_resident()
     return Projected(seconds, float(y.mean()) / nonzeros, float(y.std()) / nonzeros, before, peak)
 
 
 def memory(done: Projected, arrays: int) -> str:
-    """Write peak memory and what it consists of."""
+    """Return the peak memory and its parts as text."""
     before, peak = done.resident_before or 0, done.resident_peak or 0
     return f"{readable(peak)}, of which {readable(before)} Python and NumPy, {readable(arrays)} x and the result"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     description, _, details = (__doc__ or "").partition("\n")
     made = argparse.ArgumentParser(description=description, epilog=details.strip())
-    made.add_argument("--quick", action="store_true", help="smaller sizes, a few seconds in all")
+    made.add_argument("--quick", action="store_true", help="use smaller sizes, for a few seconds in total")
     return made
 
 
@@ -150,11 +151,12 @@ NEXT = """Try next, in the same Python:
 
    import numpy as np, opuproj
    x = np.random.default_rng(0).integers(-1, 2, size=(16, 1_000_000), dtype=np.int8)
-   opuproj.project(x, 1_000, mode="linear")                   # a real projection Rx, entries of unit variance
-   opuproj.project(x[0], 2_000_000, rows=(1_999_990, 2_000_000))   # ten of two million outputs, the same bits
-   opuproj.Projector(1_000_000, 2_000_000).matrix(rows=range(3), columns=range(4))   # exact entries
-   opuproj.ternarize(np.random.randn(4, 1_000), threshold=0.5)  # floats to packed −1, 0, 1
-   opuproj.show_config()                                      # instruction sets, threads
+   opuproj.project(x, 1_000, mode="linear")       # a real projection Rx
+   op = opuproj.Projector(1_000_000, 2_000_000)   # the operator R
+   op[1_999_990:] @ x[0]                          # ten of two million outputs, the same bits
+   op.matrix(rows=range(3), columns=range(4))     # exact entries of R
+   opuproj.ternarize(np.random.randn(4, 1_000), threshold=0.5)   # floats to packed −1, 0, 1
+   opuproj.show_config()                          # instruction sets, threads
 
 and in a shell: make bench"""
 

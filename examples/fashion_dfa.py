@@ -1,10 +1,10 @@
-"""Direct feedback alignment on Fashion-MNIST: four ways to train the same network, compared.
+"""Compare four methods to train the same network on Fashion-MNIST, among them direct feedback alignment.
 
-BP is backpropagation. DFA sends the output's error through a random projection to every hidden layer, in place of the
-error that backpropagation would bring there. ODFA makes the error ternary first, so that an optical processing unit
-can project it. SHLW trains the last layer only: what a method has above it, the hidden layers have learned. Measured
-over training are the test accuracy and, for every hidden layer, the alignment: the cosine between the gradient that it
-gets and backpropagation's.
+BP is backpropagation. DFA sends a random projection of the output's error to every hidden layer, in place of the error
+that backpropagation would bring there. ODFA makes the error ternary first, so that an optical processing unit can
+project it. SHLW trains the last layer only; the gain of a method over SHLW shows what its hidden layers have learned.
+The program measures the test accuracy during training and, for every hidden layer, the alignment: the cosine between
+the gradient that it receives and that of backpropagation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXAMPLES = """examples:
 A killed program goes on where it was when it is called again. --search and --tune hold out 10,000 training images and
 measure accuracy on these; they never look at the test images."""
 
-# As --tune and --search found them.
+# Found by --tune and --search.
 RATES = {
     "fc": {"bp": 1e-3, "dfa": 1e-3, "odfa": 2e-3, "shallow": 1e-1},
     "wide": {"bp": 1e-3, "dfa": 1e-3, "odfa": 1e-3, "shallow": 3e-2},
@@ -64,7 +64,7 @@ TUNE_FACTORS = (0.5, 1, 2)
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the part that the command line selects."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     if arguments.search:
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Train with every method and seed; tell and draw what all processes together have measured so far."""
+    """Train with every method and seed; print and draw the results of all processes so far."""
     network, out = arguments.network, arguments.out
     epochs = QUICK_EPOCHS if arguments.quick else EPOCHS[network]
     seeds = range(arguments.seeds or (1 if arguments.quick else 3))
@@ -104,7 +104,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def summarise(of_seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put the seeds of one method together."""
+    """Summarise the seeds of one method."""
     last = [run["curve"][-1] for run in of_seeds]
     mean, error = runs.mean_and_error([point["accuracy"] for point in last])
     alignment = {
@@ -123,7 +123,7 @@ def summarise(of_seeds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def print_summary(summary: dict[str, dict[str, Any]]) -> None:
-    """Print a line a method."""
+    """Print one line per method."""
     print(
         f"{'method':<8}{'test accuracy (%)':>20}{'seeds':>7}{'rate':>9}{'s a run':>9}   alignment of the hidden layers"
     )
@@ -137,7 +137,7 @@ def print_summary(summary: dict[str, dict[str, Any]]) -> None:
 
 
 def tune(arguments: argparse.Namespace) -> None:
-    """Train with rates around each method's own, with one seed."""
+    """Train one seed with rates around the rate of each method."""
     network, rates = arguments.network, RATES[arguments.network]
     epochs = 1 if arguments.quick else EPOCHS[network]
     wanted = [
@@ -157,7 +157,7 @@ def tune(arguments: argparse.Namespace) -> None:
 
 
 def search(arguments: argparse.Namespace) -> None:
-    """Train ODFA with every rule, threshold and norm, and what it is to be compared with; tell and draw accuracies."""
+    """Train ODFA with every rule, threshold and norm, and the methods to compare; print and draw accuracies."""
     network, epochs = arguments.network, 1 if arguments.quick else SEARCH_EPOCHS
     references: tuple[dfa.Method, ...] = ("dfa", "shallow")
     wanted = [make_run(arguments, method, 0, epochs) for method in references]
@@ -178,7 +178,7 @@ def search(arguments: argparse.Namespace) -> None:
 
 
 def print_search(found: dict[str, Any]) -> None:
-    """Print a line a threshold, a column a norm."""
+    """Print one line per threshold and one column per norm."""
     print(f"validation accuracy (%) after {found['epochs']} epochs of {found['images']:,} images")
     print(f"{'rule':<10}{'threshold':>10}" + "".join(f"{f'norm {norm!r}':>14}" for norm in NORMS))
     lines: dict[tuple[str, float], dict[str, float]] = {}
@@ -194,7 +194,7 @@ def print_search(found: dict[str, Any]) -> None:
 
 
 def validated(wanted: list[Run], arguments: argparse.Namespace, images: int | None) -> list[dict[str, Any]]:
-    """Train on some of the training images and measure accuracy on those held out."""
+    """Train on some of the training images and measure the accuracy on the others."""
     data = load(arguments).validation(VALIDATION)
     if arguments.quick:
         images = QUICK_IMAGES // 2
@@ -210,7 +210,7 @@ def validated(wanted: list[Run], arguments: argparse.Namespace, images: int | No
 
 
 def train(trainer: Trainer, wanted: list[Run], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Train one after the other, with one progress bar for all."""
+    """Train the runs one after the other, with one progress bar for all."""
     steps = trainer.steps_per_epoch * sum(run.epochs for run in wanted)
     with tqdm(total=steps, unit="step", leave=False, disable=arguments.no_progress) as bar:
         return [trainer.train(run, bar) for run in wanted]
@@ -224,7 +224,7 @@ def make_run(
     rate: float | None = None,
     ternary: Ternary = TERNARY,
 ) -> Run:
-    """Return a run with the method's own settings where no others are given."""
+    """Return a run with the method's settings, unless others are given."""
     network = arguments.network
     return Run(
         network=network,
@@ -238,7 +238,7 @@ def make_run(
 
 
 def name(arguments: argparse.Namespace) -> str:
-    """Return what the names of all results begin with."""
+    """Return the prefix of the names of all results."""
     parts = [arguments.network, *(["quick"] if arguments.quick else [])]
     return "-".join(parts if arguments.ensemble == "gaussian" else [*parts, arguments.ensemble])
 
@@ -252,32 +252,32 @@ def load(arguments: argparse.Namespace) -> fashion.Split:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES)
-    made.add_argument("--network", choices=list(NETWORKS), default="fc", help="which network (default: %(default)s)")
+    made.add_argument("--network", choices=list(NETWORKS), default="fc", help="network to train (default: %(default)s)")
     made.add_argument(
         "--ensemble",
         choices=["gaussian", "structured"],
         default="gaussian",
-        help="which random matrices the feedback is of (default: %(default)s)",
+        help="ensemble of the feedback matrix (default: %(default)s)",
     )
     made.add_argument(
         "--data",
         type=Path,
         default=fashion.FOLDER,
         metavar="DIR",
-        help="the folder of Fashion-MNIST's four .gz files (default: %(default)s)",
+        help="folder with Fashion-MNIST's four .gz files (default: %(default)s)",
     )
-    made.add_argument("--only", type=int, metavar="SEED", help="train this seed only, tell and draw all that are there")
-    made.add_argument("--figures-only", action="store_true", help="train nothing, draw what was measured")
-    made.add_argument("--tune", action="store_true", help="try learning rates around each method's own")
+    made.add_argument("--only", type=int, metavar="SEED", help="train this seed only; print and draw all results")
+    made.add_argument("--figures-only", action="store_true", help="train nothing; draw the existing results")
+    made.add_argument("--tune", action="store_true", help="try learning rates around the rate of each method")
     made.add_argument(
         "--factors",
         type=float,
         nargs="+",
         default=TUNE_FACTORS,
         metavar="F",
-        help="of the rates, for --tune (default: 1/2 1 2)",
+        help="factors of the rates for --tune (default: 1/2 1 2)",
     )
     made.add_argument("--search", action="store_true", help="try rules, thresholds and norms for the ternary error")
     return made

@@ -2,11 +2,13 @@
 
 A decoder-only Transformer learns Shakespeare's dialogues, or Cornell Movie-Dialogs, as in arXiv:2409.12965: byte-pair
 tokens of a vocabulary of 1,016, a context of 24, two passes over the text. Four methods train the same model from the
-same parameters. BP is backpropagation. DFA feeds every decoder layer but the last a random projection of the error;
-ODFA first makes the error ternary, as an optical processing unit takes it. SHLW trains nothing but the last layer and
-what follows it, which backpropagation trains in all methods: what DFA and ODFA gain on SHLW, the feedback has taught.
+same parameters. BP is backpropagation. DFA gives a random projection of the error to every decoder layer except the
+last. ODFA makes the error ternary first, as an optical processing unit requires. SHLW trains only the last layer and
+the layers after it, which backpropagation trains in all methods. The gain of DFA and ODFA over SHLW comes from the
+feedback.
 
-Results, loss curves, figures and the text that the model writes after 0, 20 and 100 % of the training go to --out.
+The program writes results, loss curves, figures and the text that the model generates after 0, 20 and 100 % of the
+training to --out.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from common.gpt.training import ERRORS, Run, Settings
 from opuproj import dfa
 from tqdm import tqdm
 
-# Found by --tune: AdamW's peak learning rate, and that of what feedback trains as a part of it.
+# Found by --tune: AdamW's peak learning rate, and the rate of the blocks as a fraction of it.
 RATES = {"bp": 4e-3, "dfa": 4e-3, "odfa": 6e-3, "shallow": 6e-3}
 BLOCK_RATES = {"bp": 1.0, "dfa": 0.5, "odfa": 0.3, "shallow": 1.0}
 TUNE_FACTORS = (0.25, 0.5, 1.0, 2.0)
-# A short search on so many plays tells the same order as the whole text.
+# A short search on this many plays gives the same order of methods as the whole text.
 TUNE_PLAYS = 8
 QUICK_PLAYS = 2
 QUICK = Shape(width=64, n_layers=3, n_heads=2)
@@ -49,9 +51,9 @@ A run that was killed goes on where it was, with the same result, when the same 
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the part that the command line selects."""
     arguments = parser().parse_args()
-    # So small a model only waits for a second thread.
+    # A second thread slows down such a small model.
     runs.use_threads(arguments.threads or (1 if arguments.quick else None))
     base = settings(arguments)
     n_works = arguments.plays or (
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def settings(arguments: argparse.Namespace) -> Settings:
-    """Return what all runs have in common."""
+    """Return the settings that all runs share."""
     shape = gpt_at_size.PAPER if arguments.size == "1b" else QUICK if arguments.quick else Shape()
     sizes = {"width": arguments.width, "n_layers": arguments.layers, "n_heads": arguments.heads}
     base = Settings("bp", seed=0, rate=0.0, shape=replace(shape, **_given(sizes)), epochs=1 if arguments.quick else 2)
@@ -88,14 +90,14 @@ def settings(arguments: argparse.Namespace) -> Settings:
 
 
 def of(base: Settings, method: dfa.Method, seed: int, arguments: argparse.Namespace) -> Settings:
-    """Return the settings of one run: those that all have, and the method's own rates unless others are asked for."""
+    """Return the settings of one run: the shared ones, and the method's rates unless others are given."""
     rate = arguments.rate or RATES[method]
     block_rate = BLOCK_RATES[method] if arguments.block_rate is None else arguments.block_rate
     return replace(base, method=method, seed=seed, rate=rate, block_rate=block_rate)
 
 
 def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
-    """Train every method with every seed, unless done before, and sum the finished runs up."""
+    """Train every method with every seed, unless done before, and summarise the finished runs."""
     seeds = [arguments.only] if arguments.only is not None else range(arguments.seeds or (1 if arguments.quick else 3))
     folder = arguments.out / "runs"
     if not arguments.figures_only:
@@ -112,7 +114,7 @@ def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -
 
 
 def trained(some: Settings, corpus: plays.Corpus, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the result of a run, trained unless that was done before."""
+    """Return the result of a run; train it unless a result exists."""
     run = Run(some, corpus, folder, arguments.save_seconds)
     result = run.finished()
     if result is None:
@@ -136,7 +138,7 @@ def of_method(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def summarise(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return each method's mean loss over the seeds and how it compares with BP and SHLW, seed by seed."""
+    """Return each method's mean loss over the seeds and its differences to BP and SHLW, seed by seed."""
     methods = of_method(results)
     summary: dict[str, dict[str, Any]] = {}
     for name, some in methods.items():
@@ -164,11 +166,11 @@ def print_summary(summary: dict[str, dict[str, Any]]) -> None:
         label = gpt_figures.label(name)
         print(f"{label:<6}" + "".join(f"{cell:>20}" for cell in cells), end="")
         print(f"{row['rate']:>9.2g}{row['seconds']:>9.0f}{len(row['seeds']):>7}")
-    print("\nNats a token on held-out works; ± is the standard error over the seeds; differences seed by seed.\n")
+    print("\nNats per token on held-out works; ± is the standard error over the seeds; differences seed by seed.\n")
 
 
 def write_texts(path: Path, results: list[dict[str, Any]]) -> None:
-    """Write what each method's model writes, first seed only."""
+    """Write the texts that each method's model generates, for the first seed."""
     blocks = []
     for name, some in of_method(results).items():
         for text in some[0]["texts"]:
@@ -193,7 +195,7 @@ def tune(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) ->
 
 
 def compare_photons(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
-    """Train ODFA with fewer and fewer photons, and what it compares with; print a table and draw it."""
+    """Train ODFA with fewer and fewer photons, and the methods to compare; print a table and draw it."""
     seed = arguments.only or 0
 
     def loss(some: Settings, folder: str) -> float:
@@ -206,7 +208,7 @@ def compare_photons(arguments: argparse.Namespace, base: Settings, corpus: plays
         {"photons": photons, "validation_loss": loss(replace(odfa, photons=photons), f"{photons:g}")}
         for photons in sorted(arguments.photons)
     ]
-    print("Validation loss of ODFA, its feedback recovered from a camera of 8 bits, one seed\n\nphotons     loss")
+    print("Validation loss of ODFA with feedback recovered from an 8-bit camera, one seed\n\nphotons     loss")
     for row in rows:
         print(f"{row['photons']:>7g}{row['validation_loss']:>9.4f}")
     print("\nwithout a camera: " + ", ".join(f"{gpt_figures.label(m)} {value:.4f}" for m, value in lines.items()))
@@ -215,10 +217,10 @@ def compare_photons(arguments: argparse.Namespace, base: Settings, corpus: plays
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES)
-    made.add_argument("--only", type=int, metavar="SEED", help="train this seed alone")
-    made.add_argument("--figures-only", action="store_true", help="sum up and draw what is finished")
+    made.add_argument("--only", type=int, metavar="SEED", help="train this seed only")
+    made.add_argument("--figures-only", action="store_true", help="summarise and draw the finished runs")
     made.add_argument("--tune", action="store_true", help=f"try learning rates, on {TUNE_PLAYS} plays or --plays")
     made.add_argument(
         "--photons",
@@ -227,22 +229,34 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="compare cameras, on as many plays as --tune",
     )
-    made.add_argument("--unturned", action="store_true", help="do not let the last layer start facing the feedback")
+    made.add_argument("--unturned", action="store_true", help="do not start the last layer aligned with the feedback")
     made.add_argument("--data", type=Path, metavar="DIR", help="Cornell Movie-Dialogs instead of the plays")
     made.add_argument("--plays", type=int, metavar="N", help="train on N plays (or films) instead of all")
-    made.add_argument("--error", choices=list(ERRORS), help="where it is taken: after the last layer norm, or logits")
-    made.add_argument("--rule", metavar="NAME:X", help="how the error is made ternary, as dither:3 or rowmax:0.25")
-    made.add_argument("--norm", choices=["row", "batch", "none"], help="what of the error's size the ternary one keeps")
-    made.add_argument("--gain", type=float, metavar="X", help="of the feedback")
-    made.add_argument("--rate", type=float, metavar="X", help="learning rate, instead of each method's own")
-    made.add_argument("--block-rate", type=float, metavar="X", help="learning rate of the fed blocks, as a part of it")
-    made.add_argument("--block-layers", type=int, metavar="N", help="layers that make a block")
-    made.add_argument("--batch", type=int, metavar="N", help="windows a step")
+    made.add_argument(
+        "--error", choices=list(ERRORS), help="where the error is taken: after the last layer norm, or at the logits"
+    )
+    made.add_argument(
+        "--rule", metavar="NAME:X", help="rule for the ternary error, for example dither:3 or rowmax:0.25"
+    )
+    made.add_argument(
+        "--norm", choices=["row", "batch", "none"], help="which norm of the error the ternary error preserves"
+    )
+    made.add_argument("--gain", type=float, metavar="X", help="gain of the feedback")
+    made.add_argument("--rate", type=float, metavar="X", help="learning rate (default: each method's)")
+    made.add_argument(
+        "--block-rate", type=float, metavar="X", help="learning rate of the blocks, as a fraction of --rate"
+    )
+    made.add_argument("--block-layers", type=int, metavar="N", help="layers per block")
+    made.add_argument("--batch", type=int, metavar="N", help="windows per step")
     made.add_argument("--epochs", type=int, metavar="N", help="passes over the text")
-    made.add_argument("--size", choices=["small", "1b"], default="small", help="1b: the paper's, for a few steps")
-    made.add_argument("--steps", type=int, default=3, metavar="N", help="of --size 1b (default: %(default)s)")
-    made.add_argument("--optimizer", choices=list(gpt_at_size.OPTIMIZERS), default="adafactor", help="of --size 1b")
-    made.add_argument("--width", type=int, metavar="N", help="of the embedding")
+    made.add_argument(
+        "--size", choices=["small", "1b"], default="small", help="1b is the paper's size, for a few steps"
+    )
+    made.add_argument("--steps", type=int, default=3, metavar="N", help="steps of --size 1b (default: %(default)s)")
+    made.add_argument(
+        "--optimizer", choices=list(gpt_at_size.OPTIMIZERS), default="adafactor", help="optimizer of --size 1b"
+    )
+    made.add_argument("--width", type=int, metavar="N", help="width of the embedding")
     made.add_argument("--layers", type=int, metavar="N", help="decoder layers")
     made.add_argument("--heads", type=int, metavar="N", help="attention heads")
     return made

@@ -1,11 +1,10 @@
-"""Optical kernel ridge regression on Fashion-MNIST: random features |Tx|² in place of a kernel matrix.
+"""Optical kernel ridge regression on Fashion-MNIST: random features |Tx|² replace a kernel matrix.
 
-D intensities behind a scattering medium have the inner product ‖x‖²‖y‖² + (x·y)² on average: a kernel, which no one
-has to compute (Saade et al., "Random projections through multiple optical scattering", ICASSP 2016; Ohana et al.,
-"Kernel computations from large-scale random features obtained by optical processing units", ICASSP 2020). Images are
-made binary, as a micromirror array shows them. Measured are the distance of the features' Gram matrix from the kernel,
-against the closed form of that distance, and the accuracy of ridge regression, against ridge regression on the exact
-kernel.
+The inner product of D intensities behind a scattering medium is ‖x‖²‖y‖² + (x·y)² on average, which is a kernel (Saade
+et al., "Random projections through multiple optical scattering", ICASSP 2016; Ohana et al., "Kernel computations from
+large-scale random features obtained by optical processing units", ICASSP 2020). The images are made binary, as a
+micromirror array shows them. The program compares the distance of the features' Gram matrix from the kernel with the
+closed form of that distance, and the accuracy of ridge regression with that of ridge regression on the exact kernel.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ EXAMPLES = """examples:
 
 COUNTS = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
 QUICK_COUNTS = COUNTS[:6]
-PENALTIES = 10.0 ** np.arange(-6, -1)  # relative to the mean of the kernel's diagonal, times the number of images
+PENALTIES = 10.0 ** np.arange(-6, -1)  # relative to the mean of the kernel's diagonal times the number of images
 GRAM_IMAGES, GRAM_REPEATS = 200, 128
 
 
 def main() -> None:
-    """Run, tell, draw, check."""
+    """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     counts = QUICK_COUNTS if arguments.quick else COUNTS
@@ -52,7 +51,7 @@ def main() -> None:
 
 
 def load(folder: Path, n_train: int, n_test: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return binary images, those for training first, and their classes: a pixel above the mean of all is lit."""
+    """Return binary images, those for training first, and their classes; a pixel is 1 above the mean of all pixels."""
     try:
         split = fashion.load(folder)
     except FileNotFoundError as error:
@@ -62,12 +61,12 @@ def load(folder: Path, n_train: int, n_test: int) -> tuple[NDArray[np.uint8], ND
     pixels = np.concatenate([split.train_x[:n_train].numpy(), split.test_x[:n_test].numpy()])
     classes = np.concatenate([split.train_y[:n_train].numpy(), split.test_y[:n_test].numpy()])
     x = (pixels > 0).astype(np.uint8)
-    x[x.sum(1) == 0, 0] = 1  # a black image sends no light: one lit pixel keeps its kernel finite
+    x[x.sum(1) == 0, 0] = 1  # one pixel in a black image, so that its kernel is finite
     return x, classes
 
 
 def gram_distances(x: NDArray[np.uint8], counts: list[int], quiet: bool) -> list[dict[str, float]]:
-    """Measure how far Gram matrices are from the kernel, in units of ‖x‖²‖y‖², and say how far they should be.
+    """Measure the distance of Gram matrices from the kernel, in units of ‖x‖²‖y‖², and compute it by theory.
 
     Squares are averaged over all pairs of images and over many media, others for every number of features.
     """
@@ -142,7 +141,7 @@ def check(checks: Checks, distances: list[dict[str, float]], classified: dict[st
 
 
 def report(results: dict[str, Any]) -> None:
-    """Print a line a number of features."""
+    """Print one line per number of features."""
     by_count = {row["features"]: row for row in results["distances"]}
     print(f"{'features':>10}{'distance from the kernel':>26}{'theory':>10}{'test accuracy (%)':>20}")
     for row in results["optical"]:
@@ -190,10 +189,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
     made.add_argument(
-        "--data", type=Path, default=fashion.FOLDER, metavar="DIR", help="folder of Fashion-MNIST's files"
+        "--data", type=Path, default=fashion.FOLDER, metavar="DIR", help="folder with Fashion-MNIST's files"
     )
     made.add_argument("--images", type=runs.positive, metavar="N", help="images to train on (default: 5000)")
     return made

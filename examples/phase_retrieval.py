@@ -1,12 +1,12 @@
-"""Phase retrieval: a photograph from the intensities that a camera sees behind a scattering medium.
+"""Phase retrieval: recover a photograph from the intensities that a camera measures behind a scattering medium.
 
-The camera loses the phase of Tx, and with it the linear system that would give x back. The amplitude flow (Wang,
-Giannakis and Eldar, IEEE Trans. Inf. Theory 64, 2018) recovers x all the same, up to its sign, from several times as
-many intensities as it has pixels: it goes down the gradient Re(Tᴴ(Tx − a·Tx/|Tx|))/m, a projection and an adjoint a
-step. T is generated twice a step and never stored.
+The camera loses the phase of Tx, so x is not the solution of a linear system. The amplitude flow (Wang, Giannakis and
+Eldar, IEEE Trans. Inf. Theory 64, 2018) still recovers x, up to its sign, from several times as many intensities as x
+has pixels. It follows the gradient Re(Tᴴ(Tx − a·Tx/|Tx|))/m, which takes one projection and one adjoint per step. T is
+generated twice per step and never stored.
 
-Measured are the error of exact intensities, step by step, for several numbers of them, and the error that photon
-counting leaves, against the closed form in common/retrieval.py.
+The program measures the error after each step for several numbers of exact intensities, and compares the error under
+shot noise with the closed form in common/retrieval.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SEED = 1
 
 
 def main() -> None:
-    """Run, tell, draw, check."""
+    """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     side = arguments.side or (32 if arguments.quick else 128)
@@ -95,7 +95,7 @@ def count(side: int, photons: float, repeats: int, bar: tqdm[Any]) -> dict[str, 
 
 
 def upright(z: Any, x: Any) -> Any:
-    """Return the one of ±z that is nearer to x: intensities cannot tell."""
+    """Return the one of ±z that is nearer to x, because intensities do not determine the sign."""
     return z if z @ x >= 0 else -z
 
 
@@ -105,11 +105,11 @@ def check(checks: Checks, results: dict[str, Any]) -> None:
     claim = f"relative error from {results['intensities']:,} exact intensities"
     checks.within(claim, results["errors"][-1], 0, 1e-8)
     for row in results["oversampling"]:
-        claim = f"relative error from {row['m_over_n']} intensities a pixel, as a multiple of the start's"
+        claim = f"relative error from {row['m_over_n']} intensities per pixel, as a multiple of the start's"
         checks.within(claim, row["errors"][-1] / row["errors"][0], 0, 1e-3)
     for row in results["noise"]:
         if row["photons"] >= ASYMPTOTIC:
-            claim = f"error from {row['photons']:g} photons an output, as a multiple of theory"
+            claim = f"error from {row['photons']:g} photons per output, as a multiple of theory"
             checks.within(claim, row["error"] / row["theory"], 0.93, 1.07)
 
 
@@ -120,10 +120,10 @@ def report(results: dict[str, Any]) -> None:
     print("  step " + "".join(f"{step:>10}" for step in steps))
     print("  error" + "".join(f"{results['errors'][step]:>10.1e}" for step in steps))
     print(f"\n{results['small_side']} × {results['small_side']} pixels:")
-    print(f"{'intensities a pixel':>22}{'error of the start':>21}{f'after {STEPS} steps':>18}")
+    print(f"{'intensities per pixel':>22}{'error of the start':>21}{f'after {STEPS} steps':>18}")
     for row in results["oversampling"]:
         print(f"{row['m_over_n']:>22}{row['errors'][0]:>21.2f}{row['errors'][-1]:>18.1e}")
-    print(f"\n{'photons an output':>22}{'error':>21}{'theory':>18}")
+    print(f"\n{'photons per output':>22}{'error':>21}{'theory':>18}")
     for row in results["noise"]:
         print(f"{row['photons']:>22,.0f}{row['error']:>21.4f}{row['theory']:>18.4f}")
 
@@ -139,7 +139,7 @@ def draw(results: dict[str, Any], path: Path, *, images: list[Any]) -> None:
         "photograph x",
         f"spectral start,\nerror {results['errors'][0]:.2f}",
         f"after {STEPS} steps,\nerror {results['errors'][-1]:.0e}",
-        f"{shown['photons']:.0f} photons an output,\nerror {shown['error']:.3f}",
+        f"{shown['photons']:.0f} photons per output,\nerror {shown['error']:.3f}",
     )
     for place, title, image in zip(axes[0], titles, images, strict=True):
         place.imshow(image, cmap="gray", vmin=0, vmax=1)
@@ -161,7 +161,7 @@ def draw(results: dict[str, Any], path: Path, *, images: list[Any]) -> None:
     right.loglog(photons, [row["theory"] for row in results["noise"]], "k-", label="theory, many photons")
     right.loglog(photons, [row["error"] for row in results["noise"]], "o", color="#d55e00", label="measured")
     right.set(
-        xlabel="photons an output",
+        xlabel="photons per output",
         ylabel="relative error",
         title=f"Counted photons, {side} × {side} pixels, m/n = {MOST}",
     )
@@ -170,7 +170,7 @@ def draw(results: dict[str, Any], path: Path, *, images: list[Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
     made.add_argument("--side", type=side_of, metavar="S", help="pixels of a side, 8 to 416 (default: 128)")
     return made

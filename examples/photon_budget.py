@@ -1,11 +1,11 @@
 """How many photons a dot product needs, after Anderson et al., "Optical Transformers" (arXiv:2302.10360, 2023).
 
-An optical processing unit computes a dot product of any size d as one pixel's interference, and shot noise depends on
-how many photons this pixel detects: a fixed number N an output keeps the relative error, however large d is. So the
-light for a multiply-accumulate falls as N/d. Measured are the errors of linear projections behind a camera whose only
-imperfection is shot noise, against the closed form in common/photons.py; the N that a target error needs, for every d;
-and the energy of this light, beside 300 fJ for a digital multiply-accumulate (the reference of that paper) and what
-LightOn's device as a whole takes from the mains: light is not what an optical computer's energy goes into.
+An optical processing unit computes a dot product of any size d as the intensity of one pixel, and shot noise depends on
+the number of photons that this pixel detects. So a fixed number N per output gives a fixed relative error for every d,
+and the light per multiply-accumulate falls as N/d. The program compares the errors of linear projections behind a
+camera with shot noise only with the closed form in common/photons.py, and finds the N that a target error needs for
+every d. It compares the energy of this light with 300 fJ for a digital multiply-accumulate (the reference of that
+paper) and with the consumption of LightOn's whole device, most of which is not light.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ DIGITAL = 300e-15
 
 
 def main() -> None:
-    """Run, tell, draw, check."""
+    """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
     if arguments.efficiency > 1:
         sys.exit(f"--efficiency is {arguments.efficiency}, but must be at most 1")
     if arguments.target > 0.5:
-        sys.exit(f"--target is {arguments.target}, but must be at most 0.5: a larger error is no result")
+        sys.exit(f"--target is {arguments.target}, but must be at most 0.5")
     runs.use_threads(arguments.threads)
     results = {
         "target": arguments.target,
@@ -92,9 +92,9 @@ def check(checks: Checks, results: dict[str, Any]) -> dict[str, float]:
 
 def report(results: dict[str, Any]) -> None:
     """Print a line a size."""
-    print(f"Error {results['target']:g}: {results['photons_by_theory']:,.0f} photons an output by theory, for any d.")
+    print(f"Error {results['target']:g}: {results['photons_by_theory']:,.0f} photons per output by theory, for any d.")
     print(f"Light of {results['wavelength_nm']:g} nm, of which {results['efficiency']:g} is detected.\n")
-    print(f"{'d':>6}{'photons an output':>20}{'photons per MAC':>18}{'light per MAC':>16}{'device per MAC':>17}")
+    print(f"{'d':>6}{'photons per output':>20}{'photons per MAC':>18}{'light per MAC':>16}{'device per MAC':>17}")
     for row in results["sizes"]:
         print(f"{row['size']:>6,}{row['needed']:>20,.0f}{row['photons_per_mac']:>18.3f}", end="")
         print(f"{1e18 * row['joules_per_mac']:>13.2f} aJ{1e12 * row['device_joules_per_mac']:>14.1f} pJ")
@@ -117,7 +117,7 @@ def draw(results: dict[str, Any], path: Any) -> None:
     left.set(
         xlabel="photons N an output",
         ylabel="relative error of a dot product",
-        title="The error depends on the photons an output,\nnot on the size of the dot product",
+        title="The error depends on the photons per output,\nnot on the size of the dot product",
     )
     left.legend(fontsize=9, loc="lower left", ncols=2)
     figures.plain_log_ticks(left.yaxis)
@@ -133,26 +133,30 @@ def draw(results: dict[str, Any], path: Any) -> None:
     right.set(
         xlabel="size d of the dot product",
         ylabel="joules per multiply-accumulate",
-        title=f"Light falls as d to the power {results['mac_exponent']:.3f};\nthe device's electronics takes the rest",
+        title=f"Light falls as d to the power {results['mac_exponent']:.3f};\nthe electronics take most of the energy",
     )
     right.legend(fontsize=9)
     figures.save(figure, path)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
     positive = runs.positive_number
     made.add_argument("--target", type=positive, default=0.1, metavar="E", help="relative error (default: %(default)s)")
     made.add_argument(
-        "--wavelength", type=positive, default=532.0, metavar="NM", help="of the light (default: %(default)s nm)"
+        "--wavelength",
+        type=positive,
+        default=532.0,
+        metavar="NM",
+        help="wavelength of the light (default: %(default)s nm)",
     )
     made.add_argument(
         "--efficiency",
         type=positive,
         default=0.6,
         metavar="Q",
-        help="part of the arriving photons that the camera detects (default: %(default)s, assumed)",
+        help="fraction of the arriving photons that the camera detects (default: %(default)s, assumed)",
     )
     return made
 

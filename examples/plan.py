@@ -1,9 +1,9 @@
-"""How long a projection would take on two cores, and on up to a thousand nodes: measured here, and planned from that.
+"""Predict the time of a projection on two cores and on up to a thousand nodes, from measurements on this machine.
 
-Measured are, on one core, the time to generate an entry of T, to multiply it, to pack an element and to read an
-output; messages between processes; and whole projections over 1, 2 and 4 processes of this machine, by rows and by
-columns, to see how far the model in common/cluster/model.py is off. The table is the model's, for nodes with cores like
-this machine's, and for a network of which you say the latency and the bandwidth.
+The program measures, on one core, the times to generate an entry of T, to multiply it, to pack an element and to read
+an output. It also measures messages between processes, and whole projections over 1, 2 and 4 processes of this
+machine, by rows and by columns, to check the model in common/cluster/model.py. The table shows the prediction of the
+model for nodes with cores like this machine's and for a network with the given latency and bandwidth.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BATCHES = (1, 64, 1024)
 
 
 def main() -> None:
-    """Measure or read, then plan and tell."""
+    """Measure or read a calibration, then plan and print."""
     arguments = parser().parse_args()
     path = arguments.calibration or arguments.out / "calibration.json"
     calibration = runs.read_json(path)
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Measure what the model is made of, and jobs to compare it with."""
+    """Measure the parameters of the model, and jobs to compare it with."""
     size, rounds = (3000, 3) if quick else (16_000, 7)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     node = cluster_timing.node(size, rounds)
@@ -70,7 +70,7 @@ def report(calibration: dict[str, Any], cores: int, network: Network) -> str:
     core = Node(**calibration["node"])
     lines = [
         f"One core of {calibration['made']['cpu'] if 'made' in calibration else 'this machine'}: "
-        f"{1e-9 / core.entry:.2f} G parts/s generated, {1e-9 / max(core.multiply, 1e-15):.1f} G multiply-adds/s, "
+        f"{1e-9 / core.entry:.2f} G components/s generated, {1e-9 / max(core.multiply, 1e-15):.1f} G multiply-adds/s, "
         f"{1e-9 / core.pack:.2f} G elements/s packed, {1e-9 / core.read:.2f} G outputs/s read",
         "",
         "| job on this machine | processes | measured | model |",
@@ -130,23 +130,25 @@ def size(n_bytes: float) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the program's command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
-    made.add_argument("--calibration", type=Path, metavar="FILE", help="numbers measured before, by this program")
-    made.add_argument("--cores", type=runs.positive, default=64, metavar="N", help="of a node (default: %(default)s)")
+    made.add_argument("--calibration", type=Path, metavar="FILE", help="earlier measurements of this program")
+    made.add_argument(
+        "--cores", type=runs.positive, default=64, metavar="N", help="cores of a node (default: %(default)s)"
+    )
     made.add_argument(
         "--latency",
         type=runs.positive_number,
         default=20e-6,
         metavar="S",
-        help="seconds of a message between nodes (default: %(default)s)",
+        help="latency of a message between nodes in seconds (default: %(default)s)",
     )
     made.add_argument(
         "--bandwidth",
         type=runs.positive_number,
         default=1.25e9,
         metavar="B",
-        help="bytes a second of a node's link (default: %(default)s, as of 10 Gbit/s)",
+        help="bandwidth of a node's link in bytes per second (default: %(default)s, as of 10 Gbit/s)",
     )
     return made
 

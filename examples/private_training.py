@@ -1,11 +1,11 @@
 """Differentially private training by noisy random projections, on Fashion-MNIST.
 
 Direct feedback alignment trains hidden layers on random projections of the error. An optical processing unit measures
-these with noise, and noise is what privacy needs (Ohana et al., "Photonic differential privacy with direct feedback
-alignment", NeurIPS 2021). Each example's projection is clipped and noisy, and dark frames, projections of nothing,
-make the noise cover every direction. How much a network then tells of any one image is bounded by ε:
-common/private/privacy.py has the mechanism, the bound and its theorems. Compared are ODFA (errors made ternary, each by
-itself), SHLW (only the last layer trained, hence noise on one layer only), and both without noise and clipping.
+these with noise, and privacy needs noise (Ohana et al., "Photonic differential privacy with direct feedback alignment",
+NeurIPS 2021). Each example's projection is clipped and noisy. Dark frames, which are projections of a zero error, make
+the noise cover every direction. ε bounds how much a network reveals of any one image; common/private/privacy.py has the
+mechanism, the bound and its theorems. The program compares ODFA (each example's error made ternary), SHLW (only the
+last layer trained, so noise on one layer only), and both without noise and clipping.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HIDDEN_RATE, LAST_RATE = 3e-3, 3e-2  # chosen on 10,000 held-out training images
 
 
 def main() -> None:
-    """Train, tell, draw, check."""
+    """Train, print, draw, check."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     data = load(arguments.data)
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def load(folder: Path) -> fashion.Split:
-    """Read the images. Mean and deviation of a pixel, over all of them, are taken to be public."""
+    """Read the images. The mean and deviation of a pixel over all images count as public."""
     try:
         return fashion.load(folder)
     except FileNotFoundError as error:
@@ -96,7 +96,7 @@ def train(
         chosen = torch.from_numpy(np.flatnonzero(rng.random(len(data.train_x)) < rate))
         network.sums(data.train_x[chosen], data.train_y[chosen])
         for weight in network.weights:
-            # By the expected size of the batch: its true size is not public.
+            # Divided by the expected size of the batch, because its true size is not public.
             weight.grad.div_(rate * len(data.train_x))
         optimizer.step()
         scheduler.step()
@@ -108,7 +108,7 @@ def train(
 
 
 def report(found: dict[str, Any]) -> None:
-    """Print a line a training."""
+    """Print one line per training."""
     print(f"{'method':<8}{'noise multiplier':>18}{'ε at δ = 1e-5':>16}{'order':>8}{'test accuracy (%)':>20}")
     for row in found["results"]:
         spent = "∞" if row["epsilon"] is None else f"{row['epsilon']:.2f}"
@@ -147,17 +147,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
     made.add_argument(
-        "--data", type=Path, default=fashion.FOLDER, metavar="DIR", help="folder of Fashion-MNIST's files"
+        "--data", type=Path, default=fashion.FOLDER, metavar="DIR", help="folder with Fashion-MNIST's files"
     )
     made.add_argument(
         "--snr",
         type=runs.positive_number,
         default=1.0,
         metavar="R",
-        help="norm of a clipped projection over that of the detector's noise (default: %(default)s)",
+        help="norm of a clipped projection divided by that of the detector's noise (default: %(default)s)",
     )
     return made
 

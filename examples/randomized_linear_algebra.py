@@ -1,15 +1,15 @@
 """Randomized linear algebra on a graph: singular values, edges and triangles from one random projection.
 
-The adjacency matrix A of a graph is binary, so its rows are inputs that an optical processing unit takes, and Y = A
-Rᵀ, of m numbers a vertex, is one batch (Hesslow et al., "Photonic co-processors in HPC: using LightOn OPUs for
-randomized numerical linear algebra", 2021). All else is computed from Y:
+The adjacency matrix A of a graph is binary, so an optical processing unit accepts its rows as inputs. Y = A Rᵀ, with m
+numbers per vertex, is one batch (Hesslow et al., "Photonic co-processors in HPC: using LightOn OPUs for randomized
+numerical linear algebra", 2021). The program computes everything else from Y:
 
-- randomized SVD: the range of Y holds the leading singular vectors (Halko, Martinsson, Tropp, SIAM Review 53, 2011);
+- randomized SVD: the range of Y contains the leading singular vectors (Halko, Martinsson, Tropp, SIAM Review 53, 2011);
 - Hutchinson's trace estimate: ‖Y‖²/m has the mean trace(A²), which is twice the number of edges;
 - triangles: yᵢ·yⱼ/m estimates how many neighbours i and j have in common. Summed over the edges it estimates trace(A³),
   which is six times the number of triangles.
 
-Each is compared with the dense computation, and its error with what theory says of it.
+It compares each with the dense computation, and each error with theory.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ EXAMPLES = """examples:
   python examples/randomized_linear_algebra.py --vertices 4000    dense computations grow with the cube"""
 
 SIZES = [16, 32, 64, 128, 256, 512]
-SHOWN = 256  # the sketch whose singular values are drawn
+SHOWN = 256  # size of the sketch whose singular values are drawn
 TRACE_REPEATS, SVD_REPEATS = 64, 4
 
 
 def main() -> None:
-    """Run, tell, draw, check."""
+    """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     n = arguments.vertices or (800 if arguments.quick else 2000)
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def dense(adjacency: Array) -> dict[str, Any]:
-    """Compute everything exactly, from dense matrices, and what the errors of the estimates should be."""
+    """Compute everything exactly from dense matrices, and the theoretical errors of the estimates."""
     square = adjacency @ adjacency
     cube = square @ adjacency
     values = np.abs(np.linalg.eigvalsh(adjacency))[::-1]  # the singular values of a symmetric matrix
@@ -86,7 +86,7 @@ def sketch(adjacency: Array, size: int, repeat: int) -> Array:
 
 
 def trace_errors(adjacency: Array, size: int, exact: dict[str, Any], bar: tqdm[Any]) -> dict[str, Any]:
-    """Estimate edges and triangles many times; return root mean square errors and what they should be."""
+    """Estimate edges and triangles many times; return measured and theoretical root mean square errors."""
     i, j = np.nonzero(adjacency)
     edges, triangles = [], []
     for repeat in range(TRACE_REPEATS):
@@ -108,7 +108,7 @@ def trace_errors(adjacency: Array, size: int, exact: dict[str, Any], bar: tqdm[A
 
 
 def svd_errors(adjacency: Array, size: int, exact: dict[str, Any], bar: tqdm[Any]) -> dict[str, Any]:
-    """Approximate A from the range of its sketch; return the relative error (Frobenius), the least one, the bound."""
+    """Approximate A from the range of its sketch; return the relative error (Frobenius), the minimum, the bound."""
     values = exact["singular_values"]
     norm = np.linalg.norm(values)
     errors = []
@@ -151,7 +151,7 @@ def check(checks: Checks, traces: list[dict[str, Any]], svds: list[dict[str, Any
 
 
 def report(results: dict[str, Any]) -> None:
-    """Print a line a size of the sketch."""
+    """Print one line per size of the sketch."""
     print(
         f"{results['vertices']:,} vertices, {results['edges']:,} edges, {results['triangles']:,} triangles\n"
         f"{'m':>5}{'edges: rms error, theory (%)':>34}{'triangles: rms error, theory (%)':>36}"
@@ -223,9 +223,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
-    made.add_argument("--vertices", type=runs.positive, metavar="N", help="of the graph (default: 2000)")
+    made.add_argument("--vertices", type=runs.positive, metavar="N", help="vertices of the graph (default: 2000)")
     return made
 
 

@@ -1,11 +1,11 @@
-"""Optical reservoir computing: predicting the chaotic Mackey–Glass series from pictures of speckle.
+"""Optical reservoir computing: predict the chaotic Mackey–Glass series from images of speckle.
 
-A picture |T [s; u]|² of the light that the reservoir's last state s and the input u send through a scattering medium
-is the next state: a recurrent network of fixed random weights, made by light (Rafayelyan et al., "Large-scale optical
-reservoir computing for spatiotemporal chaotic systems prediction", Phys. Rev. X 10, 041037, 2020). Micromirrors show
-binary frames, so each node of the state is one bit, whether its intensity exceeded the median, and the input is a
-thermometer code. Nothing is trained but a linear read-out of the last picture. It is compared with a linear
-autoregression, which sees the last 30 inputs as they are, and with persistence, for every horizon.
+The next state of the reservoir is the image |T [s; u]|² of the previous state s and the input u behind a scattering
+medium. This is a recurrent network of fixed random weights (Rafayelyan et al., "Large-scale optical reservoir computing
+for spatiotemporal chaotic systems prediction", Phys. Rev. X 10, 041037, 2020). Micromirrors show binary frames. So each
+node of the state is one bit, which says whether its intensity exceeds the median, and the input is a thermometer code.
+Only a linear readout of the last image is trained. For every horizon the program compares it with a linear
+autoregression on the last 30 inputs and with persistence.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Array = NDArray[np.float64]
 STEP = 6  # units of the series' time between two inputs
 HORIZONS = 16  # predicted, in steps
 SHOWN = 3  # the horizon of the check and the figure
-LAGS = 30  # that the autoregression sees
+LAGS = 30  # inputs of the autoregression
 INPUT_PIXELS_PER_NODE = 6
 WASHOUT, TEST = 100, 1000
 PENALTIES = 10.0 ** np.arange(-9, -2)
-# The reservoir's error at the horizon shown, as a part of that of the others: what the program promises.
+# The largest error of the reservoir at the horizon shown, relative to the errors of the others, that passes the check.
 AGAINST_AUTOREGRESSION, AGAINST_PERSISTENCE = 0.67, 0.33
 STYLE = {
     "reservoir": ("optical reservoir", "#d55e00", "o-"),
@@ -48,7 +48,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Task:
-    """A series with what is to be predicted at every time, and which times train, validate and test.
+    """A series, the targets at every time, and the times that train, validate and test.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Task:
 
 
 def main() -> None:
-    """Run, tell, draw, check."""
+    """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     nodes = arguments.nodes or (500 if arguments.quick else 2000)
@@ -79,7 +79,7 @@ def main() -> None:
         input_range=(float(task.inputs.min()), float(task.inputs.max())),
         seed=0,
     )
-    with tqdm(total=len(task.inputs), unit="picture", leave=False, disable=arguments.no_progress) as bar:
+    with tqdm(total=len(task.inputs), unit="image", leave=False, disable=arguments.no_progress) as bar:
         states = reservoir.run(task.inputs, progress=bar.update)
 
     predicted = {
@@ -107,7 +107,7 @@ def make_task(n_train: int) -> Task:
     series = mackey_glass((n + HORIZONS) * STEP)[::STEP]
     targets = np.stack([series[h : h + n] for h in range(1, HORIZONS + 1)], axis=1)
     end = WASHOUT + n_train
-    # A gap as long as the farthest horizon: no target of one part lies in the next.
+    # A gap as long as the farthest horizon, so that no target of one part lies in the next.
     validate = slice(end - n_train // 5, end)
     return Task(
         inputs=series[:n],
@@ -126,9 +126,9 @@ def lagged(series: Array, n: int) -> Array:
 
 
 def read_out(features: Array, task: Task) -> Array:
-    """Return what ridge regression from features predicts in the test, for all horizons; each has a penalty of its own.
+    """Return the test predictions of ridge regression on features for all horizons, each with its own penalty.
 
-    Penalties are chosen on the validation times alone, then training and validation times are fitted together.
+    The validation times determine the penalties. Then training and validation times are fitted together.
     """
     x = np.concatenate([np.ones((len(features), 1)), features], axis=1)
 
@@ -155,7 +155,7 @@ def check(checks: Checks, errors: dict[str, Array]) -> None:
 
 
 def report(results: dict[str, Any]) -> None:
-    """Print a line a horizon."""
+    """Print one line per horizon."""
     print(f"{'units ahead':>12}" + "".join(f"{label:>32}" for label, _, _ in STYLE.values()))
     for h, horizon in enumerate(results["horizons"]):
         print(f"{horizon:>12}" + "".join(f"{results['errors'][name][h]:>32.3f}" for name in STYLE))
@@ -200,9 +200,9 @@ def draw(predicted: dict[str, Array], truth: Array, results: dict[str, Any], pat
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
-    made.add_argument("--nodes", type=runs.positive, metavar="N", help="of the reservoir (default: 2000)")
+    made.add_argument("--nodes", type=runs.positive, metavar="N", help="nodes of the reservoir (default: 2000)")
     return made
 
 

@@ -1,16 +1,16 @@
-"""What a training step costs by direct feedback alignment and by backpropagation, over width and depth.
+"""Measure the cost of a training step by direct feedback alignment and by backpropagation, over width and depth.
 
-The same network, with the same data, takes steps by backpropagation (BP), direct feedback alignment (DFA) and DFA with
-a ternary error (ODFA) in turn, round after round in one run, so that a ratio does not depend on the machine's mood.
-Widths are 100 to 3080 and layers 1 to 96, as in figure 4 of arXiv:2409.12965. Reported are the median time per example,
-split into forward pass, backward pass (the projection's share in it) and optimizer, the ratio to BP, and the memory
-that two steps need, measured in a process of its own for each method.
+The same network takes steps on the same data by backpropagation (BP), direct feedback alignment (DFA) and DFA with a
+ternary error (ODFA) in turn, round after round in one run, so that a change of load affects all methods equally. Widths
+are 100 to 3080 and layers 1 to 96, as in figure 4 of arXiv:2409.12965. The program reports the median time per example,
+divided into forward pass, backward pass (with the projection's share) and optimizer, the ratio to BP, and the memory of
+two steps, measured in a separate process for each method.
 
---hardware adds what the same steps would take if LightOn's device did the projections of ODFA, from its published frame
-rates (opuproj.hardware): the paper's comparison, with this machine as the host.
+--hardware adds the time of the same steps if LightOn's device computed the projections of ODFA, from its published
+frame rates (opuproj.hardware). This is the paper's comparison with this machine as the host.
 
-Two more questions have options of their own. --cost: the ratio for two networks that other examples train. --large: how
-long the feedback takes for a million hidden units, and what a stored matrix would need for it.
+--cost measures the ratio for two networks that other examples train. --large measures the feedback for a million hidden
+units and compares it with a stored matrix.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ WIDTHS = {"mlp": (100, 256, 512, 1024, 2048, 3080), "gpt": (64, 128, 256, 512, 1
 LAYERS = {"mlp": (1, 4, 24, 96), "gpt": (2, 6, 12)}
 BATCH = {"mlp": 64, "gpt": 16}
 METHODS: tuple[dfa.Method, ...] = ("bp", "dfa", "odfa")
-# Parameters and gradients, and some for activations and feedback.
+# Parameters and gradients, and some memory for activations and feedback.
 BYTES_A_PARAMETER = 10
 
 
 def scaling(arguments: Namespace) -> None:
-    """Measure all sizes that fit, small ones first, and draw the figures."""
+    """Measure all sizes that fit into memory, small ones first, and draw the figures."""
     family = arguments.network
     widths, layers = WIDTHS[family], LAYERS[family]
     if arguments.quick:
@@ -94,7 +94,7 @@ def measure(size: Size, arguments: Namespace) -> dict[str, Any]:
 
 
 def report(arguments: Namespace) -> None:
-    """Print what was measured so far, gather it in one file, draw it."""
+    """Print the measurements so far, collect them in one file, draw them."""
     found = [runs.read_json(path) for path in arguments.out.glob(f"{arguments.network}-width*.json")]
     results = sorted((r for r in found if r), key=lambda r: (r["layers"], r["width"]))
     if not results:
@@ -108,7 +108,7 @@ def report(arguments: Namespace) -> None:
             print(f"{r['layers']:>6}{r['width']:>7}{r['parameters']:>13,}  {method:<6}", end="")
             print(f"{1e3 * m['step'] / r['batch']:>11.3f}{m.get('ratio', float('nan')):>7.2f}", end="")
             print(f"{shares[0]:>9}{shares[1]:>9}{shares[2]:>12}{shares[3]:>10}{memory:>10}")
-    print("\nThe projection is a part of the backward pass; memory is beyond that of an idle process.")
+    print("\nThe projection is part of the backward pass. Memory is beyond that of an idle process.")
     runs.write_json(arguments.out / f"{arguments.network}.json", {"results": results})
     scaling_figures.draw(arguments.out, arguments.network, results)
     if arguments.hardware:
@@ -116,7 +116,7 @@ def report(arguments: Namespace) -> None:
 
 
 def hardware(arguments: Namespace, results: list[dict[str, Any]]) -> None:
-    """Print, keep and draw what steps would take with the projection on LightOn's device."""
+    """Print, save and draw the times of steps with the projection on LightOn's device."""
     found = [optical_time.with_optics(r) for r in results if {"bp", "odfa"} <= set(r["methods"])]
     if not found:
         raise SystemExit("--hardware compares BP and ODFA: measure both, with --methods bp,odfa among others")
@@ -164,7 +164,7 @@ def cost(arguments: Namespace) -> None:
             print(f"{m['projection'] / m['step']:>12.1%}{m['rounds']:>8.0f}")
             name = ""
         results[size.name] = summary
-    print("\n'plain' is PyTorch without feedback attached; ratios are medians over rounds in which all took turns.")
+    print("\n'plain' is PyTorch without feedback attached; ratios are medians over rounds of all methods in turn.")
     runs.write_json(arguments.out / "cost.json", {"results": results})
 
 
@@ -209,7 +209,7 @@ def large(arguments: Namespace) -> None:
 
 
 def time_in_turn(works: dict[str, Any], n_rounds: int) -> dict[str, float]:
-    """Median seconds of each work, taken in turn; a first round does not count."""
+    """Return the median seconds of each work, measured in turn after one round that does not count."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for done in range(n_rounds + 1):
         for name, work in works.items():
@@ -221,7 +221,7 @@ def time_in_turn(works: dict[str, Any], n_rounds: int) -> dict[str, float]:
 
 
 def parser() -> ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES)
     made.set_defaults(methods=list(METHODS))
     made.add_argument(
@@ -229,13 +229,15 @@ def parser() -> ArgumentParser:
     )
     made.add_argument("--widths", type=numbers, metavar="N,N,…", help="hidden units")
     made.add_argument("--layers", type=numbers, metavar="N,N,…", help="hidden layers")
-    made.add_argument("--batch", type=int, metavar="N", help="examples (for gpt: windows of 24 tokens) a step")
-    made.add_argument("--cost", action="store_true", help="the ratio to BP of two networks that other examples train")
-    made.add_argument("--large", action="store_true", help="a million hidden units, against a stored matrix")
+    made.add_argument("--batch", type=int, metavar="N", help="examples per step (for gpt: windows of 24 tokens)")
+    made.add_argument(
+        "--cost", action="store_true", help="measure the ratio to BP for two networks that other examples train"
+    )
+    made.add_argument("--large", action="store_true", help="compare a million hidden units with a stored matrix")
     made.add_argument(
         "--hardware", action="store_true", help="add the time of ODFA with its projections on LightOn's device"
     )
-    made.add_argument("--figures-only", action="store_true", help="table and figures of what --out holds")
+    made.add_argument("--figures-only", action="store_true", help="print and draw the results in --out")
     return made
 
 
@@ -255,11 +257,11 @@ EXAMPLES = """examples:
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the part that the command line selects."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     if arguments.quick:
-        arguments.out = arguments.out / "quick"  # the full measurement must not take these for its own
+        arguments.out = arguments.out / "quick"  # so that the full measurement does not use these results
     if arguments.figures_only:
         report(arguments)
     elif arguments.cost:

@@ -1,10 +1,10 @@
-"""What the structured ensemble keeps of the Gaussian one, and what it does not: its moments, orthogonality and kernel.
+"""Compare the structured ensemble with the Gaussian one: moments, orthogonality and kernel.
 
 A block is S = H D3 H D2 H D1 / n for each part of T = (S_re + i S_im) / sqrt 2. Over the signs, entries of S have mean
-0 and variance 1 and are uncorrelated, as a Gaussian's. What differs: the columns of a part of a block are orthogonal,
-so that |Sx|^2 = n |x|^2 exactly; and fourth moments are smaller by a part of about 2/n, so that the kernel of |Tx|^2,
-|x|^2 |y|^2 + (xy)^2, is smaller by (|x|^2 |y|^2 + 2 (xy)^2) / n. All of it is measured here, on inputs of several
-kinds, and the kernel's error for both ensembles. Every number is printed; the program fails where theory is not met.
+0 and variance 1 and are uncorrelated, as a Gaussian's. Two properties differ. The columns of a part of a block are
+orthogonal, so |Sx|^2 = n |x|^2 exactly. Fourth moments are smaller by a fraction of about 2/n, so the kernel of |Tx|^2,
+|x|^2 |y|^2 + (xy)^2, is smaller by (|x|^2 |y|^2 + 2 (xy)^2) / n. The program measures these on inputs of several kinds,
+and the error of the kernel for both ensembles. It prints every number and fails if one disagrees with theory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 
 def inputs(n: int) -> dict[str, Array]:
-    """Vectors of several kinds, each of norm 1."""
+    """Return vectors of several kinds, each of norm 1."""
     random = np.random.default_rng(n)
     one, two, first = np.zeros(n), np.zeros(n), np.zeros(n)
     one[n // 3] = 1
@@ -47,7 +47,7 @@ def inputs(n: int) -> dict[str, Array]:
 
 
 def entries(checks: Checks, n: int, n_blocks: int) -> None:
-    """Moments of the entries, orthogonality in a block, correlation between blocks and parts."""
+    """Measure moments of the entries, orthogonality in a block, correlation between blocks and parts."""
     op = Projector(n, n_blocks * n, mode="complex", ensemble="structured", dtype=np.float64)
     t = op.matrix() * math.sqrt(2)
     parts = [part[b * n : (b + 1) * n] for b in range(n_blocks) for part in (t.real, t.imag)]
@@ -58,7 +58,7 @@ def entries(checks: Checks, n: int, n_blocks: int) -> None:
     across = [parts[i] @ parts[j].T / math.sqrt(n) for i in range(len(parts)) for j in range(i)]
     correlations = np.concatenate([a.ravel() for a in across])
     print(f"n = {n}, {n_blocks} blocks, {size:,} entries: mean {mean:+.1e}, variance {variance:.6f}, 4th {fourth:.4f}")
-    print(f"  rows of a part of a block: products / n off from the identity by {orthogonal:.0e} at most")
+    print(f"  rows of a part of a block: products / n differ from the identity by at most {orthogonal:.0e}")
     print(
         f"  rows of two: {correlations.size:,} products / sqrt n, mean {correlations.mean():+.1e}, variance "
         f"{correlations.var():.4f}, largest {np.abs(correlations).max():.2f}"
@@ -72,7 +72,7 @@ def entries(checks: Checks, n: int, n_blocks: int) -> None:
 
 
 def moments(checks: Checks, n: int, seeds: int) -> None:
-    """Mean, variance and fourth moment of outputs, and the correlation of intensities of two blocks."""
+    """Measure mean, variance and fourth moment of outputs, and the correlation of intensities of two blocks."""
     print(f"n = {n}: outputs of {seeds} seeds, two blocks each")
     print(f"  {'x':<10} {'mean':>9} {'variance':>9} {'4th moment':>11} {'(3 - 6/n)':>10} {'blocks':>8}")
     for name, x in inputs(n).items():

@@ -1,10 +1,10 @@
-"""Text classification on random projections: which of Shakespeare's plays a passage is from.
+"""Classify texts by random projections: find the play of Shakespeare from which a passage comes.
 
-Tf-idf gives each passage some 21,000 numbers, nearly all of them 0. OpticalRandomProjection makes a few hundred or
-thousand of these, which keep the distances between passages (Johnson and Lindenstrauss), and so what a linear model
-can learn. Measured are how far squared distances are from the truth, against theory, and the accuracy of a ridge
-classifier, against the same classifier on tf-idf itself. The features |Tx|² are measured, too, against their exact
-kernel. All of it is scikit-learn's: vectorizer, projection and classifier are a pipeline.
+The tf-idf vector of a passage has about 21,000 numbers, nearly all of them 0. OpticalRandomProjection reduces them to a
+few hundred or thousand, which preserve the distances between passages (Johnson and Lindenstrauss). The program compares
+the errors of squared distances with theory, and the accuracy of a ridge classifier with that of the same classifier on
+tf-idf. It also compares the features |Tx|² with their exact kernel. Vectorizer, projection and classifier are a
+pipeline of scikit-learn.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from tqdm import tqdm
 EXAMPLES = """examples:
   python examples/text_classification.py --quick        10 plays, up to 4,096 components
   python examples/text_classification.py                38 plays, up to 16,384 components
-  python examples/text_classification.py --words 50     shorter passages are harder to tell"""
+  python examples/text_classification.py --words 50     shorter passages are harder"""
 
 COUNTS = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
 QUICK_COUNTS = COUNTS[:7]
-PENALTY = 1.0  # for all: projections keep inner products, and with them what a penalty means
+PENALTY = 1.0  # for all, because projections preserve inner products and so the meaning of a penalty
 EPS = 0.2
 STORED = 1024  # components of the stored Gaussian matrix
-PAIRS_OF, MEDIA = 1000, 4  # passages whose distances are compared, and matrices that this is averaged over
+PAIRS_OF, MEDIA = 1000, 4  # passages whose distances are compared, and number of matrices to average over
 
 
 def main() -> None:
-    """Run, tell, draw, check."""
+    """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
     runs.use_threads(arguments.threads)
     works = plays.shakespeare()
@@ -91,7 +91,7 @@ def squared_distances(x: Any) -> NDArray[np.float64]:
 
 
 def gaussian_accuracy(train: Any, test: Any, data: passages.Passages) -> float:
-    """Return the accuracy with scikit-learn's projection, by a stored Gaussian matrix of STORED components."""
+    """Return the accuracy with scikit-learn's projection by a stored Gaussian matrix of STORED components."""
     model = make_pipeline(GaussianRandomProjection(STORED, random_state=0), RidgeClassifier(alpha=PENALTY))
     return float(model.fit(train, data.train_y).score(test, data.test_y))
 
@@ -99,7 +99,7 @@ def gaussian_accuracy(train: Any, test: Any, data: passages.Passages) -> float:
 def kernel_accuracy(train: Any, test: Any, data: passages.Passages) -> float:
     """Return the accuracy of ridge classification on the kernel of the features, (x·y)² + 1 for tf-idf of norm 1.
 
-    As with the features, it has an intercept: kernel and targets are centred.
+    As with the features, there is an intercept: kernel and targets are centred.
     """
     gram = np.asarray((train @ train.T).toarray(), dtype=np.float64) ** 2
     rows = np.asarray((test @ train.T).toarray(), dtype=np.float64) ** 2
@@ -131,7 +131,7 @@ def check(checks: Checks, results: dict[str, Any]) -> None:
 
 
 def report(results: dict[str, Any]) -> None:
-    """Print a line a number of components."""
+    """Print one line per number of components."""
     print(
         f"{results['plays']} plays, {results['train']:,} passages of {results['words']} words to train on, "
         f"{results['test']:,} to test; tf-idf of {results['features_of_tfidf']:,} words\n"
@@ -144,7 +144,7 @@ def report(results: dict[str, Any]) -> None:
         )
     print(f"{'exact':<34}{100 * results['exact']:>14.2f}{100 * results['exact_kernel']:>14.2f}")
     print(f"{f'stored Gaussian matrix, {STORED:,}':<34}{100 * results['gaussian']:>14.2f}")
-    print(f"{'always the commonest play':<34}{100 * results['commonest']:>14.2f}")
+    print(f"{'always the most frequent play':<34}{100 * results['commonest']:>14.2f}")
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -173,7 +173,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     for name, style, label in (
         ("exact", "-", "ridge on tf-idf"),
         ("exact_kernel", "--", "ridge on the kernel of |Tx|²"),
-        ("commonest", ":", "always the commonest play"),
+        ("commonest", ":", "always the most frequent play"),
     ):
         accuracy = 100 * results[name]
         right.axhline(accuracy, color="black", linestyle=style, linewidth=1.3, label=f"{label} ({accuracy:.1f} %)")
@@ -189,10 +189,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
     made.add_argument(
-        "--words", type=runs.positive, default=100, metavar="N", help="of a passage (default: %(default)s)"
+        "--words", type=runs.positive, default=100, metavar="N", help="words of a passage (default: %(default)s)"
     )
     return made
 

@@ -1,1 +1,1 @@
-"""What is published, how it is checked, and whether it comes out the same twice; `make help` lists the targets."""
+"""Build what is published, check it, and check that a second build is equal; `make help` lists the targets."""

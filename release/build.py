@@ -1,12 +1,12 @@
-"""Build a source distribution that carries its crates, and from nothing but that a wheel.
+"""Build a source distribution that contains its crates, and from that alone a wheel.
 
     python -m release.build dist
 
-Beside them it puts the list of crates in the wheel (CycloneDX), which the wheel holds, too.
+It also writes the wheel's list of crates (CycloneDX) beside them; the wheel contains the same list.
 
-The wheel is made of the unpacked source distribution, offline and with an empty cargo cache: what is published builds.
-On Linux zig links it against glibc 2.17, the oldest that Rust itself runs on. Paths and times of the machine do not get
-in.
+The wheel is built from the unpacked source distribution, offline and with an empty cargo cache, which shows that the
+published files build. On Linux zig links it against glibc 2.17, the oldest version that Rust supports. The files
+contain no paths or times of the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 GLIBC = "manylinux_2_17"
 
-# Crates come from the folder beside it, and nothing from anywhere else.
+# Take crates only from the folder beside it.
 CARGO_CONFIG = """\
 [source.crates-io]
 replace-with = "vendored-sources"
@@ -37,13 +37,13 @@ offline = true
 
 
 def run(*command: str | os.PathLike[str], cwd: Path, env: dict[str, str] | None = None) -> str:
-    """Run a command to its end and return what it printed; its errors go where ours go."""
+    """Run a command and return its standard output; its standard error is ours."""
     done = subprocess.run(command, cwd=cwd, env=env, check=True, text=True, stdout=subprocess.PIPE)
     return done.stdout
 
 
 def build(out: Path, work: Path) -> tuple[Path, Path]:
-    """Build both into `out`, with everything on the way in `work`; return the source distribution and the wheel."""
+    """Build both into `out`, with intermediate files in `work`; return the source distribution and the wheel."""
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     sdist = build_sdist(out, work / "stage")
@@ -51,7 +51,7 @@ def build(out: Path, work: Path) -> tuple[Path, Path]:
 
 
 def build_sdist(out: Path, stage: Path) -> Path:
-    """Build the source distribution from the files that git knows, as they are now, and the crates of Cargo.lock."""
+    """Build the source distribution from the present files that git tracks and the crates of Cargo.lock."""
     for name in run("git", "ls-files", "-z", cwd=ROOT).split("\0"):
         if name and (ROOT / name).is_file():
             (stage / name).parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def build_sdist(out: Path, stage: Path) -> Path:
 
 
 def build_wheel(sdist: Path, out: Path, work: Path) -> Path:
-    """Build the wheel from the source distribution, in folders of its own."""
+    """Build the wheel from the source distribution in separate folders."""
     with tarfile.open(sdist) as archive:
         archive.extractall(work / "source", filter="data")
     (source,) = (work / "source").iterdir()
@@ -89,7 +89,7 @@ def build_wheel(sdist: Path, out: Path, work: Path) -> Path:
 
 
 def hide_path(wheel: Path, path: str, work: Path) -> None:
-    """Take the folder of the build out of the wheel's list of crates, and copy that beside the wheel."""
+    """Remove the build folder from the wheel's list of crates, and copy the list beside the wheel."""
     tool = [sys.executable, "-m", "wheel"]
     run(*tool, "unpack", "--dest", work, wheel, cwd=wheel.parent)
     (unpacked,) = work.iterdir()
@@ -105,7 +105,7 @@ def maturin() -> Path:
 
 
 def without_network() -> list[str]:
-    """Return what to put before a command so that it has no network, if this system lets us."""
+    """Return a prefix that runs a command without a network, if the system allows it."""
     cut = ["unshare", "--net"]
     if shutil.which(cut[0]) and not subprocess.run([*cut, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
         return cut
@@ -121,7 +121,7 @@ def _made(pattern: str, out: Path, command: list[str | Path], cwd: Path, env: di
 
 
 def _dated(env: dict[str, str]) -> dict[str, str]:
-    """Return an environment in which files are as old as the last commit."""
+    """Return an environment in which builds date files to the last commit."""
     return {"SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()} | env
 
 

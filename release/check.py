@@ -1,4 +1,4 @@
-"""Install what was built into empty environments, and see whether it works there.
+"""Install the built files into empty environments and check that they work there.
 
     python -m release.check dist
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def pythons() -> dict[tuple[int, int], Path]:
-    """Return the interpreters of PATH and of pyenv that the package is for, by their version."""
+    """Return the supported interpreters of PATH and of pyenv by their version."""
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     folders += sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions").glob("*/bin"))
     found: dict[tuple[int, int], Path] = {}
@@ -62,12 +62,12 @@ def pythons() -> dict[tuple[int, int], Path]:
 
 
 def _runs(path: Path) -> bool:
-    """Whether it is more than a name: pyenv puts programs on PATH that only say that they are not there."""
+    """Whether the program runs: pyenv puts programs on PATH that only print that they are not installed."""
     return not subprocess.run([path, "-c", "import venv"], check=False, capture_output=True).returncode
 
 
 def check_wheel(place: Path, python: Path, packages: list[str | Path], *arguments: str) -> None:
-    """Install packages that are built already, and nothing from source."""
+    """Install built packages only, nothing from source."""
     run(UV, "venv", "--quiet", "--python", python, place, cwd=place.parent)
     run(*_install(place), "--only-binary", ":all:", *packages, cwd=place.parent)
     _smoke(place, *arguments)
@@ -83,7 +83,7 @@ def check_sdist(place: Path, python: Path, sdist: Path) -> None:
         "CARGO_HOME": str(cargo_home),
         "CARGO_NET_OFFLINE": "true",
         "CARGO_TARGET_DIR": str(place / "target"),
-        # What is asked is whether it compiles; the bits are the same.
+        # The question is whether it compiles; the bits are the same.
         "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
         "CARGO_PROFILE_RELEASE_LTO": "off",
         "PATH": os.pathsep.join([str(_programs(place)), os.environ["PATH"]]),
@@ -99,7 +99,7 @@ def _install(place: Path) -> list[str | Path]:
 
 
 def _smoke(place: Path, *arguments: str) -> None:
-    """Run the smoke test where neither the checkout nor another environment can be seen."""
+    """Run the smoke test without access to the checkout or another environment."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OPUPROJ_"))}
     print(run(_programs(place) / "python", "-I", SMOKE, *arguments, cwd=place, env=env), end="", flush=True)
 

@@ -1,4 +1,4 @@
-"""Build twice in different folders, and compare the files byte for byte.
+"""Build twice in different folders and compare the files byte by byte.
 
 python -m release.reproducible
 """
@@ -15,7 +15,7 @@ from .build import build
 
 
 def main() -> None:
-    """Build into a temporary folder; end with exit code 1, and say where, if anything differs."""
+    """Build into a temporary folder; print differences and end with exit code 1 if there are any."""
     parser = argparse.ArgumentParser(description="Build again, and compare.")
     parser.add_argument("dist", type=Path, help="the folder of what was built before")
     dist = parser.parse_args().dist

@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-# asv imports this folder by itself; what it shares with the table lies beside it, in the package `benches`.
+# asv imports this folder directly; the code shared with the table is in the package `benches` above it.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

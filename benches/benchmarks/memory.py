@@ -1,4 +1,4 @@
-"""Peak resident memory of one call, which is to be that of Python, the vectors and the result."""
+"""Peak resident memory of one call, which should be that of Python, the vectors and the result."""
 
 import opuproj
 

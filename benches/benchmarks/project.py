@@ -1,4 +1,4 @@
-"""Seconds of one `opuproj.project` call, packing and a fresh result included, along one argument at a time."""
+"""Seconds of one `opuproj.project` call, with packing and a new result, over one argument at a time."""
 
 import numpy as np
 import opuproj
@@ -7,9 +7,9 @@ from opuproj import _core
 from benches import inputs, machine
 from benches.setting import Mode as Readout
 
-# Beyond this many entries times vectors a call takes long enough to say nothing new.
+# With more entries times vectors a call takes long and shows nothing new.
 MOST_WORK = 1.5e11
-# An asv history needs no more than one process and some ten calls a combination.
+# For an asv history one process and about ten calls per combination are enough.
 ROUNDS, REPEAT = 1, (1, 10, 5.0)
 
 
@@ -62,7 +62,7 @@ class Outputs:
 
 
 class Mode:
-    """What is read out of the field."""
+    """The mode."""
 
     params = (["intensity", "linear", "complex"], [1, 256])
     param_names = ("mode", "batch")
@@ -94,7 +94,7 @@ class Density:
 
 
 class Threads:
-    """Cores at work."""
+    """The number of threads."""
 
     params = ([1, 2, 4, 8, 16, 32], [1, 256])
     param_names = ("threads", "batch")
@@ -110,7 +110,7 @@ class Threads:
 
 
 class InstructionSet:
-    """The same call on every kernel that this CPU can run; the portable one gets a hundredth of the outputs."""
+    """The same call on every kernel of this CPU; the portable one computes a hundredth of the outputs."""
 
     params = (["amx", "avx512", "avx2", "portable"], [1, 256])
     param_names = ("isa", "batch")
@@ -128,7 +128,7 @@ class InstructionSet:
 
 
 class Overhead:
-    """The smallest calls, in which there is next to nothing to compute."""
+    """The smallest calls, with almost nothing to compute."""
 
     def setup(self) -> None:
         self.x = inputs.dense(1, 16)[0]
@@ -142,7 +142,7 @@ class Overhead:
 
 
 class Packing:
-    """From arrays to two bits an element: 64 MiB of int8, 256 MiB of float32."""
+    """Packing to two bits per element: 64 MiB of int8, 256 MiB of float32."""
 
     rounds, repeat = ROUNDS, REPEAT
 

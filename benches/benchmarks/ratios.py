@@ -1,4 +1,4 @@
-"""Ratios of times that were measured in turn in one run: those of the speed table, and those of the kernels."""
+"""Ratios of times measured in turn in one run, for the speed table and for the kernels."""
 
 from opuproj import _core
 
@@ -7,7 +7,7 @@ from benches.setting import Setting, UnavailableError
 
 
 class Case:
-    """One number a case; `benches.cases` says what each of them compares."""
+    """One number per case; `benches.cases` describes the comparison."""
 
     params = tuple(cases.CASES)
     param_names = ("case",)
@@ -21,7 +21,7 @@ class Case:
 
 
 class Kernel:
-    """Each kernel against its own limits, on one thread, as `make bench-check` has it."""
+    """Each kernel against its own limits on one thread, as in `make bench-check`."""
 
     params = (["amx", "avx512", "avx2", "portable"], check.FORMS)
     param_names = ("isa", "form")

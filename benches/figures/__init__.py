@@ -1,1 +1,1 @@
-"""The pictures of speed, a file each: what is measured, and how it is drawn. `make figures` does both."""
+"""The pictures of speed, one file each, which measures and draws. `make figures` runs both."""

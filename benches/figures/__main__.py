@@ -1,6 +1,6 @@
-"""Measure and draw the pictures of speed: docs/data gets the figures, docs/images the pictures.
+"""Measure and draw the pictures of speed; write figures to docs/data and pictures to docs/images.
 
-Measuring and drawing are separate: --draw-only draws what was measured before.
+Measuring and drawing are separate: --draw-only draws earlier measurements.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FIGURES = {module.NAME: module for module in (size, roofline, density, threads)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure unless told not to, then draw."""
+    """Measure, unless --draw-only is given, then draw."""
     arguments = _parser().parse_args(argv)
     effort = QUICK if arguments.quick else THOROUGH
     for name in arguments.only:

@@ -1,4 +1,4 @@
-"""What a vector costs over its share of nonzeros: columns that meet a zero are never generated."""
+"""The time of a vector over its share of nonzeros: columns of zero inputs are not generated."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from benches.setting import Setting
 from benches.timing import alternate
 
 NAME = "speed-density"
-# Nonzeros in a million.
+# Nonzeros per million.
 DENSITIES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
-# What is projected: batch, inputs, outputs.
+# Batch, inputs, outputs.
 SHAPES = {"one vector, 10⁶ to 2·10⁴": (1, 1_000_000, 20_000), "256 vectors, 5·10⁴ to 5·10³": (256, 50_000, 5_000)}
 LOOK = ((BLUE, "o-"), (ORANGE, "s-"))
 
@@ -28,7 +28,7 @@ def measure(effort: Effort) -> dict[str, Any]:
     points = []
     for name, (batch, n_inputs, n_outputs) in SHAPES.items():
         dense = Call(at, inputs.dense(batch, n_inputs), n_outputs, "linear")
-        for millionths in tqdm(effort.of(DENSITIES), unit="density", desc=f"{NAME}, {name}"):
+        for millionths in tqdm(effort.of(DENSITIES), unit="density", desc=f"{NAME}, {name}", disable=None):
             density = millionths / 1e6
             call = Call(at, inputs.sparse(batch, n_inputs, density), n_outputs, "linear")
             rounds = alternate({"call": call.run, "dense": dense.run}, budget=at.budget)
@@ -44,7 +44,7 @@ def measure(effort: Effort) -> dict[str, Any]:
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """Time as a share of the dense one, beside the share of nonzeros itself."""
+    """Draw the time relative to the dense one, and the share of nonzeros."""
     with picture(path, 1, "Cost over density", document["machine"]) as (figure, panels):
         axes = panels[0]
         for name, (colour, line) in zip(SHAPES, LOOK, strict=True):

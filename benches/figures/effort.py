@@ -1,4 +1,4 @@
-"""How thoroughly a picture is measured."""
+"""The time for measuring a picture."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Effort:
 
     call_seconds: float
     budget: float
-    every: int = 1  # of the points that a picture has, one in so many
+    every: int = 1  # measure one point in so many
 
     def of(self, points: tuple[int, ...]) -> tuple[int, ...]:
-        """Every so many points, the last one included."""
+        """Return every `every`-th point, including the last one."""
         return tuple(sorted({*points[:: self.every], points[-1]}))
 
 

@@ -1,4 +1,4 @@
-"""Multiply-adds a second over the batch, under the two limits of each instruction set: generating and multiplying."""
+"""Multiply-adds per second over the batch, with the two limits of each instruction set: generating and multiplying."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benches.timing import alternate
 
 NAME = "speed-roofline"
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-COLOURS = {"amx": ORANGE, "avx512": BLUE, "avx2": GREEN}  # the portable kernel is slower than the picture is high
+COLOURS = {"amx": ORANGE, "avx512": BLUE, "avx2": GREEN}  # the portable kernel is too slow for the scale of the picture
 
 
 def measure(effort: Effort) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def measure(effort: Effort) -> dict[str, Any]:
         at = Setting(isa, threads, min(effort.call_seconds, 2.0), effort.budget)
         with machine.forced(isa):
             generate, multiply = limits.keystream(isa, threads), limits.multiply(isa, threads)
-            for batch in tqdm(effort.of(BATCHES), unit="batch", desc=f"{NAME}, {isa}"):
+            for batch in tqdm(effort.of(BATCHES), unit="batch", desc=f"{NAME}, {isa}", disable=None):
                 call = Call(at, inputs.dense(batch, 10_000), 20_000, "complex")
                 rounds = alternate(
                     {"call": call.run, "generate": generate.work, "multiply": multiply.work}, budget=at.budget
@@ -49,7 +49,7 @@ def measure(effort: Effort) -> dict[str, Any]:
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """Measured rates, each under its roof."""
+    """Draw measured rates and their limits."""
     with picture(path, 1, "Rate of a dense projection and its limits", document["machine"]) as (figure, panels):
         axes = panels[0]
         for isa, colour in COLOURS.items():

@@ -1,4 +1,4 @@
-"""Time to project a vector against the size of the matrix, generated or stored, up to where storing ends."""
+"""Time to project a vector against the size of the matrix, generated or stored, as far as it fits into memory."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 NAME = "speed"
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 BATCHES = (1, 256)
-ENTRY_BYTES = 4  # of a stored matrix, float32
+ENTRY_BYTES = 4  # per entry of a stored float32 matrix
 
 
 @dataclass(frozen=True)
 class Point:
-    """Seconds a vector for an n × n matrix; those of PyTorch are missing where the matrix cannot be stored."""
+    """Seconds per vector for an n × n matrix, without those of PyTorch if the matrix cannot be stored."""
 
     n: int
     batch: int
     opuproj: float
     torch: float | None = None
-    torch_build: float | None = None  # of the matrix, once
+    torch_build: float | None = None  # to build the matrix once
 
 
 def measure(effort: Effort) -> dict[str, Any]:
-    """Every size and batch for which one call stays below the longest, and PyTorch where it can store the matrix."""
+    """Measure every size and batch whose call is short enough, and PyTorch if it can store the matrix."""
     return {"points": [asdict(point) for point in _points(effort)]}
 
 
 def _points(effort: Effort) -> Iterator[Point]:
     threads = machine.cores()
     threads_of_peers.use(threads)
-    # The largest matrix that leaves room for everything else is a size of its own: the last point of the stored curve.
+    # The largest matrix that fits is an additional size: the last point of the stored curve.
     storable = int(math.sqrt(0.6 * machine.memory_bytes() / ENTRY_BYTES)) // 1000 * 1000
     sizes = effort.of(SIZES)
-    rate = dict.fromkeys(BATCHES, 1e9)  # entries times vectors a second, as the last size had it
-    for n in tqdm(sizes if effort.every > 1 else sorted({*sizes, storable}), unit="size", desc=NAME):
+    rate = dict.fromkeys(BATCHES, 1e9)  # entries times vectors per second, from the last size
+    for n in tqdm(sizes if effort.every > 1 else sorted({*sizes, storable}), unit="size", desc=NAME, disable=None):
         within = any(n * n * batch / rate[batch] <= effort.call_seconds for batch in BATCHES)
         stored, build = timed(partial(TorchFloat32.build, n, n)) if n <= storable and within else (None, None)
         for batch in BATCHES:
@@ -76,7 +76,7 @@ def _projection(x: inputs.Ternary, threads: int) -> Work:
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """One panel a batch size, on logarithmic axes."""
+    """Draw one panel per batch size, on logarithmic axes."""
     points = [Point(**point) for point in document["points"]]
     made_on = document["machine"]
     each = [(p.opuproj, p.torch, p.torch_build) for p in points if p.batch == 1]

@@ -1,4 +1,4 @@
-"""One look for all pictures of speed, which stands out from a light page and from a dark one."""
+"""One style for all pictures of speed, readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Middle tones; they stay apart for colour-blind readers.
+# Medium tones that colour-blind readers can distinguish.
 GREY, BLUE, ORANGE, GREEN = "#848d97", "#2f81f7", "#db6d28", "#2da44e"
 
 
@@ -39,7 +39,7 @@ def picture(path: Path, columns: int, title: str, made_on: Mapping[str, Any]) ->
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """Put the legend above the panels, where no curve can run behind it."""
+    """Put the legend above the panels, where it covers no curve."""
     figure.legend(
         *axes.get_legend_handles_labels(), frameon=False, loc="upper center", ncol=columns, bbox_to_anchor=(0.5, 0.94)
     )

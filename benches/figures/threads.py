@@ -1,4 +1,4 @@
-"""How many times as fast several threads are as one, for a vector and for a batch, beside what the limits gain."""
+"""The speed-up of several threads for a vector and for a batch, beside that of the limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benches.setting import Setting
 from benches.timing import Work, alternate
 
 NAME = "speed-threads"
-# Batch, and the bare loop that bounds it.
+# Batch, and the loop that limits it.
 BOUNDS = {1: ("generating", limits.keystream), 256: ("multiplying", limits.multiply)}
 LOOK = {1: (BLUE, "o"), 256: (ORANGE, "s")}
 
@@ -30,7 +30,7 @@ def measure(effort: Effort) -> dict[str, Any]:
     isa = machine.instruction_set()
     threads = counts(machine.cores())
     points = []
-    for batch, (_, bound) in tqdm(BOUNDS.items(), unit="batch", desc=NAME):
+    for batch, (_, bound) in tqdm(BOUNDS.items(), unit="batch", desc=NAME, disable=None):
         at = Setting(isa, 1, min(effort.call_seconds, 5.0), effort.budget)
         call = Call(at, inputs.dense(batch, 10_000), 20_000, "complex")
         works: dict[str, Work] = {}
@@ -53,7 +53,7 @@ def measure(effort: Effort) -> dict[str, Any]:
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """Speed-ups, with the threads themselves as the most that there can be."""
+    """Draw speed-ups, with the number of threads as the maximum."""
     with picture(path, 1, "Several threads", document["machine"]) as (figure, panels):
         axes = panels[0]
         for batch, (name, _) in BOUNDS.items():

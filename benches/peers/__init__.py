@@ -1,6 +1,6 @@
 """What one would use instead of opuproj, one file each; `benches.comparison` measures them.
 
-RandBLAS is not among them: neither Debian nor PyPI has it, so nobody could rerun it by one command.
+RandBLAS is not included: neither Debian nor PyPI has it, so one command cannot rerun it.
 """
 
 from benches.peers.base import Peer

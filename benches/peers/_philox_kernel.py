@@ -1,7 +1,7 @@
 """The Triton kernel of `cuda_generated`: imported only where Triton is installed.
 
-A call of Philox4x32-10 gives four Gaussians, the entries of four rows in one column: its counter is (row // 4, column).
-So the matrix does not depend on the tiles.
+One call of Philox4x32-10 gives four Gaussians, the entries of four rows in one column. Its counter is (row // 4,
+column). So the matrix does not depend on the tiles.
 """
 
 # No `from __future__ import annotations`: Triton reads the annotations themselves.
@@ -43,7 +43,7 @@ def project(  # type: ignore[no-untyped-def]
     rows = vectors.to(tl.int64)[:, None]
     for start in range(0, n_inputs, INPUTS):
         columns = start + tl.arange(0, INPUTS)
-        # Inputs past the end are zero, so the entries that they meet do not matter.
+        # Inputs past the end are zero, so their entries do not matter.
         inside = (vectors < n_vectors)[:, None] & (columns < n_inputs)[None, :]
         inputs = tl.load(x + rows * n_inputs + columns[None, :], mask=inside, other=0.0)
         t0, t1, t2, t3 = _normals(seed, groups, columns)

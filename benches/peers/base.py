@@ -1,4 +1,4 @@
-"""What every peer is: a random projection that one would use instead of opuproj."""
+"""The base class of peers: random projections that one would use instead of opuproj."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from benches.timing import Work
 class Peer(ABC):
     """A random matrix of shape (n_outputs, n_inputs), stored or not.
 
-    A peer is given the same x as opuproj, already of the dtype that it is fastest in, and a result that exists where
-    its library can fill one. Neither scaling nor the conversion of x is counted, unless its docstring says otherwise;
-    of opuproj packing is.
+    A peer receives the same x as opuproj, in the dtype that is fastest for it, and an existing result if its library
+    can fill one. Scaling and the conversion of x are not counted, unless its docstring says otherwise. The packing of x
+    by opuproj is counted.
     """
 
     name: ClassVar[str]
-    mode: ClassVar[Mode] = "linear"  # which of opuproj's results is of the same kind
+    mode: ClassVar[Mode] = "linear"  # the mode of opuproj with the same kind of result
     needs: ClassVar[tuple[str, ...]] = ()  # packages
-    generates: ClassVar[bool] = False  # in every product anew, so that its time is proportional to the outputs
+    generates: ClassVar[bool] = (
+        False  # whether every product generates the matrix, so that time is proportional to outputs
+    )
 
     @classmethod
     def check(cls, n_inputs: int, n_outputs: int) -> None:
-        """Raise UnavailableError where a package, a device or memory is missing."""
+        """Raise UnavailableError if a package, a device or memory is missing."""
         for package in cls.needs:
             if find_spec(package) is None:
                 raise UnavailableError(f"{package} is not installed")
@@ -41,7 +43,7 @@ class Peer(ABC):
     @classmethod
     @abstractmethod
     def stored_bytes(cls, n_inputs: int, n_outputs: int) -> int:
-        """Bytes of matrix that are kept between products."""
+        """Bytes of the matrix that are stored between products."""
 
     @classmethod
     @abstractmethod
@@ -50,8 +52,8 @@ class Peer(ABC):
 
     @abstractmethod
     def multiply(self, x: Ternary) -> Work:
-        """Prepare the product for x of shape (batch, n_inputs); the work returns it, of shape (batch, n_outputs)."""
+        """Return the work that multiplies x of shape (batch, n_inputs) and returns the shape (batch, n_outputs)."""
 
     @abstractmethod
     def matrix(self) -> NDArray[Any]:
-        """The matrix that products are with, of shape (n_outputs, n_inputs): for tests of small ones."""
+        """Return the matrix, of shape (n_outputs, n_inputs), for tests of small ones."""

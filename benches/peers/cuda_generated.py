@@ -1,6 +1,6 @@
-"""A real Gaussian matrix that a GPU generates while it multiplies it: opuproj's idea, on other hardware.
+"""A real Gaussian matrix that a GPU generates while it multiplies, as opuproj does on a CPU.
 
-Written for whoever has an NVIDIA GPU: it has never run on one. Its arithmetic is tested in Triton's interpreter.
+It has never run on an NVIDIA GPU. Tests check its arithmetic in Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from benches.peers.cuda_stored import check_device
 from benches.peers.generated import GeneratedPeer
 from benches.timing import Work
 
-# Of the tile that a program computes: vectors, outputs in each of four groups, and inputs a step.
+# The tile of a program: vectors, outputs in each of four groups, and inputs per step.
 TILE = (64, 32, 32)
 
 
 class CudaGenerated(GeneratedPeer):
     """A Triton kernel: tiles of Gaussians by Philox4x32-10 in registers, rounded to float16, multiplied, never stored.
 
-    Sums are float32. Every 64 vectors have the matrix generated again, so a batch of 256 pays for it four times. Copies
-    between host and GPU are not counted; the time ends when the GPU is done.
+    Sums are float32. The matrix is generated again for every 64 vectors, so four times for a batch of 256. Copies
+    between host and GPU are not counted. The time ends when the GPU is done.
     """
 
     name = "CUDA float16, generated"

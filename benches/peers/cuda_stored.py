@@ -1,4 +1,4 @@
-"""A real Gaussian matrix stored on an NVIDIA GPU. Written for whoever has one: it has never run on a GPU."""
+"""A real Gaussian matrix stored on an NVIDIA GPU. It has never run on one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benches.timing import Work
 
 
 def check_device(needed: int) -> None:
-    """Raise UnavailableError where PyTorch sees no CUDA device, or one of too little memory."""
+    """Raise UnavailableError if PyTorch finds no CUDA device, or one with too little memory."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What peers without a stored matrix have in common: every product makes the matrix anew."""
+"""The base class of peers without a stored matrix: every product generates the matrix again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from benches.peers.base import Peer
 
 P = TypeVar("P", bound="GeneratedPeer")
 
-# Of rows that a processor draws at a time: 4 MiB of float32, which stay in a second- or third-level cache until they
-# are multiplied.
+# The entries drawn at a time: 4 MiB of float32, which stay in the second- or third-level cache until they are
+# multiplied.
 BLOCK_ENTRIES = 1 << 20
 
 
 class GeneratedPeer(Peer):
-    """A matrix that is nothing but its shape between products."""
+    """A matrix of which only the shape is stored between products."""
 
     generates = True
 

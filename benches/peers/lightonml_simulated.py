@@ -1,4 +1,4 @@
-"""What lightonml's simulated OPU does, written anew: the package itself no longer installs."""
+"""A rewrite of lightonml's simulated OPU, because the package can no longer be installed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class LightonmlSimulated(Peer):
     """|xM|² for a stored complex64 M of shape (n_inputs, n_outputs), entries from the Mersenne Twister of a seed.
 
     As in lightonml 1.4.3, real and imaginary parts are drawn in float64 with a variance of 1/n_inputs and made float32;
-    x is a matrix of integers, which every product converts to complex numbers, and the result is allocated by every
-    product. The simulated device itself takes bits only: that here x has −1, too, costs nothing.
+    x is a matrix of integers. Every product converts it to complex numbers and allocates the result. The simulated
+    device accepts bits only; the −1 in x here costs no additional time.
     """
 
     name = "lightonml's simulated OPU"

@@ -36,7 +36,7 @@ class NumpyGenerated(GeneratedPeer):
         return np.concatenate([rows.astype(np.float64) for _, rows in self._blocks()])
 
     def _blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """All rows, a block at a time in the same place, with the number of the first."""
+        """Yield all rows, one block at a time in the same memory, with the number of its first row."""
         n_outputs, n_inputs = self.shape
         rng = np.random.Generator(np.random.SFC64(0))
         step = max(1, BLOCK_ENTRIES // n_inputs)

@@ -15,7 +15,7 @@ from benches.timing import Work
 class SklearnGaussian(Peer):
     """`transform` of a dense float32 matrix of Gaussians of variance 1/n_outputs.
 
-    scikit-learn allocates every result and checks x in every call: both are counted, as its users pay for them.
+    scikit-learn allocates every result and checks x in every call. Both are counted.
     """
 
     name = "scikit-learn Gaussian, float32"
@@ -32,7 +32,7 @@ class SklearnGaussian(Peer):
     def build(cls, n_inputs: int, n_outputs: int) -> SklearnGaussian:
         from sklearn.random_projection import GaussianRandomProjection
 
-        # In the dtype of what it is fitted to; of that nothing but the shape matters.
+        # The matrix has the dtype of the fitted data, of which only the shape matters otherwise.
         return cls(GaussianRandomProjection(n_outputs, random_state=0).fit(np.zeros((1, n_inputs), dtype=np.float32)))
 
     def multiply(self, x: Ternary) -> Work:

@@ -16,8 +16,8 @@ from benches.timing import Work
 class SklearnSparse(Peer):
     """`transform` by a sparse matrix of −s, 0 and s, of which one in √n_inputs is not 0 (Li, Hastie and Church, 2006).
 
-    Its entries are far from Gaussian, so it preserves distances and nothing finer; SciPy multiplies on one thread. The
-    checks of x and the allocation of the result are counted, as its users pay for them.
+    Its entries are far from Gaussian, so it preserves distances but not finer statistics. SciPy multiplies on one
+    thread. The checks of x and the allocation of the result are counted.
     """
 
     name = "scikit-learn sparse, float32"
@@ -28,7 +28,7 @@ class SklearnSparse(Peer):
 
     @classmethod
     def stored_bytes(cls, n_inputs: int, n_outputs: int) -> int:
-        """An expected value: a float32 and a 32-bit index a nonzero."""
+        """The expected value: a float32 and a 32-bit index per nonzero."""
         return round(8 * n_inputs * n_outputs / math.sqrt(n_inputs)) + 4 * (n_outputs + 1)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""How many threads the libraries under the peers compute with."""
+"""The number of threads of the peers' libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def torch_threads(threads: int) -> None:
 def use(threads: int) -> None:
     """Let PyTorch and the BLAS of NumPy and SciPy use this many threads, as far as they are installed.
 
-    That of BLAS is set by threadpoolctl, which scikit-learn brings; without it, BLAS chooses.
+    threadpoolctl, which scikit-learn installs, sets that of BLAS; without it, BLAS chooses.
     """
     if find_spec("torch") is not None:
         torch_threads(threads)

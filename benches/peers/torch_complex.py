@@ -1,4 +1,4 @@
-"""A complex Gaussian matrix stored by PyTorch: T itself, where it fits."""
+"""A complex Gaussian matrix stored by PyTorch, as T is, if it fits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from benches.timing import Work
 
 
 class TorchComplex64(Peer):
-    """A stored complex64 matrix, multiplied as the real one of twice the columns that it is in memory.
+    """A stored complex64 matrix, multiplied as the real matrix of twice the columns that it is in memory.
 
-    x is real, so this gives the same numbers as a complex product at half the work. The field is what is measured;
-    its intensity would be another pass over the result.
+    x is real, so this gives the same numbers as a complex product with half the work. The field is measured; its
+    intensity would take another pass over the result.
     """
 
     name = "torch complex64, stored"

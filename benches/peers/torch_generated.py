@@ -1,4 +1,4 @@
-"""Gaussian rows that PyTorch draws while it multiplies them: what one writes first when the matrix does not fit."""
+"""Gaussian rows that PyTorch draws while it multiplies: the usual first attempt if the matrix does not fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benches.timing import Work
 
 
 class TorchGenerated(GeneratedPeer):
-    """A block of rows from a seeded generator, multiplied and overwritten by the next; every product draws all anew.
+    """A block of rows from a seeded generator, multiplied and overwritten by the next; every product draws all again.
 
     The generator is PyTorch's on the CPU, which draws on one thread; the products use all.
     """

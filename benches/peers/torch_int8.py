@@ -13,7 +13,7 @@ from benches.timing import Work
 
 
 class TorchInt8(Peer):
-    """`torch._int_mm`, PyTorch's int8 product, into int32 that exist; the scaling to real numbers is not counted."""
+    """`torch._int_mm`, PyTorch's int8 product, into an existing int32 result; scaling it is not counted."""
 
     name = "torch int8, stored"
     needs = ("torch",)
@@ -27,7 +27,7 @@ class TorchInt8(Peer):
 
     @classmethod
     def build(cls, n_inputs: int, n_outputs: int) -> TorchInt8:
-        """Draw Gaussians of σ = 32, as opuproj's entries are, and round, a few rows at a time."""
+        """Draw Gaussians of σ = 32, like opuproj's entries, and round them, a few rows at a time."""
         import torch
 
         generator = torch.Generator().manual_seed(0)

@@ -13,7 +13,7 @@ from benches.timing import Work
 
 
 class TorchStored(Peer):
-    """`torch.mm` with a stored matrix, into a result that exists; x and the result in the matrix's dtype."""
+    """`torch.mm` with a stored matrix, into an existing result; x and the result have the matrix's dtype."""
 
     needs = ("torch",)
     dtype: ClassVar[str]
@@ -28,7 +28,7 @@ class TorchStored(Peer):
 
     @classmethod
     def build(cls, n_inputs: int, n_outputs: int) -> TorchStored:
-        """Draw the entries in float32, as `torch.randn` does best, and convert."""
+        """Draw the entries in float32, which is fastest for `torch.randn`, and convert them."""
         import torch
 
         matrix = torch.randn(n_outputs, n_inputs, generator=torch.Generator().manual_seed(0))
@@ -48,14 +48,14 @@ class TorchStored(Peer):
 
 
 class TorchFloat32(TorchStored):
-    """Four bytes an entry."""
+    """Four bytes per entry."""
 
     name = "torch float32, stored"
     dtype, item_bytes = "float32", 4
 
 
 class TorchBfloat16(TorchStored):
-    """Two bytes an entry, and as coarse a result."""
+    """Two bytes per entry, and a result of the same precision."""
 
     name = "torch bfloat16, stored"
     dtype, item_bytes = "bfloat16", 2

@@ -1,1 +1,1 @@
-"""What the example programs share: command lines, checkpoints, results, figures and data."""
+"""Code that the example programs share: command lines, checkpoints, results, figures and data."""

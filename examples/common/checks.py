@@ -1,4 +1,4 @@
-"""What a program's numbers must satisfy if all is well: printed, kept with the results, deciding its exit code."""
+"""Checks of a program's numbers, which it prints, saves with the results and uses for its exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common import runs
 
 @dataclass(frozen=True)
 class Check:
-    """A number with the limits that theory, or a dense computation, sets it."""
+    """A number with its limits from theory or a dense computation."""
 
     claim: str
     value: float
@@ -64,7 +64,7 @@ def conclude(
     draw: Callable[[dict[str, Any], Path], None],
     report: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Keep the results with the checks, draw and report them, and let the checks decide the exit code."""
+    """Save the results with the checks, draw and report them, and set the exit code by the checks."""
     results = {**results, "checks": checks.plain()}
     name = "quick" if arguments.quick else "results"
     runs.write_json(arguments.out / f"{name}.json", results)

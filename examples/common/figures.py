@@ -1,4 +1,4 @@
-"""One look for all figures: what each training method is called and how it is drawn."""
+"""One style for all figures: the name, colour and line of each training method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from common import runs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Label, colour, line style. The colours stay apart for colour-blind readers, the line styles in print.
+# Label, colour, line style. Colour-blind readers can distinguish the colours; line styles differ in print.
 METHOD_STYLE: dict[str, tuple[str, str, str]] = {
     "bp": ("BP", "#000000", "-"),
     "dfa": ("DFA", "#0072b2", "--"),
@@ -46,7 +46,7 @@ def style() -> None:
 
 
 def plain_log_ticks(axis: Any) -> None:
-    """Mark 1, 2 and 5 of every decade of a logarithmic axis, and write the numbers as they are, not as powers."""
+    """Mark 1, 2 and 5 of every decade of a logarithmic axis, as numbers and not as powers."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -55,7 +55,7 @@ def plain_log_ticks(axis: Any) -> None:
 
 
 def save(fig: Figure, path: str | Path) -> None:
-    """Write the figure, whole or not at all, and close it."""
+    """Write the figure atomically and close it."""
     from matplotlib import pyplot as plt
 
     runs.replace(Path(path), fig.savefig)

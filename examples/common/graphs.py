@@ -1,4 +1,4 @@
-"""A random graph, and the errors that theory promises randomized linear algebra on its adjacency matrix."""
+"""A random graph, and the theoretical errors of randomized linear algebra on its adjacency matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def geometric_graph(n: int, degree: float, *, seed: int) -> Array:
-    """Return the adjacency matrix, of shape (n, n), of points in the unit square: near ones are joined.
+    """Return the adjacency matrix, of shape (n, n), of points in the unit square with edges between near ones.
 
     Such graphs have many triangles and singular values that decay, as social and road networks do.
 
@@ -20,9 +20,9 @@ def geometric_graph(n: int, degree: float, *, seed: int) -> Array:
     n
         The number of vertices.
     degree
-        How many neighbours a vertex far from the border has on average.
+        The mean number of neighbours of a vertex far from the border.
     seed
-        Which points.
+        Seed of the points.
     """
     points = np.random.default_rng(seed).random((n, 2))
     squares = ((points[:, None] - points[None]) ** 2).sum(-1)
@@ -42,13 +42,13 @@ def hutchinson_deviation(matrix: NDArray[Any]) -> float:
 def rangefinder_bound(singular_values: NDArray[Any], size: int) -> float:
     """Return a bound on the mean of ‖A − QQᵀA‖ (Frobenius), for Q from `size` Gaussian projections of A.
 
-    √(1 + k/(p − 1)) (Σ_{j>k} σⱼ²)^½ for each k + p = size with p ≥ 2; the least of them (Halko, Martinsson, Tropp,
+    √(1 + k/(p − 1)) (Σ_{j>k} σⱼ²)^½ for each k + p = size with p ≥ 2; the minimum over k (Halko, Martinsson, Tropp,
     2011, Theorem 10.5).
 
     Parameters
     ----------
     singular_values
-        Of A, descending.
+        The singular values of A, descending.
     size
         The number of projections, at least 2.
     """

@@ -1,4 +1,4 @@
-"""Memory of this process and of the machine, and bytes as one reads them. Needs nothing but Python."""
+"""Memory of this process and of the machine, and readable byte counts. Needs Python only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def peak_resident() -> int | None:
-    """Return the most memory this process has had, in bytes; None where the system does not tell."""
+    """Return the peak memory of this process in bytes, or None if the system does not give it."""
     if sys.platform == "linux":
-        return resident("VmHWM")  # not ru_maxrss: it starts at what the parent process had
+        return resident("VmHWM")  # not ru_maxrss, which starts at the memory of the parent process
     if sys.platform == "win32":
         return None
     import resource
@@ -28,14 +28,14 @@ def resident(field: str) -> int | None:
 
 
 def available() -> int:
-    """Return the bytes of memory that this machine could still give."""
+    """Return the available memory of this machine in bytes."""
     if sys.platform == "linux":
         return 1024 * int(Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()[0])
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def readable(n_bytes: float) -> str:
-    """Write a number of bytes as one reads it: 9 MB."""
+    """Return a readable number of bytes, such as 9 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if n_bytes < 999.5:
             return f"{n_bytes:.3g} {unit}"

@@ -1,7 +1,7 @@
-"""The kernel of |Tx|², and how far a finite number of features is from it.
+"""The kernel of |Tx|², and the distance of a finite number of features from it.
 
 E[|(Tx)_i|² |(Ty)_i|²] = ‖x‖²‖y‖² + (x·y)² for every T of independent entries with E[T] = E[T²] = 0, E[|T|²] = 1 and a
-Gaussian's fourth moment. Everything here is divided by ‖x‖²‖y‖²: the kernel is then 1 + ρ with ρ = (x·y)²/(‖x‖²‖y‖²).
+Gaussian's fourth moment. All quantities are divided by ‖x‖²‖y‖², so the kernel is 1 + ρ with ρ = (x·y)²/(‖x‖²‖y‖²).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ROWS = 1024
 
 
 def cosine_squares(x: NDArray[Any], y: NDArray[Any]) -> Array:
-    """Return (x·y)²/(‖x‖²‖y‖²) for every pair, of shape (n, m): how much of the light of x and y interferes alike.
+    """Return (x·y)²/(‖x‖²‖y‖²) for every pair, of shape (n, m).
 
     Parameters
     ----------
@@ -51,19 +51,19 @@ def grams(
 ) -> Iterator[tuple[int, Array, Array]]:
     r"""Yield Gram matrices of the first D features \|Tx\|²/‖x‖², averaged over the features, for every D in `counts`.
 
-    Features are made a thousand at a time from their own rows of T and added to the sum: never are all of them in
-    memory.
+    The features are computed a thousand at a time from their own rows of T and added to the sum, so that they need
+    little memory.
 
     Parameters
     ----------
     x
         Binary vectors, of shape (n, n_inputs).
     n_train
-        How many of them, from the first, are for training.
+        The number of training vectors, which come first.
     counts
         Numbers of features, ascending.
     seed
-        Which T.
+        Seed of T.
     progress
         Called with the number of features done.
 
@@ -88,6 +88,6 @@ def grams(
 
 
 def _norms(x: NDArray[Any]) -> Array:
-    """Return ‖x‖² of ternary vectors: how many elements are not 0."""
+    """Return ‖x‖² of ternary vectors, the number of nonzeros."""
     norms: Array = np.count_nonzero(x, axis=1).astype(np.float64)
     return norms

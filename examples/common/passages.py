@@ -12,12 +12,12 @@ from common import plays
 
 @dataclass(frozen=True)
 class Passages:
-    """Texts with their classes, those for training and those for testing.
+    """Texts with their classes, for training and for testing.
 
     Attributes
     ----------
     titles
-        Of the classes.
+        The titles of the classes.
     """
 
     train_x: list[str]
@@ -28,9 +28,9 @@ class Passages:
 
 
 def load(n_words: int, works: list[plays.Work]) -> Passages:
-    """Cut works into passages of so many words each, and keep every fifth of them for testing.
+    """Cut works into passages of equal numbers of words, and keep every fifth passage for testing.
 
-    What the speakers are called is left out: it would tell the play.
+    The names of speakers are removed, because they would identify the play.
     """
     texts, classes = [], []
     for number, work in enumerate(works):

@@ -1,13 +1,13 @@
-"""Shot noise of a linear projection recovered from intensities: what it is, what it should be, what its light costs.
+"""Shot noise of a linear projection recovered from intensities: simulation, theory, and the energy of the light.
 
-x has d/2 ones and d/2 minus ones, x = p − q, and the anchor lights a = d/2 inputs: the four frames have d/2, d/2, d and
-d lit inputs, hence a mean intensity of 3d in all. Let the camera detect P photons a pixel at an intensity of d. Then an
-output y = Re(conj(r)·Tx)·√2/|r|, of variance d, has noise of variance (d/P)(1 + 2/u) where the anchor's intensity is
-u times its mean: u is exponentially distributed, and outputs with u < f are given up. The rest have
+x = p − q has d/2 ones and d/2 minus ones, and the anchor uses a = d/2 inputs. The four frames switch on d/2, d/2, d and
+d inputs, so their total mean intensity is 3d. Let the camera detect P photons per pixel at an intensity of d. Then an
+output y = Re(conj(r)·Tx)·√2/|r|, of variance d, has noise of variance (d/P)(1 + 2/u), where the anchor's intensity is
+u times its mean. u is exponentially distributed, and outputs with u < f are discarded. The others have
 
-    relative error² = (1 + 2 eᶠ E₁(f)) / P,    photons an output N = 3 eᶠ P,
+    relative error² = (1 + 2 eᶠ E₁(f)) / P,    photons per output N = 3 eᶠ P,
 
-with the exponential integral E₁; the light on outputs that are given up counts for the others. d is in neither.
+with the exponential integral E₁. N includes the light on discarded outputs. Neither formula depends on d.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ SEED = 1
 
 
 def error(photons: float) -> float:
-    """Return the relative error that N photons an output should leave."""
+    """Return the theoretical relative error with N photons per output."""
     per_pixel = photons * math.exp(-DARK_FLOOR) / FRAMES_LIGHT
     return math.sqrt((1 + 2 * math.exp(DARK_FLOOR) * float(exp1(DARK_FLOOR))) / per_pixel)
 
 
 def needed(target: float) -> float:
-    """Return how many photons an output should take for a relative error."""
+    """Return the theoretical number of photons per output for a relative error."""
     return error(1.0) ** 2 / target**2
 
 
 def vectors(n: int, size: int) -> NDArray[np.int8]:
-    """Return vectors of as many ones as minus ones, in random order, of shape (n, size)."""
+    """Return vectors with equal numbers of ones and minus ones, in random order, of shape (n, size)."""
     half = np.repeat(np.array([1, -1], dtype=np.int8), size // 2)
     return np.random.default_rng(size).permuted(np.tile(half, (n, 1)), axis=1)
 
 
 def measured_errors(size: int, photons: list[float], n: int, n_outputs: int) -> list[float]:
-    """Return the relative error of dot products of a size, for every number of photons an output: a simulation."""
+    """Return the relative error of dot products of a size, for every number of photons per output, by simulation."""
     x = opuproj.pack(vectors(n, size))
     settings: dict[str, Any] = {"seed": SEED, "mode": "linear", "n_anchor": size // 2, "dtype": np.float64}
     exact = opuproj.project(x, n_outputs, **settings)
     dark = Camera(bits=None, full_scale=1e9, dark_floor=DARK_FLOOR)
-    # One anchor for all vectors: an output that is given up is 0 for all of them.
+    # All vectors share an anchor, so a discarded output is 0 for all of them.
     kept = opuproj.project(x, n_outputs, camera=dark, noise_seed=0, **settings).any(axis=0)
     errors = []
     for k, number in enumerate(photons):
@@ -63,12 +63,12 @@ def measured_errors(size: int, photons: list[float], n: int, n_outputs: int) -> 
 
 
 def light_energy(photons: float, wavelength: float, efficiency: float) -> float:
-    """Return the energy (J) of the light that must arrive for so many photons to be detected; wavelength in metres."""
+    """Return the energy (J) of the light of which so many photons are detected; wavelength in metres."""
     return photons * h * c / wavelength / efficiency
 
 
 def device_energy(size: int) -> float:
-    """Return what LightOn's device takes (J) for a multiply-accumulate of a linear projection to all of its outputs."""
+    """Return the energy (J) of LightOn's device per multiply-accumulate of a linear projection to all its outputs."""
     n_outputs = max(row.max_outputs for row in hardware.LIGHTON.rows)
-    # The smallest anchor, so that as many inputs as possible are left for data.
+    # The smallest anchor, which leaves most inputs to the data.
     return hardware.cost(1, size, n_outputs, mode="linear", n_anchor=1).joules / (size * n_outputs)

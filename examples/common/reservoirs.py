@@ -1,4 +1,4 @@
-"""An optical reservoir: a camera's picture of speckle, fed back to the micromirrors that make the next one."""
+"""An optical reservoir: micromirrors show the camera's last image of speckle, which makes the next one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ CAMERA = opuproj.Camera(bits=8, full_scale=5.0)
 
 
 def mackey_glass(n: int, *, delay: int = 17, seed: int = 0, steps: int = 10) -> Array:
-    """Return n values, one a unit of time, of ẋ = 0.2 x(t−τ)/(1 + x(t−τ)¹⁰) − 0.1 x (Mackey and Glass, 1977).
+    """Return n values, one per unit of time, of ẋ = 0.2 x(t−τ)/(1 + x(t−τ)¹⁰) − 0.1 x (Mackey and Glass, 1977).
 
-    Chaotic for τ = 17. Integrated by Heun's method after a random start, whose first 1,000 units of time are left out.
+    The series is chaotic for τ = 17. Heun's method integrates it from a random start and omits the first 1,000 units.
 
     Parameters
     ----------
     n
-        How many values.
+        The number of values.
     delay
         τ in units of time.
     seed
-        Which start.
+        Seed of the start.
     steps
-        Of the integration in a unit of time.
+        Integration steps per unit of time.
     """
     skipped, lag = 1000, delay * steps
     x = np.empty((n + skipped) * steps + lag + 1)
@@ -43,9 +43,9 @@ def mackey_glass(n: int, *, delay: int = 17, seed: int = 0, steps: int = 10) -> 
 
 
 def thermometer(values: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.int8]:
-    """Return −1 and 1, of shape (…, n_thresholds): 1 where a value exceeds the threshold.
+    """Return −1 and 1, of shape (…, n_thresholds): 1 if a value exceeds the threshold.
 
-    Values that are near have codes that are near, as a mercury column has; the number of nonzeros is always the same.
+    Near values have near codes, as on a thermometer. The number of nonzeros is constant.
     """
     code: NDArray[np.int8] = np.where(values[..., None] > thresholds, 1, -1).astype(np.int8)
     return code
@@ -59,13 +59,13 @@ class OpticalReservoir:
     nodes
         Pixels of the camera that are fed back.
     levels
-        Thresholds in the code of a node's intensity, at quantiles of speckle's exponential law.
+        Thresholds in the code of a node's intensity, at quantiles of the exponential distribution of speckle.
     input_pixels
-        Thresholds in the code of the input, at equal distances over its range. Their number sets their share of light.
+        Thresholds in the code of the input, at equal distances over its range. Their number sets its share of light.
     input_range
         The least and the greatest input.
     seed
-        Which medium.
+        Seed of the medium.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class OpticalReservoir:
     def run(
         self, inputs: NDArray[Any], start: NDArray[Any] | None = None, progress: Callable[[], object] = lambda: None
     ) -> Array:
-        """Return the camera's pictures, of shape (times, nodes), in mean intensities, from a dark start by default."""
+        """Return the camera's images, of shape (times, nodes), in mean intensities; the default start is dark."""
         state = np.zeros(self.nodes) if start is None else start
         states = np.empty((len(inputs), self.nodes))
         codes = thermometer(inputs, self.input_levels)

@@ -1,13 +1,13 @@
-"""Phase retrieval: a real image from the intensities |Tx|² alone, and the error that shot noise should leave.
+"""Phase retrieval: a real image from the intensities |Tx|² alone, and the theoretical error of shot noise.
 
 The amplitude flow of Wang, Giannakis and Eldar (IEEE Trans. Inf. Theory 64, 2018) minimizes Σᵢ (|tᵢ·x| − aᵢ)² for
 measured amplitudes a by gradient steps: one projection and one adjoint each. It starts near the minimum, with the
 leading eigenvector of Re(Tᴴ diag(a²) T) without its largest a² (Chen and Candès, Comm. Pure Appl. Math. 70, 2017).
 
-Near the minimum this is least squares with the rows Re(conj(p)·t), p being the phase of t·x: of variance 1/2 orthogonal
-to x, and of mean square 1 along x. With noise of variance s² on each amplitude, the estimate's variance is s² times the
-trace of the inverse of m such rows' Gram matrix, whose mean is (2(n − 1) + 1)/(m − n − 1) for Gaussian rows. A pixel
-that counts photons, N at the mean intensity ‖x‖², has s = ‖x‖/(2√N) wherever it counts some of them. Hence
+Near the minimum this is least squares with the rows Re(conj(p)·t), where p is the phase of t·x. These have variance 1/2
+orthogonal to x and mean square 1 along x. With noise of variance s² on each amplitude, the estimate's variance is s²
+times the trace of the inverse of m such rows' Gram matrix, whose mean is (2(n − 1) + 1)/(m − n − 1) for Gaussian rows.
+A pixel that counts photons, N at the mean intensity ‖x‖², has s = ‖x‖/(2√N) if it counts some of them. Hence
 
     relative error² = (2n − 1) / (4 N (m − n − 1)).
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 DIGITS = 20
-TRUNCATION = 9.0  # intensities beyond so many times their mean say little of the direction of x
+TRUNCATION = 9.0  # intensities above this multiple of their mean say little about the direction of x
 STEP = 1.2
 
 
@@ -58,7 +58,7 @@ def spectral_start(op: opuproj.Projector, amplitudes: Array, iterations: int) ->
 
 
 def amplitude_flow(op: opuproj.Projector, amplitudes: Array, start: Array, iterations: int) -> Iterator[Array]:
-    """Yield what each step makes of the start."""
+    """Yield the result of each step from the start."""
     z = start
     for _ in range(iterations):
         field = op(z, digits=DIGITS)
@@ -75,7 +75,7 @@ def recovered(op: opuproj.Projector, amplitudes: Array, power_steps: int, steps:
 
 
 def relative_error(z: Array, x: Array) -> Array:
-    """Return ‖z ∓ x‖/‖x‖ of each vector, with the sign that intensities cannot tell chosen for it."""
+    """Return ‖z ∓ x‖/‖x‖ of each vector, for the better of both signs, because intensities do not determine it."""
     away: Array = np.minimum(np.linalg.norm(z - x, axis=-1), np.linalg.norm(z + x, axis=-1)) / np.linalg.norm(x)
     return away
 
@@ -88,5 +88,5 @@ def counted(intensities: Array, photons: float, random: np.random.Generator) -> 
 
 
 def shot_noise_error(n: int, m: int, photons: float) -> float:
-    """Return the relative error that shot noise should leave."""
+    """Return the theoretical relative error of shot noise."""
     return math.sqrt((2 * n - 1) / (4 * photons * (m - n - 1)))

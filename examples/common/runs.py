@@ -1,4 +1,4 @@
-"""Runs that can be killed and continued: the shared command line, checkpoints, results as JSON."""
+"""Runs that can be interrupted and resumed: the shared command line, checkpoints, results as JSON."""
 
 from __future__ import annotations
 
@@ -32,71 +32,80 @@ def parser(description: str, epilog: str, *, methods: bool = True) -> argparse.A
     description
         What the program does.
     epilog
-        Examples of use, printed as they stand.
+        Examples of use, printed unchanged.
     methods
-        Whether the program compares training methods in runs that can be continued, and has the options for that.
+        Whether the program compares training methods in resumable runs, and has the options for that.
     """
     made = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     program = Path(sys.argv[0]).stem
-    made.add_argument("--quick", action="store_true", help="a small version of everything, in at most two minutes")
+    made.add_argument("--quick", action="store_true", help="run a small version, in at most two minutes")
     made.add_argument(
         "--out",
         type=Path,
         default=Path("results") / program,
         metavar="DIR",
-        help="where results, checkpoints and figures go; finished runs found there are kept (default: %(default)s)",
+        help="folder of results, checkpoints and figures; finished runs in it are kept (default: %(default)s)",
     )
     if methods:
-        made.add_argument("--seeds", type=positive, metavar="N", help="runs of each method, with seeds 0 … N−1")
+        made.add_argument(
+            "--seeds", type=positive, metavar="N", help="number of runs of each method, with seeds 0 … N−1"
+        )
         made.add_argument(
             "--methods",
             type=_methods,
             default=list(METHODS),
             metavar="LIST",
-            help=f"which to train, separated by commas (default: {','.join(METHODS)})",
+            help=f"methods to train, separated by commas (default: {','.join(METHODS)})",
         )
         made.add_argument(
             "--save-seconds",
             type=float,
             default=20.0,
             metavar="S",
-            help="between two checkpoints (default: %(default)s)",
+            help="seconds between two checkpoints (default: %(default)s)",
         )
-    made.add_argument("--threads", type=positive, metavar="N", help="default: the cores that this process may use")
-    made.add_argument("--no-progress", action="store_true", help="no progress bar")
+    made.add_argument(
+        "--threads", type=positive, metavar="N", help="number of threads (default: all cores that this process may use)"
+    )
+    made.add_argument(
+        "--no-progress",
+        action="store_true",
+        default=not sys.stderr.isatty(),
+        help="show no progress bar (the default if standard error is not a terminal)",
+    )
     return made
 
 
 def use_threads(n: int | None) -> None:
-    """Let PyTorch and opuproj use n threads each; None leaves the choice to them."""
+    """Let PyTorch and opuproj use n threads each; None keeps their defaults."""
     if n is not None:
         torch.set_num_threads(n)
         os.environ["OPUPROJ_NUM_THREADS"] = str(n)
 
 
 class HasState(Protocol):
-    """Whatever changes during training: a model, an optimizer, a scheduler, a feedback."""
+    """An object that changes during training: a model, an optimizer, a scheduler, a feedback."""
 
     def state_dict(self) -> Any:
-        """Return everything that changes during training."""
+        """Return the state."""
 
     def load_state_dict(self, state_dict: Any, /) -> Any:
-        """Take it back."""
+        """Restore the state."""
 
 
 class Checkpoint:
-    """A file from which a killed run goes on as if it had never been interrupted.
+    """A file from which an interrupted run resumes as if it had not been interrupted.
 
     Parameters
     ----------
     path
         The file. It need not exist.
     every
-        Seconds between two saves that are due.
+        Seconds between two saves.
     **parts
-        What is saved and restored besides the states of all random number generators.
+        The objects to save and restore, besides the states of all random number generators.
 
     Examples
     --------
@@ -114,7 +123,7 @@ class Checkpoint:
         self._saved_at = monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Restore all parts and random number generators; return the record, or None where nothing was saved."""
+        """Restore all parts and random number generators; return the record, or None if nothing was saved."""
         if not self.path.exists():
             return None
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -140,18 +149,18 @@ class Checkpoint:
         self._saved_at = monotonic()
 
     def due(self) -> bool:
-        """Whether the last save is long enough ago."""
+        """Whether the last save was at least `every` seconds ago."""
         return monotonic() - self._saved_at >= self.every
 
     def remove(self) -> None:
-        """Remove the file: the run is finished, and its results are written."""
+        """Remove the file, after the run has finished and its results are written."""
         self.path.unlink(missing_ok=True)
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: first a temporary one, which then takes the name."""
+    """Write a file atomically: write a temporary file, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: some writers choose the format by it.
+    # Keep the suffix, by which some writers choose the format.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(temporary)
@@ -161,13 +170,13 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: str | os.PathLike[str], results: dict[str, Any]) -> None:
-    """Write results with how and where they were made, atomically."""
+    """Write results atomically, with their command, versions and machine."""
     text = json.dumps({**results, "made": made()}, indent=1, default=_plain) + "\n"
     replace(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read what write_json wrote; None where there is no such file."""
+    """Read what write_json wrote; None if there is no such file."""
     if not Path(path).exists():
         return None
     results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -175,7 +184,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def made() -> dict[str, Any]:
-    """How and where results are made: command, versions, machine, date."""
+    """Return how and where results are made: command, versions, machine, date."""
     return {
         "command": shlex.join(["python", *sys.argv]),
         "opuproj": opuproj.__version__,
@@ -188,7 +197,7 @@ def made() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """Return the processor's own name, where the system tells it."""
+    """Return the name of the processor, if the system gives it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,1 +1,1 @@
-"""What belongs to climate_vit.py: forcings and maps, networks, table and figures."""
+"""Parts of climate_vit.py: forcings and maps, networks, table and figures."""

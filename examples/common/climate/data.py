@@ -1,4 +1,4 @@
-"""Forcings and the maps of surface temperature that a climate model made of them, split by whole decades.
+"""Forcings and maps of surface temperature from a climate model, split by whole decades.
 
 Two sources give the same :class:`Climate`:
 
@@ -7,11 +7,11 @@ Two sources give the same :class:`Climate`:
   (package fair; only its CSV file is read, the package is not imported).
 - :func:`climate_bench`: the files of ClimateBench (Watson-Parris et al., 2022) in a folder.
 
-Which emissions stand for which scenario. The emissions that drove the Met Office model are in neither package. E1 was
-made to stabilise at 450 ppm CO₂-equivalent; SSP1-2.6 is the nearest strong mitigation. A1B emits most at mid-century
-and ends near 6 W/m², and so does SSP4-6.0. Both SSPs share one history until 2014, while A1B and E1 part in 2000. The
-networks learn a statistical relation between these curves and the maps: that will do to compare training methods, and
-says nothing about climate sensitivity.
+The emissions that drove the Met Office model are in neither package, so others replace them. E1 was made to stabilise
+at 450 ppm CO₂-equivalent; SSP1-2.6 is the nearest strong mitigation. A1B emits most at mid-century and ends near
+6 W/m², and so does SSP4-6.0. Both SSPs share one history until 2014, while A1B and E1 separate in 2000. The networks
+learn a statistical relation between these curves and the maps. This suffices to compare training methods, but shows
+nothing about climate sensitivity.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _FIRST_YEAR = {"historical": 1850, "hist-GHG": 1850, "hist-aer": 1850}
 
 @dataclass(frozen=True)
 class Climate:
-    """One row a year of a scenario.
+    """The data, with one row per year of a scenario.
 
     Attributes
     ----------
     scenario, year, part
-        Which it is, and whether it is used to "train", "validate" or "test".
+        The scenario and year of a row, and its use: "train", "validate" or "test".
     scalars
-        Forcings that have no place, of shape (rows, n): normalised over the training rows.
+        Forcings without a place, of shape (rows, n), normalised over the training rows.
     maps
-        Forcings that have one, of shape (rows, n, latitudes, longitudes), normalised likewise. There may be none.
+        Forcings with a place, of shape (rows, n, latitudes, longitudes), normalised likewise. There may be none.
     temperature
         Surface temperature in K, of shape (rows, latitudes, longitudes).
     """
@@ -88,7 +88,7 @@ class Climate:
         return float(np.sqrt((self.weights * (predicted - self.temperature[rows]) ** 2).mean()))
 
     def decade_rmse(self, rows: NDArray[np.int64], predicted: Array) -> float:
-        """Return the same of ten-year means, from which most of the weather, which nothing can predict, is gone."""
+        """Return the RMSE of ten-year means, which contain little of the unpredictable weather."""
         squares = []
         for chosen in self._decades(rows):
             away = predicted[chosen].mean(axis=0) - self.temperature[rows[chosen]].mean(axis=0)
@@ -96,13 +96,13 @@ class Climate:
         return float(np.sqrt(np.mean(squares)))
 
     def weather(self, rows: NDArray[np.int64]) -> float:
-        """Return how far a year is from its decade's mean, in K, as a root mean square: what no forcing explains."""
+        """Return the root mean square distance of a year from its decade's mean in K, which no forcing explains."""
         decades = [self.temperature[rows[chosen]] for chosen in self._decades(rows)]
         squares = [(self.weights * decade.var(axis=0, ddof=1)).mean() for decade in decades if len(decade) > 1]
         return float(np.sqrt(np.mean(squares)))
 
     def _decades(self, rows: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
-        """Say for each decade of each scenario which rows are of it."""
+        """Return the rows of each decade of each scenario."""
         keys = np.array(
             [f"{name} {year // 10}" for name, year in zip(self.scenario[rows], self.year[rows], strict=True)]
         )
@@ -110,11 +110,11 @@ class Climate:
 
 
 def north_america() -> Climate:
-    """Read annual temperatures over North America (37 × 49 points) and the emissions that stand for their causes.
+    """Read annual temperatures over North America (37 × 49 points) and the emissions that replace their causes.
 
     Of every six decades one is for testing and one for validation, the same years of both scenarios: neighbouring years
-    have nearly equal emissions and related weather, so years drawn singly would give the answers away. The years before
-    2000, which both scenarios share to the bit, count once.
+    have nearly equal emissions and related weather, so single years drawn at random would reveal the answers. The years
+    before 2000, which both scenarios share to the bit, count once.
     """
     temperatures: dict[str, Array] = {}
     for name in STAND_INS:
@@ -153,8 +153,8 @@ def climate_bench(
     """Read ClimateBench: inputs_SCENARIO.nc and outputs_SCENARIO.nc, NorESM2 on 96 × 144 points.
 
     CO₂ (cumulative) and CH₄ have no place, SO₂ and BC do; the temperature, a difference from the pre-industrial
-    control, is averaged over the members. The scenario that the benchmark tests on is held out whole, of the others
-    every sixth decade validates. Written from the data's description, and not run on the real files.
+    control, is averaged over the members. The benchmark's test scenario is held out completely. Every sixth decade of
+    the others validates. This was written from the description of the data and not run on the real files.
     """
     pieces = []
     for name in [*train, *test]:
@@ -167,7 +167,7 @@ def climate_bench(
         maps = np.stack([np.asarray(inputs[gas][()], dtype=np.float32) for gas in ("SO2", "BC")], axis=1)
         temperature = np.asarray(outputs["tas"][()], dtype=np.float32)
         if temperature.ndim == 4:
-            # The axis of the members is the one that is neither the years' nor the map's.
+            # The axis of the members is neither that of the years nor one of the map.
             temperature = temperature.mean(axis=0 if temperature.shape[1] == len(scalars) else 1)
         shape = (len(scalars), len(latitude), len(longitude))
         if temperature.shape != shape or maps.shape != (shape[0], 2, *shape[1:]):
@@ -193,9 +193,9 @@ def climate_bench(
 
 
 def ridge(climate: Climate) -> tuple[dict[str, Array], float]:
-    """Return what ridge regression from the forcings (maps by their means) predicts for every part, and its penalty.
+    """Return the predictions of ridge regression from the forcings (maps by their means), and its penalty.
 
-    The penalty is the one of the least validation error.
+    The penalty has the smallest validation error.
     """
     x = np.concatenate([climate.scalars, climate.maps.mean(axis=(2, 3))], axis=1).astype(np.float64)
     train, validate = climate.rows("train"), climate.rows("validate")
@@ -213,14 +213,14 @@ def ridge(climate: Climate) -> tuple[dict[str, Array], float]:
 
 
 def _histories(emissions: Mapping[str, NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Return what a year's climate remembers of emissions: all CO₂ ever, ten years of methane, and the year's own."""
+    """Return the emissions that affect a year: cumulative CO₂, ten years of methane, and those of the year."""
     methane = np.concatenate([np.full(9, emissions["CH4"][0]), emissions["CH4"]])
     ten_years = np.convolve(methane, np.full(10, 0.1), mode="valid")
     return [np.cumsum(emissions["CO2"]), ten_years, *(emissions[gas] for gas in FORCINGS)]
 
 
 def _emissions() -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Global emissions from 1750 to 2100 of the scenarios that stand in, between given years interpolated."""
+    """Return global emissions from 1750 to 2100 of the replacing scenarios, interpolated between given years."""
     path = _package("fair", "fair==1.6.4") / _EMISSIONS
     with path.open(encoding="utf-8", newline="") as file:
         header, *lines = csv.reader(file)
@@ -271,7 +271,7 @@ def _open(path: Path) -> Any:
 
 
 def _first(file: Any, names: Sequence[str]) -> Any:
-    """Return the variable that has one of these names."""
+    """Return the first variable with one of these names."""
     for name in names:
         if name in file:
             return file[name]

@@ -15,20 +15,20 @@ from common.climate.data import Climate
 
 @dataclass(frozen=True)
 class Network:
-    """A model and its parts as direct feedback alignment sees them.
+    """A model and its parts for direct feedback alignment.
 
     Attributes
     ----------
     model
         Called with the forcings, scalars and maps, it returns a flat map.
     blocks
-        What is fed, from input to output.
+        The blocks that receive feedback, from input to output.
     top
-        What lies above the last block and has its true gradient.
+        The layers above the last block, with their true gradient.
     output
-        Where the error is taken; None is the model's own output.
+        The module where the error is taken; None for the model's output.
     batch_axes
-        How many leading axes of the error and of the blocks' outputs count errors.
+        The number of leading axes of the error and of the blocks' outputs that count errors.
     """
 
     model: nn.Module
@@ -44,15 +44,15 @@ def make(kind: str, data: Climate) -> Network:
     if kind == "mlp":
         mlp = Perceptron(data.scalars.shape[1] + channels * height * breadth, 512, 3, height * breadth)
         return Network(mlp, list(mlp.layers), [mlp.head], None, 1)
-    # ClimateBench: 8 × 12 patches of 12 × 12. North America: 5 × 7 of 8 × 7, the last of which hang over.
+    # ClimateBench: 8 × 12 patches of 12 × 12. North America: 5 × 7 of 8 × 7; the last patches exceed the map.
     patch = (12, 12) if height * breadth > 5000 else (8, 7)
     vit = VisionTransformer(data.scalars.shape[1] + channels, (height, breadth), patch, 96, 4)
-    # All patches share one head: what tells a token how to change is its patch's own error, so feedback goes by patch.
+    # All patches share one head, and each patch has its own error, so each patch receives its own feedback.
     return Network(vit, list(vit.layers), [vit.norm, vit.head], vit.head, 2)
 
 
 class Perceptron(nn.Module):
-    """Fully connected: all forcings as one vector, hidden layers, all points of the map as one vector."""
+    """A fully connected network from a vector of all forcings to a vector of all points of the map."""
 
     def __init__(self, n_inputs: int, width: int, depth: int, n_outputs: int):
         super().__init__()
@@ -71,10 +71,9 @@ class Perceptron(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Forcings as the channels of a map that is cut into patches: a token each, and each returns its patch's points.
+    """Forcings are channels of a map, which is cut into patches. Each patch is a token and returns its points.
 
-    A forcing without a place is the same everywhere on its channel. What tells the patches apart is then the learned
-    position alone.
+    A forcing without a place is constant on its channel. Then only the learned position distinguishes the patches.
     """
 
     def __init__(self, channels: int, shape: tuple[int, int], patch: tuple[int, int], width: int, depth: int):

@@ -1,1 +1,1 @@
-"""What belongs to plan.py: the model of a cluster, and what it is made of, measured."""
+"""Parts of plan.py: the model of a cluster, and the measurement of its parameters."""

@@ -1,19 +1,19 @@
-"""How long a projection takes when it is spread over machines: a model of a few measured numbers.
+"""A model of the time of a projection over several machines, with a few measured parameters.
 
-A job is n dense ternary vectors of d elements to m outputs, over k ranks, one a node, each with all its cores. T is
-generated where it is used, so what a rank computes is its share of T's 2 d m parts (real and imaginary), each made
-once and multiplied n times:
+A job projects n dense ternary vectors of d elements to m outputs over k ranks, one per node, each with all its cores.
+Each rank generates its share of T's 2 d m components (real and imaginary) once and multiplies each n times. It computes
+for
 
     rows      2 d ⌈m/k⌉ (entry + n multiply) / cores + n ⌈m/k⌉ read / cores
     columns   2 ⌈d/k⌉ m (entry + n multiply) / cores + n ⌈m/k⌉ read / cores
 
-and what it waits for is
+and waits for
 
     rows      n d pack (rank 0 packs for all) + ⌈log₂ k⌉ (2 latency + n d/4 / bandwidth): a tree of broadcasts
     columns   n ⌈d/k⌉ pack + 2 ⌈log₂ k⌉ latency + (k − 1) latency + 8 n m (k − 1)/k / bandwidth: all to all
 
-Nothing of this overlaps, and a node's cores are as fast together as one alone. Results stay where they are computed.
-`latency` is of a message, `bandwidth` of one node's link.
+The model assumes that nothing of this overlaps, that all cores of a node together are as fast as one alone, and that
+results stay where they are computed. `latency` is that of a message, `bandwidth` that of a node's link.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-# What a packed vector is rounded up to.
+# The size to which a packed vector is rounded up.
 _WORD_BITS, _WORD_BYTES = 64, 16
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine does: seconds on one core, and how many cores it has."""
+    """One machine: seconds on one core, and the number of cores."""
 
     cores: float
     entry: float
@@ -39,7 +39,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Network:
-    """Seconds of a message, and bytes a second of a node's link."""
+    """Seconds of a message, and bytes per second of a node's link."""
 
     latency: float
     bandwidth: float
@@ -47,7 +47,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Job:
-    """n dense vectors of d elements to m outputs, spread by rows or by columns of T."""
+    """n dense vectors of d elements to m outputs, divided by rows or by columns of T."""
 
     n: int
     d: int
@@ -57,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds of a job: those that a rank computes, and those that it waits for packing and for others."""
+    """Seconds of a job: computing of a rank, and waiting for packing and for messages."""
 
     compute: float
     wait: float
@@ -65,12 +65,12 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of the whole job."""
+        """Seconds of the whole job."""
         return self.compute + self.wait
 
 
 def link_bytes(job: Job, ranks: int) -> float:
-    """Return the bytes that a rank receives from others, other than a few hundred."""
+    """Return the bytes that a rank receives from others, up to a few hundred."""
     if ranks == 1:
         return 0.0
     if job.shard == "rows":
@@ -79,7 +79,7 @@ def link_bytes(job: Job, ranks: int) -> float:
 
 
 def plan(job: Job, ranks: int, node: Node, network: Network) -> Plan:
-    """Return what a job takes on so many ranks, one a node."""
+    """Return the time of a job on this many ranks, one per node."""
     own_rows = -(-job.m // ranks)
     rows, columns = (own_rows, job.d) if job.shard == "rows" else (job.m, -(-job.d // ranks))
     compute = 2 * rows * columns * (node.entry + job.n * node.multiply) / node.cores

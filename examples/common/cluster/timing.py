@@ -1,4 +1,4 @@
-"""What the model of a cluster is made of, measured on one machine, in one process and in several."""
+"""Measure the parameters of the cluster model on one machine, in one process and in several."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MESSAGE = 1 << 24
 
 
 def node(size: int, rounds: int) -> Node:
-    """Measure what one core takes, from projections of one vector and of many of `size` elements to `size` outputs."""
+    """Measure one core, by projections of one vector and of many of `size` elements to `size` outputs."""
     many = 256
     x = _vectors(many, size)
     one, all_of_them = opuproj.pack(x[:1]), opuproj.pack(x)
@@ -39,12 +39,12 @@ def node(size: int, rounds: int) -> Node:
 
 
 def network(ranks: int, rounds: int) -> Network:
-    """Measure messages from all to all processes of this machine: small ones, and large ones."""
+    """Measure small and large messages from all to all processes of this machine."""
     return Network(*_spawned(_messages, ranks, rounds))
 
 
 def seconds(job: Job, ranks: int, rounds: int) -> float:
-    """Measure a job over so many processes of one thread each."""
+    """Measure a job over processes of one thread each."""
     taken: float = _spawned(_job, ranks, job, rounds)
     return taken
 
@@ -105,7 +105,7 @@ def _seconds(call: Any, rounds: int, together: Any = None) -> float:
         started = perf_counter()
         call()
         if together:
-            together()  # it has ended when it has on every rank
+            together()  # it ends when every rank has ended
         times.append(perf_counter() - started)
     return median(times[1:])
 

@@ -1,1 +1,1 @@
-"""What belongs to Fashion-MNIST: the images, the trainings of fashion_dfa.py, their figures."""
+"""Parts of the programs on Fashion-MNIST: the images, the trainings of fashion_dfa.py, their figures."""

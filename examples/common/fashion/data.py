@@ -1,6 +1,6 @@
 """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28 × 28 pixels, ten classes.
 
-Debian and Ubuntu have it as the package dataset-fashion-mnist, others take its four .gz files from
+Debian and Ubuntu have the package dataset-fashion-mnist. On other systems download the four .gz files from
 https://github.com/zalandoresearch/fashion-mnist (MIT licence).
 """
 
@@ -24,7 +24,7 @@ IMAGES, LABELS = 0x0803, 0x0801
 
 @dataclass(frozen=True)
 class Split:
-    """Images as rows of standardised pixels (float32) and their classes, in memory: for training and for testing."""
+    """Images as rows of standardised pixels (float32) and their classes, for training and for testing."""
 
     train_x: torch.Tensor
     train_y: torch.Tensor
@@ -36,7 +36,7 @@ class Split:
         return Split(self.train_x[:n], self.train_y[:n], self.test_x, self.test_y)
 
     def validation(self, n: int) -> Split:
-        """Return a split whose "test" images are the last n for training: what may be looked at for tuning."""
+        """Return a split whose "test" images are the last n for training, to be used for tuning."""
         return Split(self.train_x[:-n], self.train_y[:-n], self.train_x[-n:], self.train_y[-n:])
 
 

@@ -13,7 +13,7 @@ from common import figures
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Results = dict[str, list[dict[str, Any]]]  # of each method, one a seed
+Results = dict[str, list[dict[str, Any]]]  # for each method, one per seed
 
 NORM_STYLE = {
     "none": ("not scaled back", "#009e73", "s-"),
@@ -31,7 +31,7 @@ RULE_LABEL = {
 
 
 def accuracy(results: Results, network: str, path: Path) -> None:
-    """Draw test accuracy over training, a line a method."""
+    """Draw test accuracy over training, one line per method."""
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(7.5, 4.8))
     for method, of_seeds in results.items():
@@ -50,7 +50,7 @@ def accuracy(results: Results, network: str, path: Path) -> None:
 
 
 def alignment(results: Results, network: str, path: Path) -> None:
-    """Draw alignment over training, a panel a hidden layer."""
+    """Draw alignment over training, one panel per hidden layer."""
     methods = [method for method in ("dfa", "odfa") if method in results]
     if not methods:
         return
@@ -72,7 +72,7 @@ def alignment(results: Results, network: str, path: Path) -> None:
 
 
 def search(found: dict[str, Any], network: str, path: Path) -> None:
-    """Draw accuracy against threshold, a panel a rule, a line for how the ternary error is scaled back."""
+    """Draw accuracy against threshold, one panel per rule and one line per norm."""
     plt = _pyplot()
     figure, panels = plt.subplots(2, len(RULE_LABEL) // 2, figsize=(11, 7.6), sharey=True)
     for rule, axes in zip(RULE_LABEL, panels.flat, strict=True):

@@ -1,4 +1,4 @@
-"""One training on Fashion-MNIST: the networks, the methods' settings, and what is measured on the way."""
+"""One training on Fashion-MNIST: networks, settings of the methods, measurements during training."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
 
 
 class Ternary(NamedTuple):
-    """How ODFA makes the error ternary."""
+    """The settings for ODFA's ternary error."""
 
     rule: str
     threshold: float
@@ -69,7 +69,7 @@ class Ternary(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One training: two with the same settings are the same."""
+    """One training, which its settings determine."""
 
     network: str
     method: dfa.Method
@@ -88,16 +88,16 @@ class Run:
 
 
 class Trainer:
-    """Trains networks on one split of the data; what it measures goes to a file for each run.
+    """Trains networks on one split of the data and writes the measurements of each run to a file.
 
     Parameters
     ----------
     data
-        What to train on, and to measure accuracy on.
+        The images for training and for measuring the accuracy.
     folder
-        Where the files go. Runs that are found there are not repeated.
+        The folder of the files. Runs with a file are not repeated.
     measures
-        How often an epoch accuracy and alignment are measured; 0 for the end only.
+        Number of measurements of accuracy and alignment per epoch; 0 for the end only.
     save_seconds
         The time between two checkpoints.
     """
@@ -114,7 +114,7 @@ class Trainer:
         return self.folder / f"{run.name}.json"
 
     def train(self, run: Run, bar: tqdm[Any]) -> dict[str, Any]:
-        """Train one network, or go on with it, or read what was measured when it was trained."""
+        """Train one network, resume its training, or read the result of an earlier training."""
         steps = run.epochs * self.steps_per_epoch
         found = runs.read_json(self.path(run))
         if found is not None:
@@ -147,7 +147,7 @@ class Trainer:
 
     def _batch(self, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, position = divmod(step, self.steps_per_epoch)
-        # Drawn anew each time, which costs little: a killed run finds its place without a word.
+        # Drawn again each time, which costs little, so that a resumed run has the same order.
         order = np.random.default_rng([seed, epoch]).permutation(len(self.data.train_x))
         chosen = torch.from_numpy(order[BATCH * position : BATCH * (position + 1)])
         return self.data.train_x[chosen], self.data.train_y[chosen]
@@ -160,7 +160,7 @@ class Trainer:
                 "epoch": record["step"] / self.steps_per_epoch,
                 "loss": sum(losses) / len(losses) if losses else None,
                 "accuracy": training.accuracy(self.data.test_x, self.data.test_y),
-                # Always the same images, as many as in training: thresholds may depend on the batch.
+                # Always the same images, as many as in a training batch, because thresholds may depend on the batch.
                 "alignment": training.alignment(self.data.train_x[:BATCH], self.data.train_y[:BATCH]),
             }
         )
@@ -168,7 +168,7 @@ class Trainer:
 
 
 class _Training:
-    """A network with what trains it."""
+    """A network with its feedback and optimizer."""
 
     def __init__(self, run: Run, steps: int):
         torch.manual_seed(run.seed)
@@ -195,7 +195,7 @@ class _Training:
         }
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> float:
-        """Train on one batch; nothing here knows about feedback."""
+        """Train on one batch. The code is the same with and without feedback."""
         self.optimizer.zero_grad()
         loss = cross_entropy(self.model(x), y)
         loss.backward()
@@ -204,7 +204,7 @@ class _Training:
         return float(loss.detach())
 
     def accuracy(self, x: torch.Tensor, y: torch.Tensor) -> float:
-        """Return the part of the images that are told right."""
+        """Return the fraction of correctly classified images."""
         with torch.no_grad():
             right = [
                 (self.model(some).argmax(1) == of).sum() for some, of in zip(x.split(1000), y.split(1000), strict=True)
@@ -212,7 +212,7 @@ class _Training:
         return float(sum(right)) / len(y)
 
     def alignment(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
-        """Return the cosine between each hidden layer's gradient and backpropagation's, where there are both."""
+        """Return the cosine between each hidden layer's gradient and backpropagation's, if both exist."""
         if self.run.method not in ("dfa", "odfa"):
             return {}
         return dict(self.feedback.alignment(lambda: cross_entropy(self.model(x), y)))

@@ -1,1 +1,1 @@
-"""What belongs to gpt_dialogue.py: the language model, its training, a billion parameters, figures."""
+"""Parts of gpt_dialogue.py: the language model, its training, a billion parameters, figures."""

@@ -1,7 +1,8 @@
-"""Memory and time of training at a billion parameters, with all gradients kept or each one used as soon as it is there.
+"""Memory and time of training with a billion parameters, with all gradients kept or each one used at once.
 
-A gradient is as large as its parameter. Kept until the optimizer's step, all of them take as much memory as the model;
-used in the backward pass, at the moment a parameter's gradient is complete, only the largest one is there at a time.
+A gradient is as large as its parameter. If the optimizer steps after the backward pass, all gradients together take as
+much memory as the model. If it steps in the backward pass, when a gradient is complete, only one gradient exists at a
+time.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from common.gpt.model import GPT, Shape
 from common.gpt.training import Settings, attach, loss_of
 from common.memory import peak_resident
 
-# A layer of the paper's count: 16 width² parameters, of which 4 are attention's and 12 the perceptron's.
+# A layer as in the paper has 16 width² parameters: 4 for attention and 12 for the perceptron.
 PAPER = Shape(width=2040, n_layers=16, n_heads=20, vocabulary=1016, context=24, expansion=6, turn=False)
-# Adafactor keeps a row and a column for every matrix, Adam two matrices.
+# Adafactor stores a row and a column per matrix, Adam two matrices.
 OPTIMIZERS = {
     "adafactor": partial(torch.optim.Adafactor, foreach=False),
     "adam": partial(torch.optim.Adam, foreach=False),
@@ -37,20 +38,20 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Variant:
-    """What to measure: a method, and when the optimizer steps."""
+    """A method and the time of the optimizer's step."""
 
     method: Method
     in_backward: bool
 
     @property
     def name(self) -> str:
-        """What its result is called."""
+        """The name of its result."""
         return f"{self.method}-{'step-in-backward' if self.in_backward else 'gradients-kept'}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all variants have in common."""
+    """The settings that all variants share."""
 
     shape: Shape
     error: str
@@ -65,7 +66,7 @@ VARIANTS = (Variant("bp", False), Variant("bp", True), Variant("dfa", True), Var
 
 
 def measure_all(plan: Plan, methods: list[str], corpus: plays.Corpus, n_steps: int, directory: Path) -> None:
-    """Train every variant for some steps in a process of its own, one after the other, and print what they took."""
+    """Train every variant for some steps, each in a separate process, and print memory and time."""
     print(f"{GPT(plan.shape).count():,} parameters in float32; {plan.optimizer}, {plan.batch} windows a step\n")
     inputs, targets = plays.windows(corpus.training, plan.shape.context)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[: n_steps * plan.batch]
@@ -121,7 +122,7 @@ def measure(variant: Variant, plan: Plan, batches: list[tuple[Tensor, Tensor]]) 
 
 
 def step_in_backward(model: GPT, make: Any) -> None:
-    """Give each parameter an optimizer of its own, which steps as soon as the gradient is complete, and free that."""
+    """Give each parameter its own optimizer, which steps when the gradient is complete and frees it."""
     optimizers = {parameter: make([parameter]) for parameter in model.parameters()}
 
     def step(parameter: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The figures of the language model: loss curves, and how the blocks' gradients align with backpropagation's."""
+"""The figures of the language model: loss curves and the alignment of the blocks' gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common import figures, runs
 
 
 def label(method: str) -> str:
-    """Return what a method is called."""
+    """Return the name of a method."""
     return figures.METHOD_STYLE[method][0]
 
 
@@ -43,7 +43,7 @@ def losses(results: list[dict[str, Any]], path: Path) -> Path:
         axes.set_title(title)
         axes.set_xlabel("passes over the text (epochs)")
     panels[0].set_ylabel("cross-entropy of the next token (nats)")
-    # The first points, high and common to all, would flatten the rest.
+    # The first points are high and equal for all, and would flatten the rest.
     lowest = min(point[quantity] for r in results for point in r["curve"][1:] for quantity in titles)
     start = max(r["curve"][len(r["curve"]) // 10]["validation_loss"] for r in results)
     panels[0].set_ylim(lowest - 0.1, start + 0.1)
@@ -62,7 +62,7 @@ def alignment(results: list[dict[str, Any]], path: Path) -> Path:
 
     blocks = list(results[0]["curve"][0]["alignment"])
     figure, panels = plt.subplots(1, len(blocks), figsize=(3.6 * len(blocks) + 2, 4.4), sharey=True, squeeze=False)
-    # A block is called after its last layer, and begins after the one before.
+    # A block has the name of its last layer and begins after the previous block.
     lasts = [int(block.rpartition(".")[2]) for block in blocks]
     firsts = [0, *(last + 1 for last in lasts[:-1])]
     for i, (block, axes) in enumerate(zip(blocks, panels[0], strict=True)):
@@ -86,7 +86,7 @@ def alignment(results: list[dict[str, Any]], path: Path) -> Path:
 
 
 def photons(rows: list[dict[str, Any]], lines: dict[str, float], path: Path) -> Path:
-    """Draw ODFA's loss against the photons a pixel of its camera detects, and others' losses as lines."""
+    """Draw ODFA's loss against the photons per pixel of its camera, and other losses as lines."""
     from matplotlib import pyplot as plt
 
     figures.style()

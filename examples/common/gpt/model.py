@@ -17,7 +17,7 @@ class Shape:
     Parameters
     ----------
     width
-        Numbers in the vector that stands for a token, the embedding's size.
+        The size of the embedding.
     n_layers
         Decoder layers.
     n_heads
@@ -25,16 +25,16 @@ class Shape:
     vocabulary
         Different tokens.
     context
-        Tokens that the model sees at a time.
+        The number of tokens in a window.
     expansion
         Hidden units of a layer's perceptron, as a multiple of `width`.
     end_norm
-        Whether each layer ends with a layer norm. Feedback pushes a layer's output without ever seeing that it has gone
-        far enough; the norm keeps the output's size, and with it the layer above working.
+        Whether each layer ends with a layer norm. Feedback has no information about the size of a layer's output; the
+        norm limits it, so that the layer above keeps working.
     embedding_deviation
-        Of the embeddings' first values. GPT-2's 0.02 is soon drowned by what untrained layers add to it.
+        Standard deviation of the initial embeddings. GPT-2's 0.02 is small against what untrained layers add.
     turn
-        Whether the last layer begins with a linear map. It lets the last layer meet the feedback: see `facing`.
+        Whether the last layer begins with a linear map, which can start aligned with the feedback.
     """
 
     width: int = 128
@@ -53,7 +53,7 @@ class GPT(nn.Module):
 
     Before the last layer there may be a linear map, the turn.
 
-    Built without memory of its own; `initialise` gives it that, once.
+    The constructor allocates no parameters; `initialise` does.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ class GPT(nn.Module):
     def initialise(self, generator: torch.Generator, text: Tensor | None = None) -> GPT:
         """Allocate the parameters and draw them as GPT-2 does: deviation 0.02, less where they add to the stream.
 
-        Given a text, the logits start at how often each token stands in it. From zero, the first errors would say that
-        and nothing else, and feedback hands the same error to all tokens.
+        Given a text, the logits start at the frequencies of its tokens. From zero, the first errors would contain only
+        these frequencies, the same for all tokens.
         """
         self.to_empty(device="cpu")
         for name, parameter in self.named_parameters():
@@ -110,7 +110,7 @@ class GPT(nn.Module):
 
 
 class Embedding(nn.Module):
-    """What a token is plus where it stands."""
+    """The sum of the embeddings of the token and of its position."""
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -182,15 +182,15 @@ def generate(model: GPT, prompt: Tensor, length: int, generator: torch.Generator
     Parameters
     ----------
     model
-        What predicts the next token from the last `context` ones.
+        The model that predicts the next token from the last `context` tokens.
     prompt
         At least one token.
     length
-        How many tokens to add.
+        The number of tokens to add.
     generator
-        Draws them, apart from the training's random numbers.
+        The source of random numbers, separate from that of the training.
     temperature
-        Below 1, likely tokens become likelier.
+        Values below 1 make likely tokens more likely.
     """
     tokens = prompt
     for _ in range(length):

@@ -1,4 +1,4 @@
-"""One training of the language model: its settings, its steps, and what is measured on the way."""
+"""One training of the language model: settings, steps, measurements."""
 
 from __future__ import annotations
 
@@ -39,29 +39,30 @@ CURVE_WINDOWS = 512
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides a run's result, besides the text.
+    """All settings that determine the result of a run, besides the text.
 
     Attributes
     ----------
     method, error, rule, norm, gain
         How the blocks get their gradients: see opuproj.dfa. `rule` is a name of RULES and its number: "dither:3".
     seed
-        Of the parameters, of the order of the windows and of T.
+        Seed of the parameters, of the order of the windows and of T.
     rate, beta2, decay
         AdamW's peak learning rate, second beta and weight decay.
     block_rate
-        The learning rate of what feedback trains, relative to `rate`. AdamW does not see the feedback's size, so this,
-        not a gain, decides how fast the blocks learn beside the top.
+        The learning rate of the blocks, relative to `rate`. AdamW normalises the size of the feedback, so this rate and
+        not a gain determines how fast the blocks learn relative to the top.
     block_layers
-        How many of the layers below the last make a block, ended by feedback and trained by backpropagation inside.
+        The number of layers (below the last) per block. A block receives feedback at its end and is trained by
+        backpropagation inside.
     turned, turn_rate
-        Whether the model's turn starts facing the feedback, in all methods, and its learning rate relative to `rate`.
+        Whether the linear map starts aligned with the feedback, in all methods, and its rate relative to `rate`.
     photons
-        That a camera of 8 bits detects per pixel at the mean intensity, for ODFA; none for exact projections.
+        Photons per pixel of an 8-bit camera at the mean intensity, for ODFA; None for exact projections.
     warm_up
-        The part of the training in which the rate rises; then it falls like a cosine to a tenth.
+        The fraction of the training in which the rate rises; then it falls like a cosine to a tenth.
     batch, epochs
-        Windows a step, and passes over the text.
+        Windows per step, and passes over the text.
     """
 
     method: dfa.Method
@@ -85,12 +86,12 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """What the run's files are called."""
+        """The name of the run's files."""
         return f"{self.method}-{self.seed}"
 
 
 def attach(model: GPT, settings: Settings) -> dfa.Feedback:
-    """Feed all decoder layers but the last, which belongs to the top; the embedding is trained with the first block."""
+    """Attach feedback to all decoder layers except the last; the embedding is trained with the first block."""
     name, number = settings.rule.split(":")
     rule = RULES[name](json.loads(number))
     return dfa.attach(
@@ -109,8 +110,8 @@ def attach(model: GPT, settings: Settings) -> dfa.Feedback:
 def face(model: GPT, settings: Settings, n_blocks: int) -> None:
     """Start the turn at the transpose of the blocks' random matrices, summed and scaled so that it keeps norms.
 
-    The residual stream carries the error from the last layer norm back to the turn almost as it is. Behind a turn that
-    is Rᵗ, the true gradient then begins as the feedback R e: a network need not learn the matrix that is known.
+    The residual stream passes the error from the last layer norm back to the map almost unchanged. If the map is Rᵗ,
+    the true gradient starts as the feedback R e, so the network does not have to learn R.
     """
     width = settings.shape.width
     r = torch.from_numpy(Projector(width, n_blocks * width, seed=settings.seed, mode="linear").matrix())
@@ -133,7 +134,7 @@ class Run:
     corpus
         The text.
     directory
-        Where the result goes, and the checkpoint as long as the run is not finished.
+        The folder of the result and, until the run is finished, of the checkpoint.
     save_seconds
         The time between two checkpoints.
     """
@@ -165,7 +166,7 @@ class Run:
         self.checkpoint = runs.Checkpoint(directory / f"{settings.name}.pt", save_seconds, **parts)
 
     def finished(self) -> dict[str, Any] | None:
-        """Return the result if the run was finished before; refuse one of other settings or text."""
+        """Return the result if the run was finished before; raise an error if its settings or text differ."""
         result = runs.read_json(self.result_file)
         if result and (result["settings"] != asdict(self.settings) or result["corpus"] != self.corpus.description):
             raise SystemExit(f"{self.result_file} was made with other settings or another text: choose another --out")
@@ -212,7 +213,7 @@ class Run:
         return float(loss.item())
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the step's windows. The order depends on the seed and the epoch alone, so a resumed run keeps it."""
+        """Return the step's windows. The order depends only on the seed and the epoch, so a resumed run keeps it."""
         epoch, position = divmod(step, self.steps_an_epoch)
         if position == 0 or not hasattr(self, "order"):
             generator = torch.Generator().manual_seed(1_000_003 * self.settings.seed + epoch)
@@ -221,7 +222,7 @@ class Run:
         return self.inputs[chosen], self.targets[chosen]
 
     def point(self, step: int, losses: list[float]) -> dict[str, Any]:
-        """Measure a point of the curves: losses, and how far each block's gradient points as backpropagation's does."""
+        """Measure a point of the curves: losses, and the alignment of each block's gradient."""
         point: dict[str, Any] = {
             "step": step,
             "epoch": step / self.steps_an_epoch,
@@ -234,7 +235,7 @@ class Run:
         return point
 
     def validate(self, n_windows: int | None = None) -> float:
-        """Return the loss on held-out text: on windows spread over all of it, or on the whole of it."""
+        """Return the loss on held-out text: on windows spread over it, or on all of it."""
         inputs, targets = plays.windows(self.corpus.validation, self.settings.shape.context)
         if n_windows is not None:
             some = torch.linspace(0, len(inputs) - 1, min(n_windows, len(inputs))).long()

@@ -1,1 +1,1 @@
-"""What belongs to private_training.py: the mechanism and its bound, the network, the checks."""
+"""Parts of private_training.py: the mechanism and its bound, the network, the checks."""

@@ -1,4 +1,4 @@
-"""Checks of private training: the bound against numerical divergences, the network against what the bound assumes."""
+"""Checks of private training: the bound against numerical divergences, the network against its assumptions."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def sampling(checks: Checks) -> None:
 
 
 def contributions(checks: Checks, widths: Sequence[int], data: fashion.Split, snr: float) -> None:
-    """Measure what real images contribute to the sums, one by one, against the norm that the bound assumes."""
+    """Compare the contribution of each real image to the sums with the norm that the bound assumes."""
     quiet = PrivateNetwork(widths, "odfa", 0.0, snr, clipped=True, seed=1)
     largest = 0.0
     for x, y in zip(data.train_x[:64].split(1), data.train_y[:64].split(1), strict=True):
-        quiet.sums(3 * x, y)  # brighter than any image, so that clipping is tried
+        quiet.sums(3 * x, y)  # brighter than any image, to test the clipping
         norms = [float(weight.grad.norm()) / (CLIP * weight.shape[1] ** 0.5) for weight in quiet.weights]
         largest = max(largest, *norms)
     checks.within("largest contribution of 64 images to a layer, as a part of the limit", largest, 0.05, 1 + 1e-5)

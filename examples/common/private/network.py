@@ -1,4 +1,4 @@
-"""A network whose layers are trained on clipped, noisy projections of the error, and the noise that they get."""
+"""A network trained on clipped, noisy projections of the error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import nn
 from common.private.privacy import NoisyLayer
 
 CLIP = 1.0  # of projected errors, and of the error at the output
-# Each vector by itself: rules and norms that look at the whole batch would tell of one example by another.
+# Per vector: a rule or norm of the whole batch would make one example depend on another.
 TERNARY = dfa.Ternarize(dfa.RowMax(0.25), norm="row")
 
 
 class _Detection(torch.autograd.Function):
-    """Changes nothing on the way forward; on the way back clips each vector's norm and adds Gaussian noise."""
+    """The identity in the forward pass; in the backward pass it clips each vector's norm and adds Gaussian noise."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, clip: float, noise: float) -> torch.Tensor:
@@ -36,12 +36,12 @@ class _Detection(torch.autograd.Function):
 
 
 class Detection(nn.Module):
-    """The detector behind a random projection: what it tells of an error, clipped and noisy.
+    """The detector behind a random projection, which clips an error and adds noise.
 
     Parameters
     ----------
     clip
-        The largest norm that an error has afterwards; infinite for none.
+        The largest norm of an error after clipping; infinite for no clipping.
     noise
         The standard deviation of the noise added to each of its elements.
     """
@@ -67,15 +67,15 @@ class Shorten(nn.Module):
 class PrivateNetwork:
     """Layers of tanh without offsets, with direct feedback, and the sums of gradients that a step may use.
 
-    Inputs of layers are never longer than the root of their number: of the first by :class:`Shorten`, of the others by
-    tanh.
+    The norm of a layer's input is at most the square root of its length, by :class:`Shorten` for the first layer and by
+    tanh for the others.
 
     Parameters
     ----------
     widths
-        Of the input, the hidden layers and the output.
+        Widths of the input, the hidden layers and the output.
     method
-        "odfa", or "shallow": then only the last layer is trained, and only it needs noise.
+        "odfa", or "shallow", which trains only the last layer, so that only this layer needs noise.
     multiplier
         Standard deviation of the dark frames' noise over the largest norm of an example's contribution to all layers;
         0 for no noise at all.
@@ -84,7 +84,7 @@ class PrivateNetwork:
     clipped
         Whether errors are clipped.
     seed
-        Of weights, feedback and noise.
+        Seed of weights, feedback and noise.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class PrivateNetwork:
                 self.layers.append(NoisyLayer(above, CLIP, math.sqrt(below), noise, floor))
 
     def sums(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Leave in the weights' gradients the noisy sums over a batch: all that a step learns of its examples."""
+        """Write the noisy sums over a batch, which are all that a step uses, to the weights' gradients."""
         self.model.zero_grad()
         nn.functional.cross_entropy(self.model(x), y, reduction="sum").backward()
         for weight, layer in zip(self.weights, self.layers, strict=bool(self.layers)):

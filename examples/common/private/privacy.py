@@ -1,21 +1,21 @@
 """Rényi differential privacy of training with noise on random projections of the error.
 
 The mechanism (photonic training: Ohana et al., "Photonic differential privacy with direct feedback alignment", NeurIPS
-2021). A step adds up what the examples of a batch contribute to the weights of a layer,
+2021). A step sums the contributions of a batch's examples to the weights of a layer,
 
     G = Σᵢ ((pᵢ + gᵢ) ⊙ φ′(zᵢ)) hᵢᵀ,   ‖pᵢ‖ ≤ c,  ‖hᵢ‖ ≤ l,  0 ≤ φ′ ≤ 1,  gᵢ ~ N(0, σ²) for each row,
 
-pᵢ being the projection of the error, clipped, gᵢ the noise of its detection and hᵢ the input of the layer. The noise
-that reaches a row of G has the covariance σ² Σᵢ φ′ᵢ² hᵢhᵢᵀ: it depends on the data, and is singular where a batch has
-fewer examples than the layer has inputs: an example whose h points elsewhere puts something where else there is
-nothing. Therefore every batch has dark frames, too: public examples of zero error, one for each input j with h = (ϱ/σ)
-eⱼ, whose projections are noise alone. They add ϱ² 1 to the covariance, and nothing to the mean.
+where pᵢ is the clipped projection of the error, gᵢ the noise of its detection and hᵢ the input of the layer. The noise
+of a row of G has the covariance σ² Σᵢ φ′ᵢ² hᵢhᵢᵀ. It depends on the data, and is singular if a batch has fewer examples
+than the layer has inputs: an example whose h points in another direction changes a place without noise. So every batch
+also has dark frames: public examples of zero error, one for each input j with h = (ϱ/σ) eⱼ, whose projections are noise
+alone. They add ϱ² 1 to the covariance, and nothing to the mean.
 
 The bound (derived here; it is not a theorem of that paper). Adding an example changes row k from N(m, C) to N(m + a h,
 C + b² hhᵀ) with a = φ′ₖ pₖ, b = φ′ₖ σ. Whitened, that is one Gaussian number: N(a √s, 1 + b² s) against N(0, 1), with
-s = hᵀ C⁻¹ h ≤ l²/ϱ². Less s, or less φ′, is the same pair with independent noise added to both sides, which no
-divergence survives undiminished (data processing). So the worst case is φ′ = 1, s = l²/ϱ², and since a counts as its
-square, Σₖ aₖ² = c². Rows and layers have independent noise, and their divergences add up. Sampling, composition and
+s = hᵀ C⁻¹ h ≤ l²/ϱ². A smaller s or φ′ is the same pair with independent noise added to both sides, which does not
+increase a divergence (data processing). So the worst case is φ′ = 1, s = l²/ϱ². Because the square of a matters,
+Σₖ aₖ² = c². Rows and layers have independent noise, and their divergences add up. Sampling, composition and
 conversion are theorems, cited where they are used.
 """
 
@@ -30,7 +30,7 @@ ORDERS = (*range(2, 64), 80, 96, 128, 192, 256)
 
 @dataclass(frozen=True)
 class NoisyLayer:
-    """What the privacy of one layer depends on.
+    """The parameters that determine the privacy of one layer.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class NoisyLayer:
     noise
         σ, the standard deviation of the noise on each projection.
     floor
-        ϱ, that of the noise which dark frames add to each weight's sum.
+        ϱ, the standard deviation of the noise that dark frames add to each weight's sum.
     """
 
     rows: int
@@ -59,14 +59,14 @@ class NoisyLayer:
 
     @property
     def excess(self) -> float:
-        """What an example's own noise adds to the variance, in the same units: (σ l/ϱ)²."""
+        """The variance added by an example's own noise, in the same units: (σ l/ϱ)²."""
         return (self.noise * self.length / self.floor) ** 2
 
 
 def gaussian_divergence(order: float, distance_square: float, variance_p: float, variance_q: float) -> float:
     """Return the Rényi divergence of N(μ, variance_p) from N(0, variance_q), with μ² = `distance_square`.
 
-    Infinite where the integral has no limit. (Gil, Alajaji and Linder, Information Sciences 249, 2013.)
+    It is infinite if the integral diverges. (Gil, Alajaji and Linder, Information Sciences 249, 2013.)
     """
     mixed = order * variance_q + (1 - order) * variance_p
     if mixed <= 0:
@@ -101,7 +101,7 @@ def sampled_divergence(order: int, rate: float, divergence: Callable[[int], floa
     rate
         From 0 to 1.
     divergence
-        That of the mechanism on a fixed batch, for integer orders.
+        The divergence of the mechanism on a fixed batch, for integer orders.
     """
     whole = divergence(order)
     if rate == 1 or math.isinf(whole):
@@ -118,10 +118,10 @@ def sampled_divergence(order: int, rate: float, divergence: Callable[[int], floa
 
 
 def epsilon(layers: Sequence[NoisyLayer], *, rate: float, steps: int, delta: float) -> tuple[float, int]:
-    """Return ε of (ε, δ)-differential privacy of a whole training, and the order that it was found with.
+    """Return ε of (ε, δ)-differential privacy of a whole training, and its order.
 
-    Divergences of the steps add up (Mironov, "Rényi differential privacy", CSF 2017, Proposition 1); whatever an
-    optimizer makes of the sums is post-processing. ε follows by Canonne, Kamath and Steinke, "The discrete Gaussian
+    Divergences of the steps add up (Mironov, "Rényi differential privacy", CSF 2017, Proposition 1). An
+    optimizer's use of the sums is post-processing. ε follows by Canonne, Kamath and Steinke, "The discrete Gaussian
     for differential privacy", NeurIPS 2020, Proposition 12, for the best of ORDERS.
     """
     known: dict[int, float] = {}

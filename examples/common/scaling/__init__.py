@@ -1,1 +1,1 @@
-"""What belongs to scaling.py: the steps that are timed, the same with optics, figures."""
+"""Parts of scaling.py: the timed steps, the same with optics, figures."""

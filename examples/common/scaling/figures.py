@@ -62,7 +62,7 @@ def panels(
     title: str,
     over: str = "width",
 ) -> None:
-    """Draw a quantity against the width, one panel each number of layers, or the other way round."""
+    """Draw a quantity against the width, with one panel per number of layers, or the other way round."""
     from matplotlib import pyplot as plt
 
     per = "layers" if over == "width" else "width"
@@ -115,7 +115,7 @@ def ratios(path: Path, title: str, results: Sequence[Result]) -> None:
 
 
 def parts(path: Path, title: str, unit: str, results: Sequence[Result]) -> None:
-    """Draw what the time of a step consists of, for the widest network of each depth."""
+    """Draw the parts of a step's time for the widest network of each depth."""
     from matplotlib import pyplot as plt
 
     depths = sorted({r["layers"] for r in results})

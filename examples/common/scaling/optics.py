@@ -1,4 +1,4 @@
-"""What a measured training step would take if an optical processing unit did its projection."""
+"""The time of a measured training step if an optical processing unit computed its projection."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ OPTICAL = "odfa, optical"
 
 
 def cost(size: Size) -> hardware.Cost:
-    """Return what the projection of a step costs on LightOn's device: four frames for each ternary error."""
+    """Return the cost of a step's projection on LightOn's device, four frames per ternary error."""
     vectors, n_inputs, n_outputs = size.projection
     return hardware.cost(vectors, n_inputs, n_outputs, mode="linear")
 
 
 def with_optics(result: Result) -> Result:
-    """Add a method to a size's results: ODFA's step without its projection, and the device's time in its place.
+    """Add a method to a size's results: ODFA's step with the device's time in place of its projection's.
 
-    The device works while the host waits, and moving data to it and back is not counted. Making the error ternary and
-    scaling the result goes with the projection that is taken out: it is little, and measured as a part of it.
+    The host waits for the device. Moving data to it and back is not counted. The time to make the error ternary and to
+    scale the result is omitted with the projection, because it is measured as part of it; it is small.
     """
     size = Size(result["family"], result["width"], result["layers"], result["batch"])
     measured, optical = result["methods"]["odfa"], cost(size).seconds
     rest = {part: measured[part] - measured["projection"] for part in ("backward", "step")}
     method = {**measured, **{part: seconds + optical for part, seconds in rest.items()}, "projection": optical}
-    method.pop("ratio", None)  # of medians it would be another number than of the rounds
+    method.pop("ratio", None)  # a ratio of medians differs from the median of ratios
     return {**result, "methods": {**result["methods"], OPTICAL: method}}

@@ -1,4 +1,4 @@
-"""What a training step costs: seconds of its parts, methods taking turns, and memory in a process of its own."""
+"""The cost of a training step: seconds of its parts, measured in turn, and memory in a separate process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Size:
         "mlp": hidden layers of one width with tanh, from `n_inputs` to `n_outputs`. "gpt": the decoder-only Transformer
         of the dialogue, its error taken after the last layer norm.
     width, layers, batch
-        Hidden units, hidden layers (all of them fed; of "gpt" all but the last, if there are several), examples a step.
+        Hidden units, hidden layers (all are blocks; for "gpt" all but the last of several), examples per step.
     """
 
     family: str
@@ -50,7 +50,7 @@ class Size:
 
     @property
     def name(self) -> str:
-        """What its results are called."""
+        """The name of its results."""
         return f"{self.family}-width{self.width}-layers{self.layers}-batch{self.batch}"
 
     @property
@@ -60,30 +60,30 @@ class Size:
 
     @property
     def projection(self) -> tuple[int, int, int]:
-        """What a step projects: how many errors, of how many elements, to how many rows."""
+        """The projection of a step: numbers of errors, elements and rows."""
         if self.family == "gpt":
             return self.batch * self.gpt.context, self.width, max(1, self.layers - 1) * self.width
         return self.batch, self.n_outputs, self.layers * self.width
 
     @property
     def parameters(self) -> int:
-        """How many parameters it has, biases and norms left out."""
+        """The number of parameters without biases and norms."""
         if self.family == "gpt":
             return 12 * self.layers * self.width**2 + (2 * self.gpt.vocabulary + self.gpt.context) * self.width
         return (self.layers - 1) * self.width**2 + (self.n_inputs + self.n_outputs) * self.width
 
 
 class Trainee:
-    """A network with feedback attached, an optimizer and one batch of random data: it can take steps.
+    """A network with feedback attached, an optimizer and one batch of random data.
 
     Parameters
     ----------
     size
-        Of the network.
+        Size of the network.
     make_optimizer
-        Called with the parameters; by default SGD, which has no memory of its own.
+        Called with the parameters; the default is SGD, which needs no memory.
     attached
-        Without feedback, its steps are PyTorch's own backpropagation and nothing else.
+        Whether feedback is attached; without it, steps are PyTorch's backpropagation.
     """
 
     def __init__(
@@ -128,14 +128,14 @@ class Trainee:
 
 
 def perceptron(size: Size) -> nn.Sequential:
-    """Return a fully connected net whose members are the hidden layers, then the last layer."""
+    """Return a fully connected network: hidden layers, then the last layer."""
     widths = [size.n_inputs, *[size.width] * size.layers]
     hidden = [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(widths)]
     return nn.Sequential(*hidden, nn.Linear(size.width, size.n_outputs))
 
 
 def attach(model: nn.Module, size: Size) -> dfa.Feedback:
-    """Feed the hidden layers."""
+    """Attach feedback to the hidden layers."""
     if isinstance(model, GPT):
         if size.layers > 1:
             return attach_to_gpt(model, Settings("odfa", seed=0, rate=0.0, shape=size.gpt, block_layers=1))
@@ -146,9 +146,9 @@ def attach(model: nn.Module, size: Size) -> dfa.Feedback:
 def interleave(
     steps: Mapping[str, Callable[[], dict[str, float]]], least: int, most: int, budget: float
 ) -> dict[str, list[dict[str, float]]]:
-    """Take steps in turn, round after round, after one of each that does not count.
+    """Take steps of all methods in turn, round after round, after one step of each that does not count.
 
-    There are `least` rounds at least, `most` at most, and none begins after `budget` seconds.
+    There are at least `least` and at most `most` rounds, and no round begins after `budget` seconds.
     """
     for step in steps.values():
         step()
@@ -177,8 +177,8 @@ def medians(measured: Mapping[str, list[dict[str, float]]], against: str = "bp")
 def peak_memory(size: Size, method: dfa.Method, threads: int | None) -> int | None:
     """Bytes that two training steps need beyond an idle process: parameters, gradients, activations, feedback.
 
-    Measured in a new process, as its most resident memory less what was resident before the network was made. None
-    where the system does not tell.
+    Measured in a new process, as its peak resident memory minus that before the network was made. None if the system
+    does not give it.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(_peak_memory, size, method, threads).result()
@@ -186,10 +186,10 @@ def peak_memory(size: Size, method: dfa.Method, threads: int | None) -> int | No
 
 def _peak_memory(size: Size, method: dfa.Method, threads: int | None) -> int | None:
     runs.use_threads(threads)
-    small = Trainee(Size(size.family, 32, 2, 1))  # what libraries allocate at their first use
+    small = Trainee(Size(size.family, 32, 2, 1))  # allocations of libraries at their first use
     small.step(method)
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the most so far is the present again
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak to the present
     before = resident("VmRSS")
     trainee = Trainee(size)
     for _ in range(2):
