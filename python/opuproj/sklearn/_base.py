@@ -139,9 +139,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if self.noise_seed is not None:
             _check.noise_seed(self.noise_seed)
             if camera is None:
-                raise ValueError(
-                    f"noise_seed is {self.noise_seed!r}, but there is no camera that makes noise"
-                )
+                raise ValueError(f"noise_seed is {self.noise_seed!r}, but there is no camera that makes noise")
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         if _sparse.is_compressed(X):  # scikit-learn would also check unused memory after the last entry
