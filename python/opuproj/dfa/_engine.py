@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import torch
 
+from .. import _check
+from .._spec import Spec
 from ..camera import Camera
 from ..projector import Projector
 from ..torch import Ternarize
@@ -22,7 +24,6 @@ from . import _projection
 from ._calls import in_backward
 from ._error import Error, FloatError, TernaryError
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
-from ._matrix import Matrix
 from ._method import Method
 from ._pass import Pass, Record
 from ._pipeline import Pipeline
@@ -69,8 +70,10 @@ class Engine:
     ----------
     settings : Settings
         The settings, which apply from the next forward pass on.
-    matrix : Matrix
-        The matrix whose rows the blocks share.
+    matrix : Spec
+        The matrix whose rows the blocks share; its shape and dtype follow the error.
+    threads : int or None
+        The threads that multiply by the matrix.
     blocks : tuple of str
         The names of the blocks on this rank, in the order of their rows.
     gains : dict of str to float
@@ -97,8 +100,9 @@ class Engine:
         blocks: dict[str, torch.nn.Module],
         output: str,
         settings: Settings,
-        matrix: Matrix,
+        matrix: Spec,
         *,
+        threads: int | None,
         gains: dict[str, float],
         feed_all: frozenset[str],
         axes: Axes,
@@ -107,7 +111,7 @@ class Engine:
         pipeline: Pipeline | None,
     ) -> None:
         self.model, self.blocks, self.output = model, tuple(blocks), output
-        self.settings, self.matrix, self.gains = settings, matrix, gains
+        self.settings, self.matrix, self.threads, self.gains = settings, matrix, threads, gains
         self.feed_all, self.axes, self.scaler, self.rank, self.pipeline = feed_all, axes, scaler, rank, pipeline
         self._layout: Layout | None = None
         self._diagnosis: Recording | None = None
@@ -210,7 +214,8 @@ class Engine:
         """Return the operator with the rows of all blocks, for errors of n_inputs elements."""
         if self.layout is None:
             raise RuntimeError("the blocks get their rows of T at the first forward pass: call the model first")
-        return self.matrix.operator(n_inputs, self.layout.n_rows, dtype)
+        spec = self.matrix.changed(n_inputs=n_inputs, n_outputs=self.layout.n_rows, dtype=_check.dtype(dtype, "linear"))
+        return Projector._of(spec, self.threads)
 
     def block_vectors(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Return an output of a block, or its gradient, as vectors, of shape (n, length)."""

@@ -11,13 +11,13 @@ import torch
 
 from .. import _check
 from .._check import Ensemble
+from .._spec import Spec
 from ..camera import Camera
 from ..torch import Ternarize
 from . import _sequence_first
 from ._engine import Engine, Settings
 from ._hooks import owners
 from ._layout import OUTPUT, Axes
-from ._matrix import Matrix
 from ._method import Method
 from ._pipeline import Pipeline
 from .feedback import Feedback, camera_for, checked_method, checked_ternarize
@@ -196,7 +196,7 @@ def attach(
         checked_ternarize(Ternarize() if ternarize is None else ternarize),
         camera_for(camera, ensemble),
     )
-    matrix = Matrix(_check.seed(seed), ensemble, _check.n_anchor(n_anchor), _check.threads(threads))
+    matrix = Spec.checked(1, 1, seed=seed, ensemble=ensemble, n_anchor=n_anchor)
     gains, feed_all = _gains(gain, tuple(found)), _feed_all(feed, tuple(found))
     scaler, rank = _scaler(scaler), None if rank is None else _check.integer("rank", rank, 0, 2**63 - 1)
     _sequence_first.refuse_states(found, feed_all)
@@ -207,6 +207,7 @@ def attach(
         output_name,
         settings,
         matrix,
+        threads=_check.threads(threads),
         gains=gains,
         feed_all=feed_all,
         axes=axes,
