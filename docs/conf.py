@@ -1,4 +1,4 @@
-"""The documentation site: Sphinx with MyST, so that the pages are the Markdown that GitHub shows (`make docs`)."""
+"""The documentation site, built by `make docs`. Sphinx with MyST reads the same Markdown pages that GitHub shows."""
 
 import sys
 from pathlib import Path
@@ -23,9 +23,9 @@ extensions = [
 ]
 exclude_patterns = ["_site"]
 
-# Headings are addressed as on GitHub.
+# Headings have the same anchors as on GitHub.
 myst_heading_anchors = 4
-# A minus in `--quick` stays two.
+# Keep the two hyphens of `--quick`.
 smartquotes = False
 highlight_language = "default"
 # Single backticks in docstrings name parameters.
@@ -33,13 +33,13 @@ default_role = "code"
 
 autosummary_generate = False
 autodoc_default_options = {"member-order": "bysource"}
-# Docstrings tell types with shapes and units; without them signatures stay short.
+# Docstrings give types with shapes and units, so signatures omit them.
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
 
 nitpicky = True
-# Names of other projects: their inventories would need a network.
+# Names of other projects, whose inventories need a network.
 nitpick_ignore_regex = [("py:.*", r"(numpy|torch|sklearn|scipy)\..*")]
 
 html_title = "opuproj"

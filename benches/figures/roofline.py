@@ -71,6 +71,6 @@ def draw(document: dict[str, Any], path: Path) -> None:
                 label=f"{isa}, its two limits",
             )
         axes.set_xscale("log", base=2)
-        axes.set(yscale="log", xlabel="vectors in a batch", ylabel="real multiply-adds a second")
+        axes.set(yscale="log", xlabel="vectors in a batch", ylabel="real multiply-adds per second")
         axes.xaxis.set_major_formatter("{x:g}")
         legend_above(figure, axes, columns=2)

@@ -86,7 +86,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
             _draw_panel(axes, [point for point in points if point.batch == batch], made_on["memory_bytes"])
             axes.set_title("one vector" if batch == 1 else f"a batch of {batch}", fontsize=12)
             axes.set_ylim(0.5 * min(drawn), 2 * max(drawn))
-        panels[0].set_ylabel("seconds a vector")
+        panels[0].set_ylabel("seconds per vector")
         legend_above(figure, panels[0])
 
 
@@ -94,7 +94,7 @@ def _draw_panel(axes: Axes, points: list[Point], memory_bytes: int) -> None:
     stored = [(point.n, point.torch, point.torch_build) for point in points if point.torch and point.torch_build]
     sizes = [n for n, _, _ in stored]
     axes.plot([p.n for p in points], [p.opuproj for p in points], "o-", color=BLUE, label="opuproj, nothing stored")
-    axes.plot(sizes, [each for _, each, _ in stored], "s-", color=ORANGE, label="torch float32, matrix at hand")
+    axes.plot(sizes, [each for _, each, _ in stored], "s-", color=ORANGE, label="torch float32, matrix stored")
     if points:
         built_for_one = [each + build / points[0].batch for _, each, build in stored]
         axes.plot(sizes, built_for_one, "s--", color=ORANGE, alpha=0.7, label="torch float32, built for this batch")

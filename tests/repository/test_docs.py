@@ -1,4 +1,4 @@
-"""The code in the documentation runs, its commands exist, and its pages name everything that there is."""
+"""The code on pages runs and prints what they show, their commands exist, and they name everything public."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCS = ROOT / "docs"
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 PAGES = [page for page in TEXTS if "```python" in page.read_text()]
 API = {page.stem: page.read_text() for page in (DOCS / "api").glob("*.rst")}
-# A block under this comment is for the eye: it says why it cannot run.
+# A block under this comment cannot run; the comment says why.
 SHOWN_ONLY = re.compile(r"<!-- not run: .+? -->\n+```python\n.*?```", re.DOTALL)
 # A block, and the output below it. "numbers within 0.02" stands above an output whose numbers depend on the machine.
 RUN = re.compile(r"```python\n(.*?)```(?:\n\n(?:<!-- numbers within ([\d.]+) -->\n)?```text\n(.*?)```)?", re.DOTALL)
@@ -159,7 +159,7 @@ def test_the_gallery_shows_every_example() -> None:
         assert f"python examples/{program.name}" in gallery
 
 
-# Whatever can be imported by a name without an underscore and says what of it is public.
+# Every module with a public name and a list of its public names.
 PACKAGE = ROOT / "python" / "opuproj"
 FILES = [*PACKAGE.glob("[a-z]*.py"), *PACKAGE.glob("[a-z]*/__init__.py")]
 NAMES = sorted(
