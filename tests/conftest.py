@@ -35,5 +35,5 @@ def backend_variant(request: pytest.FixtureRequest) -> Iterator[tuple[str, str] 
         yield None
         return
     device, variant = request.param
-    with backends.backend(device).forced(variant):
+    with backends.backend(device).using(variant):
         yield request.param

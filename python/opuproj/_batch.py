@@ -1,4 +1,4 @@
-"""What packed batches have in common, whatever their elements are."""
+"""The base class of packed batches."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ B = TypeVar("B", bound="Batch")
 
 
 class Batch:
-    """An immutable batch of vectors of shape (..., n_inputs), held by the compiled core."""
+    """An immutable batch of vectors of shape (..., n_inputs), stored by the compiled core."""
 
     __slots__ = ("_packed", "_shape")
 
     _packed: Any
     _shape: tuple[int, ...]
-    # What the constructor's error says, and what is said of changes and lengths.
+    # Parts of error messages: the class with its article, and the functions that make one.
     _name: ClassVar[str]
     _made_by: ClassVar[str]
 
@@ -33,7 +33,7 @@ class Batch:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape (..., n_inputs), as that of an array."""
+        """The shape of the equivalent array: (..., n_inputs)."""
         return self._shape
 
     @property

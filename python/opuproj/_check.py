@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value as the rest of the package uses it, or raises naming the argument."""
+"""Checks of arguments. Each returns the value in the form that the package uses, or raises an error that names it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Mode = Literal["intensity", "linear", "complex"]
 MODES: tuple[Mode, ...] = ("intensity", "linear", "complex")
 
 Ensemble = Literal["gaussian", "structured"]
-"""Which random matrices: independent entries, or three rounds of signs and Walsh-Hadamard transforms."""
+"""The distribution of T: independent entries, or three rounds of signs and Walsh-Hadamard transforms."""
 
 ENSEMBLES: tuple[Ensemble, ...] = ("gaussian", "structured")
 
@@ -32,7 +32,7 @@ _COMPLEX_OF = {"float32": "complex64", "float64": "complex128", "complex64": "co
 
 
 def integer(name: str, value: object, low: int, high: int) -> int:
-    """Return `value` as an int in low..high; NumPy integers count as integers, booleans do not."""
+    """Return `value` as an int from `low` to `high`. NumPy integers are accepted, booleans are not."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value}, but must be an integer")
     try:
@@ -54,12 +54,12 @@ def real(
     above: float | None = None,
     infinite: bool = False,
 ) -> float:
-    """Return `value` as a float from `low` to `high`, or above a bound; finite unless infinity is allowed."""
+    """Return `value` as a float from `low` to `high`, or above a bound; infinity only if it is allowed."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} is {value!r}, but must be a number")
     try:
         number = float(value)
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer larger than every float
         number = math.inf if value > 0 else -math.inf
     if infinite and number == math.inf:
         return number
@@ -84,7 +84,7 @@ def n_anchor(value: object) -> int:
 
 
 def noise_seed(value: object) -> int:
-    """Return the seed of a call's noise: one that no other call has, unless it is given."""
+    """Return the seed of a call's noise; None gives a new random one."""
     return secrets.randbits(64) if value is None else integer("noise_seed", value, 0, MAX_SEED)
 
 
@@ -105,7 +105,7 @@ def ensemble(value: object) -> Ensemble:
 
 
 def dtype(value: Any, mode: Mode, camera: Any = None) -> np.dtype[Any]:
-    """Return the dtype of the results: of NumPy, from anything that NumPy or torch takes for one."""
+    """Return the NumPy dtype of the results, from anything that NumPy or torch accepts as a dtype."""
     name = _dtype_name(value)
     if name in _LEVELS and mode == "intensity":
         return _levels(name, camera)
@@ -113,7 +113,7 @@ def dtype(value: Any, mode: Mode, camera: Any = None) -> np.dtype[Any]:
         if name in _COMPLEX_OF:
             return np.dtype(_COMPLEX_OF[name])
         raise ValueError(
-            f"dtype is {name}, but mode 'complex' gives complex64 (float32 is taken for it) or complex128 (float64)"
+            f"dtype is {name}, but mode 'complex' gives complex64 (float32 means the same) or complex128 (float64)"
         )
     if name in ("float32", "float64"):
         return np.dtype(name)
@@ -122,11 +122,11 @@ def dtype(value: Any, mode: Mode, camera: Any = None) -> np.dtype[Any]:
 
 
 def _levels(name: str, camera: Any) -> np.dtype[Any]:
-    """Return the dtype of a camera's own integers, or raise if it does not give such."""
+    """Return the dtype of a camera's own integers, or raise if the camera does not give integers."""
     if camera is None or camera.bits is None:
-        raise ValueError(f"dtype is {name}, but only a camera of some bits gives integers: pass camera=")
+        raise ValueError(f"dtype is {name}, but only a camera with finite bits gives integers: pass camera=")
     if camera.frames > 1:
-        raise ValueError(f"dtype is {name}, but the mean of {camera.frames} frames is no integer: pass float32")
+        raise ValueError(f"dtype is {name}, but the mean of {camera.frames} frames is not an integer: pass float32")
     if camera.bits > _LEVELS[name]:
         raise ValueError(f"dtype is {name}, but a camera of {camera.bits} bits needs uint16")
     return np.dtype(name)
@@ -146,16 +146,16 @@ def _dtype_name(value: Any) -> str:
 
 @cache
 def _numpy_name(given: np.dtype[Any]) -> str:
-    # Kept: NumPy makes the name anew each time, which takes as long as all other checks together.
+    # Cached: NumPy builds the name at each access, which takes as long as all other checks together.
     return given.name if given.isnative else f"{given.name} in the other byte order"
 
 
 def row_range(rows: Any, n_outputs: int) -> tuple[int, int]:
-    """Return (start, stop) of rows given as a pair, a slice or a range; all of them must lie in 0..n_outputs."""
+    """Return (start, stop) of rows given as a pair, a slice or a range. They must lie in 0..n_outputs."""
     if isinstance(rows, range):
         start, stop, step = rows.start, max(rows.start, rows.stop), rows.step
     elif isinstance(rows, slice):
-        # Not slice.indices(): it would silently cut off rows that do not exist.
+        # Not slice.indices(), which silently clips rows that do not exist.
         start, stop, step = (
             default if value is None else integer("rows", value, -MAX_SIZE, MAX_SIZE)
             for value, default in zip((rows.start, rows.stop, rows.step), (0, n_outputs, 1), strict=True)
@@ -176,7 +176,7 @@ def row_range(rows: Any, n_outputs: int) -> tuple[int, int]:
 
 
 def picked(name: str, index: Any, n: int) -> range | NDArray[np.int64]:
-    """Return the numbers that a slice, a range or a sequence of integers picks of 0..n; None picks all."""
+    """Return the indices, of 0..n, that a slice, a range or a sequence of integers selects. None selects all."""
     if index is None:
         return range(n)
     if isinstance(index, slice):

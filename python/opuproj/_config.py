@@ -1,4 +1,4 @@
-"""What the package found on this machine, and what it chose."""
+"""The instruction sets and the number of threads that the package uses on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .backends.cpu import machine
 
 
 def config() -> dict[str, Any]:
-    """Return what show_config prints."""
+    """Return the information that show_config prints."""
     forced = machine.isa()
     threads, why = machine.threads_and_reason()
     return {
@@ -31,14 +31,14 @@ def config() -> dict[str, Any]:
 def show_config() -> None:
     """Print the version, the instruction sets found and chosen, and the number of threads.
 
-    The environment variable ``OPUPROJ_ISA`` forces an instruction set (``portable``, ``avx2``, ``avx512`` or ``amx``),
-    and ``OPUPROJ_NUM_THREADS`` a number of threads. Neither changes any result, only the time it takes. Both are read
-    at every call.
+    The environment variable ``OPUPROJ_ISA`` sets the instruction set (``portable``, ``avx2``, ``avx512`` or ``amx``),
+    and ``OPUPROJ_NUM_THREADS`` the number of threads. They affect only the time of a computation, not its result. Both
+    are read at every call.
 
     Raises
     ------
     ValueError
-        If a variable holds something unknown.
+        If a variable has an invalid value.
     RuntimeError
         If ``OPUPROJ_ISA`` names an instruction set that this CPU lacks.
 

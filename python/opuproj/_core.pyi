@@ -1,4 +1,4 @@
-"""The compiled module: no policy, no environment, no array libraries but NumPy, no shapes of more than two axes."""
+"""The compiled module. It has no defaults, and accepts only NumPy arrays of one or two axes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -37,7 +37,7 @@ __version__: str
 
 @final
 class Packed:
-    """An immutable (n_rows, n_inputs) batch of -1, 0 and 1: two bit planes, rows padded to 64 columns."""
+    """An immutable (n_rows, n_inputs) batch of -1, 0 and 1, as two bit planes with rows padded to 64 columns."""
 
     @property
     def n_rows(self) -> int: ...
@@ -69,7 +69,7 @@ class Packed:
 
 @final
 class Encoded:
-    """An immutable (n_rows, n_inputs) batch of real numbers: a Packed a digit, and a scale a row."""
+    """An immutable (n_rows, n_inputs) batch of real numbers: one Packed per digit, and one scale per row."""
 
     def __new__(cls, base: int, digits: Sequence[Packed], scales: NDArray[np.float64], /) -> Encoded: ...
     @property
@@ -88,7 +88,7 @@ class Encoded:
 
 @final
 class Packer:
-    """Fills a Packed from pieces, so that nothing larger than a piece is ever copied."""
+    """Fills a Packed from pieces, so that no array larger than a piece is copied."""
 
     def __new__(cls, n_rows: int, n_inputs: int, isa: str | None, /) -> Packer: ...
     def push(self, x: NDArray[Any], /) -> tuple[int, int] | None: ...
@@ -99,7 +99,7 @@ def row_max_abs(e: NDArray[Any], isa: str | None, /) -> NDArray[np.float64]: ...
 
 @final
 class Floats:
-    """Rows of real numbers in float32, each scaled by a power of two, filled from pieces."""
+    """Rows of real numbers in float32, each scaled by a power of two. They are filled from pieces."""
 
     def __new__(cls, n_rows: int, n_inputs: int) -> Floats: ...
     @property

@@ -1,4 +1,4 @@
-"""How much memory is used: the sizes of pieces and blocks, and allocations that are refused when they cannot fit."""
+"""Limits on memory: the sizes of pieces and blocks, and errors for allocations that cannot fit."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# A piece is a few rows: no larger array is copied or converted at once, and Ctrl-C works between two pieces.
+# Arrays are copied and converted in pieces of a few rows, and Ctrl-C works between two pieces.
 PIECE_BYTES = 1 << 22
-# The packed rows that a projection holds at a time: a quarter of the 64 MiB that it may use beyond inputs and outputs.
-# malloc may keep the memory of the block before, and the sums of a stripe take as much again.
+# Packed rows that a projection holds at a time: a quarter of the 64 MiB that it may use beyond inputs and outputs.
+# malloc may keep the memory of the previous block, and the sums of a stripe take as much again.
 BLOCK_BYTES = 1 << 24
-# Below this, asking how much memory there is would cost more than it could save.
+# Smaller allocations are not checked: the check would take longer than it is worth.
 _SMALL = 1 << 26
 
 
 def allocate(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], advice: str) -> NDArray[Any]:
-    """Return an uninitialised array, or raise MemoryError saying what it is for, its bytes, and what to do instead."""
+    """Return an uninitialised array, or raise MemoryError with its purpose, its size in bytes, and the remedy."""
     reserve(what, shape, math.prod(shape) * dtype.itemsize, advice)
     try:
         return np.empty(shape, dtype)
@@ -35,8 +35,8 @@ def reserve(what: str, shape: tuple[int, ...], n_bytes: int, advice: str) -> Non
 
 
 def fits(n_bytes: int) -> bool:
-    """Whether there is memory for so many bytes."""
-    # Linux hands out more memory than there is and kills whoever uses it: an allocation that succeeds proves nothing.
+    """Whether `n_bytes` fit in the available memory."""
+    # Linux grants more memory than exists and later kills a process that uses it, so success of malloc proves nothing.
     return n_bytes <= _SMALL or n_bytes <= available()
 
 
@@ -47,7 +47,7 @@ def _refusal(what: str, shape: tuple[int, ...], n_bytes: int, advice: str) -> Me
 
 
 def readable(n_bytes: float) -> str:
-    """Return a number of bytes as a person writes it: 16 TB."""
+    """Return a number of bytes in a readable unit, such as 16 TB."""
     for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
         if n_bytes < 999.5:
             return f"{n_bytes:.3g} {unit}"
@@ -56,7 +56,7 @@ def readable(n_bytes: float) -> str:
 
 
 def available() -> float:
-    """Return the bytes that this process could still use: of the machine, and of its control group; inf if unknown."""
+    """Return the bytes that this process can still use, within the limits of its control groups; inf if unknown."""
     return min(_of_machine(), _of_cgroup())
 
 
@@ -80,13 +80,13 @@ def _of_cgroup() -> float:
             base, limit, usage = "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue
-        # Every group above sets a limit, too. Inside a container the group's own path is often not mounted, and its
-        # files stand at the root.
+        # Each parent group also sets a limit. In a container, the group's own path is often not mounted, and its files
+        # are at the root.
         group = PurePosixPath("/", path)
         for folder in (f"{base}{part}" for part in (group, *group.parents)):
             most, used = _number(f"{folder}/{limit}"), _number(f"{folder}/{usage}")
             if most is not None and used is not None:
-                # Clean page cache counts as used, but gives way.
+                # Clean page cache counts as used, but the kernel frees it on demand.
                 rooms.append(most - used + _fields(f"{folder}/memory.stat").get("inactive_file", 0))
     return min(rooms)
 
@@ -113,15 +113,15 @@ def packed_bytes(n_rows: int, n_inputs: int) -> int:
 
 
 def rows_within(n_rows: int, n_bytes: int) -> int:
-    """Return how many of n_rows to take at a time so that they stay within BLOCK_BYTES, if all take `n_bytes`."""
+    """Return how many of n_rows to process at a time within BLOCK_BYTES, if all rows take `n_bytes`."""
     n_blocks = -(-n_bytes // BLOCK_BYTES)
     return max(1, n_rows if n_blocks <= 1 else -(-n_rows // n_blocks))
 
 
 def parts(n_rows: int, n_columns: int) -> Iterator[tuple[slice, slice]]:
-    """Yield where the parts of an array of this shape lie, of at most PIECE_BYTES elements, in order.
+    """Yield the slices of parts of an array of this shape, in order, of at most PIECE_BYTES elements each.
 
-    Columns begin at multiples of PIECE_BYTES, and so with a whole word of packed rows.
+    Columns begin at multiples of PIECE_BYTES, and therefore at a whole word of packed rows.
     """
     width = min(n_columns, PIECE_BYTES)
     step = max(1, PIECE_BYTES // (width or 1))
@@ -133,7 +133,7 @@ def parts(n_rows: int, n_columns: int) -> Iterator[tuple[slice, slice]]:
 def pieces(x: Any) -> Iterator[Any]:
     """Yield all rows of an array or tensor of shape (..., n) in order, as 2-D arrays of at most about PIECE_BYTES.
 
-    Walking the axes, rather than reshaping the whole, copies at most one piece, whatever the strides.
+    It iterates over the axes. So it copies at most one piece for any strides; a reshape could copy the whole array.
     """
     n = x.shape[-1]
     if x.ndim <= 2:

@@ -1,4 +1,4 @@
-"""Whether results would be written over the numbers that they are computed from."""
+"""Detects whether `out` overlaps the input, in memory or in a mapped file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# NumPy gives up after so many steps, and then says that two arrays may overlap. Arrays of evenly spaced rows take few.
-_MAX_WORK: Any = 10_000  # of which NumPy's types do not know
-# Added to places in a file: NumPy does not take an address of 0.
+# NumPy stops after this many steps and then reports a possible overlap. Arrays of evenly spaced rows need few steps.
+_MAX_WORK: Any = 10_000  # Any, because NumPy's type stubs do not allow this value
+# Added to offsets in a file, because NumPy does not accept the address 0.
 _NOT_NULL = 1 << 20
 
 
 def refuse(name: str, memory: Iterable[NDArray[Any]], out: NDArray[Any]) -> None:
-    """Raise ValueError if `out` may share memory, or a file that is mapped, with an array that `name` is read from.
+    """Raise ValueError if `out` may share memory or a mapped file with an array from which `name` is read.
 
-    A batch of several blocks is read while results are written, so that it would be overwritten before it is read.
+    A batch of several blocks is read while results are written, so an overlap would corrupt later blocks.
     """
     for array in memory:
         if np.may_share_memory(array, out, max_work=_MAX_WORK) or _same_bytes_of_a_file(array, out):
@@ -30,7 +30,7 @@ def refuse(name: str, memory: Iterable[NDArray[Any]], out: NDArray[Any]) -> None
 
 
 def at(address: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> NDArray[Any]:
-    """Return an array of what lies at an address, to be compared with others and never to be read."""
+    """Return an array at an address, for comparison only: its elements must not be read."""
     interface = {
         "version": 3,
         "data": (address, True),
@@ -43,15 +43,15 @@ def at(address: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize:
 
 class _Place(NamedTuple):
     file: tuple[int, int]
-    # At the place in the file in place of an address.
+    # An array whose address is the offset in the file.
     array: NDArray[Any]
     private: bool
 
 
 def _same_bytes_of_a_file(array: NDArray[Any], out: NDArray[Any]) -> bool:
-    """Whether both are of np.memmap and see the same bytes of one file, which lie at two addresses."""
+    """Whether both are views of np.memmap that map the same bytes of one file at two addresses."""
     target = _place(out)
-    if target is None or target.private:  # what is written to a private mapping never gets to the file
+    if target is None or target.private:  # writes to a private mapping do not reach the file
         return False
     place = _place(array)
     return (
@@ -69,7 +69,7 @@ def _place(array: NDArray[Any]) -> _Place | None:
         return None
     try:
         status = os.stat(root.filename)
-    except OSError:  # deleted: no second mapping can be told
+    except OSError:  # deleted: a second mapping cannot be detected
         return None
     address = array.__array_interface__["data"][0] - root.__array_interface__["data"][0] + root.offset + _NOT_NULL
     moved = at(address, array.shape, array.strides, array.itemsize)

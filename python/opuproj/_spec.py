@@ -1,4 +1,4 @@
-"""The specification of an operator: everything that decides the bits of its results, and nothing else."""
+"""The specification of an operator: exactly what determines the bits of its results."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _SOFTWARE_ONLY = "ensemble is 'structured', which exists in software only"
 
 @dataclass(frozen=True)
 class Spec:
-    """What an operator computes: rows `row_start` to `row_start + n_outputs - 1` of one T, read out in one way.
+    """An operator: rows `row_start` to `row_start + n_outputs - 1` of a matrix T, and the quantity computed from Tx.
 
     Attributes
     ----------
     n_inputs, n_outputs : int
-        The lengths of a vector and of a result.
+        The lengths of an input vector and of a result.
     seed : int
-        Which T, from 0 to 2**64 - 1.
+        Selects T: from 0 to 2**64 - 1.
     mode : {"intensity", "linear", "complex"}
-        What is read out.
+        The quantity that is returned.
     ensemble : {"gaussian", "structured"}
-        Which random matrices T is one of.
+        The distribution of T.
     n_anchor : int
-        How many inputs the anchor of mode ``"linear"`` has.
+        The number of inputs of the anchor of mode ``"linear"``.
     camera : Camera or None
-        What reads the intensities; None for exact results.
+        The camera that reads the intensities; None for exact results.
     dtype : numpy.dtype
         The dtype that results are rounded to.
     row_start : int
@@ -63,7 +63,7 @@ class Spec:
         camera: Any = None,
         dtype: Any = np.float32,
     ) -> Spec:
-        """Return the specification of all rows from the arguments of a user, or raise naming the wrong one."""
+        """Check a user's arguments and return the specification of all rows; an error names the wrong argument."""
         mode, ensemble = _check.mode(mode), _check.ensemble(ensemble)
         if ensemble == "structured":
             refuse_camera(camera)
@@ -80,7 +80,7 @@ class Spec:
 
     @property
     def row_stop(self) -> int:
-        """One more than the last row of T."""
+        """The row of T after the last one."""
         return self.row_start + self.n_outputs
 
     @property
@@ -99,24 +99,24 @@ class Spec:
         return self.changed(camera=checked_camera(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
 
     def changed(self, **fields: Any) -> Spec:
-        """Return a specification with some fields replaced; the new values are checked already."""
+        """Return a specification with some fields replaced. The new values must be checked already."""
         new = object.__new__(Spec)
         new.__dict__.update(self.__dict__, **fields)  # dataclasses.replace takes several times as long
         return new
 
-    # As plain numbers and names: for pickles, for operators of torch, for other processes
+    # As plain numbers and names: for pickles, torch operators and other processes
 
     def to_state(self) -> dict[str, Any]:
-        """Return the fields as a dict for a pickle, which every version of NumPy can read back."""
+        """Return the fields as a dict that can be pickled and that every version of NumPy can load."""
         return {**self.__dict__, "dtype": self.dtype.name}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Spec:
-        """Return the specification of a state, all of which is checked as arguments are."""
-        fields = {"camera": None, "ensemble": "gaussian", **state}  # older states have neither
+        """Check the fields of a state like arguments, and return its specification."""
+        fields = {"camera": None, "ensemble": "gaussian", **state}  # older states lack these two
         missing = [name for name in cls.__dataclass_fields__ if name not in fields]
         if missing:
-            raise ValueError(f"the state has no {missing[0]!r}: it is not that of a Projector")
+            raise ValueError(f"the state has no {missing[0]!r}: it does not belong to a Projector")
         start = _check.integer("row_start", fields.pop("row_start"), 0, _check.MAX_SIZE)
         n_outputs = _check.integer("n_outputs", fields.pop("n_outputs"), 0, _check.MAX_SIZE - start)
         return cls.checked(n_outputs=max(1, start + n_outputs), **fields).rows(start, start + n_outputs)
@@ -128,7 +128,7 @@ class Spec:
 
     @staticmethod
     def decode(text: str) -> Spec:
-        """Return the specification that a text stands for."""
+        """Return the specification that `encode` wrote as this text."""
         return _decoded(text)
 
 
@@ -143,6 +143,6 @@ def refuse_camera(camera: object) -> None:
     """Raise ValueError if a camera is given for the ensemble ``"structured"``."""
     if camera is not None:
         raise ValueError(
-            f"camera is {camera}, but {_SOFTWARE_ONLY}: a camera sees the device's own matrix, which is "
+            f"camera is {camera}, but {_SOFTWARE_ONLY}: for a camera, which reads the device's own matrix, use "
             "ensemble 'gaussian'"
         )

@@ -1,4 +1,4 @@
-"""The operator on dask arrays: lazily, by chunks of vectors and of outputs, on one machine or a cluster.
+"""Projections of dask arrays: lazy, in chunks of vectors and of outputs, on one machine or a cluster.
 
 y = opuproj.dask.project(x, 2_000_000, seed=0, chunks=100_000)    # a dask array
 y.to_zarr("y.zarr")                                               # larger than memory
@@ -34,12 +34,13 @@ from .ternary import TernaryBatch
 
 __all__ = ["project"]
 
-# Outputs of a chunk are whole tiles of the core.
+# An automatic chunk has a multiple of this number of outputs, so that it consists of whole tiles of the core.
 _ROWS = 64
 
-# Tasks that use all the threads of a worker, or of a process without one, take turns.
-_turns: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
-_turn = threading.Lock()
+# Each task uses all threads of its worker, or of the process. So tasks of one worker run one after the other: one lock
+# for each worker, and one for a process without workers.
+_locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def project(
@@ -59,35 +60,38 @@ def project(
 ) -> Any:
     r"""Send the vectors of a dask array through a random scattering medium, lazily.
 
-    What comes out is :func:`opuproj.project`'s, bit for bit, for any chunks, number of workers and order of tasks; a
-    task that runs again, because its worker died, gives the same bits again. Each chunk of vectors is packed where it
-    is, and 2 bits an element go to the workers that compute its outputs; no part of the matrix travels.
+    The result equals that of :func:`opuproj.project` bit for bit, for any chunks, number of workers and order of tasks.
+    A task that runs again after the loss of its worker gives the same bits. Each chunk of vectors is packed on the
+    worker that holds it. Its bits, 2 per element, go to the workers that compute its outputs. No part of the matrix is
+    sent.
 
     Parameters
     ----------
     x : dask.array.Array of shape (..., n_inputs)
-        As for :func:`opuproj.project`. Chunks along the last axis are put together.
+        As in :func:`opuproj.project`. Chunks along the last axis are merged.
     n_outputs, seed, mode, digits, rows, n_anchor, camera, dtype
         As in :func:`opuproj.project`.
     noise_seed : int, optional
-        As in :func:`opuproj.project`; by default, one is drawn here, and not when the result is computed.
+        As in :func:`opuproj.project`. The default seed is drawn when this function is called, not when the result is
+        computed.
     threads : int, optional
-        The most threads of a task; by default as many as its worker has (its ``nthreads``), or without a worker as in
-        :func:`opuproj.project`. Never more than the worker has: projections on one worker take turns.
+        The maximum number of threads of a task. By default the ``nthreads`` of its worker, or, without a worker, the
+        default of :func:`opuproj.project`. A task never uses more threads than its worker has: the projections of one
+        worker run one after the other.
     chunks : int, tuple of int or "auto", default "auto"
-        Outputs in a chunk (-1 for all), or in each; automatic ones keep chunks of results to dask's
-        ``array.chunk-size``.
+        The number of outputs of a chunk (-1 for all), or of each chunk. With ``"auto"``, chunks of results have at most
+        dask's ``array.chunk-size``.
 
     Returns
     -------
     dask.array.Array of shape (..., n_outputs)
-        Of as many chunks along the leading axes as `x`.
+        It has the chunks of `x` along the leading axes.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range or of the wrong type, which the message names. Values of `x` are looked at when
-        the result is computed.
+        If an argument is out of range or of the wrong type. The message names it. Values of `x` are checked when the
+        result is computed.
 
     Examples
     --------
@@ -142,16 +146,16 @@ def _check_array(x: Any) -> None:
         raise TypeError(f"x is a {type(x).__name__}, but must be a dask array: use dask.array.from_array")
     check_array("x", x)
     if any(math.isnan(size) for size in x.shape):
-        raise ValueError(f"x has shape {x.shape}, but must be of known size: call x.compute_chunk_sizes() first")
+        raise ValueError(f"x has shape {x.shape}, but its shape must be known: call x.compute_chunk_sizes() first")
 
 
 def _products(chunks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
-    """Return the shape of the largest chunk, or nothing if there are no leading axes."""
+    """Return the shape of the largest chunk, or an empty list if there are no leading axes."""
     return [tuple(max(sizes) for sizes in chunks)] if chunks else []
 
 
 def _widths(chunks: Any, spec: Spec, n_vectors: int) -> tuple[int, ...]:
-    """Return how many outputs are in each chunk."""
+    """Return the number of outputs of each chunk."""
     n = spec.n_outputs
     if isinstance(chunks, str) and chunks == "auto":
         limit = parse_bytes(dask.config.get("array.chunk-size"))
@@ -160,7 +164,7 @@ def _widths(chunks: Any, spec: Spec, n_vectors: int) -> tuple[int, ...]:
     if isinstance(chunks, (tuple, list)):
         widths = tuple(_check.integer("chunks", width, 1, _check.MAX_SIZE) for width in chunks)
         if sum(widths) != n:
-            raise ValueError(f"chunks is {tuple(chunks)}, which are {sum(widths)} outputs together, but there are {n}")
+            raise ValueError(f"chunks is {tuple(chunks)}, {sum(widths)} outputs in total, but there are {n} outputs")
         return widths
     try:
         width = _check.integer("chunks", chunks, -1, _check.MAX_SIZE)
@@ -172,16 +176,16 @@ def _widths(chunks: Any, spec: Spec, n_vectors: int) -> tuple[int, ...]:
     return tuple(min(width, n - start) for start in range(0, n, width or 1)) or (0,)
 
 
-# What tasks do
+# The tasks
 
 
 def _pack_chunk(x: Any, block_info: Any = None) -> NDArray[np.uint8]:
-    """Return a chunk as the bytes of its two bit planes, one after the other in each vector."""
+    """Return the bytes of a chunk's two bit planes, one after the other in each vector."""
     try:
         batch = pack(x)
     except ValueError as error:
         begin = [start for start, _ in block_info[0]["array-location"]]
-        raise ValueError(f"{error} (x is here the chunk that begins at {begin})") from None
+        raise ValueError(f"{error} (here x is the chunk that begins at {begin})") from None
     return np.concatenate(batch.planes("little"), axis=-1)
 
 
@@ -194,7 +198,7 @@ def _project_chunk(
     leading: tuple[int, ...],
     block_info: Any = None,
 ) -> Any:
-    """Project a chunk of packed vectors, or of real ones in digits, onto the rows of a specification."""
+    """Project a chunk of packed vectors, or of real vectors in digits, onto the rows of a specification."""
     if digits is None:
         half = x.shape[-1] // 2
         x = TernaryBatch.from_planes(x[..., :half], x[..., half:], spec.n_inputs, "little")
@@ -203,7 +207,7 @@ def _project_chunk(
             return apply(spec, vectors(x, digits, spec.ensemble), threads=n_threads)
         y = np.empty((*x.shape[:-1], spec.n_outputs), spec.dtype)
         begin = [start for start, _ in block_info[0]["array-location"]][:-1]
-        # Runs of vectors that follow each other in the whole array too: the camera's noise goes by their number there.
+        # The camera's noise depends on a vector's index in the whole array. So project runs of consecutive vectors.
         for index in np.ndindex(y.shape[:-2]):
             at = (*(np.add(begin[:-1], index) if index else ()), *begin[-1:])
             first = int(np.ravel_multi_index(tuple(map(int, at)), leading)) if at else 0
@@ -214,19 +218,19 @@ def _project_chunk(
 
 @contextmanager
 def _cores(threads: int | None) -> Iterator[int]:
-    """Wait for the cores of this task's worker, and yield how many threads may run on them."""
+    """Wait until this task's worker is free, and yield the number of threads that the task may use."""
     worker = _worker()
     if worker is None:
-        lock, most = _turn, machine.n_threads(threads)
+        lock, most = _lock, machine.n_threads(threads)
     else:
-        lock = _turns.setdefault(worker, threading.Lock())
+        lock = _locks.setdefault(worker, threading.Lock())
         most = min(machine.n_threads(threads), int(worker.state.nthreads))
     with lock:
         yield most
 
 
 def _worker() -> Any:
-    """Return the worker of `distributed` whose task this is, or None."""
+    """Return the `distributed` worker that runs this task, or None."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None

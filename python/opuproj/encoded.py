@@ -1,4 +1,4 @@
-"""Real numbers as digits -1, 0 and 1, which an optical processing unit can show one after the other."""
+"""`EncodedBatch`: real vectors as digits -1, 0 and 1, which an optical processing unit can display one by one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _DOUBLE = ("float64", "complex128")
 
 
 def default_digits(dtype: np.dtype[Any]) -> int:
-    """Return how many digits stand for real numbers by default: right to 2e-5, or to 3e-10 for double precision."""
+    """Return the default number of digits: the error is at most 2e-5 relative, or 3e-10 for double precision."""
     return 20 if dtype.name in _DOUBLE else 10
 
 
 class EncodedBatch(Batch):
     """An immutable batch of real vectors of shape (..., n_inputs), in digits of 2 bits each.
 
-    :func:`opuproj.encode` makes one. :func:`opuproj.project` and a :class:`opuproj.Projector` take one in place of an
+    :func:`opuproj.encode` makes one. :func:`opuproj.project` and :class:`opuproj.Projector` accept one in place of an
     array.
 
     Examples
@@ -47,31 +47,31 @@ class EncodedBatch(Batch):
 
     @property
     def base(self) -> int:
-        """What a digit is worth relative to the next one: 3 or 2."""
+        """The base of the digits: 3 or 2."""
         return self._packed.base
 
     @property
     def n_digits(self) -> int:
-        """How many digits there are."""
+        """The number of digits of each element."""
         return self._packed.n_digits
 
     @property
     def scale(self) -> NDArray[np.float64]:
-        """What the integers of each vector are multiplied by: an array of the shape without its last axis."""
+        """The factor that multiplies the integers of each vector: an array of shape ``shape[:-1]``."""
         return self._packed.scales().reshape(self._shape[:-1])
 
     @property
     def digits(self) -> tuple[TernaryBatch, ...]:
-        """Each digit of all vectors, the highest first."""
+        """One batch per digit, the highest digit first."""
         return tuple(TernaryBatch._of(self._packed.digit(k), self._shape) for k in range(self.n_digits))
 
     @property
     def nbytes(self) -> int:
-        """The bytes of memory that the digits take."""
+        """The memory of the digits in bytes."""
         return self._packed.nbytes
 
     def to_numpy(self, dtype: DTypeLike = np.float64) -> NDArray[Any]:
-        """Return the numbers that the digits stand for.
+        """Return the numbers that the digits represent.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class EncodedBatch(Batch):
         Raises
         ------
         TypeError
-            If the dtype is not one of floating point.
+            If the dtype is not a floating-point dtype.
         MemoryError
             If the array cannot be allocated.
         """
@@ -107,7 +107,7 @@ class EncodedBatch(Batch):
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("an EncodedBatch is packed: making an array of it always copies")
+            raise ValueError("an EncodedBatch is packed: converting it to an array always copies")
         return self.to_numpy(np.float64 if dtype is None else dtype)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""From arrays to packed ternary batches: values that are ternary already, and real ones against a threshold."""
+"""Functions that make packed batches from arrays: `pack` (ternary values), `ternarize` and `encode` (real numbers)."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def pack(x: Any) -> TernaryBatch:
     ----------
     x : array_like of shape (..., n_inputs)
         A NumPy array of any integer, bool or real floating-point dtype and any strides; anything that
-        :func:`numpy.asarray` takes; a torch tensor on any device; an array of any library of the array API standard, or
-        that speaks DLPack; or a scipy.sparse matrix, whose explicit duplicates
-        count as their sum. A TernaryBatch is returned as it is.
+        :func:`numpy.asarray` accepts; a torch tensor on any device; an array of any library that follows the array API
+        standard or supports DLPack; or a scipy.sparse matrix, whose duplicate entries are added up. A TernaryBatch is
+        returned unchanged.
 
     Returns
     -------
     TernaryBatch
-        Of the shape of `x`.
+        A batch of the shape of `x`.
 
     Raises
     ------
     ValueError
-        If a value is not -1, 0 or 1 (saying which, and where), or `x` has no inputs.
+        If a value is not -1, 0 or 1 (the message names it and its place), or `x` has no inputs.
     TypeError
         If `x` does not hold real numbers.
     MemoryError
@@ -42,7 +42,7 @@ def pack(x: Any) -> TernaryBatch:
 
     See Also
     --------
-    ternarize : for other values.
+    ternarize : Rounds other values to -1, 0 and 1.
 
     Examples
     --------
@@ -61,44 +61,43 @@ def pack(x: Any) -> TernaryBatch:
 def ternarize(
     e: Any, threshold: float | None = None, *, relative: float | None = None, scale: Literal["row", "global"] = "row"
 ) -> TernaryBatch:
-    r"""Round real numbers to -1, 0 and 1 by a threshold t, and pack them.
+    r"""Round real numbers to -1, 0 and 1 with a threshold t, and pack them.
 
-    An element becomes 1 where e > t, -1 where e < -t, and 0 elsewhere: so a tie (\|e\| = t) gives 0, and so does zero,
-    whatever t is. Thresholds are computed and compared in the dtype of `e`, as
-    ``np.where(e > t, 1, np.where(e < -t, -1, 0))`` does.
+    An element becomes 1 where e > t, -1 where e < -t, and 0 elsewhere. So ties (\|e\| = t) and zeros become 0 for every
+    t. Thresholds are computed and compared in the dtype of `e`, as in ``np.where(e > t, 1, np.where(e < -t, -1, 0))``.
 
     Parameters
     ----------
     e : array_like of shape (..., n_inputs)
         Real numbers, from the same libraries as in :func:`pack`.
     threshold : float, optional
-        t itself: finite and not negative.
+        The value of t: finite and not negative.
     relative : float, optional
-        t as a fraction of the largest \|e\|, from 0 to less than 1. A row of zeros gives zeros. Give either `threshold`
-        or `relative`.
+        t as a fraction of the largest \|e\|, from 0 to less than 1. A row of zeros becomes zeros. Give either
+        `threshold` or `relative`.
     scale : {"row", "global"}
-        Whether `relative` refers to the largest \|e\| of each vector, or to that of all of `e`.
+        Whether `relative` refers to the largest \|e\| of each vector (``"row"``) or of all vectors (``"global"``).
 
     Returns
     -------
     TernaryBatch
-        Of the shape of `e`.
+        A batch of the shape of `e`.
 
     Raises
     ------
     ValueError
-        If `e` holds NaN (saying where), or an infinity with `relative`; or if `threshold`, `relative` or `scale` is not
-        as said above.
+        If `e` holds NaN, or an infinity with `relative` (the message says where); or if `threshold`, `relative` or
+        `scale` is out of range.
     TypeError
-        If `e` does not hold real numbers, or not exactly one of `threshold` and `relative` is given.
+        If `e` does not hold real numbers, or if both or neither of `threshold` and `relative` are given.
 
     Notes
     -----
-    Values of longdouble are rounded to float64 first, and so are integers beyond 2**53. Gradients do not flow through:
-    a torch tensor is detached.
+    longdouble values, and integers beyond 2**53, are first rounded to float64. Torch tensors are detached: gradients do
+    not flow through.
 
-    Training with an optical processing unit sends errors that were rounded in this way [1]_. The threshold decides how
-    many elements survive, and with it whether training works at all: search it as one does a learning rate.
+    Optical training projects errors that were rounded in this way [1]_. The threshold determines how many elements are
+    nonzero, and whether training works at all. Tune it like a learning rate.
 
     References
     ----------
@@ -128,24 +127,25 @@ def ternarize(
 
 
 def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> EncodedBatch:
-    r"""Encode real numbers in few ternary digits, or in bit planes with a sign, and pack them.
+    r"""Encode real numbers in a few ternary digits, or in signed bit planes, and pack them.
 
-    A vector becomes x ≈ s m, with integers m = Σ base\ :sup:`d-1-k` t_k of d digits t_k of -1, 0 and 1, the highest
+    A vector becomes x ≈ s m with integers m = Σ base\ :sup:`d-1-k` t_k. The d digits t_k are -1, 0 or 1, the highest
     first:
 
-    - `digits`: balanced ternary (base 3), m up to M = (3\ :sup:`d` - 1)/2;
-    - `planes`: bits of the magnitude, all with the number's sign (base 2), m up to M = 2\ :sup:`d` - 1, as LightOn's
-      separated bit planes.
+    - `digits`: balanced ternary (base 3), with \|m\| up to M = (3\ :sup:`d` - 1)/2;
+    - `planes`: the bits of the magnitude, each with the number's sign (base 2), with \|m\| up to M = 2\ :sup:`d` - 1.
+      These are LightOn's separated bit planes.
 
-    s = max\|x\|/M is each vector's own, so that no element is off by more than max\|x\|/(2M).
+    Each vector has its own s = max\|x\|/M, so the error of an element is at most max\|x\|/(2M).
 
     Parameters
     ----------
     x : array_like of shape (..., n_inputs)
-        Real numbers, from the same libraries as in :func:`opuproj.pack`. Of a sparse matrix only what it stores is
-        encoded, but its digits take 2 bits an element, zeros included; ``project(x, ..., digits=...)`` spares these.
+        Real numbers, from the same libraries as in :func:`opuproj.pack`. Only the stored entries of a sparse matrix are
+        encoded, but the batch takes 2 bits per digit for every element, zeros included. ``project(x, ..., digits=...)``
+        avoids this memory.
     digits : int, optional
-        d, from 1 to 20; 5 by default, which are off by max\|x\|/242 at most.
+        d, from 1 to 20. The default 5 gives an error of at most max\|x\|/242.
     planes : int, optional
         d, from 1 to 15. Give either `digits` or `planes`.
 
@@ -157,7 +157,7 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     Raises
     ------
     ValueError
-        If `x` holds NaN or an infinity (saying where), or `digits` or `planes` is out of range.
+        If `x` holds NaN or an infinity (the message says where), or `digits` or `planes` is out of range.
     TypeError
         If `x` does not hold real numbers, or both `digits` and `planes` are given.
     MemoryError
@@ -165,14 +165,14 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
 
     See Also
     --------
-    project : takes `digits` as well, and encodes on the way.
+    project : With `digits`, encodes and projects in one call.
 
     Notes
     -----
-    Without a camera, digits are added up to int8 before they are multiplied, up to 5 of base 3 and 7 of base 2 at a
-    time (fewer for more than 177,477 nonzeros a vector, whose sums might not fit 32 bits, and with AVX2): they cost one
-    projection, not d, of exactly the integers m, whose sums are exact before they are scaled. In front of a camera each
-    digit is photographed by itself, in d times as many frames, and the results are added up.
+    Without a camera, up to 5 digits of base 3 or 7 of base 2 are combined into int8 and multiplied at once. They cost
+    one projection instead of d. (Fewer digits are combined with AVX2, and in vectors of more than 177,477 nonzeros,
+    whose sums might not fit in 32 bits.) The sums over the integers m are exact before they are scaled. A camera
+    exposes each digit separately, in d times as many frames, and the results are added up.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
 
 
 def checked_threshold(threshold: Any, relative: Any, scale: str) -> Threshold:
-    """Return the threshold that the arguments of :func:`ternarize` give, or raise naming the wrong one."""
+    """Return the threshold that the arguments of :func:`ternarize` define; an error names the wrong argument."""
     if (threshold is None) == (relative is None):
         given = "neither" if threshold is None else "both"
         raise TypeError(f"ternarize takes either threshold or relative, but got {given}")
@@ -198,7 +198,7 @@ def checked_threshold(threshold: Any, relative: Any, scale: str) -> Threshold:
         raise ValueError(f"scale is {scale!r}, but must be 'row' or 'global'")
     name, value = ("relative", relative) if threshold is None else ("threshold", threshold)
     try:
-        if isinstance(value, (str, bytes, bool, np.bool_)):  # of which Python would make a float
+        if isinstance(value, (str, bytes, bool, np.bool_)):  # float() would accept these
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,7 @@
-"""The one-line use, and what every call of an operator goes through: checks, the backend, the library of the input."""
+"""The public function `project`, and `apply` and `apply_adjoint`, through which every call of an operator goes.
+
+They check the arguments, choose the backend, and return the result in the library of the input.
+"""
 
 from __future__ import annotations
 
@@ -38,93 +41,96 @@ def project(
 ) -> Any:
     r"""Send ternary vectors through a random scattering medium, as an optical processing unit does.
 
-    The medium is a fixed random complex matrix T of `n_outputs` rows. It is never stored: every entry is a function of
-    its row, its column and the seed, and is computed at the moment it is multiplied.
+    The medium is a fixed random complex matrix T with `n_outputs` rows. T is never stored: each entry is a function of
+    the seed, its row and its column, and it is computed at the moment it is multiplied.
 
     Parameters
     ----------
     x : array_like of shape (..., n_inputs)
         Vectors of -1, 0 and 1: a NumPy array of any integer, bool or real dtype, a torch tensor, an array of another
-        library that keeps to the array API standard or speaks DLPack, a scipy.sparse matrix, or a
-        :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers. Of a sparse
-        matrix, time and memory follow the nonzeros alone.
+        library that follows the array API standard or supports DLPack, a scipy.sparse matrix, or a
+        :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers. For a sparse
+        matrix, time and memory depend on the nonzeros only.
     n_outputs : int
-        The number of rows of T. A larger one extends T and keeps the rows that were there.
+        The number of rows of T. A larger number adds rows and does not change the others.
     seed : int, default 0
-        Which medium, from 0 to 2**64 - 1.
+        Selects the medium: from 0 to 2**64 - 1.
     mode : {"intensity", "linear", "complex"}, default "intensity"
-        What is measured for output i:
+        The quantity that is returned for output i:
 
-        - ``"intensity"``: what a camera sees, \|(Tx)_i\|², of mean \|\|x\|\|²;
-        - ``"linear"``: (Rx)_i = √2 Re(conj(r_i)/\|r_i\| (Tx)_i), the linear projection that intensities with an anchor
-          of field r give without holography [1]_: R is real, its entries have mean 0 and variance 1;
+        - ``"intensity"``: \|(Tx)_i\|², the intensity that a camera measures. Its mean is \|\|x\|\|².
+        - ``"linear"``: (Rx)_i = √2 Re(conj(r_i)/\|r_i\| (Tx)_i). This is the linear projection that can be recovered
+          without holography [1]_ from intensities, with an anchor of field r. R is real; its entries have mean 0 and
+          variance 1.
         - ``"complex"``: the field (Tx)_i itself. The entries of T have mean 0, E[T²] = 0 and E[\|T\|²] = 1.
     ensemble : {"gaussian", "structured"}, default "gaussian"
-        Which random matrices T is one of:
+        The distribution of T:
 
-        - ``"gaussian"``: the device's, of independent entries;
+        - ``"gaussian"``: independent entries, as on the device.
         - ``"structured"``: blocks of three rounds of random signs and Walsh-Hadamard transforms [2]_, in software only.
-          An output costs some 4 log₂ `n_inputs` additions, and `x` may hold any finite real numbers, which are taken as
-          float32. Its entries have the same first and second moments, but depend on each other; T depends on `n_inputs`
-          (through the next power of two), and rows are computed in whole blocks of that many. There are no `digits` and
-          no `camera` for it.
+          An output costs about 4 log₂ `n_inputs` additions. `x` may hold any finite real numbers, which are rounded to
+          float32. The entries have the same first and second moments as Gaussian ones, but they are not independent. T
+          depends on `n_inputs`, through the next power of two, and rows are computed in whole blocks of that many.
+          `digits` and `camera` are not available.
     digits : int, optional
-        Take x as real numbers, in so many digits of -1, 0 and 1, from 1 to 20, as :func:`encode` does: 5 are right to
-        0.4 % of the largest element of each vector. The projection is of exactly these digits. Up to 5 of them are
-        multiplied at once, as one ternary vector is (5 as two with AVX2, or where a vector has more than 177,477
-        nonzeros); in front of a camera, each digit is photographed by itself.
+        Round real x to this many digits of -1, 0 and 1, from 1 to 20, as :func:`encode` does. With 5 digits, the error
+        is at most 0.4 % of the largest element of each vector. The projection of the rounded numbers is exact. Up to 5
+        digits cost as much as one ternary vector. (With AVX2, or if a vector has more than 177,477 nonzeros, 5 cost as
+        much as two.) A camera exposes each digit separately.
     rows : (start, stop), slice or range, optional
-        Compute these outputs only, exactly as they are among all of them: for shards and slices. All by default.
+        Compute only these outputs. They equal the same outputs of the whole result exactly. All by default.
     n_anchor : int, default 64
-        How many pixels the anchor lights, from 1 to 4096; they are apart from those of `x`. Used by ``"linear"``, and
-        by ``"complex"`` in front of a camera.
+        The number of pixels that the anchor lights, from 1 to 4096; `x` uses none of them. Mode ``"linear"`` uses the
+        anchor, and mode ``"complex"`` with a camera.
     camera : Camera, optional
-        Read the intensities through this camera, with its noise and quantization, and recover ``"linear"`` and
-        ``"complex"`` from its frames. Without one, and with ``Camera.ideal()``, results are exact.
+        The camera that reads the intensities, with its noise and quantization. ``"linear"`` and ``"complex"`` are
+        recovered from its frames. Without a camera, and with ``Camera.ideal()``, results are exact.
     noise_seed : int, optional
-        Which noise the camera makes, from 0 to 2**64 - 1; by default, noise that no other call has. The same seed gives
-        the vector at the same place of another call the same noise: chunks of one batch need different ones.
+        The seed of the camera's noise, from 0 to 2**64 - 1. By default each call has new noise. Calls with the same
+        seed give vectors at the same index the same noise, so use another seed for each chunk of one batch.
     out : ndarray or CPU tensor of shape (..., n_outputs), optional
-        Filled with the result and returned. It needs the result's dtype, and its last axis contiguous: a slice of
-        columns of a larger array will do, and so will a :class:`numpy.memmap` for results larger than memory. It must
-        not overlap `x`, nor its bytes in a file that both map; of a file, only two :class:`numpy.memmap` are compared.
+        The array that receives the result. It is returned. It needs the result's dtype, and its last axis must be
+        contiguous: it may be a slice of columns of a larger array, or a :class:`numpy.memmap` for results larger than
+        memory. It must not overlap `x` in memory, nor in a file that both map. (Overlap in a file is detected only if
+        both are a :class:`numpy.memmap`.)
     dtype : dtype, default float32
-        float32 or float64; mode ``"complex"`` gives complex64 or complex128, by either name. In front of a camera, mode
-        ``"intensity"`` can give its own integers: uint8 or uint16.
+        float32 or float64. Mode ``"complex"`` gives complex64 or complex128, and accepts either name. With a camera,
+        mode ``"intensity"`` can also give the camera's own integers: uint8 or uint16.
     threads : int, optional
-        By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use. The result does
-        not depend on it, not in a single bit.
+        The number of threads. By default ``OPUPROJ_NUM_THREADS`` if it is set, else the number of cores that this
+        process may use. No bit of the result depends on it.
     progress : bool, default False
         Show a progress bar.
 
     Returns
     -------
     ndarray or tensor of shape (..., n_outputs)
-        In the library of `x`, on its device (NumPy for sparse and packed `x`, and for libraries that only speak DLPack
-        or cannot hold the result); `out` if that was given. Tensors are detached: no gradient flows through.
+        The results, in the library of `x` and on its device; or `out`, if given. They are NumPy arrays if `x` is sparse
+        or packed, or if its library supports only DLPack or cannot hold the result. Tensors are detached: gradients do
+        not flow through.
 
     Raises
     ------
     ValueError
-        If a value of `x` is not -1, 0 or 1, or an argument is out of range or unfit, which the message names.
+        If a value of `x` is not -1, 0 or 1, or an argument is out of range or unsuitable. The message names it.
     TypeError
-        If an argument is of a type that is not accepted.
+        If an argument has a type that is not accepted.
     MemoryError
         If the output cannot be allocated: use `rows` or `out`.
 
     See Also
     --------
-    Projector : the same as an operator, to use many times.
+    Projector : the same computation as a reusable operator.
 
     Notes
     -----
-    Fields are sums of integers, so they are exact, and the same on every machine, for every batch size, number of
-    threads, instruction set and choice of rows. Of the ensemble ``"structured"`` they are float32, in an order that is
-    fixed: the same everywhere, too.
+    Fields are sums of integers. So they are exact, and the same on every machine, for every batch size, number of
+    threads, instruction set and choice of rows. In the ensemble ``"structured"``, fields are float32 sums in a fixed
+    order, so they too are the same everywhere.
 
-    Beyond `x` and the result, at most 64 MiB of memory is used (and by the ensemble ``"structured"`` 12 to 24 bytes for
-    each input and thread). A batch of more than 134 million elements is therefore packed and projected in several
-    blocks; pack it yourself with :func:`pack` to have it done in one.
+    A call uses at most 64 MiB of memory beyond `x` and the result. (The ensemble ``"structured"`` also uses 12 to 24
+    bytes per input and thread.) Therefore a batch of more than 134 million elements is packed and projected in several
+    blocks. To project it in one block, call :func:`pack` first.
 
     References
     ----------
@@ -156,10 +162,10 @@ def project(
 
 
 def _checked(*arguments: Any) -> tuple[Spec, int | None]:
-    """Return a specification and threads: cached ones when available, as checks are most of a small call."""
+    """Return the specification and the threads; the cache saves the checks, which take most of a small call's time."""
     try:
         return _cached(*arguments)
-    except TypeError:  # an argument has no hash or a wrong type: the next line says which, outside of this error
+    except TypeError:  # an argument has no hash or a wrong type: _new, outside of this handler, says which
         pass
     return _new(*arguments)
 
@@ -181,7 +187,7 @@ def _new(
     return spec, _check.threads(threads)
 
 
-# By position: names would be part of the key, and take as long again.
+# Arguments are positional: keywords would become part of the key, which takes as long again.
 _cached = lru_cache(maxsize=64, typed=True)(_new)
 
 
@@ -195,7 +201,7 @@ def apply(
     progress: bool | Callable[[float], None] = False,
     first_vector: int = 0,
 ) -> Any:
-    """Return the projections of vectors, in their own library; `first_vector` is the place that begins their noise."""
+    """Return the projections of vectors, in their own library; the noise of vector i has index `first_vector` + i."""
     if rows.n_inputs != spec.n_inputs:
         raise ValueError(_wrong_length(spec, rows.shape))
     noise = 0

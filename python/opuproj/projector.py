@@ -1,4 +1,4 @@
-"""The operator: a transmission matrix that is never stored, applied to ternary vectors; and its adjoint."""
+"""The public operator `Projector`, which multiplies by a matrix T that is never stored, and its `Adjoint`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .encoded import default_digits
 from .inputs.vectors import vectors
 from .projection import apply, apply_adjoint
 
-# The end of the error about a value that is not ternary; matvec takes no real numbers for intensities.
+# The end of the error about a value that is not ternary. matvec accepts real numbers, but not in mode "intensity".
 _ADVICE: dict[Mode, str] = {
     "intensity": "use op(x, digits=…) for real numbers, or opuproj.ternarize",
     **dict.fromkeys(
@@ -30,55 +30,56 @@ _ADVICE: dict[Mode, str] = {
 
 @dataclass(frozen=True, init=False, repr=False)
 class Projector:
-    r"""The linear operator of a random scattering medium, and what a camera behind it sees.
+    r"""The linear operator of a random scattering medium, optionally read through a camera.
 
-    It holds a few integers, whatever its shape: it is immutable, hashable, pickles, and may be shared by threads.
+    The object holds a few integers, whatever its shape. It is immutable, hashable and picklable, and threads may share
+    it.
 
     Parameters
     ----------
     n_inputs : int
-        The length of the vectors it takes.
+        The length of each input vector.
     n_outputs : int
-        The length of the results.
+        The length of each result.
     seed : int, default 0
-        Which medium, from 0 to 2**64 - 1.
+        Selects the medium: from 0 to 2**64 - 1.
     mode : {"intensity", "linear", "complex"}, default "linear"
-        What is measured, as in :func:`project`.
+        The quantity that is returned, as in :func:`project`.
     ensemble : {"gaussian", "structured"}, default "gaussian"
-        Which random matrices T is one of, as in :func:`project`.
+        The distribution of T, as in :func:`project`.
     n_anchor : int, default 64
-        How many pixels the anchor lights, from 1 to 4096. Used by ``"linear"``, and by ``"complex"`` in front of a
-        camera.
+        The number of pixels that the anchor lights, from 1 to 4096. Mode ``"linear"`` uses it, and mode ``"complex"``
+        with a camera.
     camera : Camera, optional
-        Read the intensities through this camera, as in :func:`project`.
+        The camera that reads the intensities, as in :func:`project`.
     dtype : dtype, default float32
         As in :func:`project`.
     threads : int, optional
-        By default ``OPUPROJ_NUM_THREADS`` if set, else the number of cores that this process may use; looked up at each
-        call. It changes no result, and takes no part in equality.
+        The number of threads. By default, each call takes ``OPUPROJ_NUM_THREADS`` if it is set, else the number of
+        cores that this process may use. It changes no result, and equality ignores it.
 
     Attributes
     ----------
     n_inputs, n_outputs, seed, mode, ensemble, n_anchor, camera, dtype, threads
-        As given; `dtype` is that of the results.
+        As given. `dtype` is the NumPy dtype of the results.
     row_start : int
-        The row of T that gives output 0: not 0 for an operator made by :meth:`rows`.
+        The row of T that gives output 0. It differs from 0 only for operators made by :meth:`rows` or by a slice.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range or of the wrong type, which the message names.
+        If an argument is out of range or of the wrong type. The message names it.
 
     Notes
     -----
-    Two operators with the same seed share their entries wherever both have them: T does not depend on its shape. So
-    disjoint ranges of rows are independent projections, and many workers can each compute a part. (Of the ensemble
-    ``"structured"`` the rows are the same for any `n_outputs`, but not for any `n_inputs`.)
+    T does not depend on its shape: two operators with the same seed have the same entry at every row and column that
+    both have. So disjoint ranges of rows are independent projections, and each of many workers can compute a part. In
+    the ensemble ``"structured"``, the rows do not depend on `n_outputs`, but they depend on `n_inputs`.
 
-    The law of the entries, and how R comes from intensities, are described in [1]_ and in :func:`project`.
+    The distribution of the entries, and how R follows from intensities, are described in [1]_ and in :func:`project`.
 
-    `digits`, `out`, `noise_seed` and `progress` are arguments of the call, ``op(x, digits=5)``; ``op @ x`` projects
-    rows; `matvec` and `matmat` take real numbers and columns.
+    `digits`, `out`, `noise_seed` and `progress` are arguments of the call: ``op(x, digits=5)``. ``op @ x`` projects
+    rows. `matvec` and `matmat` accept real numbers, as one column or as the columns of a matrix.
 
     References
     ----------
@@ -104,7 +105,7 @@ class Projector:
     _spec: Spec
     threads: int | None = field(compare=False)
 
-    # NumPy must not take this for an array: array @ operator is an error, not a loop over elements.
+    # Makes `array @ operator` an error; otherwise NumPy would loop over the elements of the array.
     __array_ufunc__ = None
 
     def __init__(
@@ -123,7 +124,7 @@ class Projector:
         spec = Spec.checked(
             n_inputs, n_outputs, seed=seed, mode=mode, ensemble=ensemble, n_anchor=n_anchor, camera=camera, dtype=dtype
         )
-        self.__dict__.update(_spec=spec, threads=_check.threads(threads))  # a frozen dataclass refuses assignments
+        self.__dict__.update(_spec=spec, threads=_check.threads(threads))  # a frozen dataclass prevents assignment
 
     @classmethod
     def _of(cls, spec: Spec, threads: int | None) -> Projector:
@@ -132,46 +133,46 @@ class Projector:
         operator.__dict__.update(_spec=spec, threads=threads)
         return operator
 
-    # What it is
+    # Fields
 
     @property
     def n_inputs(self) -> int:
-        """The length of the vectors it takes."""
+        """The length of each input vector."""
         return self._spec.n_inputs
 
     @property
     def n_outputs(self) -> int:
-        """The length of the results."""
+        """The length of each result."""
         return self._spec.n_outputs
 
     @property
     def row_start(self) -> int:
-        """The row of T that gives output 0: not 0 for an operator made by :meth:`rows`."""
+        """The row of T that gives output 0. It differs from 0 only for operators made by :meth:`rows` or by a slice."""
         return self._spec.row_start
 
     @property
     def seed(self) -> int:
-        """Which medium."""
+        """The seed that selects the medium."""
         return self._spec.seed
 
     @property
     def mode(self) -> Mode:
-        """What is measured."""
+        """The quantity that is returned: ``"intensity"``, ``"linear"`` or ``"complex"``."""
         return self._spec.mode
 
     @property
     def ensemble(self) -> Ensemble:
-        """Which random matrices T is one of."""
+        """The distribution of T: ``"gaussian"`` or ``"structured"``."""
         return self._spec.ensemble
 
     @property
     def n_anchor(self) -> int:
-        """How many pixels the anchor lights."""
+        """The number of pixels that the anchor lights."""
         return self._spec.n_anchor
 
     @property
     def camera(self) -> Camera | None:
-        """The camera that reads the intensities."""
+        """The camera that reads the intensities, or None."""
         return self._spec.camera
 
     @property
@@ -181,7 +182,7 @@ class Projector:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n_outputs, n_inputs), as that of the matrix."""
+        """The shape of the matrix: (n_outputs, n_inputs)."""
         return self.n_outputs, self.n_inputs
 
     def __repr__(self) -> str:
@@ -207,7 +208,7 @@ class Projector:
     def __deepcopy__(self, memo: object) -> Projector:
         return self
 
-    # What it does
+    # Projections
 
     def __call__(
         self,
@@ -223,14 +224,14 @@ class Projector:
         Parameters
         ----------
         x : array_like of shape (..., n_inputs)
-            Vectors of -1, 0 and 1, from any library that :func:`project` takes, or an :class:`EncodedBatch`; of any
-            real numbers for the ensemble ``"structured"``.
+            Vectors of -1, 0 and 1 from any library that :func:`project` accepts, or an :class:`EncodedBatch`. The
+            ensemble ``"structured"`` also accepts any real numbers.
         digits : int, optional
-            Take x as real numbers, in so many digits, as in :func:`project`.
+            Round real numbers to this many ternary digits first, as in :func:`project`.
         noise_seed : int, optional
-            Which noise the operator's camera makes, as in :func:`project`; by default, noise that no other call has.
+            The seed of the camera's noise, as in :func:`project`. By default each call has new noise.
         out : ndarray or CPU tensor of shape (..., n_outputs), optional
-            Filled with the result and returned, as in :func:`project`.
+            The array that receives the result, as in :func:`project`. It is returned.
         progress : bool, default False
             Show a progress bar.
 
@@ -261,11 +262,11 @@ class Projector:
         )
 
     def __mul__(self, factor: object) -> NoReturn:
-        raise TypeError("an operator is not multiplied by a number: multiply its results, as in 2 * op(x)")
+        raise TypeError("an operator cannot be multiplied by a number: multiply its results, as in 2 * op(x)")
 
     __rmul__ = __mul__
 
-    # Back, and what solvers ask for
+    # The adjoint, and the interface of scipy.sparse.linalg
 
     @property
     def H(self) -> Adjoint:  # noqa: N802
@@ -292,7 +293,7 @@ class Projector:
     def _adjoint(self, *, conjugated: bool) -> Adjoint:
         try:
             return Adjoint(self, conjugated)
-        except ValueError as error:  # hasattr and the like must see that there is none
+        except ValueError as error:  # hasattr() expects AttributeError
             raise AttributeError(str(error)) from None
 
     def matvec(self, x: Any) -> NDArray[Any]:
@@ -301,9 +302,9 @@ class Projector:
         Parameters
         ----------
         x : array_like of shape (n_inputs,) or (n_inputs, 1)
-            Real numbers, and for mode ``"complex"`` complex ones. They are taken in 10 ternary digits, right to 1.7e-5
-            of the largest element, or in 20, right to 2.9e-10, if the operator's dtype is of double precision: which
-            it should be for a solver that is to converge further.
+            Real numbers, or complex ones for mode ``"complex"``. They are rounded to 10 ternary digits, with an error
+            of at most 1.7e-5 of the largest element. If the operator's dtype has double precision, they are rounded to
+            20 digits, with an error of at most 2.9e-10. Use double precision for a solver that must converge further.
 
         Returns
         -------
@@ -312,13 +313,13 @@ class Projector:
         Raises
         ------
         ValueError, TypeError
-            As :func:`project`; or if the mode is ``"intensity"``, which is not linear.
+            As :func:`project`; also if the mode is ``"intensity"``, which is not linear.
         """
         product: NDArray[Any] = self._multiply(np.asarray(x).T).T
         return product
 
     def matmat(self, x: Any) -> NDArray[Any]:
-        """Multiply the columns of a matrix of shape (n_inputs, k), as :meth:`matvec` does one."""
+        """Multiply the columns of a matrix of shape (n_inputs, k), with the rounding of :meth:`matvec`."""
         product: NDArray[Any] = self._multiply(np.asarray(x).T).T
         return product
 
@@ -333,7 +334,7 @@ class Projector:
         return product
 
     def _multiply(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Project rows of real or complex numbers: as they are, or in as many digits as the dtype deserves."""
+        """Project rows of real or complex numbers; the Gaussian ensemble rounds them to digits that suit the dtype."""
         if self.mode == "intensity":
             raise ValueError("mode is 'intensity', which is not linear: use mode 'linear' or 'complex'")
         digits = None if self.ensemble == "structured" else default_digits(self.dtype)
@@ -342,10 +343,10 @@ class Projector:
         real, imaginary = self(np.stack([x.real, x.imag]), digits=digits)
         return np.asarray(real + 1j * imaginary)
 
-    # Parts of it
+    # Windows and variants
 
     def rows(self, start: int, stop: int) -> Projector:
-        """Return the operator of outputs start to stop - 1 alone: the same entries, as a view of rows.
+        """Return the operator that computes only outputs start to stop - 1, with the same entries.
 
         Parameters
         ----------
@@ -355,12 +356,12 @@ class Projector:
         Returns
         -------
         Projector
-            With ``n_outputs == stop - start``. Rows of rows count from where the first began.
+            It has ``n_outputs == stop - start``. Calling `rows` on it again counts from its own first row.
 
         Raises
         ------
         ValueError
-            If the rows do not all exist.
+            If a row does not exist.
 
         Examples
         --------
@@ -377,13 +378,13 @@ class Projector:
         Parameters
         ----------
         camera : Camera or None
-            Reads the intensities; None for exact results.
+            The camera that reads the intensities; None gives exact results.
 
         Raises
         ------
         ValueError, TypeError
-            If `camera` is no camera, the operator's dtype is one that only its own camera gives, or its ensemble is
-            ``"structured"``, which exists in software only.
+            If `camera` is not a camera, if the dtype is an integer dtype that the new camera cannot give, or if the
+            ensemble is ``"structured"``, which exists in software only.
         """
         return Projector._of(self._spec.with_camera(camera), self.threads)
 
@@ -397,7 +398,7 @@ class Projector:
         return self.with_camera(camera)
 
     def __getitem__(self, index: slice) -> Projector:
-        """Return the operator of a slice of outputs, cut off at the ends as Python does."""
+        """Return the operator of a slice of outputs. A slice beyond the ends is clipped, as in Python."""
         if not isinstance(index, slice):
             raise TypeError(
                 f"an operator is indexed with a slice of outputs, not {index!r}; "
@@ -416,18 +417,18 @@ class Projector:
         rows: slice | range | Sequence[int] | NDArray[np.integer[Any]] | None = None,
         columns: slice | range | Sequence[int] | NDArray[np.integer[Any]] | None = None,
     ) -> NDArray[Any]:
-        """Return exact entries of the matrix that the operator multiplies by, for small windows of it.
+        """Return exact entries of the operator's matrix, for small windows.
 
         Parameters
         ----------
         rows, columns : slice, range or sequence of int, optional
-            Which outputs and which inputs, in any order; all by default. Negative numbers count from the end.
+            The outputs and the inputs, in any order. All by default. Negative numbers count from the end.
 
         Returns
         -------
         ndarray of shape (n_rows, n_columns)
-            R, real, for mode ``"linear"``; T, complex, for ``"complex"`` and ``"intensity"``. In the precision of
-            `dtype`.
+            The real matrix R for mode ``"linear"``; the complex matrix T for ``"complex"`` and ``"intensity"``. The
+            precision is that of `dtype`.
 
         Raises
         ------
@@ -449,37 +450,38 @@ class Projector:
 
 @dataclass(frozen=True)
 class Adjoint:
-    r"""The adjoint of a :class:`Projector`, or its transpose: what ``op.H`` and ``op.T`` give.
+    r"""The adjoint of a :class:`Projector`, or its transpose: the result of ``op.H`` or ``op.T``.
 
-    It takes vectors of `n_outputs` numbers back to `n_inputs`: Rᵗy for mode ``"linear"``; Tᴴy for ``op.H`` and Tᵗy for
-    ``op.T`` of mode ``"complex"``. It holds nothing but the operator and generates the same matrix again, tile by tile;
-    of a window ``op.rows(a, b)`` it takes the window's rows.
+    It maps vectors of `n_outputs` numbers to vectors of `n_inputs`. For mode ``"linear"`` it computes Rᵗy. For mode
+    ``"complex"``, ``op.H`` computes Tᴴy and ``op.T`` computes Tᵗy. The object holds only the operator, and generates
+    the entries of the matrix again, tile by tile. For a window ``op.rows(a, b)`` it uses the rows of the window.
 
     Attributes
     ----------
     operator : Projector
-        The operator that it is the adjoint of, of mode ``"linear"`` or ``"complex"``. Its camera plays no part: the
-        adjoint is that of the matrix.
+        The operator, of mode ``"linear"`` or ``"complex"``. Its camera has no effect: this is the adjoint of the
+        matrix.
     conjugated : bool
-        Whether it is ``op.H``; ``op.T`` otherwise. For ``"linear"`` the two are the same.
+        True for ``op.H``, False for ``op.T``. For ``"linear"`` the two are the same.
 
     Raises
     ------
     ValueError
         If the operator's mode is ``"intensity"``, which is not linear, or its ensemble ``"structured"``.
     TypeError
-        If `operator` is no Projector, or `conjugated` no bool.
+        If `operator` is not a Projector, or `conjugated` is not a bool.
 
     Notes
     -----
-    Vectors are rounded to integers as by :func:`opuproj.encode`, each part of a complex number for itself (for
-    ``"linear"``, of y times the phases of the anchor's field). The result is exact for these, whatever the batch, the
-    number of threads and the instruction set: sums of integers that are scaled and rounded once. So for d digits
+    Vectors are rounded to integers as in :func:`opuproj.encode`; the real and the imaginary part are rounded
+    separately. (For ``"linear"``, y is first multiplied by the phases of the anchor's field.) For the rounded vectors
+    the result is exact: sums of integers that are scaled and rounded once. It depends neither on the batch nor on the
+    number of threads nor on the instruction set. So for d digits
 
     \|result\ :sub:`j` − exact\ :sub:`j`\| ≤ √2 max\|y\| Σ\ :sub:`i` \|T\ :sub:`ij`\| / (3\ :sup:`d` − 1)
 
-    (√2 times that for ``"linear"``), besides the rounding to the result's dtype; and typically n\ :sub:`outputs`
-    :sup:`−1/2` of it, as rounding errors add up like noise.
+    (√2 times that for ``"linear"``), plus the rounding to the result's dtype. Rounding errors add up like noise, so the
+    typical error is n\ :sub:`outputs` :sup:`−1/2` of this bound.
 
     Examples
     --------
@@ -497,7 +499,7 @@ class Adjoint:
     operator: Projector
     conjugated: bool = True
 
-    # NumPy must not take this for an array: array @ adjoint is an error, not a loop over elements.
+    # Makes `array @ adjoint` an error; otherwise NumPy would loop over the elements of the array.
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
@@ -515,65 +517,66 @@ class Adjoint:
             object.__setattr__(self, "conjugated", True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        type(self).__init__(self, **state)  # a pickled adjoint is checked as a new one is
+        type(self).__init__(self, **state)  # checks a pickled adjoint like a new one
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n_inputs, n_outputs), as that of the matrix."""
+        """The shape of the adjoint's matrix: (n_inputs, n_outputs)."""
         return self.operator.n_inputs, self.operator.n_outputs
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of results for vectors in single precision: that of the operator."""
+        """The dtype of results for vectors in single precision: the operator's dtype."""
         return self.operator.dtype
 
     @property
     def H(self) -> Projector:  # noqa: N802
-        """The operator again, for ``op.H``."""
+        """The original operator, if this is ``op.H``."""
         if not self.conjugated:
             raise AttributeError(
-                "this is op.T, whose adjoint is the conjugate of T, which no operator applies: use op.H"
+                "this is op.T; its adjoint multiplies by the conjugate of T, which is not available: use op.H"
             )
         return self.operator
 
     @property
     def T(self) -> Projector:  # noqa: N802
-        """The operator again, for ``op.T``."""
+        """The original operator, if this is ``op.T``."""
         if self.conjugated and self.operator.mode == "complex":
             raise AttributeError(
-                "this is op.H, whose transpose is the conjugate of T, which no operator applies: use op.T"
+                "this is op.H; its transpose multiplies by the conjugate of T, which is not available: use op.T"
             )
         return self.operator
 
     def __call__(self, y: Any, *, digits: int | None = None, out: Any = None, progress: bool = False) -> Any:
-        """Take vectors of outputs back to inputs.
+        """Multiply vectors of outputs by the adjoint.
 
         Parameters
         ----------
         y : array_like of shape (..., n_outputs)
-            Real numbers, and for mode ``"complex"`` complex ones, from any library that :func:`opuproj.project` takes.
+            Real numbers, or complex ones for mode ``"complex"``, from any library that :func:`opuproj.project` accepts.
             A sparse matrix is made dense a few vectors at a time.
         digits : int, optional
-            How many ternary digits stand for them, from 1 to 20: by default 10, or 20 if the result is in double
-            precision. Up to 5 cost one int8 multiplication, up to 10 two and so on (more in vectors of more than 88,738
-            outputs); the entries of T are generated once for all.
+            The number of ternary digits that represent y, from 1 to 20. The default is 10, or 20 if the result has
+            double precision. Up to 5 digits cost one int8 multiplication, up to 10 cost two, and so on. (Vectors of
+            more than 88,738 outputs cost more.) The entries of T are generated once for all digits.
         out : ndarray or CPU tensor of shape (..., n_inputs), optional
-            Filled with the result and returned. It must not overlap `y`.
+            The array that receives the result. It is returned. It must not overlap `y`.
         progress : bool, default False
             Show a progress bar.
 
         Returns
         -------
         ndarray or tensor of shape (..., n_inputs)
-            Real for mode ``"linear"`` and complex for ``"complex"``; in double precision if the operator's dtype or
-            that of `y` is; in the library of `y`, on its device.
+            Real for mode ``"linear"`` and complex for ``"complex"``. It has double precision if the operator's dtype or
+            the dtype of `y` has. It belongs to the library of `y` and is on the same device.
 
         Raises
         ------
         ValueError
-            If `y` has another length, or holds NaN or an infinity (saying where), or an argument is out of range.
+            If `y` has another length or holds NaN or an infinity (the message says where), or an argument is out of
+            range.
         TypeError
-            If `y` does not hold numbers, or complex ones for mode ``"linear"``.
+            If `y` does not hold numbers, or holds complex ones in mode ``"linear"``.
         MemoryError
             If the result cannot be allocated.
         """
@@ -591,14 +594,14 @@ class Adjoint:
         )
 
     def __matmul__(self, y: Any) -> Any:
-        """Take vectors back: ``op.H @ y`` is ``op.H(y)``, so y has shape (..., n_outputs)."""
+        """Multiply vectors by the adjoint: ``op.H @ y`` is ``op.H(y)``, so y has shape (..., n_outputs)."""
         return self(y)
 
 
 def _restore(state: dict[str, Any]) -> Projector:
-    """Return the operator of a pickled state, all of which is checked as arguments are."""
+    """Return the operator of a pickled state. Its fields are checked like arguments."""
     fields = dict(state)
     if "threads" not in fields:
-        raise ValueError("the state has no 'threads': it is not that of a Projector")
+        raise ValueError("the state has no 'threads': it does not belong to a Projector")
     threads = _check.threads(fields.pop("threads"))
     return Projector._of(Spec.from_state(fields), threads)

@@ -1,4 +1,4 @@
-"""Batches of ternary vectors, packed to 2 bits an element."""
+"""`TernaryBatch`: ternary vectors, packed to 2 bits an element."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class TernaryBatch(Batch):
     """An immutable batch of vectors of -1, 0 and 1, of shape (..., n_inputs), in 2 bits an element.
 
     :func:`opuproj.pack` and :func:`opuproj.ternarize` make one from an array, :meth:`from_planes` from packed bits, and
-    :meth:`load` from a file. :func:`opuproj.project` and a :class:`opuproj.Projector` take one in place of an array,
-    which saves packing again what is projected more than once.
+    :meth:`load` from a file. :func:`opuproj.project` and :class:`opuproj.Projector` accept one in place of an array.
+    Vectors that are projected more than once then need to be packed only once.
 
     Indexing works as in NumPy on all axes but the last: with integers, slices, integer arrays and masks.
 
@@ -46,11 +46,11 @@ class TernaryBatch(Batch):
     _name = "a TernaryBatch"
     _made_by = "opuproj.pack, opuproj.ternarize, from_planes or load"
 
-    # What it is
+    # Sizes
 
     @property
     def nbytes(self) -> int:
-        """The bytes of memory it takes: two bits an element, each vector rounded up to 128 bits."""
+        """The memory it uses in bytes: two bits an element, with each vector padded to 128 bits."""
         return self._packed.nbytes
 
     @property
@@ -60,13 +60,13 @@ class TernaryBatch(Batch):
 
     @property
     def nnz_per_row(self) -> NDArray[np.int64]:
-        """The number of nonzeros of each vector: an array of the shape without its last axis."""
+        """The number of nonzeros of each vector: an array of shape ``shape[:-1]``."""
         return self._packed.row_nnz().reshape(self._shape[:-1])
 
     def __repr__(self) -> str:
         return f"TernaryBatch(shape={self._shape}, nnz={self.nnz})"
 
-    # To arrays and back
+    # Conversion to and from arrays
 
     def to_numpy(self, dtype: DTypeLike = np.int8) -> NDArray[Any]:
         """Return the elements as an array.
@@ -74,7 +74,7 @@ class TernaryBatch(Batch):
         Parameters
         ----------
         dtype : dtype, default int8
-            Any integer, bool, real or complex dtype that holds all the elements.
+            Any integer, bool, real or complex dtype that can hold all elements.
 
         Returns
         -------
@@ -83,7 +83,7 @@ class TernaryBatch(Batch):
         Raises
         ------
         ValueError
-            If the dtype has no -1 and an element is -1.
+            If an element is -1 and the dtype cannot hold -1.
         MemoryError
             If the array cannot be allocated.
         """
@@ -102,7 +102,7 @@ class TernaryBatch(Batch):
         return out
 
     def _pieces(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.int8]]]:
-        """Yield all elements in pieces, with their place among the rows: Ctrl-C works between two of them."""
+        """Yield all elements in pieces, each with its slices of rows and columns. Ctrl-C works between two pieces."""
         for part in _memory.parts(self._packed.n_rows, self.n_inputs):
             rows, columns = part
             piece = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.int8)
@@ -111,16 +111,16 @@ class TernaryBatch(Batch):
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("a TernaryBatch is packed: making an array of it always copies")
+            raise ValueError("a TernaryBatch is packed: converting it to an array always copies")
         return self.to_numpy(np.int8 if dtype is None else dtype)
 
     def planes(self, bitorder: BitOrder = "big") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return where the elements are 1 and where they are -1, as bytes in the layout of :func:`numpy.packbits`.
+        """Return bit planes of the elements that are 1 and of those that are -1, laid out as by :func:`numpy.packbits`.
 
         Parameters
         ----------
         bitorder : {"big", "little"}
-            Whether the first element of eight is the highest bit or the lowest.
+            Whether the first of eight elements is the highest bit of a byte (``"big"``) or the lowest.
 
         Returns
         -------
@@ -141,21 +141,22 @@ class TernaryBatch(Batch):
     def from_planes(
         positive: ArrayLike, negative: ArrayLike, n_inputs: int | None = None, bitorder: BitOrder = "big"
     ) -> TernaryBatch:
-        """Make a batch from the bits that :meth:`planes` gives, or :func:`numpy.packbits` along the last axis.
+        """Make a batch from bit planes, as :meth:`planes` or :func:`numpy.packbits` along the last axis returns them.
 
         Parameters
         ----------
         positive, negative : array_like of uint8, each of shape (..., ceil(n_inputs / 8))
-            Where the elements are 1, and where they are -1. No bit may be set in both, nor beyond ``n_inputs``.
+            The bits of the elements that are 1, and of those that are -1. No bit may be set in both planes, or beyond
+            `n_inputs`.
         n_inputs : int, optional
-            The length of each vector; by default 8 for each byte.
+            The length of each vector. By default, 8 per byte.
         bitorder : {"big", "little"}
-            Whether the first element of eight is the highest bit or the lowest.
+            Whether the first of eight elements is the highest bit of a byte (``"big"``) or the lowest.
 
         Raises
         ------
         TypeError, ValueError
-            If the planes are not as said above.
+            If the planes do not meet these conditions.
 
         Examples
         --------
@@ -179,14 +180,14 @@ class TernaryBatch(Batch):
         packed = _core.Packed.from_planes(rows[0], rows[1], n, msb_first)
         return TernaryBatch._of(packed, (*shape[:-1], n))
 
-    # Parts and wholes
+    # Indexing, reshaping, joining
 
     def __getitem__(self, index: Any) -> TernaryBatch:
         if self.ndim == 1:
             raise IndexError("a TernaryBatch of one axis cannot be indexed: its elements are packed; see to_numpy")
         inner, n_rows = self._shape[1:-1], math.prod(self._shape[1:-1])
         if isinstance(index, (int, slice)) and not isinstance(index, bool):
-            # The common case, at a cost that does not grow with the batch.
+            # The common case. Its cost does not grow with the batch.
             chosen = range(self._shape[0])[index]
             if isinstance(chosen, range):
                 first = np.arange(chosen.start, chosen.stop, chosen.step, dtype=np.int64)
@@ -212,7 +213,7 @@ class TernaryBatch(Batch):
         return (self[i] for i in range(len(self)))
 
     def reshape(self, *shape: int | tuple[int, ...]) -> TernaryBatch:
-        """Return the same vectors under other leading axes; nothing is copied.
+        """Return the same vectors with other leading axes, without a copy.
 
         Parameters
         ----------
@@ -222,7 +223,7 @@ class TernaryBatch(Batch):
         Raises
         ------
         ValueError
-            If the shape does not hold these vectors.
+            If the shape does not fit the vectors.
         """
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
         sizes = [_check.integer("shape", size, -1, _check.MAX_SIZE) for size in cast("tuple[int, ...]", wanted)]
@@ -242,12 +243,12 @@ class TernaryBatch(Batch):
         Parameters
         ----------
         batches : sequence of TernaryBatch, each of shape (n, ..., n_inputs)
-            At least one; equal in all axes but the first.
+            At least one batch. All axes but the first must be equal.
 
         Raises
         ------
         TypeError, ValueError
-            If they are not as said above.
+            If the batches do not meet these conditions.
 
         Examples
         --------
@@ -275,29 +276,34 @@ class TernaryBatch(Batch):
         shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
         return TernaryBatch._of(_core.Packed.concatenate([part._packed for part in parts]), shape)
 
-    # To files and back
+    # Files
 
     def save(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
-        """Write the batch to a file. The file appears under its name when it is complete, and not before.
+        """Write the batch to a file. The file gets its name only when it is complete.
 
         Parameters
         ----------
         path : path-like
-            An existing file of that name is replaced.
+            The name of the file. An existing file is replaced.
 
         Raises
         ------
         OSError
             If the file cannot be written.
         ValueError
-            If `path` is a device or a named pipe, which no file replaces.
+            If `path` is a device or a named pipe, which is not replaced.
 
         Notes
         -----
-        The file holds little-endian integers: the bytes ``OPUTERN2``; the number of axes and the length of each, in 64
-        bits each; where the elements are 1, then where they are -1, in bits from the lowest of a byte on, each vector
-        filled up by zeros to a multiple of 64; and in 32 bits each the checksums (``zlib.crc32``) of the header and
-        of either half of the rest. Any one damaged byte is noticed by :meth:`load` and by the commands.
+        The file contains, in little-endian order:
+
+        - the bytes ``OPUTERN2``;
+        - the number of axes and the length of each axis, in 64 bits each;
+        - the bits of the elements that are 1, then the bits of those that are -1. The first element is the lowest bit
+          of a byte, and zeros pad each vector to a multiple of 64 bits;
+        - the checksums (``zlib.crc32``) of the header and of each of the two bit planes, in 32 bits each.
+
+        :meth:`load` and the commands detect any single damaged byte.
 
         Examples
         --------
@@ -312,7 +318,7 @@ class TernaryBatch(Batch):
         """
         name = os.fsdecode(path)
         if os.path.exists(name) and not (os.path.isfile(name) or os.path.isdir(name)):
-            raise ValueError(f"path is {name!r}, a device or a pipe, and is not replaced by a file")
+            raise ValueError(f"path is {name!r}, which is a device or a pipe: pass the name of a file")
         self._packed.save(name, list(self._shape))
 
     @staticmethod
@@ -328,20 +334,20 @@ class TernaryBatch(Batch):
         OSError
             If the file cannot be read.
         ValueError
-            If it is not such a file, or is damaged. A file of a version that wrote no checksums is read, but damage to
-            its elements may go unnoticed.
+            If it is not such a file, or if it is damaged. Files of an earlier version have no checksums: they are read,
+            but damage to their elements may not be detected.
         MemoryError
             If the batch cannot be allocated.
         """
         name = os.fsdecode(path)
         status = os.stat(name)
-        # A pipe would be waited for; what has no size cannot be compared with what it claims.
+        # Opening a pipe would block. Something without a size cannot be checked against its header.
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise ValueError(f"path is {name!r}, which is no regular file")
+            raise ValueError(f"path is {name!r}, which is not a regular file")
         if not _memory.fits(status.st_size):
             raise MemoryError(
                 f"the batch in {name!r} takes {_memory.readable(status.st_size)}, which cannot be allocated; "
-                "the command opuproj project reads a file a part at a time"
+                "use the command opuproj project, which reads a file a part at a time"
             )
         packed, shape = _core.Packed.load(name)
         return TernaryBatch._of(packed, tuple(shape))
@@ -374,7 +380,7 @@ def _plane(name: str, bits: ArrayLike) -> NDArray[np.uint8]:
 
 
 def _as_rows(name: str, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a plane as contiguous rows; what must be copied is copied in pieces."""
+    """Return a plane as contiguous rows. If a copy is needed, it is made in pieces."""
     n_rows = math.prod(bits.shape[:-1])
     if bits.flags.c_contiguous:
         return bits.reshape(n_rows, bits.shape[-1])
@@ -387,7 +393,7 @@ def _as_rows(name: str, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _refuse_bad_bits(positive: NDArray[np.uint8], negative: NDArray[np.uint8], n: int, bitorder: BitOrder) -> None:
-    """Raise ValueError saying where a bit is set in both planes, or beyond the inputs."""
+    """Raise ValueError if a bit is set in both planes or beyond the inputs. The message says where."""
     for part in _memory.parts(*positive.shape):
         both = positive[part] & negative[part]
         if both.any():

@@ -189,7 +189,7 @@ def test_a_camera_makes_the_noise_of_its_seed(mode: str, at: Bench) -> None:
     assert_same_bits(at.project(one, x[2:], noise_seed=5, first_vector=2), y[2:])
     assert (at.project(one, x, noise_seed=6) != y).any()
     portable = opuproj.Projector(90, 70, seed=SEED, mode=mode, dtype=float, n_anchor=30, camera=camera)  # type: ignore[arg-type]
-    with backends.backend("cpu").forced("portable"):
+    with backends.backend("cpu").using("portable"):
         assert_same_bits(y, portable(x, noise_seed=5))
 
 
@@ -214,7 +214,7 @@ def test_the_adjoint(mode: str, start: int, stop: int, at: Bench) -> None:
     x = on_host(at.backend.adjoint(one, rows, read, **options))  # type: ignore[arg-type]
     matrix = at.backend.entries(one, range(stop - start), range(90))
     assert np.allclose(x, y @ np.conj(matrix), rtol=1e-7, atol=1e-7 * np.abs(y).max())
-    with backends.backend("cpu").forced("portable"):
+    with backends.backend("cpu").using("portable"):
         expected = opuproj.Projector(90, stop, seed=SEED, mode=mode, n_anchor=9, dtype=float)[start:].H(y, digits=20)  # type: ignore[arg-type]
     assert_same_bits(x, expected)
 

@@ -281,7 +281,7 @@ def test_zarr_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         (["x.npy", "y.npy", "--rows", "5:200"], "rows is 5 to 200"),
         (["x.npy", "y.npy", "--digits", "0"], "digits is 0"),
         (["x.npy", "y.npy", "--dtype", "complex64"], "dtype is complex64"),
-        (["x.npy", "y.npy", "--dtype", "uint8"], "only a camera of some bits gives integers"),
+        (["x.npy", "y.npy", "--dtype", "uint8"], "only a camera with finite bits gives integers"),
         (["x.npy", "y.npy", "--noise-seed", "1"], "noise_seed is 1, but there is no camera"),
         (["x.npy", "y.npy", "--digits", "2", "--camera", "lighton"], "a camera sees the digits of x.npy one after"),
         (["x.ternary", "y.npy", "--digits", "2"], "digits is 2, but x.ternary is a packed file"),

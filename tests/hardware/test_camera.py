@@ -156,10 +156,10 @@ def test_bad_fields_are_refused_by_name(fields: dict[str, Any], message: str) ->
         ({"camera": "lighton"}, "camera is 'lighton', but must be an opuproj.Camera"),
         ({"noise_seed": 3}, "noise_seed is 3, but there is no camera"),
         ({"noise_seed": -1, "camera": Camera()}, "noise_seed is -1"),
-        ({"dtype": np.uint8}, "dtype is uint8, but only a camera of some bits gives integers"),
-        ({"dtype": np.uint8, "camera": Camera.ideal()}, "dtype is uint8, but only a camera of some bits"),
+        ({"dtype": np.uint8}, "dtype is uint8, but only a camera with finite bits gives integers"),
+        ({"dtype": np.uint8, "camera": Camera.ideal()}, "dtype is uint8, but only a camera with finite bits"),
         ({"dtype": np.uint8, "camera": Camera(bits=10)}, "dtype is uint8, but a camera of 10 bits needs uint16"),
-        ({"dtype": np.uint8, "camera": Camera(frames=2)}, "dtype is uint8, but the mean of 2 frames is no integer"),
+        ({"dtype": np.uint8, "camera": Camera(frames=2)}, "dtype is uint8, but the mean of 2 frames is not an integer"),
         ({"dtype": np.uint8, "camera": Camera(), "mode": "linear"}, "dtype is uint8, but mode 'linear' gives float32"),
     ],
 )

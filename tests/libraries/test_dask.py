@@ -115,11 +115,11 @@ def test_tasks_pickle_small() -> None:
         ({"x": da.zeros(())}, ValueError, r"x is a single number, but must have shape \(\.\.\., n_inputs\)"),
         ({"x": da.zeros((2, 0))}, ValueError, r"x has shape \(2, 0\), but needs at least one input"),
         ({"x": da.zeros((2, 3), dtype=complex)}, TypeError, "x has dtype complex128"),
-        ({"x": da.zeros((2, 3))[da.ones(2, dtype=bool)]}, ValueError, "must be of known size: call x.compute_chunk"),
+        ({"x": da.zeros((2, 3))[da.ones(2, dtype=bool)]}, ValueError, "its shape must be known: call x.compute_chunk"),
         ({"n_outputs": 0}, ValueError, "n_outputs is 0"),
         ({"chunks": 0}, ValueError, "chunks is 0"),
         ({"chunks": 2.5}, TypeError, "chunks is 2.5, but must be an integer, a tuple of integers or 'auto'"),
-        ({"chunks": (3, 4)}, ValueError, r"chunks is \(3, 4\), which are 7 outputs together, but there are 5"),
+        ({"chunks": (3, 4)}, ValueError, r"chunks is \(3, 4\), 7 outputs in total, but there are 5"),
         ({"rows": (3, 9)}, ValueError, "rows is 3 to 9"),
         ({"digits": 21}, ValueError, "digits is 21"),
         ({"noise_seed": 3}, ValueError, "noise_seed is 3, but there is no camera"),
@@ -135,7 +135,7 @@ def test_a_bad_value_is_placed() -> None:
     x = ternary(10, 40).astype(float)
     x[7, 3] = 0.5
     y = opuproj.dask.project(da.from_array(x, chunks=(4, 40)), 5)
-    with pytest.raises(ValueError, match=r"x\[3, 3\] is 0.5, .*x is here the chunk that begins at \[4, 0\]"):
+    with pytest.raises(ValueError, match=r"x\[3, 3\] is 0.5, .*here x is the chunk that begins at \[4, 0\]"):
         computed(y)
 
 

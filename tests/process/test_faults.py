@@ -236,7 +236,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, Path("/dev/zero")):
-        with pytest.raises(ValueError, match=rf"path is '{path}', which is no regular file"):
+        with pytest.raises(ValueError, match=rf"path is '{path}', which is not a regular file"):
             TernaryBatch.load(path)
     with pytest.raises(IsADirectoryError):
         TernaryBatch.load(tmp_path)

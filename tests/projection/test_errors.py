@@ -140,7 +140,7 @@ def test_the_first_bad_value_is_shown() -> None:
         (np.array([1, None]), TypeError, "x has dtype object"),
         ("101", TypeError, "x has dtype <U3"),
         (["a", "b"], TypeError, "x has dtype <U1"),
-        ([[1, 0], [1]], ValueError, "x cannot be made into an array"),
+        ([[1, 0], [1]], ValueError, "x cannot be converted to an array"),
         (np.zeros(3, "m8[s]"), TypeError, "x has dtype timedelta64"),
         (np.zeros(3, [("a", int)]), TypeError, "x has dtype"),
         (np.ma.masked_equal([1, 0, 1], 0), TypeError, r"x is a masked array; .*x\.filled\(0\)"),
@@ -191,7 +191,7 @@ def test_out_that_is_a_view_that_conjugates_or_negates() -> None:
     torch = pytest.importorskip("torch")
     field = torch.zeros((3, 20), dtype=torch.complex64)
     for mode, out in (("complex", field.conj()), ("linear", field.conj().imag)):
-        with pytest.raises(ValueError, match="out is a view that conjugates or negates"):
+        with pytest.raises(ValueError, match="out is a conjugated or negated view"):
             opuproj.project(X, 20, mode=mode, out=out)
 
 

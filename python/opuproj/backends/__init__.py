@@ -1,7 +1,14 @@
-"""The contract of a backend, and which backend computes where.
+"""Backends compute with vectors; each serves one type of device.
 
-A whole batch goes in, rows of results come out. Fields are sums of integers, so every backend gives the same bits:
-those of the scalar definition. Each folder beside this file is a backend, and registers itself when it is imported.
+- This file defines the contract: the abstract class `Backend` (pack, ternarize, encode, project, adjoint, entries and
+  integer fields) and `Request` (the options of one call). It also holds the registry of backends.
+- `cpu/` is the CPU backend, and the only one today. It is the only code that calls the compute functions of the
+  compiled core. A new backend is a folder beside `cpu/` that calls `register` when it is imported.
+
+The layers above (`projection.py`, `packing.py`, `torch/`) read an input into `Rows` (see `inputs/`), call
+`backend_for(rows)`, and pass a `Spec` (the operator), the rows and a `Request` to it. A method receives a whole batch
+and returns all results. All backends give the same bits: fields are sums of integers, and the scalar definition fixes
+every later step. Devices without a backend of their own use the CPU backend.
 """
 
 from __future__ import annotations
@@ -22,35 +29,35 @@ Read = Literal["complex", "real", "linear"]
 """What the adjoint returns: Tᴴy, Re(Tᴴy) or Rᵗy."""
 
 
-class Request(NamedTuple):  # a dataclass would take a microsecond more to make
-    """How one call is computed, beside its operator and its vectors."""
+class Request(NamedTuple):  # creating a dataclass takes a microsecond more
+    """The options of one call, in addition to its operator and its vectors."""
 
-    # None for the backend's own choice.
+    # None lets the backend choose.
     threads: int | None = None
     noise_seed: int = 0
-    # The place of the first vector among those of one noise seed.
+    # The index of the first vector in the noise of the seed.
     first_vector: int = 0
-    # Whether to show a bar, or the function that receives the fraction done.
+    # Whether to show a progress bar, or a function that receives the fraction done.
     progress: bool | Callable[[float], None] = False
 
 
 class Backend(ABC):
-    """What computes with vectors on one kind of device.
+    """The contract of a backend, which computes with vectors on one type of device.
 
-    Arrays are those that the backend works on: NumPy's on the CPU. A method that fills `out` returns it.
+    Arrays belong to the backend's library: NumPy on the CPU. A method that fills `out` returns it.
     """
 
     name: ClassVar[str]
 
-    # What gives the same bits in several ways
+    # Variants, which all give the same bits
 
     @abstractmethod
     def variants(self) -> Sequence[str]:
-        """Return the instruction sets, or whatever else this machine offers a choice of."""
+        """Return the names of the variants that this machine can run, such as its instruction sets."""
 
     @abstractmethod
-    def forced(self, variant: str) -> AbstractContextManager[None]:
-        """Return a context in which one of `variants` is used."""
+    def using(self, variant: str) -> AbstractContextManager[None]:
+        """Return a context manager within which the backend uses this variant."""
 
     # Packing
 
@@ -62,43 +69,43 @@ class Backend(ABC):
     def ternarize(self, rows: ArrayRows, threshold: Threshold | NDArray[np.float64]) -> _core.Packed:
         """Pack 1 above each row's threshold and -1 below its negative, or raise ValueError at the first NaN.
 
-        An array holds the thresholds themselves, one for each row. Those of a :class:`Threshold` are rounded to the
-        precision of the rows first.
+        An array holds one threshold for each row, which is used as it is. The thresholds that follow from a
+        :class:`Threshold` are first rounded to the precision of the rows.
         """
 
     @abstractmethod
     def largest(self, rows: ArrayRows) -> float:
-        """Return the largest magnitude of all numbers, for a relative threshold, or refuse NaN and infinities."""
+        """Return the largest of all magnitudes, for a relative threshold; raise ValueError at NaN or infinity."""
 
     @abstractmethod
     def encode(self, rows: DigitRows) -> _core.Encoded:
-        """Round rows of real numbers to digits, or raise ValueError at the first that is not finite."""
+        """Round rows of real numbers to digits, or raise ValueError at the first number that is not finite."""
 
     @abstractmethod
     def check(self, rows: Rows) -> None:
-        """Look at all values, as `project` does before it computes; raise ValueError at the first bad one."""
+        """Check all values, as `project` does before it computes; raise ValueError at the first bad one."""
 
     # Operators
 
     @abstractmethod
     def project(self, spec: Spec, rows: Rows, out: Any, request: Request) -> NDArray[Any]:
-        """Return the results of all vectors, of shape (..., n_outputs), in `out` if that is given.
+        """Return the results of all vectors, of shape (..., n_outputs), in `out` if it is given.
 
-        Whatever is wrong with the vectors or with `out` is found before any result is written.
+        All errors in the vectors or in `out` are raised before any result is written.
         """
 
     @abstractmethod
     def adjoint(
         self, spec: Spec, rows: ArrayRows, read: Read, *, conjugated: bool, n_digits: int, out: Any, request: Request
     ) -> NDArray[Any]:
-        """Return vectors of outputs multiplied by the adjoint, or by the transpose, of shape (..., n_inputs).
+        """Multiply vectors of outputs by the adjoint, or by the transpose; the result has shape (..., n_inputs).
 
         `spec.dtype` is the dtype of the result.
         """
 
     @abstractmethod
     def entries(self, spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArray[np.int64]) -> NDArray[Any]:
-        """Return the entries of R (``"linear"``) or T at some outputs and inputs, of shape (n_rows, n_columns)."""
+        """Return the entries of R (``"linear"``) or T at these outputs and inputs, of shape (n_rows, n_columns)."""
 
     # Fields, for sums over parts of the columns
 
@@ -106,34 +113,34 @@ class Backend(ABC):
     def fields(
         self, spec: Spec, batch: _core.Packed, column_start: int, out: NDArray[np.int32], request: Request
     ) -> None:
-        """Fill `out`, of shape (n, 2 n_outputs), with √2048 Tx of vectors that begin at a column of T.
+        """Fill `out`, of shape (n, 2 n_outputs), with √2048 Tx, for vectors whose first element is at `column_start`.
 
         Real and imaginary parts alternate.
         """
 
     @abstractmethod
     def read_fields(self, spec: Spec, whole: NDArray[np.int32], out: NDArray[Any], request: Request) -> None:
-        """Read fields of all columns, of shape (n, 2 n_outputs), out as `project` does, into `out`."""
+        """Convert fields summed over all columns, of shape (n, 2 n_outputs), to the results of `project`, in `out`."""
 
 
 _registered: dict[str, Backend] = {}
 
 
 def register(device: str, backend: Backend) -> None:
-    """Let a backend compute for vectors on a type of device."""
+    """Register the backend for vectors on a type of device."""
     _registered[device] = backend
 
 
 def registered() -> dict[str, Backend]:
-    """Return all backends, by the types of device that they compute for."""
+    """Return all backends by their types of device."""
     return dict(_registered)
 
 
 def backend(device: str) -> Backend:
-    """Return the backend of a type of device; vectors on devices without one go through the CPU."""
+    """Return the backend for a type of device: the CPU backend if the device has none."""
     return _registered.get(device) or _registered["cpu"]
 
 
 def backend_for(rows: Rows) -> Backend:
-    """Return the backend that computes with rows where they are."""
+    """Return the backend for the device on which the rows are."""
     return _registered.get(rows.device) or _registered["cpu"]

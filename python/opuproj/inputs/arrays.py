@@ -1,7 +1,7 @@
-"""Which library an input comes from, and whether it holds vectors of numbers.
+"""Finds the library of an input, and checks that it holds vectors of numbers.
 
-This module imports neither torch nor SciPy: an object of theirs exists only if the program has imported them already.
-Other libraries are recognised by the array API standard or by DLPack.
+The module does not import torch or SciPy by itself: an object of theirs exists only if the program has imported them
+already. It recognises other libraries by the array API standard or by DLPack.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .sparse import SparseRows
 
 
 def array_rows(name: str, x: Any, *, complex_too: bool = False, fewest: int = 1) -> ArrayRows:
-    """Return `x` as rows, or raise TypeError or ValueError naming it if it holds no vectors of numbers.
+    """Return `x` as rows; raise TypeError or ValueError, with its name, if it does not hold vectors of numbers.
 
-    Vectors of no numbers cannot be packed: `fewest` is 0 only where the caller handles them.
+    `fewest` is the smallest length of a vector: 0 only if the caller handles empty vectors, which cannot be packed.
     """
     if type(x) is not np.ndarray:
         torch, sparse = sys.modules.get("torch"), sys.modules.get("scipy.sparse")
@@ -29,30 +29,30 @@ def array_rows(name: str, x: Any, *, complex_too: bool = False, fewest: int = 1)
             check_array(name, x, complex_too, fewest)
             return SparseRows(name, x)
         if isinstance(x, np.ma.MaskedArray):
-            raise TypeError(f"{name} is a masked array; say what masked elements are, as in {name}.filled(0)")
+            raise TypeError(f"{name} is a masked array; choose values for the masked elements, as in {name}.filled(0)")
         if hasattr(type(x), "__dlpack__") and not isinstance(x, np.ndarray):
             array = _on_host(name, x)
-            # NumPy does not count the bfloat16 of other libraries as a number.
+            # NumPy does not treat the bfloat16 of other libraries as a number.
             plain = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
             check_array(name, plain, complex_too, fewest)
             return ForeignRows(name, plain, x, array.dtype)
         try:
             x = np.asarray(x)
         except ValueError as error:
-            raise ValueError(f"{name} cannot be made into an array: {error}") from None
+            raise ValueError(f"{name} cannot be converted to an array: {error}") from None
     check_array(name, x, complex_too, fewest)
     return ArrayRows(name, x)
 
 
 def check_array(name: str, x: Any, complex_too: bool = False, fewest: int = 1) -> None:
-    """Refuse an array, of any library with NumPy's dtypes, that holds no vectors of numbers."""
+    """Raise an error if an array, of any library with NumPy's dtypes, does not hold vectors of numbers."""
     if x.dtype.kind not in ("biufc" if complex_too else "biuf"):
         raise TypeError(_wrong_dtype(name, x, complex_too))
     check_shape(name, x.shape, fewest)
 
 
 def check_shape(name: str, shape: tuple[int, ...], fewest: int = 1) -> None:
-    """Refuse a shape that is not one of vectors."""
+    """Raise ValueError if a shape is not the shape of vectors."""
     if len(shape) == 0:
         raise ValueError(f"{name} is a single number, but must have shape (..., n_inputs)")
     if shape[-1] < fewest:
@@ -71,8 +71,8 @@ def _from_torch(name: str, x: Any, complex_too: bool, fewest: int) -> ArrayRows:
 
     if x.layout != torch.strided:
         raise TypeError(
-            f"{name} is a torch tensor of layout {x.layout}, but must be strided: make a scipy.sparse matrix of its "
-            f"indices and values, which stays sparse, or pass {name}.to_dense() if that fits into memory"
+            f"{name} is a torch tensor of layout {x.layout}, but must be strided: pass a scipy.sparse matrix of its "
+            f"indices and values, which stays sparse, or {name}.to_dense() if that fits in memory"
         )
     if x.is_meta:
         raise TypeError(f"{name} is a torch tensor on the device 'meta', which holds no values")
@@ -83,7 +83,7 @@ def _from_torch(name: str, x: Any, complex_too: bool, fewest: int) -> ArrayRows:
 
 
 class ForeignRows(ArrayRows):
-    """Rows of another library's array, whose values NumPy reads; results go back to that library where it can."""
+    """Rows of another library's array. NumPy reads the values; results return to that library if possible."""
 
     def __init__(self, name: str, array: NDArray[Any], foreign: Any, dtype: np.dtype[Any]) -> None:
         super().__init__(name, array)
@@ -99,7 +99,7 @@ class ForeignRows(ArrayRows):
     def wrap(self, result: NDArray[Any]) -> Any:
         if self._namespace is None:
             return result
-        # Some libraries lack complex numbers or double precision; JAX would round.
+        # Some libraries lack complex numbers or double precision. JAX would silently round.
         try:
             wrapped = self._namespace.asarray(result, device=self._device)
         except (RuntimeError, TypeError, ValueError):
@@ -108,7 +108,7 @@ class ForeignRows(ArrayRows):
 
 
 def _on_host(name: str, x: Any) -> NDArray[Any]:
-    """Return an array that speaks DLPack as a NumPy array: without a copy if it is in the CPU's memory."""
+    """Convert an array that supports DLPack to a NumPy array, without a copy if it is in the CPU's memory."""
     errors = []
     # NumPy before 2.1 has no device=. Some libraries support the array interface better than DLPack.
     for convert in (np.from_dlpack, lambda x: np.from_dlpack(x, device="cpu"), np.asarray):

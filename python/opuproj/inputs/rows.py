@@ -1,4 +1,4 @@
-"""Rows of vectors on their way to a backend: their shape, their numbers in pieces, and how a result goes back."""
+"""The classes of rows: an input's shape, its numbers in pieces, and the conversion of results to its library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .. import _core, _memory
 
 P = TypeVar("P", _core.Packed, _core.Encoded)
 
-# What an error about an infinity says that it is unfit for.
+# The operation that an error about NaN or an infinity names.
 RELATIVE = "a relative threshold"
 
 _DOUBLE = frozenset(("float64", "complex128", "longdouble", "clongdouble"))
@@ -22,7 +22,7 @@ _DOUBLE = frozenset(("float64", "complex128", "longdouble", "clongdouble"))
 class Rows:
     """The rows of an input of shape (..., n_inputs), called `name` in errors."""
 
-    # Where the numbers are: the type of a torch device.
+    # The type of the device that holds the numbers, as in torch.
     device = "cpu"
 
     def __init__(self, name: str, shape: tuple[int, ...]) -> None:
@@ -31,33 +31,33 @@ class Rows:
         self.n_rows: int = math.prod(shape[:-1])
 
     def wrap(self, result: NDArray[Any]) -> Any:
-        """Return a result in the rows' own library, on their own device."""
+        """Return a result in the rows' library, on the rows' device."""
         return result
 
     def memory(self) -> tuple[NDArray[Any], ...]:
-        """Return arrays that cover all memory which is still to be read; they are for comparison, not for reading."""
+        """Return arrays that cover all memory that will still be read. They are for comparison only."""
         return ()
 
     def position(self, row: int, column: int) -> str:
-        """Return `x[3, 17]` for a place in the 2-D view of the rows."""
+        """Return text such as `x[3, 17]` for a position in the 2-D view of the rows."""
         index = [*np.unravel_index(row, self.shape[:-1]), column] if len(self.shape) > 1 else [column]
         return f"{self.name}[{', '.join(map(str, index))}]"
 
 
-# An abstract base class would make each isinstance slower, which a small call would notice.
+# Not an abstract base class, because isinstance() would be slower, which shows in small calls.
 class NumberRows(Rows):
-    """Rows of numbers, which can be read any number of times; subclasses define `real_pieces`."""
+    """Rows of numbers, which can be read repeatedly; subclasses define `real_pieces`."""
 
     def real_pieces(self) -> Iterator[NDArray[Any]]:
-        """Yield all rows as 2-D C-contiguous float32 or float64; exact but for longdouble and integers beyond 2**53.
+        """Yield all rows as 2-D C-contiguous float32 or float64; only longdouble and integers beyond 2**53 are rounded.
 
-        Complex rows, where they are accepted, come as complex64 or complex128.
+        Complex rows, where they are accepted, become complex64 or complex128.
         """
         raise NotImplementedError
 
 
 class ArrayRows(NumberRows):
-    """Rows of numbers in a NumPy array of shape (..., n_inputs); subclasses read other kinds of arrays."""
+    """Rows of a NumPy array of shape (..., n_inputs); subclasses read other kinds of arrays."""
 
     # The end of the error about a value that is not ternary.
     advice = "use opuproj.ternarize for other values"
@@ -81,7 +81,7 @@ class ArrayRows(NumberRows):
 
     @property
     def floating(self) -> bool:
-        """Whether the dtype is a real one of floating point."""
+        """Whether the dtype is a real floating-point dtype."""
         return bool(self.array.dtype.kind == "f")
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
@@ -104,7 +104,7 @@ class ArrayRows(NumberRows):
         return bool(0 < self.n_rows * self.n_inputs * self.array.itemsize <= _memory.PIECE_BYTES)
 
     def pieces(self) -> Iterator[Any]:
-        """Yield all rows in order, as 2-D arrays of the library that holds them."""
+        """Yield all rows in order, as 2-D arrays of their library."""
         return _memory.pieces(self.array)
 
     def real_pieces(self) -> Iterator[NDArray[Any]]:
@@ -114,7 +114,7 @@ class ArrayRows(NumberRows):
                 yield array.astype(np.complex64 if array.dtype.itemsize <= 8 else np.complex128, copy=False)
                 continue
             narrow = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
-            with np.errstate(invalid="ignore", over="ignore"):  # the next step refuses such values and says where
+            with np.errstate(invalid="ignore", over="ignore"):  # the next step reports such values and their place
                 floats = array.astype(np.float32 if narrow else np.float64, copy=False)
             yield floats
 
@@ -127,22 +127,22 @@ class ArrayRows(NumberRows):
 
 
 class PlaneRows(ArrayRows):
-    """Rows that make bits of themselves, because their numbers are not in the CPU's memory."""
+    """Rows that are packed on another device, because their numbers are not in the CPU's memory."""
 
     def planes(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return where rows start to stop - 1 are 1 and where they are -1, as bytes, or refuse other values.
+        """Return bit planes of the elements 1 and of the elements -1 of rows start to stop - 1; raise at other values.
 
-        Each has shape (stop - start, ceil(n_inputs / 8)), the lowest bit first.
+        Each plane holds bytes, of shape (stop - start, ceil(n_inputs / 8)), with the first element in the lowest bit.
         """
         raise NotImplementedError
 
     def planes_above(self, thresholds: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return where all rows are above their thresholds and where below the negative thresholds, as `planes`."""
+        """Return bit planes of elements above their row's threshold and of elements below its negative, as `planes`."""
         raise NotImplementedError
 
 
 class PackedRows(Rows, Generic[P]):
-    """Rows that are packed or encoded already."""
+    """Rows of a batch that is packed or encoded already."""
 
     def __init__(self, name: str, batch: P, shape: tuple[int, ...]) -> None:
         super().__init__(name, shape)
@@ -150,11 +150,11 @@ class PackedRows(Rows, Generic[P]):
 
     @property
     def encoded(self) -> bool:
-        """Whether the rows are real numbers in digits."""
+        """Whether the batch holds real numbers in digits."""
         return isinstance(self.batch, _core.Encoded)
 
     def block_rows(self) -> int:
-        """Return how many rows to take at a time: all, because nothing is left to pack."""
+        """Return how many rows to process at a time: all, because they are packed already."""
         return max(1, self.n_rows)
 
     def whole(self) -> P:
@@ -167,7 +167,7 @@ class PackedRows(Rows, Generic[P]):
 
 
 class _WrappedRows(Rows):
-    """Rows of another kind, taken in a way of their own."""
+    """Rows of numbers, together with a rule for their conversion."""
 
     def __init__(self, rows: NumberRows) -> None:
         super().__init__(rows.name, rows.shape)
@@ -182,7 +182,7 @@ class _WrappedRows(Rows):
 
 
 class DigitRows(_WrappedRows):
-    """Rows of real numbers that are taken in `n_digits` digits of -1, 0 and 1 of a base."""
+    """Rows of real numbers that are rounded to `n_digits` digits of -1, 0 and 1 of a base."""
 
     def __init__(self, rows: NumberRows, base: int, n_digits: int) -> None:
         super().__init__(rows)
@@ -190,18 +190,18 @@ class DigitRows(_WrappedRows):
 
 
 class FloatRows(_WrappedRows):
-    """Rows of real numbers that are taken as float32."""
+    """Rows of real numbers that are rounded to float32."""
 
 
 class Threshold(NamedTuple):
-    """The threshold of each vector: `level`, or `relative` times it; without a level, the vector's own largest |e|."""
+    """The threshold of each vector: `level`, or `relative` times a level, by default the vector's own largest |e|."""
 
     level: float | None
     relative: float | None
 
     def of(self, rows: ArrayRows, levels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the thresholds that belong to levels, rounded as the library of the rows would compute them."""
+        """Return the thresholds for these levels, rounded as the library of the rows would round them."""
         if self.relative is None:
             return rows.in_precision(levels)
-        # The factor is rounded once, and the product once.
+        # Round the factor once, and the product once.
         return rows.in_precision(rows.in_precision(np.array([float(self.relative)])) * levels)

@@ -1,4 +1,4 @@
-"""The rows of a scipy.sparse matrix or array, whose zeros are not stored."""
+"""The rows of scipy.sparse matrices and arrays, which store no zeros."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from .. import _memory
 from .rows import ArrayRows
 
-# Where each row's entries begin, their columns and their values, as a backend takes them.
+# The index pointers of the rows, the columns and the values of the entries.
 Entries: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 
-# The attributes in which the formats of SciPy keep numbers and places.
+# The attributes in which SciPy's formats store values and positions.
 _COMPONENTS = ("data", "indices", "indptr", "offsets", "row", "col")
 
 
 class SparseRows(ArrayRows):
-    """Rows in a scipy.sparse matrix or array of any format; explicit duplicates count as their sum."""
+    """Rows of a scipy.sparse matrix or array of any format; duplicate entries are added up."""
 
     def __init__(self, name: str, array: Any) -> None:
         super().__init__(name, array)
@@ -31,7 +31,7 @@ class SparseRows(ArrayRows):
         return tuple(component for component in components if isinstance(component, np.ndarray))
 
     def most_entries(self) -> int:
-        """Return the most entries that a vector has."""
+        """Return the largest number of entries of a vector."""
         return int(np.diff(self.canonical().indptr).max(initial=0))
 
     def canonical(self) -> Any:
@@ -56,11 +56,11 @@ class SparseRows(ArrayRows):
             return rows.astype(np.float32 if rows.dtype == np.float32 else np.float64, copy=False)
 
     def finite(self, purpose: str) -> Any:
-        """Return the rows as `floats`, having refused NaN and infinities."""
+        """Return the rows as `floats` does; raise ValueError at NaN and infinity."""
         csr = self.floats()
         bad = np.flatnonzero(~np.isfinite(csr.data))
         if len(bad):
-            # As of dense rows: the first of them that has one, and the first NaN of that, if there is one.
+            # As for dense rows: the first row with such a value, and its first NaN if it has one.
             row, _ = place(csr, int(bad[0]))
             first = int(csr.indptr[row])
             values = csr.data[first : csr.indptr[row + 1]]
@@ -72,7 +72,7 @@ class SparseRows(ArrayRows):
         return csr
 
     def largest(self, purpose: str) -> NDArray[np.float64]:
-        """Return the largest magnitude of each row, having refused NaN and infinities."""
+        """Return the largest magnitude of each row; raise ValueError at NaN and infinity."""
         csr = self.finite(purpose)
         found, filled = np.zeros(self.n_rows), np.diff(csr.indptr) > 0
         if filled.any():
@@ -89,7 +89,7 @@ class SparseRows(ArrayRows):
 
 
 def compressed(csr: Any, start: int, stop: int) -> Entries:
-    """Return rows of a canonical CSR matrix as the core takes them: where each begins, columns, values."""
+    """Return rows of a canonical CSR matrix in the form that the core accepts: index pointers, columns, values."""
     first, last = int(csr.indptr[start]), int(csr.indptr[stop])
     indices = csr.indices[first:last].astype(np.int64, copy=False)
     return csr.indptr[start : stop + 1].astype(np.int64) - first, indices, csr.data[first:last]
@@ -101,9 +101,9 @@ def place(csr: Any, entry: int) -> tuple[int, int]:
 
 
 def canonical(name: str, x: Any, shape: tuple[int, int]) -> Any:
-    """Return a sparse matrix or array as CSR of this shape: columns in order, duplicates added up; `x` stays as it is.
+    """Return a sparse matrix as CSR of this shape, with sorted columns and duplicates added up; `x` is not changed.
 
-    The numbers are those of ``x.toarray()``, except that sums of integers do not wrap around in a narrow dtype.
+    The values equal those of ``x.toarray()``, except that sums of integers do not overflow a narrow dtype.
     """
     if is_compressed(x):
         x = without_spare_room(name, x)
@@ -112,22 +112,22 @@ def canonical(name: str, x: Any, shape: tuple[int, int]) -> Any:
     else:
         coo = x.tocoo(copy=False).reshape(shape)
         coo = type(coo)((coo.data, (coo.row, coo.col)), shape=shape)
-        coo.has_canonical_format = True  # SciPy would add duplicates up in their own dtype
+        coo.has_canonical_format = True  # keeps SciPy from adding duplicates up in their own dtype
         rows = coo.tocsr()
     ordered = rows if rows.has_sorted_indices else rows.sorted_indices()
     return ordered if ordered.has_canonical_format else _added_up(rows)
 
 
 def is_compressed(x: Any) -> bool:
-    """Whether this is a sparse matrix of a compressed format, whose entries end where its index pointers say."""
+    """Whether this is a sparse matrix of a compressed format, in which index pointers mark the end of the entries."""
     sparse = sys.modules.get("scipy.sparse")
     return sparse is not None and sparse.issparse(x) and x.format in ("csr", "csc", "bsr")
 
 
 def without_spare_room(name: str, x: Any) -> Any:
-    """Return a compressed matrix of the entries that its index pointers reach; SciPy reads no others.
+    """Return a compressed matrix of only the entries that its index pointers reach; SciPy ignores all others.
 
-    Whether its columns are in order is found out anew: what SciPy has noted of that may be older than the last change.
+    SciPy checks again whether the columns are sorted: its cached answer may be older than the last change.
     """
     try:
         n = int(x.indptr[-1])
@@ -139,7 +139,7 @@ def without_spare_room(name: str, x: Any) -> Any:
 
 
 def _added_up(rows: Any) -> Any:
-    """Return CSR rows in the order of their columns, duplicates added up in the order in which they are stored."""
+    """Return CSR rows with sorted columns. Duplicates are added up in the order in which they are stored."""
     major = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     order = np.lexsort((rows.indices, major))
     major, minor, data = major[order], rows.indices[order], rows.data[order]

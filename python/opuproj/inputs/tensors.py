@@ -1,4 +1,4 @@
-"""Rows in a dense torch tensor."""
+"""The rows of dense torch tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .rows import ArrayRows, PlaneRows
 
 
 class TensorRows(ArrayRows):
-    """Rows in a dense torch tensor, on any device."""
+    """Rows of a dense torch tensor, on any device."""
 
     def __init__(self, name: str, array: torch.Tensor) -> None:
         super().__init__(name, array.detach())
@@ -23,7 +23,7 @@ class TensorRows(ArrayRows):
         x = self.array
         if self.device != "cpu" or x.numel() == 0:
             return ()
-        size = x.element_size()  # not as x.numpy(), which does not accept all dtypes
+        size = x.element_size()  # not x.numpy(), which does not support all dtypes
         return (_overlap.at(x.data_ptr(), tuple(x.shape), tuple(size * step for step in x.stride()), size),)
 
     @property
@@ -32,7 +32,7 @@ class TensorRows(ArrayRows):
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
         if piece.dtype.is_floating_point and piece.element_size() <= 2:
-            piece = piece.to(torch.float32)  # NumPy has no bfloat16
+            piece = piece.to(torch.float32)  # NumPy lacks bfloat16
         if piece.dtype == torch.complex32:
             piece = piece.to(torch.complex64)
         array: NDArray[Any] = piece.cpu().contiguous().resolve_conj().resolve_neg().numpy()
@@ -49,7 +49,7 @@ class TensorRows(ArrayRows):
 
 
 class DeviceRows(TensorRows, PlaneRows):
-    """Rows in a tensor of another device than the CPU, which become bits there: two bits an element are copied."""
+    """Rows of a tensor that is not on the CPU. They are packed on their device, and 2 bits an element are copied."""
 
     def planes(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         rows = self._some(start, stop)
@@ -72,7 +72,7 @@ class DeviceRows(TensorRows, PlaneRows):
 
 
 def _bits(plane: torch.Tensor) -> NDArray[np.uint8]:
-    """Return booleans of shape (n, k) as bytes of shape (n, ceil(k / 8)), the lowest bit first."""
+    """Pack booleans of shape (n, k) to bytes of shape (n, ceil(k / 8)), the first into the lowest bit."""
     n, k = plane.shape
     padded = torch.nn.functional.pad(plane.to(torch.uint8), (0, -k % 8)).reshape(n, -(-k // 8), 8)
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=plane.device)
@@ -81,5 +81,5 @@ def _bits(plane: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def tensor_rows(name: str, x: torch.Tensor) -> TensorRows:
-    """Return a tensor as rows, by where it is."""
+    """Return the rows of a tensor, in the class for its device."""
     return TensorRows(name, x) if x.device.type == "cpu" else DeviceRows(name, x)

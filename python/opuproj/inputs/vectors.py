@@ -1,4 +1,4 @@
-"""What x is for an operator: ternary numbers, real numbers in digits, or real numbers as they are."""
+"""Returns a projection's x as rows: ternary numbers, real numbers in digits, or real numbers as float32."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows
 from .sparse import SparseRows
 
 _ADVICE = "use opuproj.ternarize, or digits=, for other values"
-_STRUCTURED = "ensemble is 'structured', which takes real numbers as they are"
+_STRUCTURED = "ensemble is 'structured', which uses real numbers without digits"
 
 
 def vectors(x: Any, digits: int | None, ensemble: Ensemble, advice: str = _ADVICE) -> Rows:
-    """Return `x` as rows on their way to an operator; `advice` ends the error about a value that is not ternary."""
+    """Return `x` as rows for an operator; `advice` ends the error about a value that is not ternary."""
     if ensemble == "structured":
         return _for_transforms("x", x, digits)
     if isinstance(x, EncodedBatch):
@@ -36,7 +36,7 @@ def vectors(x: Any, digits: int | None, ensemble: Ensemble, advice: str = _ADVIC
 
 
 def digit_rows(name: str, x: Any, *, digits: int | None = None, planes: int | None = None) -> DigitRows:
-    """Return real numbers as rows to be taken in digits of base 3, or in planes of base 2."""
+    """Return real numbers as rows that a backend rounds to digits of base 3, or to planes of base 2."""
     if digits is not None and planes is not None:
         raise TypeError(f"encode takes either digits or planes, but got digits={digits!r} and planes={planes!r}")
     if planes is not None:
@@ -49,11 +49,11 @@ def digit_rows(name: str, x: Any, *, digits: int | None = None, planes: int | No
 
 
 def _for_transforms(name: str, x: Any, digits: int | None) -> Rows:
-    """Return `x` as ternary rows where its dtype and values show that it is ternary, else as rows of float32."""
+    """Return `x` as ternary rows if its dtype and values show that it is ternary, else as rows of float32."""
     if digits is not None:
-        raise ValueError(f"digits is {digits!r}, but {_STRUCTURED}: leave digits= out")
+        raise ValueError(f"digits is {digits!r}, but {_STRUCTURED}: omit digits=")
     if isinstance(x, EncodedBatch):
-        raise TypeError(f"{name} is an EncodedBatch, but {_STRUCTURED}: pass the numbers that it encodes")
+        raise TypeError(f"{name} is an EncodedBatch, but {_STRUCTURED}: pass the original numbers")
     if isinstance(x, TernaryBatch):
         return PackedRows(name, x._packed, x.shape)
     rows = array_rows(name, x)
@@ -61,7 +61,7 @@ def _for_transforms(name: str, x: Any, digits: int | None) -> Rows:
 
 
 def _is_ternary(rows: ArrayRows) -> bool:
-    """Return whether these are integers (or a sparse matrix of any dtype) of -1, 0 and 1."""
+    """Return whether these are integers (or a sparse matrix of any dtype), and all of them -1, 0 or 1."""
     if isinstance(rows, SparseRows):
         data = rows.canonical().data
         return bool(((data == 0) | (data == 1) | (data == -1)).all()) if data.dtype.kind != "b" else True

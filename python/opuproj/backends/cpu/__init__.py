@@ -1,7 +1,9 @@
-"""The CPU backend, the only module that calls the compute functions of the compiled core.
+"""The CPU backend. Only this folder calls the compute functions of the compiled core.
 
-It chooses instruction sets and threads. It computes for arrays in the CPU's memory, and for tensors of devices that
-have no backend of their own.
+`projection.py` computes projections and entries, and `adjoint.py` adjoints, both block by block. `blocks.py` turns rows
+into the blocks that the core accepts, with the converters of `dense.py` and `sparse.py`. `machine.py` chooses the
+instruction set and the number of threads, and `results.py` allocates or checks the output. The backend serves arrays in
+the CPU's memory, and tensors of devices that have no backend of their own.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from ...inputs.rows import ArrayRows, DigitRows, PlaneRows, Rows, Threshold
 from ...inputs.sparse import SparseRows
 from .. import Backend, Request, register
 from . import adjoint, dense, machine, projection, sparse
-from .blocks import check_values, form_of
+from .blocks import check_values, converter_of
 
 
 class Cpu(Backend):
-    """What computes on the CPU, on the instruction set that the machine has or ``OPUPROJ_ISA`` names."""
+    """The CPU backend. It uses the best instruction set of the machine, or the one that ``OPUPROJ_ISA`` names."""
 
     name = "cpu"
 
@@ -32,7 +34,7 @@ class Cpu(Backend):
         return [name for name, found in _core.instruction_sets() if found]
 
     @contextmanager
-    def forced(self, variant: str) -> Iterator[None]:
+    def using(self, variant: str) -> Iterator[None]:
         before = os.environ.get(machine.ISA_VARIABLE)
         os.environ[machine.ISA_VARIABLE] = variant
         try:
@@ -44,7 +46,7 @@ class Cpu(Backend):
                 os.environ[machine.ISA_VARIABLE] = before
 
     def pack(self, rows: Rows) -> _core.Packed:
-        packed = form_of(rows).whole(rows)
+        packed = converter_of(rows).whole(rows)
         assert isinstance(packed, _core.Packed), "digits are encoded"
         return packed
 
@@ -52,7 +54,7 @@ class Cpu(Backend):
         if isinstance(rows, SparseRows):
             return sparse.ternarized(rows, threshold)
         if isinstance(rows, PlaneRows) and not isinstance(threshold, Threshold):
-            return dense.OnDevice().ternarized(rows, threshold)
+            return dense.DeviceConverter().ternarized(rows, threshold)
         return dense.ternarized(rows, threshold)
 
     def largest(self, rows: ArrayRows) -> float:
@@ -61,7 +63,7 @@ class Cpu(Backend):
         return dense.largest_of_all(rows)
 
     def encode(self, rows: DigitRows) -> _core.Encoded:
-        encoded = form_of(rows).whole(rows)
+        encoded = converter_of(rows).whole(rows)
         assert isinstance(encoded, _core.Encoded), "ternary rows are packed"
         return encoded
 

@@ -1,4 +1,4 @@
-"""The adjoint: vectors of outputs in digits, through the same entries of T, back to inputs."""
+"""The adjoint: multiplies vectors of outputs, rounded to digits, by the conjugate entries of T."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from ...encoded import TERNARY_BASE
 from ...inputs.rows import ArrayRows, DigitRows, NumberRows
 from .. import Read, Request
 from . import machine, results
-from .dense import ENCODING, Digits, largest
+from .dense import ENCODING, DigitConverter, largest
 
-# The entries of the anchor's columns that are computed between two checks for Ctrl-C.
+# The number of entries of the anchor's columns that are computed between two checks for Ctrl-C.
 _PHASE_ENTRIES = 1 << 24
 
 
 def adjoint(
     spec: Spec, rows: ArrayRows, read: Read, *, conjugated: bool, n_digits: int, out: Any, request: Request
 ) -> NDArray[Any]:
-    """Return vectors of outputs multiplied by the adjoint, as :meth:`Backend.adjoint` says."""
-    parts = _Parts(rows, spec, negated=not conjugated)
-    coded, form = DigitRows(parts, TERNARY_BASE, n_digits), Digits()
+    """Multiply vectors of outputs by the adjoint, as :meth:`Backend.adjoint` says."""
+    parts = _InterleavedRows(rows, spec, negated=not conjugated)
+    coded, converter = DigitRows(parts, TERNARY_BASE, n_digits), DigitConverter()
     result = results.allocated((*rows.shape[:-1], spec.n_inputs), spec.dtype, out, rows)
     flat = results.rows_of(result)
-    if spec.n_outputs == 0:  # a sum of nothing
+    if spec.n_outputs == 0:  # an empty sum
         flat[...] = 0
         return result
-    step = form.block_rows(coded)
+    step = converter.block_rows(coded)
     blocks: Iterable[_core.Encoded]
     if step >= parts.n_rows:
-        blocks = (form.whole(coded),)
-    else:  # look at all numbers before its first block is multiplied
+        blocks = (converter.whole(coded),)
+    else:  # check all numbers before the first block is multiplied
         for _ in parts.real_pieces():
             pass
-        blocks = form.blocks(coded, step)
+        blocks = converter.blocks(coded, step)
     if flat.size == 0:
         pass
     elif not request.progress:
@@ -74,15 +74,15 @@ def _run(
             on_progress=advance and _progress.part_of(advance, done / len(out), len(part) / len(out)),
         )
         done += len(part)
-        del block  # before the next one is made
+        del block  # free its memory before the next one is made
 
 
-class _Parts(NumberRows):
-    """Vectors of outputs as the core takes them: real and imaginary parts in turn, from the first row of a block on."""
+class _InterleavedRows(NumberRows):
+    """Vectors of outputs as the core needs them: real and imaginary parts alternate, from the start of a row block."""
 
     def __init__(self, y: ArrayRows, spec: Spec, *, negated: bool) -> None:
         self._y, self._spec, self._negated = y, spec, negated
-        # Zeros for the rows before the window's in its first block.
+        # The number of rows of the first block that come before the window; they get zeros.
         self._before = spec.row_start % _core.BLOCK_ROWS
         super().__init__("y", (y.n_rows, 2 * (self._before + spec.n_outputs)))
 
@@ -102,7 +102,7 @@ class _Parts(NumberRows):
                     np.multiply(piece.imag, -1 if self._negated else 1, out=inner[..., 1])
             else:
                 inner[..., 0] = piece
-            largest(self, parts.reshape(len(piece), -1), done, ENCODING)  # refuses the numbers as they were given
+            largest(self, parts.reshape(len(piece), -1), done, ENCODING)  # errors show the numbers as they were given
             if phases is not None:
                 np.multiply(piece, phases.imag, out=inner[..., 1])
                 inner[..., 0] *= phases.real

@@ -1,4 +1,4 @@
-"""Rows in blocks that the compiled core takes, after all values have been looked at."""
+"""Converts rows to the blocks that the compiled core accepts, after a check of all values."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from ... import _core
 from ..._check import Ensemble
 from ...inputs.rows import ArrayRows, DigitRows, FloatRows, PackedRows, PlaneRows, Rows
 from ...inputs.sparse import SparseRows
-from .dense import Dense, Digits, Floats, OnDevice
-from .sparse import Compact, Sparse, SparseDigits
+from .dense import DenseConverter, DeviceConverter, DigitConverter, FloatConverter
+from .sparse import Compact, SparseConverter, SparseDigitConverter
 
 Block: TypeAlias = _core.Packed | _core.Encoded | _core.Floats | Compact
 
 
-class Form(Protocol):
-    """How rows of one kind become packed or encoded ones."""
+class Converter(Protocol):
+    """Converts rows of one kind to packed or encoded rows."""
 
     def block_rows(self, rows: Any) -> int:
-        """Return how many rows to take at a time so that a projection stays within its working memory."""
+        """Return how many rows to convert at a time so that a projection stays within its working memory."""
 
     def whole(self, rows: Any) -> _core.Packed | _core.Encoded:
-        """Return all rows."""
+        """Convert all rows."""
 
     def blocks(self, rows: Any, block_rows: int) -> Iterator[_core.Packed | _core.Encoded]:
-        """Yield all rows, at most `block_rows` at a time; no rows give one empty block."""
+        """Convert all rows, at most `block_rows` at a time; an input without rows gives one empty block."""
 
 
-class SparseForm(Form, Protocol):
-    """How rows that store no zeros become packed or encoded ones, over the columns that they use."""
+class CompactConverter(Converter, Protocol):
+    """Converts sparse rows to packed or encoded rows over the columns that they use."""
 
     def check(self, rows: Any) -> None:
-        """Look at every value, or raise ValueError at the first bad one."""
+        """Check every value; raise ValueError at the first bad one."""
 
     def most_entries(self, rows: Any) -> int:
-        """Return the most entries that a vector has."""
+        """Return the largest number of entries of a vector."""
 
     def compact_blocks(self, rows: Any) -> Iterator[Compact]:
-        """Yield all rows, a bounded number at a time; no rows give one empty block."""
+        """Convert all rows, a bounded number at a time; an input without rows gives one empty block."""
 
 
-class Packed:
-    """Rows that are packed or encoded already."""
+class PackedConverter:
+    """Passes on rows that are packed or encoded already."""
 
     def block_rows(self, rows: PackedRows[Any]) -> int:
         return rows.block_rows()
@@ -55,17 +55,17 @@ class Packed:
 
 
 _DENSE, _ON_DEVICE, _PACKED, _DIGITS, _SPARSE, _SPARSE_DIGITS = (
-    Dense(),
-    OnDevice(),
-    Packed(),
-    Digits(),
-    Sparse(),
-    SparseDigits(),
+    DenseConverter(),
+    DeviceConverter(),
+    PackedConverter(),
+    DigitConverter(),
+    SparseConverter(),
+    SparseDigitConverter(),
 )
 
 
-def form_of(rows: Rows) -> Form:
-    """Return how rows become packed or encoded ones."""
+def converter_of(rows: Rows) -> Converter:
+    """Return the converter of these rows."""
     if type(rows) is ArrayRows:  # the common case first
         return _DENSE
     if isinstance(rows, DigitRows):
@@ -78,52 +78,52 @@ def form_of(rows: Rows) -> Form:
 
 
 def blocks_of(rows: Rows, ensemble: Ensemble) -> Iterable[Block]:
-    """Return rows in blocks, after all of them have been looked at."""
+    """Check all rows, and return them in blocks."""
     if isinstance(rows, FloatRows):
-        floats = Floats(rows)
+        floats = FloatConverter(rows)
         floats.check()
         return floats.blocks()
-    form = form_of(rows)
-    if ensemble == "gaussian" and (form is _SPARSE or form is _SPARSE_DIGITS):
-        return _compact_blocks(rows, cast(SparseForm, form))
-    step = form.block_rows(rows)
+    converter = converter_of(rows)
+    if ensemble == "gaussian" and (converter is _SPARSE or converter is _SPARSE_DIGITS):
+        return _compact_blocks(rows, cast(CompactConverter, converter))
+    step = converter.block_rows(rows)
     if step >= rows.n_rows:
-        whole = (form.whole(rows),)
-        if rows.n_inputs > _core.MAX_NONZEROS:  # asked here as well, to save small calls a function call
+        whole = (converter.whole(rows),)
+        if rows.n_inputs > _core.MAX_NONZEROS:  # repeated here to save a function call in small calls
             _check_nonzeros(rows, whole, ensemble)
         return whole
-    _check_nonzeros(rows, form.blocks(rows, step), ensemble)
-    return form.blocks(rows, step)
+    _check_nonzeros(rows, converter.blocks(rows, step), ensemble)
+    return converter.blocks(rows, step)
 
 
-def _compact_blocks(rows: Rows, form: SparseForm) -> Iterable[Block]:
-    form.check(rows)
-    if form.most_entries(rows) > _core.MAX_NONZEROS:
-        _check_nonzeros(rows, (block.batch for block in form.compact_blocks(rows)), "gaussian")
-    return form.compact_blocks(rows)
+def _compact_blocks(rows: Rows, converter: CompactConverter) -> Iterable[Block]:
+    converter.check(rows)
+    if converter.most_entries(rows) > _core.MAX_NONZEROS:
+        _check_nonzeros(rows, (block.batch for block in converter.compact_blocks(rows)), "gaussian")
+    return converter.compact_blocks(rows)
 
 
 def check_values(rows: Rows) -> None:
-    """Look at all values, as a projection of the Gaussian ensemble does; raise ValueError at the first bad one."""
-    form = form_of(rows)
-    _check_nonzeros(rows, form.blocks(rows, form.block_rows(rows)), "gaussian")
+    """Check all values, as a projection of the Gaussian ensemble does; raise ValueError at the first bad one."""
+    converter = converter_of(rows)
+    _check_nonzeros(rows, converter.blocks(rows, converter.block_rows(rows)), "gaussian")
 
 
 def _check_nonzeros(rows: Rows, blocks: Iterable[_core.Packed | _core.Encoded], ensemble: Ensemble) -> None:
-    """Go through all blocks, which checks every value, and refuse a vector of too many nonzeros."""
+    """Iterate over all blocks, which checks every value, and raise ValueError if a vector has too many nonzeros."""
     for block in blocks:
         if rows.n_inputs > _core.MAX_NONZEROS and ensemble == "gaussian":
             most = max(int(digit.row_nnz().max(initial=0)) for digit in digits_of(block))
             if most > _core.MAX_NONZEROS:
                 raise ValueError(
                     f"{rows.name} has a vector of {most} nonzeros, but may have {_core.MAX_NONZEROS} at most: "
-                    "up to there, sums of entries are exact in 32 bits"
+                    "with more, sums of entries might not fit in 32 bits"
                 )
-        del block  # before the next one is made
+        del block  # free its memory before the next one is made
 
 
 def digits_of(block: _core.Packed | _core.Encoded) -> Iterator[_core.Packed]:
-    """Yield the ternary batches that a block is made of, the highest digit first."""
+    """Yield the ternary batches of a block, the highest digit first."""
     if isinstance(block, _core.Packed):
         yield block
     else:

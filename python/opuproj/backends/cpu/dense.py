@@ -1,4 +1,4 @@
-"""Dense numbers in a form that the compiled core takes: packed, encoded in digits, or as float32; a piece at a time."""
+"""Converts dense numbers to what the compiled core accepts: packed rows, encoded rows or float32 rows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PACKABLE = frozenset(np.dtype(code) for code in "?bBhHiIlLqQfd")
 PROJECT_FEWER = "projecting fewer vectors at a time needs less"
 ENCODE_FEWER = "encode fewer vectors at a time"
 ENCODING = "encoding"
-# The float32 vectors that a projection holds at a time: half of what it may use beyond inputs and outputs.
+# Float32 vectors that a projection holds at a time: half of the memory that it may use beyond inputs and outputs.
 FLOAT_BYTES = 1 << 25
 
 
-class Dense:
-    """Rows of an array that become packed rows."""
+class DenseConverter:
+    """Converts the rows of an array to packed rows."""
 
     def block_rows(self, rows: ArrayRows) -> int:
         """Return how many rows to pack at a time so that a projection stays within its working memory."""
@@ -36,7 +36,7 @@ class Dense:
         return next(self.blocks(rows, max(1, rows.n_rows)))
 
     def blocks(self, rows: ArrayRows, block_rows: int) -> Iterator[_core.Packed]:
-        """Yield all rows packed, `block_rows` at a time (the last may be shorter; no rows give one empty block).
+        """Yield all rows packed, `block_rows` at a time (the last block may be shorter; without rows, one empty block).
 
         Raises ValueError at the first value that is not -1, 0 or 1.
         """
@@ -90,7 +90,7 @@ def _packer(rows: ArrayRows, n_rows: int) -> _core.Packer:
 
 
 def _push(rows: ArrayRows, packer: _core.Packer, piece: Any, row: int) -> None:
-    """Pack a piece that begins at this row."""
+    """Pack a piece whose first row is `row`."""
     bad = packer.push(_packable(rows.to_numpy(piece)))
     if bad is not None:
         rows.refuse(row + bad[0], bad[1], piece[bad[0]][bad[1]].item())
@@ -100,18 +100,18 @@ def _packable(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype in _PACKABLE:
         return array
     if array.dtype.itemsize == 2:
-        with np.errstate(invalid="ignore"):  # the packer refuses NaN and says where it is
+        with np.errstate(invalid="ignore"):  # the packer reports NaN and its place
             return array.astype(np.float32)
     # longdouble: a conversion would round 1 + 1e-18 to 1
     small = np.where(array == 1, 1, np.where(array == -1, -1, np.where(array == 0, 0, 2)))
     return small.astype(np.int8)
 
 
-class OnDevice:
-    """Rows of a tensor that is packed on its own device."""
+class DeviceConverter:
+    """Converts the rows of a tensor to packed rows; the tensor's own device packs them."""
 
     def block_rows(self, rows: PlaneRows) -> int:
-        """Return how many rows to take at a time so that a projection stays within its working memory."""
+        """Return how many rows to pack at a time so that a projection stays within its working memory."""
         return _memory.rows_within(rows.n_rows, _memory.packed_bytes(rows.n_rows, rows.n_inputs))
 
     def whole(self, rows: PlaneRows) -> _core.Packed:
@@ -119,7 +119,7 @@ class OnDevice:
         return self._packed(rows, *rows.planes(0, rows.n_rows))
 
     def blocks(self, rows: PlaneRows, block_rows: int) -> Iterator[_core.Packed]:
-        """Yield all rows packed, `block_rows` at a time; no rows give one empty block."""
+        """Yield all rows packed, `block_rows` at a time; without rows, one empty block."""
         for start in range(0, max(1, rows.n_rows), block_rows):
             yield self._packed(rows, *rows.planes(start, min(start + block_rows, rows.n_rows)))
 
@@ -131,12 +131,12 @@ class OnDevice:
         return _core.Packed.from_planes(positive, negative, rows.n_inputs, False)
 
 
-class Digits:
-    """Rows of real numbers that become encoded rows."""
+class DigitConverter:
+    """Converts rows of real numbers to encoded rows."""
 
     def block_rows(self, rows: DigitRows) -> int:
         """Return how many rows to encode at a time so that a projection stays within its working memory."""
-        # Twice: parts are put together.
+        # The factor 2: concatenation copies the parts.
         n_bytes = 2 * rows.n_digits * _memory.packed_bytes(rows.n_rows, rows.n_inputs)
         return _memory.rows_within(rows.n_rows, n_bytes)
 
@@ -145,7 +145,7 @@ class Digits:
         return next(self.blocks(rows, max(1, rows.n_rows)))
 
     def blocks(self, rows: DigitRows, block_rows: int) -> Iterator[_core.Encoded]:
-        """Yield all rows encoded, at most `block_rows` at a time; no rows give one empty block."""
+        """Yield all rows encoded, at most `block_rows` at a time; without rows, one empty block."""
         isa = machine.isa()
         parts: list[_core.Encoded] = []
         done, n_rows = 0, 0
@@ -166,22 +166,22 @@ class Digits:
         yield parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
 
 
-class Floats:
-    """Rows of real numbers that become float32, each row scaled by a power of two."""
+class FloatConverter:
+    """Converts rows of real numbers to float32, with each row scaled by a power of two."""
 
     def __init__(self, rows: FloatRows) -> None:
         self._rows = rows
         self._largest: list[NDArray[np.float64]] = []
 
     def check(self) -> None:
-        """Look at all numbers: raise ValueError at the first that is not finite."""
+        """Check all numbers; raise ValueError at the first that is not finite."""
         done = 0
         for piece in self._rows.rows.real_pieces():
             self._largest.append(largest(self._rows.rows, piece, done, "a projection"))
             done += len(piece)
 
     def blocks(self) -> Iterator[_core.Floats]:
-        """Yield all rows, a bounded number at a time; `check` comes first."""
+        """Yield all rows, a bounded number at a time. Call `check` first."""
         rows = self._rows
         step = max(1, FLOAT_BYTES // (4 * rows.n_inputs))
         done, block = 0, self._new(min(step, rows.n_rows))
@@ -203,7 +203,7 @@ class Floats:
 
 
 def largest(rows: Rows, piece: NDArray[Any], done: int, purpose: str) -> NDArray[np.float64]:
-    """Return the largest magnitude of each row of a piece that begins at row `done`; refuse NaN and infinities."""
+    """Return the largest magnitude of each row of a piece whose first row is `done`; raise at NaN and infinity."""
     found = _core.row_max_abs(piece, machine.isa())
     if not np.isfinite(found).all():
         row = int(np.flatnonzero(~np.isfinite(found))[0])

@@ -1,4 +1,4 @@
-"""Which instruction set and how many threads the CPU backend uses: the environment, and what the machine has."""
+"""Chooses the CPU backend's instruction set and number of threads, from the environment and the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ THREADS_VARIABLE = "OPUPROJ_NUM_THREADS"
 
 
 def isa() -> str | None:
-    """Return the instruction set that OPUPROJ_ISA forces, or None for the best that the CPU has."""
+    """Return the instruction set that OPUPROJ_ISA names, or None for the best one of the CPU."""
     name = _core.variable(ISA_VARIABLE)
     if not name:
         return None
@@ -32,7 +32,7 @@ def n_threads(threads: int | None) -> int:
 
 
 def threads_and_reason() -> tuple[int, str]:
-    """Return how many threads are used by default, and what decides that."""
+    """Return the default number of threads, and what determines it."""
     text = _core.variable(THREADS_VARIABLE)
     if text:
         try:
@@ -42,7 +42,7 @@ def threads_and_reason() -> tuple[int, str]:
         if not 1 <= value <= _check.MAX_THREADS:
             raise ValueError(f"{THREADS_VARIABLE} is {text!r}, but must be an integer from 1 to {_check.MAX_THREADS}")
         return value, THREADS_VARIABLE
-    # os.cpu_count() ignores taskset, and the limits that schedulers and containers set.
+    # os.cpu_count() ignores taskset and the limits of schedulers and containers.
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), _check.MAX_THREADS), "the cores this process may use"
     return min(os.cpu_count() or 1, _check.MAX_THREADS), "the cores of this machine"

@@ -1,4 +1,4 @@
-"""Projections, block by block through the compiled core; and exact entries of the matrix, for small windows of it."""
+"""Projections, block by block, and exact entries of the matrix for small windows."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from . import machine, results
 from .blocks import Block, blocks_of, digits_of
 from .sparse import Compact
 
-# Receives the fraction that is done.
+# Receives the fraction of the work that is done.
 Advance: TypeAlias = Callable[[float], None]
 
-# The results of one digit in front of a camera that are held at a time.
+# Results of one digit, read by a camera, that are held at a time.
 _EXPOSURE_BYTES = 1 << 23
 # The shortest transform of the structured ensemble.
 _SHORTEST = 256
 _THREADS_ADVICE = "projecting on fewer threads (threads=) or fewer inputs needs less"
-_WINDOW_ADVICE = "the operator exists so that its matrix need not: ask for fewer rows and columns"
+_WINDOW_ADVICE = "ask for fewer rows and columns: the operator itself needs no memory for its matrix"
 _WINDOW_TILE = (64, 4096)
-# The structured ensemble's rows are computed in blocks, of which not all may be wanted.
+# Memory for entries of the structured ensemble, whose rows are computed in whole blocks.
 _WINDOW_BYTES = 1 << 23
 
 
@@ -62,10 +62,10 @@ def _run(
     done, n = 0, len(out)
     for block in blocks:
         size = block.n_rows
-        rows, told = out, advance
+        rows, report = out, advance
         if size != n:
             rows = out[done : done + size]
-            told = advance and _progress.part_of(advance, done / n, size / n)
+            report = advance and _progress.part_of(advance, done / n, size / n)
         batch, columns = block if isinstance(block, Compact) else (block, None)
         if isinstance(batch, _core.Floats) or (spec.ensemble == "structured" and isinstance(batch, _core.Packed)):
             _core.project_structured(
@@ -77,16 +77,16 @@ def _run(
                 n_anchor=spec.n_anchor,
                 threads=threads,
                 isa=isa,
-                on_progress=told,
+                on_progress=report,
             )
         else:
-            call = (request.noise_seed, request.first_vector + done, isa, threads, told)
+            call = (request.noise_seed, request.first_vector + done, isa, threads, report)
             if isinstance(batch, _core.Packed) or not spec.noisy:
                 _multiply(spec, batch, columns, rows, *call)
             else:
                 _expose_digits(spec, batch, columns, rows, *call)
         done += size
-        del block, batch, columns  # before the next one is made
+        del block, batch, columns  # free their memory before the next block is made
 
 
 def _multiply(
@@ -128,7 +128,7 @@ def _expose_digits(
     threads: int,
     advance: Advance | None,
 ) -> None:
-    """Add up what the camera gives of each digit."""
+    """Add up the camera's results of each digit."""
     digits = list(digits_of(batch))
     n_outputs = out.shape[1]
     width = max(1, _EXPOSURE_BYTES // (len(out) * out.itemsize or 1))
@@ -138,9 +138,9 @@ def _expose_digits(
         one = np.empty_like(part, order="C")
         share = part.shape[1] / n_outputs / len(digits)
         for k, digit in enumerate(digits):
-            first = first_vector + (k << 40)  # frames that no other digit has
-            told = advance and _progress.part_of(advance, start / n_outputs + k * share, share)
-            _multiply(window, digit, columns, one, noise_seed, first, isa, threads, told)
+            first = first_vector + (k << 40)  # gives each digit noise of its own
+            report = advance and _progress.part_of(advance, start / n_outputs + k * share, share)
+            _multiply(window, digit, columns, one, noise_seed, first, isa, threads, report)
             if k == 0:
                 part[...] = one
             else:
@@ -150,12 +150,12 @@ def _expose_digits(
 
 
 def _padded(n_inputs: int) -> int:
-    """Return the power of two that vectors are padded to."""
+    """Return the power of two to which vectors are padded."""
     return max(_SHORTEST, 1 << (n_inputs - 1).bit_length())
 
 
 def _reserve_transforms(n_inputs: int, threads: int, anchor: bool) -> None:
-    """Raise MemoryError if there is no room for the vectors that threads transform, and for an anchor's phases."""
+    """Raise MemoryError if the vectors that threads transform, and an anchor's phases, cannot fit in memory."""
     n_bytes = _core.structured_bytes(n_inputs)
     total = 2**63 if n_bytes is None else n_bytes * threads + 8 * _padded(n_inputs) * anchor
     _memory.reserve(f"transforms on {threads} threads,", (_padded(n_inputs),), total, _THREADS_ADVICE)
@@ -170,18 +170,18 @@ def entries(spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArra
     shape = (len(rows), len(columns))
     _memory.reserve("a window", shape, math.prod(shape) * dtype.itemsize + 8 * sum(shape), _WINDOW_ADVICE)
     out = _memory.allocate("a window", shape, dtype, _WINDOW_ADVICE)
-    # A range becomes an array only now that it is known to fit.
+    # Converted only here, because only now it is known that the arrays fit in memory.
     index = [np.array(numbers, dtype=np.uint64) for numbers in (rows, columns)]
     index[0] += np.uint64(spec.row_start)
     if spec.ensemble == "structured":
-        _of_transforms(spec, index[0], index[1], out)
+        _structured_entries(spec, index[0], index[1], out)
     else:
-        _generated(spec, index[0], index[1], out)
+        _gaussian_entries(spec, index[0], index[1], out)
     return out
 
 
-def _generated(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.uint64], out: NDArray[Any]) -> None:
-    """Write entries as the generator makes them, tile by tile, so that Ctrl-C works between two of them."""
+def _gaussian_entries(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.uint64], out: NDArray[Any]) -> None:
+    """Write entries of the Gaussian matrix, tile by tile. Ctrl-C works between two tiles."""
     isa = machine.isa()
     for i in range(0, len(rows), _WINDOW_TILE[0]):
         for j in range(0, len(columns), _WINDOW_TILE[1]):
@@ -196,8 +196,8 @@ def _generated(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.uint64]
             )
 
 
-def _of_transforms(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.uint64], out: NDArray[Any]) -> None:
-    """Write entries of the structured matrix: projected unit vectors, a block of rows at a time."""
+def _structured_entries(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.uint64], out: NDArray[Any]) -> None:
+    """Write entries of the structured matrix: project unit vectors, a block of rows at a time."""
     if out.size == 0:
         return
     n = _padded(spec.n_inputs)
@@ -219,7 +219,7 @@ def _of_transforms(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.uin
 
 
 def _unit_vectors(columns: NDArray[np.int64], n_inputs: int) -> PackedRows[_core.Packed]:
-    """Return vectors that have a 1 in one column each."""
+    """Return the unit vectors of these columns."""
     n = len(columns)
     packed = _core.Packed.from_csr(np.arange(n + 1, dtype=np.int64), columns, np.ones(n, dtype=np.int8), n_inputs)
     return PackedRows("columns", packed, (n, n_inputs))

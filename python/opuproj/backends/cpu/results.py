@@ -1,4 +1,4 @@
-"""Where results go: a new array, or one that the user passes as out=."""
+"""The output array: a new one, or the one that the user passes as out=."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _ADVICE = "ask for fewer outputs at a time with rows=, or pass a memory-mapped a
 
 
 def allocated(shape: tuple[int, ...], dtype: np.dtype[Any], out: Any, rows: Rows) -> NDArray[Any]:
-    """Return the array that results go to, or raise before any work starts."""
+    """Return the array that receives the results, or raise before any work starts."""
     if out is None:
         return _memory.allocate("an output", shape, dtype, _ADVICE)
     return _given(out, shape, dtype, rows)
 
 
 def _given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], rows: Rows) -> NDArray[Any]:
-    """Return the NumPy array that shares memory with `out`, or raise naming what is wrong with it.
+    """Return the NumPy array that shares memory with `out`; an error names what is wrong with `out`.
 
-    It must not share any memory with the `rows` that results are computed from.
+    It must not share memory with the `rows` from which results are computed.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(out, torch.Tensor):
         if out.device.type != "cpu" or out.layout != torch.strided:
             raise ValueError(f"out is a {out.layout} tensor on {out.device}, but must be a dense tensor on the CPU")
         if out.requires_grad:
-            raise ValueError("out requires grad, but a result written in place has no gradient; pass out.detach()")
-        if out.dtype in (torch.bfloat16, torch.complex32):  # NumPy has neither
+            raise ValueError("out requires grad, but results written in place have no gradient; pass out.detach()")
+        if out.dtype in (torch.bfloat16, torch.complex32):  # NumPy lacks both
             raise ValueError(f"out has dtype {out.dtype}, but must have dtype {dtype}")
-        if out.is_conj() or out.is_neg():  # NumPy has no such views
-            raise ValueError("out is a view that conjugates or negates, but must hold its numbers as they are")
+        if out.is_conj() or out.is_neg():  # NumPy lacks such views
+            raise ValueError("out is a conjugated or negated view, but must store its numbers directly")
         array: NDArray[Any] = out.numpy()
     elif isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray):
         array = out
@@ -53,7 +53,7 @@ def _given(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], rows: Rows) -
 
 
 def rows_of(out: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of shape (..., k) as (n, k) over the same memory, or raise ValueError if no such view exists."""
+    """Return an array of shape (..., k) as a view of shape (n, k); raise ValueError if no such view exists."""
     k = out.shape[-1]
     n = math.prod(out.shape[:-1])
     if not out.flags.c_contiguous:

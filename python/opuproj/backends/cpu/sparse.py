@@ -1,4 +1,4 @@
-"""Sparse matrices, packed or encoded over the columns that they use."""
+"""Converts sparse matrices to packed or encoded rows over the columns that they use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .dense import ENCODE_FEWER, ENCODING, PROJECT_FEWER
 
 
 class Compact(NamedTuple):
-    """Packed or encoded vectors over the columns that any of them uses: their memory follows the nonzeros."""
+    """Packed or encoded vectors over the columns that any of them uses, so that memory depends on the nonzeros only."""
 
     batch: _core.Packed | _core.Encoded
     columns: NDArray[np.uint64]
@@ -26,12 +26,12 @@ class Compact(NamedTuple):
         return self.batch.n_rows
 
 
-class Sparse:
-    """Rows of a sparse matrix that become packed rows."""
+class SparseConverter:
+    """Converts the rows of a sparse matrix to packed rows."""
 
     def block_rows(self, rows: SparseRows) -> int:
         """Return how many rows to pack at a time so that a projection stays within its working memory."""
-        index_bytes = 8 * int(rows.ternary().nnz)  # the core takes 64-bit indices, SciPy mostly has 32
+        index_bytes = 8 * int(rows.ternary().nnz)  # the core needs 64-bit indices; SciPy mostly has 32-bit ones
         n_bytes = max(_memory.packed_bytes(rows.n_rows, rows.n_inputs), 2 * index_bytes)
         return _memory.rows_within(rows.n_rows, n_bytes)
 
@@ -40,7 +40,7 @@ class Sparse:
         return next(self.blocks(rows, max(1, rows.n_rows)))
 
     def blocks(self, rows: SparseRows, block_rows: int) -> Iterator[_core.Packed]:
-        """Yield all rows packed, `block_rows` at a time; no rows give one empty block."""
+        """Yield all rows packed, `block_rows` at a time; without rows, one empty block."""
         csr = rows.ternary()
         for start in range(0, max(1, rows.n_rows), block_rows):
             stop = min(start + block_rows, rows.n_rows)
@@ -49,37 +49,37 @@ class Sparse:
             yield _core.Packed.from_csr(indptr, indices, data.astype(np.int8, copy=False), rows.n_inputs)
 
     def check(self, rows: SparseRows) -> None:
-        """Look at every value: raise ValueError at the first that is not -1, 0 or 1."""
+        """Check every value; raise ValueError at the first that is not -1, 0 or 1."""
         rows.ternary()
 
     def most_entries(self, rows: SparseRows) -> int:
-        """Return the most entries that a vector has."""
+        """Return the largest number of entries of a vector."""
         return rows.most_entries()
 
     def compact_blocks(self, rows: SparseRows) -> Iterator[Compact]:
-        """Yield all rows packed, a bounded number at a time; no rows give one empty block."""
+        """Yield all rows packed, a bounded number at a time; without rows, one empty block."""
         for columns, (indptr, indices, data) in _compact(rows.ternary(), 1):
             signs = data.astype(np.int8, copy=False)
             yield Compact(_core.Packed.from_csr(indptr, indices, signs, len(columns)), columns)
 
 
-class SparseDigits:
-    """Rows of a sparse matrix that become encoded rows; only what is stored is encoded."""
+class SparseDigitConverter:
+    """Converts the rows of a sparse matrix to encoded rows; only stored entries are encoded."""
 
     def block_rows(self, rows: DigitRows) -> int:
         """Return how many rows to encode at a time so that a projection stays within its working memory."""
-        # An entry's column is copied twice at 64 bits, and its value once.
+        # An entry's column is copied twice as 64 bits, and its value once.
         entries = 24 * int(_numbers(rows).canonical().nnz)
         n_bytes = max(rows.n_digits * _memory.packed_bytes(rows.n_rows, rows.n_inputs), entries)
         return _memory.rows_within(rows.n_rows, n_bytes)
 
     def whole(self, rows: DigitRows) -> _core.Encoded:
-        """Return all rows encoded, zeros included; a block at a time, because an entry takes memory on the way."""
+        """Return all rows encoded, zeros included; in blocks, because entries need temporary memory."""
         parts = list(self.blocks(rows, self.block_rows(rows)))
         return parts[0] if len(parts) == 1 else _core.Encoded.concatenate(parts)
 
     def blocks(self, rows: DigitRows, block_rows: int) -> Iterator[_core.Encoded]:
-        """Yield all rows encoded, `block_rows` at a time (the last may be shorter; no rows give one empty block)."""
+        """Yield all rows encoded, `block_rows` at a time (the last may be shorter; without rows, one empty block)."""
         csr = _numbers(rows).finite(ENCODING)
         for start in range(0, max(1, rows.n_rows), block_rows):
             stop = min(start + block_rows, rows.n_rows)
@@ -88,11 +88,11 @@ class SparseDigits:
             yield _core.encode_sparse(*entries, rows.n_inputs, rows.base, rows.n_digits, machine.isa())
 
     def check(self, rows: DigitRows) -> None:
-        """Look at every value: raise ValueError at the first that is not finite."""
+        """Check every value; raise ValueError at the first that is not finite."""
         _numbers(rows).finite(ENCODING)
 
     def most_entries(self, rows: DigitRows) -> int:
-        """Return the most entries that a vector has."""
+        """Return the largest number of entries of a vector."""
         return _numbers(rows).most_entries()
 
     def compact_blocks(self, rows: DigitRows) -> Iterator[Compact]:
@@ -121,7 +121,7 @@ def ternarized(rows: SparseRows, threshold: Threshold | NDArray[np.float64]) -> 
 
 
 def _numbers(rows: DigitRows) -> SparseRows:
-    """Return the sparse rows whose numbers are taken in digits."""
+    """Return the sparse rows whose numbers are rounded to digits."""
     return cast(SparseRows, rows.rows)
 
 
@@ -136,14 +136,14 @@ def _reserve(rows: SparseRows, n_rows: int, n_planes: int, how: str, advice: str
 
 
 def _compact(csr: Any, n_planes: int) -> Iterator[tuple[NDArray[np.uint64], Entries]]:
-    """Yield a canonical CSR matrix in blocks of rows: the columns that a block uses, and its entries by their numbers.
+    """Yield a canonical CSR matrix in blocks of rows: the columns that a block uses, and its entries, renumbered.
 
     `n_planes` copies of a packed block stay within a projection's working memory.
     """
     step = _compact_rows(csr, n_planes)
     for start in range(0, max(1, csr.shape[0]), step):
         indptr, indices, data = compressed(csr, start, min(start + step, csr.shape[0]))
-        if csr.shape[1] <= 8 * len(indices):  # cheaper than sorting them
+        if csr.shape[1] <= 8 * len(indices):  # cheaper than sorting the indices
             used = np.zeros(csr.shape[1], np.bool_)
             used[indices] = True
             columns, indices = np.flatnonzero(used), (np.cumsum(used) - 1)[indices]
@@ -161,7 +161,7 @@ def _compact_rows(csr: Any, n_planes: int) -> int:
         step = max(1, -(-n_rows // n_blocks))
         ends = csr.indptr[np.minimum(np.arange(0, n_rows + step, step), n_rows)]
         most = int(np.diff(ends).max(initial=0))
-        # An entry's place takes three numbers of 64 bits on the way, its value one.
+        # Temporarily, an entry's place takes three 64-bit numbers, and its value one.
         if step == 1 or n_planes * _memory.packed_bytes(step, min(most, n_inputs)) + 32 * most <= _memory.BLOCK_BYTES:
             return step
         n_blocks *= 2
