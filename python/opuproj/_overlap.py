@@ -29,7 +29,7 @@ def refuse(name: str, memory: Iterable[NDArray[Any]], out: NDArray[Any]) -> None
             )
 
 
-def at(address: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> NDArray[Any]:
+def array_at(address: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> NDArray[Any]:
     """Return an array at an address, for comparison only: its elements must not be read."""
     interface = {
         "version": 3,
@@ -72,5 +72,5 @@ def _place(array: NDArray[Any]) -> _Place | None:
     except OSError:  # deleted: a second mapping cannot be detected
         return None
     address = array.__array_interface__["data"][0] - root.__array_interface__["data"][0] + root.offset + _NOT_NULL
-    moved = at(address, array.shape, array.strides, array.itemsize)
+    moved = array_at(address, array.shape, array.strides, array.itemsize)
     return _Place((status.st_dev, status.st_ino), moved, root.mode == "c")

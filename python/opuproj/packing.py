@@ -152,7 +152,7 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     Returns
     -------
     EncodedBatch
-        Of the shape of `x`.
+        A batch of the shape of `x`.
 
     Raises
     ------

@@ -223,7 +223,7 @@ def test_digits_give_the_bits_of_a_projection_in_digits(mode: Any, digits: int) 
 
 
 def test_digits_of_what_takes_none_are_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="digits is 5, but the ensemble 'structured' takes real numbers as they are"):
+    with pytest.raises(ValueError, match="digits is 5, but the ensemble 'structured' uses real numbers without digits"):
         Projection(10, 4, digits=5, ensemble="structured")
     for given, other in (
         ({}, {"ensemble": "structured"}),

@@ -166,10 +166,10 @@ def on_a_mesh(rank: int, world: int) -> None:
         assert_same_bits(y.full_tensor(), expected)
     with pytest.raises(ValueError, match=r"x has placements .*, but shard 'columns' needs .* on dimension 1"):
         layer(inputs)
-    with pytest.raises(ValueError, match="mesh has 2 dimensions: say which one with mesh_dim"):
+    with pytest.raises(ValueError, match="mesh has 2 dimensions: choose one with mesh_dim"):
         ShardedProjection(50, 30, mesh=mesh)
     other = init_device_mesh("cpu", (4,))
-    with pytest.raises(ValueError, match="no dimension of which is this layer's ranks"):
+    with pytest.raises(ValueError, match="none of its dimensions has this layer's ranks"):
         layer(DTensor.from_local(x, other, [Replicate()], run_check=False))
 
 
@@ -341,16 +341,16 @@ def refusals(rank: int, world: int) -> None:
         *((ValueError, r"must have shape \(..., .*elements") if at_src else (RuntimeError, "rank 0 refused")),
         lambda: columns(x if at_src else given(columns, x, rank)),
     )
-    expect(ValueError, "ranks have unlike axes or layers", lambda: columns(given(columns, x, rank)[rank:]))
+    expect(ValueError, "ranks have different axes or layers", lambda: columns(given(columns, x, rank)[rank:]))
     unlike = ShardedProjection(20, 9, seed=rank, shard="columns")
-    expect(ValueError, "ranks have unlike axes or layers", lambda: unlike(given(unlike, x, rank)))
+    expect(ValueError, "ranks have different axes or layers", lambda: unlike(given(unlike, x, rank)))
     learned = x.float().requires_grad_()
     expect(
         *((NotImplementedError, "has no gradient") if at_src else (RuntimeError, "rank 0 refused x")),
         lambda: rows(given(rows, learned, rank)),
     )
     if rank > 0:
-        expect(ValueError, f"x is given on rank {rank}, but comes from rank 0", lambda: ShardedProjection(20, 9)(x))
+        expect(ValueError, f"x is given on rank {rank}, but rank 0 sends it", lambda: ShardedProjection(20, 9)(x))
     else:
         ShardedProjection(20, 9)(x)
     with torch.autograd.forward_ad.dual_level():
@@ -413,7 +413,7 @@ def test_a_killed_rank_is_an_error_on_all_others(shard: Any, world: int) -> None
         if rank != world - 2:
             message, seconds = result
             assert f"rank {rank} of {world} could not finish" in message
-            assert "another rank has ended, failed or not come within the group's timeout" in message
+            assert "another rank has ended, failed or not joined within the group's timeout" in message
             assert seconds < 12
 
 
@@ -443,9 +443,9 @@ def test_without_a_process_group() -> None:
     ("arguments", "message"),
     [
         ({"shard": "both"}, "shard is 'both', but must be 'rows' or 'columns'"),
-        ({"shard": "columns", "replicated": True}, "replicated is True, but with shard 'columns' no rank sees"),
-        ({"shard": "columns", "ternarize": Ternarize()}, "ternarize is .*, but with shard 'columns' no rank sees"),
-        ({"shard": "columns", "camera": Camera()}, "camera is .*, but with shard 'columns' no rank sees"),
+        ({"shard": "columns", "replicated": True}, "replicated is True, but with shard 'columns' no rank has whole vectors"),
+        ({"shard": "columns", "ternarize": Ternarize()}, "ternarize is .*, but with shard 'columns' no rank has whole vectors"),
+        ({"shard": "columns", "camera": Camera()}, "camera is .*, but with shard 'columns' no rank has whole vectors"),
         ({"src": 1}, "src is 1, but must be from 0 to 0"),
         ({"mesh_dim": 0}, "mesh_dim is 0, but there is no mesh"),
         ({"n_inputs": 0}, "n_inputs is 0"),
@@ -475,7 +475,7 @@ def test_a_state_of_another_ensemble_is_refused_and_changes_nothing() -> None:
     layer = ShardedProjection(5, 4, seed=2)
     before = layer.get_extra_state()
     with pytest.raises(
-        ValueError, match="the state's ensemble is 'structured', but a ShardedProjection has 'gaussian'"
+        ValueError, match="the state's ensemble is 'structured', but a ShardedProjection supports 'gaussian'"
     ):
         layer.load_state_dict(Projection(5, 4, seed=3, ensemble="structured").state_dict())
     assert torch.equal(layer.get_extra_state(), before)
@@ -488,14 +488,14 @@ def test_transforms_of_torch_func_are_refused_by_name() -> None:
     x = vectors(3, 5)
     for shard in SHARDS:
         layers = [ShardedProjection(5, 4, seed=seed, shard=shard, gather=True) for seed in (1, 2)]
-        with pytest.raises(NotImplementedError, match=r"takes no part in the transforms of torch\.func"):
+        with pytest.raises(NotImplementedError, match=r"does not support the transforms of torch\.func"):
             torch.vmap(layers[0])(x)
-        with pytest.raises(NotImplementedError, match=r"takes no part in the transforms of torch\.func"):
+        with pytest.raises(NotImplementedError, match=r"does not support the transforms of torch\.func"):
             grad(lambda x, layer=layers[0]: layer(x).sum())(x.float())
         _, buffers = stack_module_state(layers)
-        with pytest.raises(NotImplementedError, match=r"takes no part in the transforms of torch\.func"):
+        with pytest.raises(NotImplementedError, match=r"does not support the transforms of torch\.func"):
             torch.vmap(lambda b, layer=layers[0]: functional_call(layer, ({}, b), (x,)))(buffers)
-        with pytest.raises(NotImplementedError, match="takes no other layer's place"):
+        with pytest.raises(NotImplementedError, match="cannot run with another layer's buffers"):
             functional_call(layers[0], dict(layers[1].named_buffers()), (x,))
         own = {name: buffer.clone() for name, buffer in layers[0].named_buffers()}
         assert_same_bits(functional_call(layers[0], own, (x,)), layers[0](x))

@@ -196,7 +196,7 @@ def test_a_mean_of_equal_states_is_that_state_and_of_unequal_ones_an_error(how: 
         mean = averaged(state, unlike, how)
         if how == "moving":  # of which nothing of the first is left
             mean = state * 0.5 + mean * 0.5
-        with pytest.raises(ValueError, match=r"the state of a Projection does not fit .* a mean of those of different"):
+        with pytest.raises(ValueError, match=r"the state of a Projection does not fit .* a mean over different"):
             other.set_extra_state(mean)
     assert same_state(other.state_dict(), layer.state_dict())
 
@@ -209,7 +209,11 @@ def test_a_mean_of_equal_states_is_that_state_and_of_unequal_ones_an_error(how: 
         (torch.empty(0), ValueError, "does not fit its check value"),
         (torch.empty(98, device="meta"), ValueError, "the state of a Projection is a tensor on the device 'meta'"),
         (_numbers.tensor_of(b"\2 and more"), ValueError, "the state's version is 2, but this Projection's is 1"),
-        (_numbers.tensor_of(b"\1 and more"), ValueError, "the state has 28 numbers: it is not that of a Projection"),
+        (
+            _numbers.tensor_of(b"\1 and more"),
+            ValueError,
+            "the state has 28 numbers: it does not belong",
+        ),
         (_numbers.tensor_of(b"\1" + bytes(44)), ValueError, r"the state's shape is \(0, 0\)"),
         ([1, 2], TypeError, "the state is a list, but must be a tensor, or a dict"),
         ({}, ValueError, "the state has no 'version'"),
@@ -273,7 +277,7 @@ def test_weights_are_averaged(decay: float | None, use_buffers: bool) -> None:
 def test_a_layer_pickled_by_an_earlier_version_comes_back() -> None:
     layer = Projection(50, 20, seed=2**64 - 1, dtype=torch.float64)
     state = {**layer.__dict__, "seed": layer.seed, "_buffers": {}, "_non_persistent_buffers_set": set()}
-    for name in ("_spec", "_call", "_real", "_own", "_kin"):
+    for name in ("_spec", "_call", "_real", "_own_seed_tensor", "_fingerprint"):
         del state[name]
     again = Projection.__new__(Projection)
     again.__setstate__(state)
@@ -288,7 +292,7 @@ def test_a_loader_may_fill_the_buffer_with_anything() -> None:
     with torch.device("meta"):
         model = network()
     model[2].set_extra_state(Projection(8, 20, seed=77).get_extra_state())
-    model[2]._member = torch.full_like(model[2]._member, torch.nan, device="cpu")
+    model[2]._seed_tensor = torch.full_like(model[2]._seed_tensor, torch.nan, device="cpu")
     x = gaussian(4, 8)
     assert_same_bits(model[2](x), Projection(8, 20, seed=77, digits=5)(x))
     _, stack = torch.func.stack_module_state([model[2], Projection(8, 20, seed=5, digits=5).eval()])

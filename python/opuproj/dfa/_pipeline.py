@@ -41,7 +41,7 @@ class Pipeline:
         `mine` has this rank's block shapes, gains and axes of vectors by block names, the shape of the error and the
         module where it is taken (on the last rank), and `alike`: values that must be the same on all ranks.
         """
-        all_ranks = self.ranks.all_told(dict(mine), "agreeing on the blocks' rows of T")
+        all_ranks = self.ranks.all_gather_objects(dict(mine), "agreeing on the blocks' rows of T")
         self.agreed = True
         for rank, theirs in enumerate(all_ranks):
             for name, value in theirs["alike"].items():
@@ -93,15 +93,17 @@ class Pipeline:
             "dtype": name_of(numbers.dtype),
         }
         data = bits + numbers.cpu().contiguous().numpy().tobytes()
-        self.ranks.tell(self.last, "the broadcast of the error", meta, data)
+        self.ranks.broadcast(self.last, "the broadcast of the error", meta, data)
 
     def send_failure(self, reason: BaseException) -> None:
         """Send the reason why this pass has no error to all other ranks."""
-        self.ranks.tell(self.last, "the broadcast of the error", {"refused": f"{type(reason).__name__}: {reason}"}, b"")
+        self.ranks.broadcast(
+            self.last, "the broadcast of the error", {"refused": f"{type(reason).__name__}: {reason}"}, b""
+        )
 
     def receive(self) -> Error:
         """Return the error that the last rank sends."""
-        meta, data = self.ranks.tell(self.last, "the broadcast of the error", None, b"")
+        meta, data = self.ranks.broadcast(self.last, "the broadcast of the error", None, b"")
         if "refused" in meta:
             raise RuntimeError(f"rank {self.last}, where the error is taken, sent none: {meta['refused']}")
         numbers = torch.empty(meta["numbers"], dtype=BY_NAME[meta["dtype"]])

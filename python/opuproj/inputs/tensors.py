@@ -24,7 +24,7 @@ class TensorRows(ArrayRows):
         if self.device != "cpu" or x.numel() == 0:
             return ()
         size = x.element_size()  # not x.numpy(), which does not support all dtypes
-        return (_overlap.at(x.data_ptr(), tuple(x.shape), tuple(size * step for step in x.stride()), size),)
+        return (_overlap.array_at(x.data_ptr(), tuple(x.shape), tuple(size * step for step in x.stride()), size),)
 
     @property
     def floating(self) -> bool:

@@ -1,9 +1,9 @@
-"""The operator in PyTorch: a module that compiles and exports, and rules that make floats ternary.
+"""The operator in PyTorch: a module that can be compiled and exported, and rules that round floats to -1, 0 and 1.
 
 layer = opuproj.torch.Projection(n_inputs, n_outputs, seed=0, ternarize=Ternarize(RowMax(0.25)))
 y = layer(x)
 
-`ShardedProjection` is the same over the ranks of a process group.
+`ShardedProjection` divides a projection among the ranks of a process group.
 """
 
 from .projection import Projection

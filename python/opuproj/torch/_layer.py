@@ -1,4 +1,4 @@
-"""What all layers that apply an operator share: its specification, its state, and the casts of a model."""
+"""`OperatorLayer`, the base class of the layers: the specification, its state, and dtype casts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .ternarize import Ternarize
 
 
 class OperatorLayer(torch.nn.Module):
-    """A layer without parameters that applies rows of a random matrix; it holds a few integers.
+    """A layer without parameters that applies rows of a random matrix. It stores a few integers.
 
     Subclasses define ``forward``.
     """
@@ -49,33 +49,34 @@ class OperatorLayer(torch.nn.Module):
         self.rows = (0, spec.n_outputs) if rows is None else _check.row_range(rows, spec.n_outputs)
         self.ternarize, self.threads = ternarize, _check.threads(threads)
         self._real = half or _dtypes.real_of(_dtypes.BY_NAME[spec.dtype.name])
-        self.register_buffer("_member", None, persistent=False)
+        self.register_buffer("_seed_tensor", None, persistent=False)
         self._set(spec.rows(*self.rows), torch.device("cpu"))
 
     def _set(self, spec: Spec, device: torch.device) -> None:
-        """Take on a specification, of the layer's rows; what it says of the dtype follows the layer's precision."""
+        """Set the specification of the layer's rows. Its dtype is replaced by the dtype of the layer's precision."""
         dtype = np.dtype(_dtypes.name_of(_dtypes.computed(self._real, spec.mode)))
         self._spec = spec.changed(dtype=dtype)
-        # Plain values, which torch.compile and torch.export take as constants.
+        # Plain values, which torch.compile and torch.export treat as constants.
         self.mode: Mode = spec.mode
         self.ensemble: Ensemble = spec.ensemble
         self.n_anchor: int = spec.n_anchor
         self.camera: Camera | None = spec.camera
         self.dtype = _dtypes.result(self._real, self.mode)
-        self._remember(device)
+        self._write_seed_tensor(device)
 
-    def _remember(self, device: torch.device) -> None:
-        """Write the seed, the dtype and the device down in a buffer.
+    def _write_seed_tensor(self, device: torch.device) -> None:
+        """Store the seed, the dtype and the device in the buffer ``_seed_tensor``.
 
-        Nothing reads it in this layer. But torch.func.stack_module_state stacks it, and functional_call puts another
-        layer's in its place, which `forward` notices; and casts and moves of a module reach nothing but tensors.
+        The layer itself does not read it. But torch.func.stack_module_state stacks it, and functional_call replaces it
+        by that of another layer, which `forward` detects. Also, a module's casts and moves reach only tensors.
         """
-        self._kin = zlib.crc32(json.dumps(self._shared_by_kin()).encode())
-        self._own = _state.member_of(self.seed, self._kin, self._real, device)
-        self.__dict__["_buffers"] = {**self._buffers, "_member": self._own}  # not into what copy.copy shares
+        self._fingerprint = zlib.crc32(json.dumps(self._shared_settings()).encode())
+        self._own_seed_tensor = _state.seed_tensor(self.seed, self._fingerprint, self._real, device)
+        # A new dict, because copy.copy() shares the old one.
+        self.__dict__["_buffers"] = {**self._buffers, "_seed_tensor": self._own_seed_tensor}
 
-    def _shared_by_kin(self) -> list[Any]:
-        """Return what layers of a stack must have in common: all but the seed."""
+    def _shared_settings(self) -> list[Any]:
+        """Return the settings that layers of a stack must share: all but the seed."""
         rule = self.ternarize and self.ternarize.rule
         shown = repr(rule) if dataclasses.is_dataclass(rule) else type(rule).__qualname__
         spec = self._spec.changed(seed=0, dtype=np.dtype(np.float32))
@@ -83,63 +84,66 @@ class OperatorLayer(torch.nn.Module):
 
     @property
     def seed(self) -> int:
-        """Which medium."""
+        """The seed that selects the medium."""
         return self._spec.seed
 
     @seed.setter
     def seed(self, seed: int) -> None:
-        self._set(self._spec.changed(seed=_check.seed(seed)), self._own.device)
+        self._set(self._spec.changed(seed=_check.seed(seed)), self._own_seed_tensor.device)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name != "_member" or "_own" not in self.__dict__:
+        if name != "_seed_tensor" or "_own_seed_tensor" not in self.__dict__:
             super().__setattr__(name, value)
         elif isinstance(value, torch.Tensor) and not value.is_meta:
-            # As transformers does for what no file holds: with anything, but on the right device.
-            self._remember(value.device)
+            # transformers fills buffers that are in no file with arbitrary values, but on the right device.
+            self._write_seed_tensor(value.device)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "_spec" not in self.__dict__:  # pickled by a version that spelled the fields out
+        if "_spec" not in self.__dict__:  # pickled by a version that stored the fields one by one
             old = self.__dict__
             old["seed"] = old.pop("_signed", old.get("seed", 0)) % 2**64
             if "_real" not in old:
                 old["_real"] = _dtypes.real_of(old["dtype"])
             fields = {name: old.pop(name) for name in ("seed", "mode", "n_anchor", "camera") if name in old}
             whole = Spec.checked(self.n_inputs, self.n_outputs, ensemble=old.get("ensemble", "gaussian"), **fields)
-            self._non_persistent_buffers_set.add("_member")
+            self._buffers.pop("_member", None)  # the old name of "_seed_tensor"
+            self._non_persistent_buffers_set.discard("_member")
+            self._non_persistent_buffers_set.add("_seed_tensor")
             self._set(whole.rows(*self.rows), torch.device("cpu"))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        device = self._own.device
-        self._remember(device)  # in this layer's dtype, whatever has been done to the buffer
+        device = self._own_seed_tensor.device
+        self._write_seed_tensor(device)  # restores this layer's dtype, even if the buffer was changed
         super()._apply(fn, recurse)
-        applied = self._member
+        applied = self._seed_tensor
         if applied.is_floating_point() or applied.is_complex():
             self._real = _dtypes.real_of(applied.dtype)
         self._set(self._spec, device if applied.is_meta else applied.device)
         return self
 
     def _scaled(self, y: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-        """Multiply results of t by the factors a of x ≈ a t."""
+        """Multiply the results for t by the factors a, where x ≈ a t."""
         a = factors.to(torch.float64 if self._real == torch.float64 else torch.float32)
         return y * (a * a if self.mode == "intensity" else a)
 
     # State
 
     def get_extra_state(self) -> torch.Tensor:
-        """Return what tells the matrix from others, for ``state_dict``: a tensor of small numbers.
+        """Return the identity of the matrix for ``state_dict``, as a tensor of small numbers.
 
-        Files of tensors can hold it, and it outlives averages of equal states, and casts to any floating-point dtype.
+        Files of tensors can store it. Averages of equal states, and casts to any floating-point dtype, keep it
+        readable.
         """
-        return _state.tensor_of(self._spec, self.n_outputs, self._own.device)
+        return _state.tensor_of(self._spec, self.n_outputs, self._own_seed_tensor.device)
 
     def set_extra_state(self, state: torch.Tensor | dict[str, Any]) -> None:
-        """Take on the matrix of a ``state_dict``; its shape and rows must be those of this layer.
+        """Set the matrix from a ``state_dict``. Its shape and rows must equal those of this layer.
 
         Raises
         ------
         ValueError, TypeError
-            If it is the state of another shape, or of no matrix: as a mean of states of different matrices.
+            If the state has another shape or rows, or belongs to no matrix, such as a mean of different states.
         """
         found = _state.read(state)
         expected = {"version": _state.VERSION, "shape": (self.n_outputs, self.n_inputs), "rows": self.rows}
@@ -156,14 +160,14 @@ class OperatorLayer(torch.nn.Module):
             camera=self.camera,
             dtype=_dtypes.computed(self._real, "linear"),
         )
-        self._refuse(spec)
-        self._set(spec.rows(*self.rows), self._own.device)
+        self._check_spec(spec)
+        self._set(spec.rows(*self.rows), self._own_seed_tensor.device)
 
-    def _refuse(self, spec: Spec) -> None:
-        """Raise ValueError if the layer cannot take on a specification."""
+    def _check_spec(self, spec: Spec) -> None:
+        """Raise ValueError if the layer does not support a specification."""
 
     def extra_repr(self) -> str:
-        """Return what ``print`` shows between the brackets."""
+        """Return the text that ``print`` shows between the parentheses."""
         text = f"{self.n_inputs}, {self.n_outputs}, seed={self.seed}, mode={self.mode!r}"
         if self.ensemble != "gaussian":
             text += f", ensemble={self.ensemble!r}"

@@ -1,4 +1,4 @@
-"""Packed vectors on their way from one rank to the others."""
+"""Messages with packed vectors, which one rank sends to the others."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 from .. import _core
 from ._dtypes import BY_NAME, name_of
 
-# Leading axes, packed vectors (None where they have no elements) and factors of the ternary ones.
+# Leading axes, packed vectors (None if they have no elements), and the factors of ternarized vectors (else None).
 Vectors: TypeAlias = tuple[tuple[int, ...], _core.Packed | None, torch.Tensor | None]
 
 
 def described(vectors: Vectors) -> dict[str, Any]:
-    """Return what goes before the bytes: plain numbers and names."""
+    """Return the header of a message: plain numbers and names."""
     leading, _, factors = vectors
     return {"leading": leading, "factors": None if factors is None else name_of(factors.dtype)}
 
 
 def as_bytes(vectors: Vectors) -> bytes:
-    """Return the bits of packed vectors, and their factors."""
+    """Return the body of a message: the bits of packed vectors, then their factors."""
     _, packed, factors = vectors
     assert packed is not None, "a layer has an input"
     return packed.to_bytes() + (b"" if factors is None else factors.numpy().tobytes())
 
 
 def from_bytes(message: dict[str, Any], data: memoryview) -> Vectors:
-    """Return the vectors that another rank described and sent."""
+    """Return the vectors of a message from another rank."""
     leading, factors = tuple(message["leading"]), None
     if message["factors"] is not None:
         factors = torch.empty(math.prod(leading), 1, dtype=BY_NAME[message["factors"]])

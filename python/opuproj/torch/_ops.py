@@ -1,7 +1,7 @@
-"""The operator as a custom op of torch, which torch.compile and torch.export trace through.
+"""The operator as a custom op of torch, through which torch.compile and torch.export can trace.
 
-The op has one schema and one fake. One argument, an encoded `Call`, holds all that decides its result beside tensors.
-The backend is chosen by the device of x, as for arrays.
+The op has one schema and one fake implementation. One text argument, an encoded `Call`, holds everything besides the
+tensors that determines the result. The device of x selects the backend, as for arrays.
 """
 
 from __future__ import annotations
@@ -25,40 +25,41 @@ from . import _dtypes, _state
 # The end of the error about a value that is not ternary.
 ADVICE = "give ternarize= or digits= for other values"
 
-# noise: the seed of the camera's noise. member: the seed of another layer of a stack, in place of this one's.
-# Spelled out, as versions of torch before 2.6 cannot read it from annotations that are strings.
-_SCHEMA = "(Tensor x, str call, Tensor? noise, Tensor? member) -> Tensor"
+# noise: the seed of the camera's noise. seed: the seed tensor of another layer of a stack, which replaces the call's.
+# Written out, because torch before 2.6 cannot derive a schema from annotations that are strings.
+_SCHEMA = "(Tensor x, str call, Tensor? noise, Tensor? seed) -> Tensor"
 
 
 @dataclass(frozen=True)
 class Call:
-    """What the op computes, beside its tensors.
+    """The computation of the op, without its tensors.
 
     Attributes
     ----------
     spec : Spec
         The operator.
     adjoint : bool
-        Whether x is multiplied by the adjoint: the result is then Rᵗx for mode ``"linear"``, Re(Tᴴx) for ``"complex"``.
+        Whether to multiply x by the adjoint: the result is then Rᵗx for mode ``"linear"`` and Re(Tᴴx) for
+        ``"complex"``.
     threads, digits : int or None
         As in :class:`Projection`.
-    kin : int
-        What another layer must have in common with this one to take its place (see _state).
+    fingerprint : int
+        A checksum of the layer's settings. A layer that replaces this one must have the same (see _state).
     """
 
     spec: Spec
     adjoint: bool = False
     threads: int | None = None
     digits: int | None = None
-    kin: int = 0
+    fingerprint: int = 0
 
     def encode(self) -> str:
-        """Return the call as text, which an op of torch takes."""
-        return json.dumps([self.spec.encode(), self.adjoint, self.threads, self.digits, self.kin])
+        """Return the call as text, which a torch op accepts."""
+        return json.dumps([self.spec.encode(), self.adjoint, self.threads, self.digits, self.fingerprint])
 
     @staticmethod
     def decode(text: str) -> Call:
-        """Return the call that a text stands for."""
+        """Return the call that `encode` wrote as this text."""
         return _decoded(text)
 
     @property
@@ -73,11 +74,11 @@ class Call:
         return _dtypes.real_of(dtype) if self.adjoint else dtype
 
     def field(self, *, double: bool) -> Call:
-        """Return the call that gives the exact field Tx, in some precision."""
+        """Return the call that computes the exact field Tx in single or double precision."""
         return replace(self, spec=_exact(self.spec, "complex", double=double))
 
     def backward(self, *, double: bool) -> Call:
-        """Return the call that carries a gradient back: by the adjoint, or by the projection from the adjoint."""
+        """Return the call that propagates a gradient back: the adjoint of a projection, or the reverse."""
         mode = "linear" if self.spec.mode == "linear" else "complex"
         if not self.adjoint:
             return replace(self, spec=_exact(self.spec, mode, double=double), adjoint=True, digits=None)
@@ -85,22 +86,22 @@ class Call:
 
 
 def _exact(spec: Spec, mode: str, *, double: bool) -> Spec:
-    """Return a specification without a camera, of a mode and a precision."""
+    """Return a specification without a camera, with a mode and a precision."""
     name = ("complex128" if double else "complex64") if mode == "complex" else "float64" if double else "float32"
     return spec.changed(mode=mode, camera=None, dtype=np.dtype(name))
 
 
 @lru_cache(maxsize=256)
 def _decoded(text: str) -> Call:
-    spec, adjoint, threads, digits, kin = json.loads(text)
-    return Call(Spec.decode(spec), adjoint, threads, digits, kin)
+    spec, adjoint, threads, digits, fingerprint = json.loads(text)
+    return Call(Spec.decode(spec), adjoint, threads, digits, fingerprint)
 
 
 @torch.library.custom_op("opuproj::apply", mutates_args=(), schema=_SCHEMA)
-def apply(x: torch.Tensor, call: str, noise: torch.Tensor | None, member: torch.Tensor | None) -> torch.Tensor:
+def apply(x: torch.Tensor, call: str, noise: torch.Tensor | None, seed: torch.Tensor | None) -> torch.Tensor:
     """Multiply vectors of shape (..., n) by an operator or by its adjoint."""
     found = Call.decode(call)
-    spec = found.spec if member is None else found.spec.changed(seed=_state.seed_of(member, found.kin))
+    spec = found.spec if seed is None else found.spec.changed(seed=_state.seed_of(seed, found.fingerprint))
     if found.adjoint:
         read: Read = "linear" if spec.mode == "linear" else "real"
         return cast(torch.Tensor, _adjoint(spec, x, read, threads=found.threads)).to(found.dtype)
@@ -110,6 +111,6 @@ def apply(x: torch.Tensor, call: str, noise: torch.Tensor | None, member: torch.
 
 
 @apply.register_fake
-def _(x: torch.Tensor, call: str, noise: torch.Tensor | None, member: torch.Tensor | None) -> torch.Tensor:
+def _(x: torch.Tensor, call: str, noise: torch.Tensor | None, seed: torch.Tensor | None) -> torch.Tensor:
     found = Call.decode(call)
     return x.new_empty((*x.shape[:-1], found.width), dtype=found.dtype)

@@ -1,4 +1,4 @@
-"""The processes of a group: who they are, and the few things that they tell each other."""
+"""The ranks of a process group, and their collective operations."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch.distributed as dist
 
 
 class Ranks:
-    """A process group as one of its ranks sees it.
+    """A process group, from the point of view of one of its ranks.
 
     Attributes
     ----------
     group : ProcessGroup
-        The group itself.
+        The group.
     rank, size : int
-        Which one this process is in the group, and how many there are.
+        The index of this process in the group, and the number of processes.
     first : int
-        The group's first rank, among the processes of all groups.
+        The global rank of the group's first process.
     device : torch.device
-        Where the group's backend takes tensors.
+        The device on which the group's backend expects tensors.
     """
 
     def __init__(self, group: Any = None) -> None:
@@ -37,30 +37,35 @@ class Ranks:
         backend = str(dist.get_backend_config(self.group))
         self.device = torch.device("cpu" if "cpu:" in backend else backend.partition(":")[0])
 
-    # A copy of a module speaks to the same processes; no other process can take its place there.
+    # A copy of a module uses the same processes. A pickle is an error, because another process cannot replace this one.
 
     def __deepcopy__(self, memo: object) -> Ranks:
         return self
 
     def __reduce__(self) -> Any:
-        raise TypeError("what belongs to a process group cannot be pickled: save its state_dict() and make it again")
+        raise TypeError("an object of a process group cannot be pickled: save its state_dict() and construct it again")
 
     @contextmanager
-    def _speaking(self, what: str) -> Iterator[None]:
+    def _collective(self, what: str) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
             raise RuntimeError(
-                f"rank {self.rank} of {self.size} could not finish {what}: another rank has ended, failed or not come "
-                f"within the group's timeout ({error})"
+                f"rank {self.rank} of {self.size} could not finish {what}: another rank has ended, failed or not "
+                f"joined within the group's timeout ({error})"
             ) from error
 
-    def tell(self, src: int, what: str, meta: dict[str, Any] | None, data: bytes) -> tuple[dict[str, Any], memoryview]:
-        """Return what rank `src` passes, of which `what` tells in errors; other ranks pass None."""
+    def broadcast(
+        self, src: int, what: str, meta: dict[str, Any] | None, data: bytes
+    ) -> tuple[dict[str, Any], memoryview]:
+        """Return the `meta` and `data` of rank `src`; other ranks pass None and b"". Errors name the operation, `what`.
+
+        `meta` must be serialisable as JSON.
+        """
         text = json.dumps(meta).encode() if self.rank == src else b""
         origin = dist.get_global_rank(self.group, src)
         sizes = torch.tensor([len(text), len(data)], dtype=torch.int64, device=self.device)
-        with self._speaking(what):
+        with self._collective(what):
             dist.broadcast(sizes, origin, group=self.group)
             n_text, n_data = sizes.tolist()
             if self.rank == src:
@@ -82,31 +87,31 @@ class Ranks:
 
     def _reduced(self, numbers: torch.Tensor, how: Any, what: str) -> torch.Tensor:
         numbers = numbers.to(self.device)
-        with self._speaking(what):
+        with self._collective(what):
             dist.all_reduce(numbers, how, group=self.group)
         return numbers.cpu()
 
     def reduce_scatter(self, parts: torch.Tensor, what: str) -> torch.Tensor:
-        """Return the sum over all ranks of this rank's part, exactly: parts of integers, of shape (size, ...)."""
+        """Return the exact sum over all ranks of this rank's part; parts holds integers and has shape (size, ...)."""
         parts = parts.to(self.device)
         theirs = torch.empty_like(parts)
-        with self._speaking(what):
-            # Not reduce_scatter_tensor: gloo sends more for it than each rank's part.
+        with self._collective(what):
+            # Not reduce_scatter_tensor, for which gloo sends more than each rank's part.
             dist.all_to_all_single(theirs.flatten(0, 1), parts.flatten(0, 1), group=self.group)
         return theirs.sum(0, dtype=parts.dtype).cpu()
 
     def all_gather(self, part: torch.Tensor, what: str) -> torch.Tensor:
-        """Return the parts of all ranks, equal in shape, as (size, ...)."""
+        """Return the parts of all ranks, which have one shape, as a tensor of shape (size, ...)."""
         real = torch.view_as_real(part) if part.is_complex() else part
         real = real.contiguous().to(self.device)
         parts = real.new_empty((self.size, *real.shape))
-        with self._speaking(what):
+        with self._collective(what):
             dist.all_gather_into_tensor(parts.flatten(0, 1), real, group=self.group)
         return torch.view_as_complex(parts) if part.is_complex() else parts
 
-    def all_told(self, mine: dict[str, Any], what: str) -> list[dict[str, Any]]:
-        """Return what every rank passes, in the order of the ranks."""
+    def all_gather_objects(self, mine: dict[str, Any], what: str) -> list[dict[str, Any]]:
+        """Return the objects of all ranks, in the order of the ranks."""
         everything: list[Any] = [None] * self.size
-        with self._speaking(what):
+        with self._collective(what):
             dist.all_gather_object(everything, mine, group=self.group)
         return everything

@@ -1,4 +1,4 @@
-"""The operator as a module."""
+"""`Projection`, the operator as a torch module."""
 
 from __future__ import annotations
 
@@ -21,66 +21,67 @@ from .ternarize import Ternarize
 class Projection(OperatorLayer):
     r"""A random projection too large to store, as a layer without parameters.
 
-    It is the operator of :class:`opuproj.Projector`, as a custom op (``opuproj::apply``) that ``torch.compile`` and
-    ``torch.export`` trace through. It holds a few integers: so does its ``state_dict``, as a tensor of 98 small
-    numbers, and copies cost nothing.
+    It applies the operator of :class:`opuproj.Projector` as a custom op (``opuproj::apply``), through which
+    ``torch.compile`` and ``torch.export`` can trace. The layer stores a few integers. Its ``state_dict`` holds them as
+    a tensor of 98 small numbers, and copies are cheap.
 
     Parameters
     ----------
     n_inputs, n_outputs : int
         The shape of the matrix is (n_outputs, n_inputs).
     seed : int, default 0
-        Which medium, from 0 to 2**64 - 1.
+        Selects the medium: from 0 to 2**64 - 1.
     mode : {"linear", "intensity", "complex"}, default "linear"
-        What is measured, as in :func:`opuproj.project`.
+        The quantity that is returned, as in :func:`opuproj.project`.
     ensemble : {"gaussian", "structured"}, default "gaussian"
-        Which random matrices T is one of, as in :func:`opuproj.project`. ``"structured"`` takes floating-point input as
-        it is.
+        The distribution of T, as in :func:`opuproj.project`. ``"structured"`` accepts floating-point input without
+        rounding to -1, 0 and 1.
     rows : (start, stop), slice or range, optional
-        Compute these outputs only: the last axis of the result then has stop - start elements.
+        Compute only these outputs: the last axis of the result has stop - start elements.
     ternarize : Ternarize, optional
-        How floating-point input becomes ternary: x ≈ a t. (The rules ``Dither`` and ``BatchMax`` and the norm
-        ``"batch"`` look at all vectors of a call together: for features that depend on their own vector only, choose
-        others.) The result is then a R t, a T t or a²\|T t\|². Rounding has no gradient: the result is detached.
-        Without it and without `digits`, input of any dtype must be of -1, 0 and 1, but for the ensemble
-        ``"structured"``.
+        Rounds floating-point input to ternary vectors: x ≈ a t. The result is then a R t, a T t or a²\|T t\|². Rounding
+        has no gradient: the result is detached. Without `ternarize` and `digits`, input of any dtype must hold -1, 0
+        and 1 only, except for the ensemble ``"structured"``. The rules ``Dither`` and ``BatchMax`` and the norm
+        ``"batch"`` depend on all vectors of a call. Choose others if a feature may depend on its own vector only.
     digits : int, optional
-        Take input as real numbers, in so many ternary digits, from 1 to 20, as :func:`opuproj.project` does. Give
-        either `ternarize` or `digits`.
+        Round real input to this many ternary digits, from 1 to 20, as :func:`opuproj.project` does. Give either
+        `ternarize` or `digits`.
     n_anchor : int, default 64
-        How many pixels the anchor of ``"linear"`` lights.
+        The number of pixels that the anchor of ``"linear"`` lights.
     camera : Camera, optional
-        Read the intensities through this camera, as in :func:`opuproj.project`. Its noise is fresh at each call, from a
-        seed of torch's generator: ``torch.manual_seed`` makes it repeatable.
+        The camera that reads the intensities, as in :func:`opuproj.project`. Each call has new noise, with a seed from
+        torch's generator: ``torch.manual_seed`` makes it repeatable.
     dtype : dtype, default float32
-        float32 or float64, or float16 or bfloat16, to which results are rounded from float32; mode ``"complex"`` gives
-        complex64 or complex128. ``half()``, ``bfloat16()``, ``float()``, ``double()`` and ``to(dtype)`` of a model set
-        it: mode ``"complex"`` stays complex64 for the two of half precision.
+        float32 or float64; or float16 or bfloat16, to which results are rounded from float32. Mode ``"complex"`` gives
+        complex64 or complex128. A model's ``half()``, ``bfloat16()``, ``float()``, ``double()`` and ``to(dtype)`` set
+        it; with the two half precisions, mode ``"complex"`` stays complex64.
     threads : int, optional
         As in :func:`opuproj.project`.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range or of the wrong type, which the message names.
+        If an argument is out of range or of the wrong type. The message names it.
 
     Notes
     -----
-    Input on a GPU is packed there; its bits, two an element, go to the CPU, and the result comes back. This has not
-    been tested on hardware.
+    Input on a GPU is packed on the GPU. Its bits, two per element, are copied to the CPU, and the result is copied
+    back. This is untested on hardware.
 
-    Gradients flow back through the projection to floating-point input, in every mode, and twice, in the dtype of the
-    input: by the adjoint of the same matrix (:class:`opuproj.Adjoint`), of vectors in 10 digits, or 20 in double
-    precision. They are those of the exact Rx, Tx or \|Tx\|² of an unrounded x: digits count as exact, and a camera has
-    no gradient of its own. The ensemble ``"structured"`` has no gradient, and neither has forward-mode differentiation
-    (``torch.func.jvp``, ``jacfwd``, ``hessian``): both raise NotImplementedError.
+    Gradients of first and second order flow back through the projection to floating-point input, in every mode, in the
+    dtype of the input. They are computed by the adjoint of the same matrix (:class:`opuproj.Adjoint`), from vectors in
+    10 digits, or 20 in double precision. They are the gradients of the exact Rx, Tx or \|Tx\|² of an unrounded x:
+    digits count as exact, and a camera has no gradient of its own. There is no gradient for the ensemble
+    ``"structured"``, and no forward-mode differentiation (``torch.func.jvp``, ``jacfwd``, ``hessian``): both raise
+    NotImplementedError.
 
-    ``torch.func.grad``, ``vjp``, ``jacrev`` and ``torch.vmap`` work, in one another too: calls that ``vmap`` makes one
-    have the bits of each, and the noise of a camera follows its `randomness`. Layers of a stack
-    (``torch.func.stack_module_state``) keep their own seeds, by a buffer of 32 numbers that is not part of the
-    ``state_dict``. They must share all else, and the projections of unlike seeds are made one after the other.
+    ``torch.func.grad``, ``vjp``, ``jacrev`` and ``torch.vmap`` work, also nested. ``vmap`` combines its calls into one
+    and gives the bits of separate calls; a camera's noise follows its argument `randomness`. Layers of a stack
+    (``torch.func.stack_module_state``) keep their own seeds, in a buffer of 32 numbers that is not part of the
+    ``state_dict``. They must share all other settings. Projections with different seeds are computed one after the
+    other.
 
-    Autocast changes nothing: results have `dtype`, whatever that of the input is.
+    Autocast has no effect: results have `dtype` for every dtype of the input.
 
     Examples
     --------
@@ -111,7 +112,7 @@ class Projection(OperatorLayer):
             digits = _check.integer("digits", digits, 1, MAX_DIGITS)
             if ternarize is not None:
                 raise TypeError(f"digits is {digits}, but ternarize makes input ternary already: give one of the two")
-        # Before the rest, which looks at it; nn.Module takes no attributes yet.
+        # Set before super().__init__(), which reads it. Until then nn.Module accepts no attributes.
         self.__dict__["digits"] = digits
         super().__init__(
             n_inputs,
@@ -128,21 +129,21 @@ class Projection(OperatorLayer):
         )
 
     def _set(self, spec: Spec, device: torch.device) -> None:
-        self._refuse(spec)
+        self._check_spec(spec)
         super()._set(spec, device)
-        self._call = Call(self._spec, threads=self.threads, digits=self.digits, kin=self._kin).encode()
+        self._call = Call(self._spec, threads=self.threads, digits=self.digits, fingerprint=self._fingerprint).encode()
 
-    def _refuse(self, spec: Spec) -> None:
+    def _check_spec(self, spec: Spec) -> None:
         if self.digits is None:
             return
         refuse_digits(spec.mode, spec.camera, given=f"digits is {self.digits}")
         if spec.ensemble == "structured":
             raise ValueError(
-                f"digits is {self.digits}, but the ensemble 'structured' takes real numbers as they are, without"
+                f"digits is {self.digits}, but the ensemble 'structured' uses real numbers without digits: omit digits="
             )
 
-    def _shared_by_kin(self) -> list[Any]:
-        return [*super()._shared_by_kin(), self.digits]
+    def _shared_settings(self) -> list[Any]:
+        return [*super()._shared_settings(), self.digits]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project vectors.
@@ -150,8 +151,8 @@ class Projection(OperatorLayer):
         Parameters
         ----------
         x : Tensor of shape (..., n_inputs)
-            Of -1, 0 and 1 in any dtype, or floating-point numbers for `ternarize`, or any real ones for `digits` or the
-            ensemble ``"structured"``.
+            Values of -1, 0 and 1 in any dtype; floating-point numbers with `ternarize`; any real numbers with `digits`
+            or the ensemble ``"structured"``.
 
         Returns
         -------
@@ -161,7 +162,7 @@ class Projection(OperatorLayer):
         Raises
         ------
         ValueError
-            If `x` is not of that shape, or holds other values and there is neither `ternarize` nor `digits`.
+            If `x` has another shape, or holds other values and neither `ternarize` nor `digits` is set.
         """
         if not isinstance(x, torch.Tensor):
             raise TypeError(f"x is a {type(x).__name__}, but must be a torch.Tensor")
@@ -174,10 +175,10 @@ class Projection(OperatorLayer):
         return self._scaled(self._project(t), a).to(self.dtype)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
-        member = self._member
-        return _autograd.apply(x, self._call, noise_for(self.camera), None if member is self._own else member)
+        seed = self._seed_tensor
+        return _autograd.apply(x, self._call, noise_for(self.camera), None if seed is self._own_seed_tensor else seed)
 
     def extra_repr(self) -> str:
-        """Return what ``print`` shows between the brackets."""
+        """Return the text that ``print`` shows between the parentheses."""
         text = super().extra_repr()
         return text if self.digits is None else f"{text}, digits={self.digits}"

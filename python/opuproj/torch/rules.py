@@ -1,4 +1,4 @@
-"""Which elements of a vector survive when it is made ternary."""
+"""Rules for the thresholds of ternary rounding: elements above the threshold survive, others become 0."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LARGEST = sys.float_info.max
 
 @runtime_checkable
 class Rule(Protocol):
-    """What decides which elements survive: those whose magnitude is greater than their vector's threshold."""
+    """A rule for thresholds. Elements survive if their magnitude is greater than their vector's threshold."""
 
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
         """Return the threshold of each vector, of shape (n, 1), for e of shape (n, n_inputs)."""
@@ -27,28 +27,28 @@ class Rule(Protocol):
 
 @runtime_checkable
 class PlacedRule(Rule, Protocol):
-    """A rule whose thresholds depend on a place, a number from 0 to less than 1 that each vector is given.
+    """A rule whose thresholds also depend on a place: a number from 0 to less than 1 for each vector.
 
-    :mod:`opuproj.dfa` spreads the places evenly, over vectors, forward passes and ranks: what a vector says on average
-    over all places then does not depend on how large its batch is.
+    :mod:`opuproj.dfa` spreads the places evenly over vectors, forward passes and ranks. So a vector's result, averaged
+    over all places, does not depend on the batch size.
     """
 
     def placed(self, e: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the threshold of each vector for its place, and how many elements survive on average over all places.
+        """Return the threshold of each vector for its place, and the average number of survivors over all places.
 
-        Both have shape (n, 1), as `places` has, which is of float64.
+        Both have shape (n, 1), like `places`, whose dtype is float64.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """A threshold in the unit of the errors themselves.
+    """A fixed threshold, in the unit of the errors.
 
     Attributes
     ----------
     threshold : float
-        Not negative. Mind that a loss averaged over a batch makes its errors that many times smaller.
+        Not negative. A loss that is averaged over a batch makes the errors smaller by the batch size.
     """
 
     threshold: float
@@ -68,7 +68,7 @@ class RowMax:
     Attributes
     ----------
     fraction : float
-        From 0 to less than 1. At least one element of every vector that is not 0 survives.
+        From 0 to less than 1. In every nonzero vector, at least one element survives.
     """
 
     fraction: float
@@ -83,12 +83,12 @@ class RowMax:
 
 @dataclass(frozen=True)
 class RowStd:
-    """A threshold relative to the root mean square of each vector: its standard deviation about 0.
+    """A threshold relative to the root mean square of each vector, which is its standard deviation about 0.
 
     Attributes
     ----------
     factor : float
-        Not negative. Of a Gaussian vector, a factor of 0.67 lets one half of the elements through, 1.64 one tenth.
+        Not negative. In a Gaussian vector, half of the elements survive a factor of 0.67, and a tenth a factor of 1.64.
     """
 
     factor: float
@@ -105,8 +105,8 @@ class RowStd:
 class BatchMax:
     """One threshold for all vectors, relative to the largest magnitude among them.
 
-    Vectors whose errors are small beside the batch's largest are not heard at all. Like a fixed threshold, but free of
-    the unit: neither the batch size nor a factor of the loss matters.
+    No element survives in a vector whose errors are all below the threshold. The rule is like a fixed threshold, but it
+    has no unit: it depends neither on the batch size nor on a factor of the loss.
 
     Attributes
     ----------
@@ -127,23 +127,24 @@ class BatchMax:
 
 @dataclass(frozen=True)
 class Dither:
-    """Thresholds spread evenly from 0 to a multiple of the root mean square of all elements, another for each vector.
+    """Thresholds spread evenly from 0 to a multiple of the root mean square of all elements, one for each vector.
 
-    On average over vectors, t is then proportional to the error clipped at that multiple: t tells how large an element
-    is by how often it survives, where a single threshold only tells that it is larger. The i-th vector's threshold is
-    the fractional part of (i + 1/2)·0.618… (the golden ratio's) times the largest: no random numbers are drawn. Use it
-    with ``norm="batch"``, as a factor for each vector would undo it. It is a :class:`PlacedRule`: direct feedback moves
-    the fractional parts on from pass to pass, so that small batches are right on average as well.
+    On average over vectors, t is then proportional to the error, clipped at that multiple: the frequency with which an
+    element survives represents its magnitude. A single threshold only shows whether an element is larger. The threshold
+    of vector i is the fractional part of (i + 1/2)·0.618… (the golden ratio's) times the largest threshold, without
+    random numbers. Use the rule with ``norm="batch"``: a factor for each vector would cancel its effect. It is a
+    :class:`PlacedRule`: direct feedback shifts the fractional parts from pass to pass, so that averages over small
+    batches are right too.
 
     Attributes
     ----------
     factor : float
-        The largest threshold in units of the root mean square of the batch: greater than 0. Errors are clipped there.
+        The largest threshold in units of the root mean square of the batch: greater than 0. It clips the errors.
 
     References
     ----------
-    L. G. Roberts, "Picture coding using pseudo-random noise", IRE Transactions on Information Theory 8, 145, 1962, for
-    what dither does to coarse quantization.
+    L. G. Roberts, "Picture coding using pseudo-random noise", IRE Transactions on Information Theory 8, 145, 1962, on
+    the effect of dither on coarse quantization.
     """
 
     factor: float
@@ -151,22 +152,23 @@ class Dither:
     def __post_init__(self) -> None:
         _number("factor", self.factor, math.inf)
         if self.factor == 0:
-            raise ValueError("factor is 0, but must be greater: thresholds are spread from 0 to it")
+            raise ValueError("factor is 0, but must be greater: it is the largest of the thresholds")
 
     def thresholds(self, e: torch.Tensor) -> torch.Tensor:
-        """Return a share of the largest threshold for each vector."""
+        """Return a fraction of the largest threshold for each vector."""
         spread = ((torch.arange(e.shape[0], dtype=torch.float64, device=e.device) + 0.5) * _GOLDEN).frac()
         return spread[:, None] * self._largest(e)
 
     def placed(self, e: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a share of the largest threshold for each vector, and the sum of its magnitudes in units of that.
+        """Return a fraction of the largest threshold for each vector, and the sum of its magnitudes in that unit.
 
-        The sum is of magnitudes clipped at the largest threshold: each is how often its element survives.
+        Each magnitude is clipped at the largest threshold. In that unit it is the fraction of places at which its
+        element survives.
         """
         largest = self._largest(e)
         unit = torch.where(largest > 0, largest, 1.0)
         size = e.abs()
-        if e.dtype != torch.float64 and not 1e-30 < float(unit) < 1e30:  # beyond what float32 divides by
+        if e.dtype != torch.float64 and not 1e-30 < float(unit) < 1e30:  # float32 cannot divide by such a unit
             size = size.to(torch.float64)
         return places * largest, size.div_(unit).clamp_(max=1).sum(1, True, dtype=torch.float64)
 
@@ -178,15 +180,15 @@ class Dither:
 
 @dataclass(frozen=True)
 class TopK:
-    """The k elements of largest magnitude of each vector.
+    """A threshold that keeps the k elements of largest magnitude of each vector.
 
-    Where the k-th largest is as large as the next one, neither survives: the result does not depend on an order among
-    equals.
+    If the k-th largest magnitude equals the next one, neither survives, so the result does not depend on the order of
+    equal elements.
 
     Attributes
     ----------
     k : int
-        At least 1. Vectors of k elements or fewer keep all that are not 0.
+        At least 1. Vectors of k elements or fewer keep all nonzero elements.
     """
 
     k: int
@@ -202,7 +204,7 @@ class TopK:
 
 
 def norm(e: torch.Tensor) -> torch.Tensor:
-    """Return the norm of each vector, of shape (n, 1), as float64: free of overflow and underflow."""
+    """Return the norm of each vector, of shape (n, 1), as float64, without overflow or underflow."""
     if e.dtype != torch.float64:
         return torch.linalg.vector_norm(e, dim=1, keepdim=True, dtype=torch.float64)
     largest = e.abs().amax(dim=1, keepdim=True)
@@ -211,12 +213,12 @@ def norm(e: torch.Tensor) -> torch.Tensor:
 
 
 def norm_of_all(norms: torch.Tensor) -> torch.Tensor:
-    """Return the norm of all vectors as one, a number, from the norms of each: 0 where there are none."""
+    """Return the joint norm of all vectors, a scalar, from the norm of each; 0 without vectors."""
     return norm(torch.cat([norms, norms.new_zeros(1, 1)]).T)[0, 0]
 
 
 def _below(largest: torch.Tensor, fraction: float) -> torch.Tensor:
-    """Return a fraction of the largest magnitude, rounded to less than it: the largest element itself survives."""
+    """Return a fraction of the largest magnitude, rounded below that magnitude so that the largest element survives."""
     return torch.minimum(fraction * largest, largest.nextafter(torch.zeros_like(largest)))
 
 

@@ -1,4 +1,4 @@
-"""The operator as a module, spread over the ranks of a process group."""
+"""`ShardedProjection`, the operator as a module that the ranks of a process group compute together."""
 
 from __future__ import annotations
 
@@ -30,76 +30,76 @@ from .ternarize import Ternarize
 
 ShardBy = Literal["rows", "columns"]
 
-# Of integer fields that a rank holds at a time, of so many vectors: what the core generates T once for.
+# The bytes of integer fields that a rank holds at a time; the number of vectors for which the core generates T once.
 _FIELD_BYTES = 32 << 20
 _VECTORS = 1024
 
 
 class ShardedProjection(OperatorLayer):
-    r"""A random projection spread over the ranks of a process group; no part of its matrix ever travels.
+    r"""A random projection that the ranks of a process group compute together, without sending any part of its matrix.
 
-    Every entry of T is a function of the seed, its row and its column, so each rank makes those that it needs. Results
-    have the bits of :func:`opuproj.project`, for any number of ranks and either `shard`:
+    Each entry of T is a function of the seed, its row and its column, so each rank generates the entries that it needs.
+    Results have the bits of :func:`opuproj.project`, for any number of ranks and either `shard`:
 
-    - ``"rows"``: each rank computes its share of the outputs. The vectors are packed on rank `src`, and their bits go
-      to all others: 2 bits an element. With ``replicated=True`` every rank has them already, and nothing is sent.
-    - ``"columns"``: each rank has its share of every vector's elements, and computes what these add to the fields of
-      all outputs. The sums, of 32-bit integers and therefore exact, are scattered over the ranks, each of which reads
-      its share of the outputs from them.
+    - ``"rows"``: each rank computes its share of the outputs. Rank `src` packs the vectors and broadcasts their bits, 2
+      per element. With ``replicated=True`` every rank has the vectors already, and nothing is sent.
+    - ``"columns"``: each rank has its share of the elements of every vector, and computes their contribution to the
+      fields of all outputs. A reduce-scatter adds these 32-bit integers exactly and gives each rank the sums of its
+      share of the outputs, from which the rank computes them.
 
-    The share of rank r of k is that of :func:`torch.chunk` and of DTensor's ``Shard``: ⌈n/k⌉ elements, fewer for the
-    last ones.
+    The share of rank r of k is as in :func:`torch.chunk` and DTensor's ``Shard``: ⌈n/k⌉ elements, fewer for the last
+    ranks.
 
     Parameters
     ----------
     n_inputs, n_outputs, seed, mode, rows, n_anchor, dtype, threads
-        As in :class:`Projection`: those of the whole matrix. `rows` is what is shared out. With several ranks on one
-        machine, share out its cores with `threads`.
+        As in :class:`Projection`, for the whole matrix. `rows` is the range that the ranks divide. If several ranks run
+        on one machine, divide its cores among them with `threads`.
     shard : {"rows", "columns"}, default "rows"
-        What is spread over the ranks.
+        What the ranks divide: the rows or the columns of the matrix.
     mesh : DeviceMesh, optional
-        The ranks: those of a mesh of one dimension, or of its dimension `mesh_dim`.
+        The ranks of a mesh with one dimension, or of its dimension `mesh_dim`.
     mesh_dim : str or int, optional
-        Which dimension of `mesh`.
+        A dimension of `mesh`.
     group : ProcessGroup, optional
-        The ranks, instead of `mesh`. By default, the world.
+        The ranks, instead of `mesh`. By default, all processes.
     src : int, default 0
-        For ``"rows"``: the rank of the group that has the vectors.
+        For ``"rows"``: the rank in the group that has the vectors.
     replicated : bool, default False
-        For ``"rows"``: every rank is given the same vectors. They are not compared.
+        For ``"rows"``: every rank receives the same vectors as its argument. They are not compared.
     gather : bool, default False
-        Return all outputs on every rank.
+        Whether to return all outputs on every rank.
     ternarize : Ternarize, optional
-        As in :class:`Projection`, for ``"rows"``: rules look at whole vectors.
+        As in :class:`Projection`, only for ``"rows"``, because rules need whole vectors.
     camera : Camera, optional
-        As in :class:`Projection`, for ``"rows"``. Its noise comes from the seed that rank `src` draws.
+        As in :class:`Projection`, only for ``"rows"``. Rank `src` draws the seed of its noise.
 
     Attributes
     ----------
     shard_rows : (start, stop)
         The rows of the matrix that this rank returns.
     shard_columns : (start, stop)
-        The elements of the vectors that this rank takes.
+        The elements of the vectors that this rank receives.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range or unfit, which the message names.
+        If an argument is out of range or unsuitable. The message names it.
     RuntimeError
         If there is no process group.
 
     Notes
     -----
-    All ranks must make it alike and call it together; errors in the vectors of one rank are raised on all of them, but
-    where every rank has the same vectors, by ``"rows"``: nothing is told then, and each finds them itself. Where a rank
-    has ended or does not come, the others raise RuntimeError, at once or within the timeout that the process group was
-    made with.
+    All ranks must construct the layer with equal arguments, and call it together. An error in the vectors of one rank
+    is raised on all ranks. The exception is ``"rows"`` with the same vectors on every rank: then nothing is sent, and
+    each rank finds the error itself. If a rank has ended or does not join, the others raise RuntimeError, at once or
+    within the timeout of the process group.
 
-    Its ``state_dict`` is that of a :class:`Projection`, for any number of ranks. Results that are DTensors need torch
-    2.5 or later.
+    The ``state_dict`` equals that of a :class:`Projection`, for any number of ranks. Results that are DTensors need
+    torch 2.5 or later.
 
-    Input on a GPU is packed there, and results come back to it, which has not been tested on hardware. No gradient
-    flows through, and the transforms of ``torch.func`` are refused.
+    Input on a GPU is packed on the GPU, and results are copied back to it. This is untested on hardware. The layer has
+    no gradient, and raises an error within the transforms of ``torch.func``.
 
     Examples
     --------
@@ -156,11 +156,11 @@ class ShardedProjection(OperatorLayer):
             given = {"ternarize": ternarize, "camera": camera, "src": src or None, "replicated": replicated or None}
             for name, value in given.items():
                 if value is not None:
-                    raise ValueError(f"{name} is {value!r}, but with shard 'columns' no rank sees whole vectors")
+                    raise ValueError(f"{name} is {value!r}, but with shard 'columns' no rank has whole vectors")
         self._ranks = Ranks(group_of(mesh, mesh_dim, group))
         self.shard, self.replicated, self.gather = shard, bool(replicated), bool(gather)
         self.src = integer("src", src, 0, self._ranks.size - 1)
-        # What results are on: made when it is first needed, unless it is there.
+        # The mesh of the results. If None, it is created at first use.
         self._mesh = mesh if mesh is not None and mesh.ndim == 1 else None
         if isinstance(mesh_dim, str):
             self._mesh = mesh[mesh_dim]
@@ -174,7 +174,7 @@ class ShardedProjection(OperatorLayer):
 
     @property
     def shard_columns(self) -> tuple[int, int]:
-        """The elements of the vectors that this rank takes."""
+        """The elements of the vectors that this rank receives."""
         if self.shard == "rows":
             return 0, self.n_inputs
         return _share(self.n_inputs, self._ranks.rank, self._ranks.size)
@@ -186,22 +186,22 @@ class ShardedProjection(OperatorLayer):
         Parameters
         ----------
         x : Tensor or DTensor, of shape (..., n_inputs)
-            As for :class:`Projection`. For ``"rows"``: on rank `src` only, and None on others; or the same on every
-            rank, with ``replicated=True`` or as a DTensor. For ``"columns"``: the elements of :attr:`shard_columns`, or
-            a DTensor sharded on its last dimension. A DTensor may have other dimensions of its mesh, over which vectors
-            are spread.
+            As for :class:`Projection`. For ``"rows"``: pass it on rank `src` only, and None on the others; or the same
+            on every rank, with ``replicated=True`` or as a DTensor. For ``"columns"``: pass the elements of
+            :attr:`shard_columns`, or a DTensor that is sharded on its last dimension. Other dimensions of a DTensor's
+            mesh may divide the vectors of a batch.
 
         Returns
         -------
         DTensor of shape (..., n_rows), sharded on its last dimension
-            With ``gather=True`` a Tensor of that shape on every rank (a DTensor, replicated, for a DTensor).
+            With ``gather=True``, a Tensor of that shape on every rank (a replicated DTensor, if x is a DTensor).
 
         Raises
         ------
         ValueError, TypeError
-            If `x` is not of that shape, or holds other values and there is no `ternarize`.
+            If `x` has another shape, or holds other values and `ternarize` is not set.
         RuntimeError
-            If another rank raised such an error, has ended or does not come.
+            If another rank raised such an error, has ended or does not join.
         """
         self._refuse_transforms()
         distributed = distributed_input(x, self._ranks.group, self.shard, self.n_inputs)
@@ -218,46 +218,51 @@ class ShardedProjection(OperatorLayer):
     def _refuse_transforms(self) -> None:
         if transformed():
             raise NotImplementedError(
-                "a ShardedProjection takes no part in the transforms of torch.func (vmap, grad): ranks make one call "
-                "together, whose result has no gradient"
+                "a ShardedProjection does not support the transforms of torch.func (vmap, grad): its ranks make one "
+                "call together, whose result has no gradient"
             )
-        if self._member is not self._own and _state.seed_of(self._member, self._kin) != self.seed:
+        if (
+            self._seed_tensor is not self._own_seed_tensor
+            and _state.seed_of(self._seed_tensor, self._fingerprint) != self.seed
+        ):
             raise NotImplementedError(
-                "a ShardedProjection takes no other layer's place (torch.func.functional_call): all of its ranks have "
-                "its own seed"
+                "a ShardedProjection cannot run with another layer's buffers (torch.func.functional_call): its ranks "
+                "use its own seed"
             )
 
-    def _refuse(self, spec: Spec) -> None:
+    def _check_spec(self, spec: Spec) -> None:
         if spec.ensemble != "gaussian":
-            raise ValueError(f"the state's ensemble is {spec.ensemble!r}, but a ShardedProjection has 'gaussian' only")
+            raise ValueError(
+                f"the state's ensemble is {spec.ensemble!r}, but a ShardedProjection supports 'gaussian' only"
+            )
 
     def extra_repr(self) -> str:
-        """Return what ``print`` shows between the brackets."""
+        """Return the text that ``print`` shows between the parentheses."""
         return f"{super().extra_repr()}, shard={self.shard!r}, rank {self._ranks.rank} of {self._ranks.size}"
 
-    # The two ways
+    # The two kinds of sharding
 
-    def _by_rows(self, x: torch.Tensor | None, alike: bool) -> tuple[tuple[int, ...], torch.Tensor]:
-        """Return the leading axes, and this rank's outputs of all vectors; `alike` if every rank has the same."""
+    def _by_rows(self, x: torch.Tensor | None, replicated: bool) -> tuple[tuple[int, ...], torch.Tensor]:
+        """Return the leading axes, and this rank's outputs; `replicated` if every rank has the same vectors."""
         ranks, noisy = self._ranks, self._spec.noisy
         vectors: Vectors | None = None
         error: Exception | None = None
         message: dict[str, Any] = {"noise": None}
-        told, data = b"", memoryview(b"")
-        if alike or ranks.rank == self.src:
+        payload, data = b"", memoryview(b"")
+        if replicated or ranks.rank == self.src:
             try:
                 vectors = self._vectors(x, self.n_inputs)
                 noise = int(noise_for(self.camera) or 0) if noisy else None
                 message = {**described(vectors), "noise": noise}
-                told = b"" if alike else as_bytes(vectors)
-            except Exception as caught:  # whatever it is: the others are waiting
+                payload = b"" if replicated else as_bytes(vectors)
+            except Exception as caught:  # any error: the other ranks wait for the broadcast
                 error, message = caught, {"error": f"{type(caught).__name__}: {caught}"}
-        elif x is not None:  # raised once the others have been served
+        elif x is not None:  # raised only after the broadcast, which the other ranks need
             error = ValueError(
-                f"x is given on rank {ranks.rank}, but comes from rank {self.src}: pass None there, or replicated=True"
+                f"x is given on rank {ranks.rank}, but rank {self.src} sends it: pass None here, or replicated=True"
             )
-        if not alike or noisy:
-            message, data = ranks.tell(self.src, "the broadcast of x", message, told)
+        if not replicated or noisy:
+            message, data = ranks.broadcast(self.src, "the broadcast of x", message, payload)
         if error is not None:
             raise error
         if "error" in message:
@@ -277,17 +282,19 @@ class ShardedProjection(OperatorLayer):
         error: Exception | None = None
         try:
             vectors = self._vectors(x, stop - start)
-        except Exception as caught:  # whatever it is: the others are waiting
+        except Exception as caught:  # any error: the other ranks wait for the reduction
             error = caught
         leading, packed, _ = vectors
-        alike = zlib.crc32(json.dumps([leading, self.n_outputs, self._spec.encode()]).encode())
-        failed, high, low = ranks.largest([-1 if error is None else ranks.rank, alike, -alike], "agreeing on x")
+        checksum = zlib.crc32(json.dumps([leading, self.n_outputs, self._spec.encode()]).encode())
+        failed, high, low = ranks.largest([-1 if error is None else ranks.rank, checksum, -checksum], "agreeing on x")
         if error is not None:
             raise error
         if failed >= 0:
             raise RuntimeError(f"rank {failed} refused its part of x")
         if high != -low:
-            raise ValueError(f"x has leading axes {leading} on rank {ranks.rank}, but ranks have unlike axes or layers")
+            raise ValueError(
+                f"x has leading axes {leading} on rank {ranks.rank}, but the ranks have different axes or layers"
+            )
         n = math.prod(leading)
         if self.n_inputs > _core.MAX_NONZEROS:
             self._check_nonzeros(packed, n)
@@ -300,7 +307,7 @@ class ShardedProjection(OperatorLayer):
         return leading, y
 
     def _add_up(self, packed: _core.Packed | None, column_start: int, y: torch.Tensor) -> None:
-        """Fill y with this rank's outputs of some vectors, a tile of rows of every rank at a time."""
+        """Fill y with this rank's outputs of some vectors, one tile of the rows of every rank at a time."""
         ranks, spec, request = self._ranks, self._spec, Request(self.threads)
         shares = [_share(spec.n_outputs, rank, ranks.size) for rank in range(ranks.size)]
         widest, mine = shares[0][1], shares[ranks.rank]
@@ -323,11 +330,11 @@ class ShardedProjection(OperatorLayer):
         most = int(self._ranks.total(counts, "counting nonzeros").max()) if n else 0
         if most > _core.MAX_NONZEROS:
             raise ValueError(
-                f"x has a vector of {most} nonzeros over all ranks, but may have {_core.MAX_NONZEROS} at most: up to "
-                "there, sums of entries are exact in 32 bits"
+                f"x has a vector of {most} nonzeros over all ranks, but may have {_core.MAX_NONZEROS} at most: with "
+                "more, sums of entries might not fit in 32 bits"
             )
 
-    # What goes in and what comes out
+    # Inputs and results
 
     def _vectors(self, x: torch.Tensor | None, width: int) -> Vectors:
         """Check and pack x, of shape (..., width)."""
@@ -354,7 +361,7 @@ class ShardedProjection(OperatorLayer):
         return leading, backend_for(rows).pack(rows), None
 
     def _gathered(self, y: torch.Tensor) -> torch.Tensor:
-        """Return all outputs, of which each rank has a share."""
+        """Return all outputs, from the shares of all ranks."""
         start, stop = self.rows
         widest = _share(stop - start, 0, self._ranks.size)[1]
         padded = y.new_zeros(len(y), widest)
@@ -363,7 +370,7 @@ class ShardedProjection(OperatorLayer):
         return parts.transpose(0, 1).flatten(1)[:, : stop - start].contiguous()
 
     def _result(self, y: torch.Tensor, distributed: DistributedInput | None) -> torch.Tensor:
-        """Return a rank's outputs as a DTensor where they are part of one."""
+        """Return a rank's outputs, as a DTensor if they are part of one."""
         if distributed is None and self.gather:
             return y
         from torch.distributed.device_mesh import DeviceMesh
@@ -385,7 +392,7 @@ class ShardedProjection(OperatorLayer):
 
 
 def _share(n: int, rank: int, size: int) -> tuple[int, int]:
-    """Return which of n elements a rank has, as torch.chunk and DTensor share them out."""
+    """Return the range of n elements that belongs to a rank, as in torch.chunk and DTensor."""
     share = -(-n // size)
     return min(rank * share, n), min((rank + 1) * share, n)
 

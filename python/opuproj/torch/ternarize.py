@@ -1,4 +1,4 @@
-"""Real vectors made ternary: x ≈ a t, with t of -1, 0 and 1 and one positive factor a for each vector."""
+"""`Ternarize` rounds real vectors to ternary ones: x ≈ a t, with t of -1, 0 and 1 and a factor a for each vector."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ DEFAULT_RULE: Rule = Dither(4.0)
 
 @dataclass(frozen=True)
 class Ternarize:
-    r"""Make real vectors ternary: e ≈ a t, where t is -1, 0 or 1.
+    r"""Round real vectors to ternary vectors: e ≈ a t, where t is -1, 0 or 1.
 
-    t is 1 where e > threshold, -1 where e < -threshold, and 0 elsewhere (ties included), with the threshold of each
-    vector given by `rule`. The factor a keeps the size of the error, which t alone has lost:
+    t is 1 where e > threshold, -1 where e < -threshold, and 0 elsewhere (also at ties). `rule` gives each vector's
+    threshold. The factor a restores the size of the error, which t does not contain:
 
     - ``norm="row"``: a = \|\|e\|\| / \|\|t\|\| for each vector, so that \|\|a t\|\| = \|\|e\|\|;
-    - ``norm="batch"``: the same over all vectors together: one factor, and a vector counts by its nonzeros;
-    - ``norm="none"``: a = 1, as the device itself gives it.
+    - ``norm="batch"``: the same for all vectors together. There is one factor, so vectors with more nonzeros count
+      more;
+    - ``norm="none"``: a = 1, as on the device.
 
     The factor is applied after the projection, in floating point.
 
@@ -38,12 +39,12 @@ class Ternarize:
         :class:`Dither`, :class:`Fixed`, :class:`RowMax`, :class:`RowStd`, :class:`BatchMax`, :class:`TopK`, or any
         object with a method ``thresholds``; ``Dither(4.0)`` by default.
     norm : {"row", "batch", "none"}, default "batch"
-        What a keeps.
+        The norm that a restores.
 
     Notes
     -----
-    A vector that holds an infinity or NaN becomes t = 0 with a = NaN, so that what is computed of it is NaN: as it
-    would be in backpropagation, where gradient scalers look for it.
+    For a vector that holds an infinity or NaN, t = 0 and a = NaN. So its results are NaN, as in backpropagation, and
+    gradient scalers find it.
 
     Examples
     --------
@@ -66,17 +67,16 @@ class Ternarize:
             raise ValueError(f"norm is {self.norm!r}, but must be one of {', '.join(map(repr, NORMS))}")
 
     def __call__(self, e: torch.Tensor, places: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        r"""Make vectors ternary.
+        r"""Round vectors to ternary vectors.
 
         Parameters
         ----------
         e : Tensor of shape (..., n_inputs)
             Floating-point numbers, on any device.
         places : Tensor of shape (..., 1), optional
-            A number from 0 to less than 1 for each vector, float64, for a :class:`PlacedRule` such as :class:`Dither`;
-            other rules do not look at it. With places, \|\|t\|\| above is what it is on average over all of them, so
-            that a does not depend on which ones a small batch has. By default the rule chooses by a vector's number in
-            the batch.
+            A number from 0 to less than 1 for each vector, in float64, for a :class:`PlacedRule` such as
+            :class:`Dither`. Other rules ignore it. With places, \|\|t\|\| above is its average over all places, so a
+            does not depend on the places of a small batch. By default, the rule uses a vector's index in the batch.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class Ternarize:
         return t.reshape(e.shape), a.reshape(*e.shape[:-1], 1)
 
     def pack(self, e: torch.Tensor, places: torch.Tensor | None = None) -> tuple[_core.Packed, torch.Tensor]:
-        """Return t, packed, and a for a tensor of shape (n, n_inputs): what a call gives, in one pass."""
+        """Return the packed t, and a, for a tensor of shape (n, n_inputs): the values of a call, in one pass."""
         numbers = _rows(e)
         finite = numbers.isfinite().all(dim=1, keepdim=True)
         if not bool(finite.all()):
@@ -105,16 +105,16 @@ class Ternarize:
         return packed, self._factors(numbers, counts, finite)
 
     def _thresholds(self, rows: torch.Tensor, places: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return each vector's threshold and, where its place decides, how many elements survive on average."""
+        """Return each vector's threshold and, if places determine it, the average number of survivors."""
         counts = None
-        if places is not None and hasattr(self.rule, "placed"):  # isinstance of a protocol takes longer than the rest
+        if places is not None and hasattr(self.rule, "placed"):  # isinstance() of a protocol is slow
             thresholds, counts = cast(PlacedRule, self.rule).placed(rows, places)
         else:
             thresholds = self.rule.thresholds(rows)
         if thresholds.shape != (rows.shape[0], 1):
             raise ValueError(
-                f"{self.rule} gave thresholds of shape {tuple(thresholds.shape)} for {rows.shape[0]} vectors, but must "
-                f"give one for each, of shape ({rows.shape[0]}, 1)"
+                f"{self.rule} returned thresholds of shape {tuple(thresholds.shape)} for {rows.shape[0]} vectors, but "
+                f"must return one for each, of shape ({rows.shape[0]}, 1)"
             )
         return thresholds.clamp(min=0), counts
 
@@ -133,7 +133,7 @@ class Ternarize:
 def _rows(e: torch.Tensor) -> torch.Tensor:
     """Return e as a matrix of float32 or float64."""
     if not e.is_floating_point():
-        raise TypeError(f"e has dtype {e.dtype}, but must hold floating-point numbers to be made ternary")
+        raise TypeError(f"e has dtype {e.dtype}, but must hold floating-point numbers for ternarize")
     if e.ndim == 0 or e.shape[-1] == 0:
         raise ValueError(f"e has shape {tuple(e.shape)}, but must have shape (..., n_inputs) with at least one input")
     rows = e.detach().reshape(-1, e.shape[-1]).contiguous()
