@@ -443,8 +443,14 @@ def test_without_a_process_group() -> None:
     ("arguments", "message"),
     [
         ({"shard": "both"}, "shard is 'both', but must be 'rows' or 'columns'"),
-        ({"shard": "columns", "replicated": True}, "replicated is True, but with shard 'columns' no rank has whole vectors"),
-        ({"shard": "columns", "ternarize": Ternarize()}, "ternarize is .*, but with shard 'columns' no rank has whole vectors"),
+        (
+            {"shard": "columns", "replicated": True},
+            "replicated is True, but with shard 'columns' no rank has whole vectors",
+        ),
+        (
+            {"shard": "columns", "ternarize": Ternarize()},
+            "ternarize is .*, but with shard 'columns' no rank has whole vectors",
+        ),
         ({"shard": "columns", "camera": Camera()}, "camera is .*, but with shard 'columns' no rank has whole vectors"),
         ({"src": 1}, "src is 1, but must be from 0 to 0"),
         ({"mesh_dim": 0}, "mesh_dim is 0, but there is no mesh"),
