@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use opuproj_core::ternary::TernaryBatch;
+use opuproj_core::batch::ternary::TernaryBatch;
 
 const CHECKSUM_BYTES: usize = 12;
 

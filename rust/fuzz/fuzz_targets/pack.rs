@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use opuproj_core::ternary::{Packer, Refused, TernaryBatch};
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::packing::{Packer, Refused};
 
 /// More than two of the stretches that are packed at a time.
 const MOST_INPUTS: usize = 2500;

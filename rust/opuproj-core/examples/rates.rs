@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use opuproj_core::kernel::{Kernel, SignedColumns};
-use opuproj_core::limits;
-use opuproj_core::transmission::Transmission;
+use opuproj_core::cpu::kernel::{Kernel, SignedColumns};
+use opuproj_core::cpu::limits;
+use opuproj_core::definition::transmission::Transmission;
 
 const ROUNDS: usize = 100;
 

@@ -6,10 +6,13 @@
 
 use std::time::Instant;
 
-use opuproj_core::kernel::{Isa, Kernel};
-use opuproj_core::readout::Mode;
-use opuproj_core::structured::{Inputs, Structured};
-use opuproj_core::ternary::{Packer, TernaryBatch};
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::{Isa, Kernel};
+use opuproj_core::cpu::packing::Packer;
+use opuproj_core::cpu::structured::TransformInputs;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::request::structured::Structured;
 
 const ROUNDS: usize = 3;
 
@@ -27,9 +30,11 @@ fn main() {
         for (((n_vectors, batch), threads), rates) in cases.iter().zip(&mut rates) {
             let mut outputs: Vec<&mut [f32]> = results.chunks_mut(n_outputs).take(*n_vectors).collect();
             let rows = 0..n_outputs as u64;
-            let projection = Structured { seed: 1, mode: Mode::Intensity, rows, kernel, threads: *threads };
+            let (cpu, request) =
+                (Cpu { kernel, threads: *threads }, Structured { seed: 1, mode: Mode::Intensity, rows });
             let (start, on_core) = (Instant::now(), nanoseconds_on_core());
-            projection.run(Inputs::Ternary(batch), &mut outputs, &mut |_| true).expect("memory");
+            cpu.project_structured(&request, TransformInputs::Ternary(batch), &mut outputs, &mut |_| true)
+                .expect("memory");
             if round > 0 {
                 let rate = *n_vectors as f64 / start.elapsed().as_secs_f64();
                 rates.push((rate, (nanoseconds_on_core() - on_core) / 1e6 / *n_vectors as f64));

@@ -9,13 +9,15 @@ mod tiles;
 
 use std::sync::Arc;
 
-use opuproj_core::adjoint::{Adjoint, Read};
-use opuproj_core::encoded::Encoded;
-use opuproj_core::kernel::{Isa, Kernel, Product, SignedColumns};
-use opuproj_core::projection::Projection;
-use opuproj_core::readout::Mode;
-use opuproj_core::ternary::{Packer, TernaryBatch};
-use opuproj_core::transmission::{Transmission, gaussian};
+use opuproj_core::batch::encoded::Encoded;
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::{Isa, Kernel, Product, SignedColumns};
+use opuproj_core::cpu::packing::Packer;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::{Transmission, gaussian};
+use opuproj_core::request::adjoint::{Adjoint, AdjointMode};
+use opuproj_core::request::projection::{Columns, Projection};
 
 /// The AMX kernel, or nothing on a CPU without even its AVX-512 half.
 fn amx() -> Option<Kernel> {
@@ -83,16 +85,11 @@ fn a_projection_gives_the_bits_of_the_portable_kernel() {
         let project = |kernel: Kernel, threads: usize| {
             let width = (rows.end - rows.start) as usize * 2;
             let mut out = vec![0f64; n_vectors * width];
-            let projection = Projection {
-                transmission: Transmission::new(11),
-                mode: Mode::Complex,
-                sight: None,
-                rows: rows.clone(),
-                kernel,
-                threads,
-            };
+            let (transmission, mode) = (Transmission::new(11), Mode::Complex);
+            let request = Projection { transmission, mode, measurement: None, rows: rows.clone() };
+            let cpu = Cpu { kernel, threads };
             let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(width).collect();
-            projection.run(&batch, &mut outputs, &mut |_| true).expect("not stopped");
+            cpu.project(&request, &batch, Columns::From(0), &mut outputs, &mut |_| true).expect("not stopped");
             out
         };
         let portable = project(Kernel::new(Isa::Portable).expect("everywhere"), 1);
@@ -119,11 +116,11 @@ fn the_adjoint_gives_the_bits_of_the_portable_kernel() {
         let batch = batch(n_vectors, n_parts);
         let batch = Encoded::new(3, vec![Arc::new(batch)], vec![1.0; n_vectors]).expect("one digit");
         let back = |kernel: Kernel, threads: usize| {
-            let (transmission, read) = (Transmission::new(11), Read::Complex);
-            let adjoint = Adjoint { transmission, read, row_block: 3, n_columns, kernel, threads };
+            let (transmission, mode) = (Transmission::new(11), AdjointMode::Complex);
+            let request = Adjoint { transmission, mode, row_block: 3, n_columns };
             let mut out = vec![0f64; n_vectors * 2 * n_columns];
             let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(2 * n_columns).collect();
-            adjoint.run(&batch, &mut outputs, &mut |_| true).expect("not stopped");
+            Cpu { kernel, threads }.project_back(&request, &batch, &mut outputs, &mut |_| true).expect("not stopped");
             out
         };
         let portable = back(Kernel::new(Isa::Portable).expect("everywhere"), 1);

@@ -1,10 +1,12 @@
 //! Real numbers through T, digit by digit or added up: the same exact fields.
 
-use opuproj_core::encoded::{Code, Encoded};
-use opuproj_core::kernel::{Isa, Kernel};
-use opuproj_core::projection::Projection;
-use opuproj_core::readout::Mode;
-use opuproj_core::transmission::Transmission;
+use opuproj_core::batch::encoded::{Code, Encoded};
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::{Isa, Kernel};
+use opuproj_core::cpu::packing::{encode as encode_dense, encode_sparse};
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::Transmission;
+use opuproj_core::request::projection::{Columns, Projection};
 
 const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 9 }];
 const CODES: [Code; 8] = [
@@ -27,7 +29,7 @@ fn numbers(n: usize, part: f64) -> Vec<f64> {
 fn encode(x: &[f64], n_inputs: usize, code: Code) -> Encoded {
     let largest: Vec<f64> =
         x.chunks(n_inputs).map(|row| row.iter().fold(0.0, |max: f64, x| max.max(x.abs()))).collect();
-    let by = |kernel| Encoded::encode(x, n_inputs, &largest, code, kernel, &mut |_| true).expect("memory");
+    let by = |kernel| encode_dense(x, n_inputs, &largest, code, kernel, &mut |_| true).expect("memory");
     let batch = by(Kernel::best());
     for kernel in Kernel::available() {
         assert!(by(kernel) == batch, "{}", kernel.isa());
@@ -50,11 +52,11 @@ fn integers(batch: &Encoded, row: usize) -> Vec<i64> {
 }
 
 fn project(batch: &Encoded, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel, threads: usize) -> Vec<f64> {
-    let projection = Projection { transmission: Transmission::new(4), mode, sight: None, rows, kernel, threads };
-    let width = (projection.rows.end - projection.rows.start) as usize * mode.parts();
+    let request = Projection { transmission: Transmission::new(4), mode, measurement: None, rows };
+    let (cpu, width) = (Cpu { kernel, threads }, request.width());
     let mut out = vec![0.0; batch.scales().len() * width];
     let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(width).collect();
-    projection.run_encoded(batch, &mut outputs, &mut |_| true).expect("not stopped");
+    cpu.project_encoded(&request, batch, Columns::From(0), &mut outputs, &mut |_| true).expect("not stopped");
     out
 }
 
@@ -165,20 +167,17 @@ fn sparse_rows_are_encoded_as_dense_ones_are() {
                 let dense = encode(&x, n_inputs, code);
                 let (offsets, columns, values) = sparse(&x, n_inputs);
                 for kernel in Kernel::available() {
-                    let batch =
-                        Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, kernel, &mut |_| true);
+                    let batch = encode_sparse(n_inputs, &offsets, &columns, &values, code, kernel, &mut |_| true);
                     assert!(batch.expect("memory") == dense, "{code:?} {n_inputs} {part} {size} {}", kernel.isa());
                 }
             }
             let narrow: Vec<f32> = numbers(2 * n_inputs, 0.3).into_iter().map(|x| x as f32).collect();
             let wide: Vec<f64> = narrow.iter().copied().map(f64::from).collect();
             let (offsets, columns, values) = sparse(&narrow, n_inputs);
-            let batch =
-                Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, Kernel::best(), &mut |_| true);
+            let batch = encode_sparse(n_inputs, &offsets, &columns, &values, code, Kernel::best(), &mut |_| true);
             assert!(batch.expect("memory") == encode(&wide, n_inputs, code));
         }
     }
-    let none =
-        Encoded::encode_sparse::<f32>(70, &[0], &[], &[], Code::BalancedTernary(5), Kernel::best(), &mut |_| true);
+    let none = encode_sparse::<f32>(70, &[0], &[], &[], Code::BalancedTernary(5), Kernel::best(), &mut |_| true);
     assert!(none.expect("memory").scales().is_empty());
 }

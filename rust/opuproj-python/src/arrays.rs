@@ -3,8 +3,8 @@
 use numpy::{
     Complex32, Complex64, Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods,
 };
+use opuproj_core::definition::readout::Real;
 use opuproj_core::memory::{self, NoMemory};
-use opuproj_core::readout::Real;
 use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -43,7 +43,7 @@ pub(crate) fn rows_mut<'a, T: Element, R>(
     if !start.cast::<R>().is_aligned() || !row_stride.is_multiple_of(align_of::<R>()) {
         return Err(PyValueError::new_err("out must be aligned"));
     }
-    collected((0..n_rows).map(|row| {
+    collect((0..n_rows).map(|row| {
         // SAFETY: a row is `width` contiguous, aligned elements of the array that is exclusively borrowed for 'a;
         // rows do not overlap, as they are at least their own length apart; a complex number is two real ones.
         unsafe { std::slice::from_raw_parts_mut(start.add(row * row_stride).cast::<R>(), width * parts) }
@@ -80,13 +80,13 @@ fn single_or_double<A: Element, B: Element>(
 }
 
 /// An empty vector with room for so many elements.
-pub(crate) fn room<T>(n: usize) -> PyResult<Vec<T>> {
-    memory::room(n).map_err(|NoMemory| no_memory())
+pub(crate) fn with_capacity<T>(n: usize) -> PyResult<Vec<T>> {
+    memory::with_capacity(n).map_err(|NoMemory| no_memory())
 }
 
 /// All elements.
-pub(crate) fn collected<T>(elements: impl IntoIterator<Item = T>) -> PyResult<Vec<T>> {
-    memory::collected(elements).map_err(|NoMemory| no_memory())
+pub(crate) fn collect<T>(elements: impl IntoIterator<Item = T>) -> PyResult<Vec<T>> {
+    memory::collect(elements).map_err(|NoMemory| no_memory())
 }
 
 /// What is raised when a batch does not fit the memory.

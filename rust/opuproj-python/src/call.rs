@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use opuproj_core::Stopped;
-use opuproj_core::anchor::MAX_ANCHOR;
-use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
-use opuproj_core::readout::Mode;
-use opuproj_core::ternary::{FormatError, PlaneError};
+use opuproj_core::batch::ternary::{FormatError, PlaneError};
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::{Isa, Kernel};
+use opuproj_core::definition::anchor::MAX_ANCHOR;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::MAX_NONZEROS;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -35,6 +37,11 @@ pub(crate) fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
             Kernel::best().isa()
         ))
     })
+}
+
+/// The CPU with a kernel and a number of threads.
+pub(crate) fn cpu_of(isa: Option<&str>, threads: usize) -> PyResult<Cpu> {
+    Ok(Cpu { kernel: kernel_of(isa)?, threads: threads.max(1) })
 }
 
 /// What a projection by T itself, or back, needs memory for.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1};
 use opuproj_core::Stopped;
-use opuproj_core::encoded::{self, Code};
-use opuproj_core::ternary::TernaryBatch;
+use opuproj_core::batch::encoded::{self, Code};
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::packing;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PySequence;
 
-use crate::arrays::{collected, readonly, room, wrong_type};
+use crate::arrays::{collect, readonly, with_capacity, wrong_type};
 use crate::call::{BATCH, kernel_of, polled};
 use crate::packed::{Packed, each};
 use crate::sparse::indices as sizes;
@@ -32,7 +33,7 @@ impl Encoded {
     #[pyo3(signature = (base, digits, scales, /))]
     fn new(base: u32, digits: &Bound<'_, PySequence>, scales: PyReadonlyArray1<'_, f64>) -> PyResult<Self> {
         let digits = each::<Packed, _>(digits, |digit| Arc::clone(&digit.0))?;
-        let scales = collected(scales.as_array().iter().copied())?;
+        let scales = collect(scales.as_array().iter().copied())?;
         let batch = encoded::Encoded::new(base, digits, scales);
         batch.map(Self::from).ok_or_else(|| PyValueError::new_err("the digits and scales do not make a batch"))
     }
@@ -58,7 +59,7 @@ impl Encoded {
     }
 
     fn scales<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<f64>>> {
-        Ok(collected(self.0.scales().iter().copied())?.into_pyarray(py))
+        Ok(collect(self.0.scales().iter().copied())?.into_pyarray(py))
     }
 
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -95,13 +96,13 @@ impl Encoded {
         if parts.iter().any(|part| kind(part) != kind(first)) {
             return Err(PyValueError::new_err("the parts must be encoded alike, of equal numbers of inputs"));
         }
-        let mut digits = room(first.digits().len())?;
+        let mut digits = with_capacity(first.digits().len())?;
         for k in 0..first.digits().len() {
-            let of_parts = collected(parts.iter().map(|part| &*part.digits()[k]))?;
+            let of_parts = collect(parts.iter().map(|part| &*part.digits()[k]))?;
             let whole = polled(py, None, BATCH, |poll| TernaryBatch::concatenate(&of_parts, poll))?;
             digits.push(Arc::new(whole));
         }
-        let mut scales = room(digits[0].n_rows())?;
+        let mut scales = with_capacity(digits[0].n_rows())?;
         for part in &parts {
             scales.extend_from_slice(part.scales());
         }
@@ -122,7 +123,7 @@ pub(crate) fn encode(
     isa: Option<&str>,
 ) -> PyResult<Encoded> {
     let (code, kernel) = (code_of(base, n_digits)?, kernel_of(isa)?);
-    let largest = collected(largest.as_array().iter().copied())?;
+    let largest = collect(largest.as_array().iter().copied())?;
     macro_rules! try_types {
         ($($type:ty),*) => {$(
             if let Some(x) = readonly::<$type>(x)? {
@@ -131,7 +132,7 @@ pub(crate) fn encode(
                 }
                 let (numbers, n_inputs) = (x.as_slice()?, x.as_array().ncols());
                 return polled(py, None, BATCH, |poll| {
-                    encoded::Encoded::encode(numbers, n_inputs, &largest, code, kernel, poll)
+                    packing::encode(numbers, n_inputs, &largest, code, kernel, poll)
                 })
                 .map(Encoded::from);
             }
@@ -166,7 +167,7 @@ pub(crate) fn encode_sparse(
                     return Err(PyValueError::new_err("the numbers must be finite"));
                 }
                 return polled(py, None, BATCH, |poll| {
-                    encoded::Encoded::encode_sparse(n_inputs, &offsets, &columns, values, code, kernel, poll)
+                    packing::encode_sparse(n_inputs, &offsets, &columns, values, code, kernel, poll)
                 })
                 .map(Encoded::from);
             }

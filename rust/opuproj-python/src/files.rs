@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use opuproj_core::Stopped;
-use opuproj_core::memory::room_for_threads;
-use opuproj_core::ternary::{FormatError, TernaryBatch};
+use opuproj_core::batch::ternary::{FormatError, TernaryBatch};
+use opuproj_core::memory::check_room_for_threads;
 
 /// Between two questions whether to go on waiting for the disk.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -60,7 +60,7 @@ fn write(
         // The call was interrupted, so there is no caller to tell.
         let _ = done.send(same.sync_all());
     };
-    let granted = room_for_threads(1, STACK_BYTES).is_ok();
+    let granted = check_room_for_threads(1, STACK_BYTES).is_ok();
     if !(granted && thread::Builder::new().stack_size(STACK_BYTES).spawn(wait).is_ok()) {
         return Ok(file.sync_all()?);
     }

@@ -43,9 +43,9 @@ mod core_module {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("BLOCK_ROWS", opuproj_core::transmission::BLOCK_ROWS)?;
-        module.add("MAX_NONZEROS", opuproj_core::kernel::MAX_NONZEROS)?;
-        module.add("MAX_ANCHOR", opuproj_core::anchor::MAX_ANCHOR)
+        module.add("BLOCK_ROWS", opuproj_core::definition::transmission::BLOCK_ROWS)?;
+        module.add("MAX_NONZEROS", opuproj_core::definition::transmission::MAX_NONZEROS)?;
+        module.add("MAX_ANCHOR", opuproj_core::definition::anchor::MAX_ANCHOR)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the machine at hand can do: its instruction sets, and how fast they are at their best.
 
-use opuproj_core::kernel::{Isa, Kernel};
-use opuproj_core::limits;
+use opuproj_core::cpu::kernel::{Isa, Kernel};
+use opuproj_core::cpu::limits;
 use pyo3::prelude::*;
 
 use crate::call::kernel_of;

@@ -7,14 +7,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
+use opuproj_core::batch::numbers::Value;
+use opuproj_core::batch::ternary::{FormatError, TernaryBatch, WORD};
+use opuproj_core::cpu::packing::{self, Refused};
 use opuproj_core::memory::{self, NoMemory};
-use opuproj_core::ternary::{self, FormatError, Refused, TernaryBatch, Value, WORD};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySequence};
 use pyo3::{PyClass, ffi, pyclass::boolean_struct::True};
 
-use crate::arrays::{collected, no_memory, readonly, room, wrong_type};
+use crate::arrays::{collect, no_memory, readonly, with_capacity, wrong_type};
 use crate::call::{BATCH, kernel_of, polled};
 use crate::files;
 use crate::sparse::indices as sizes;
@@ -132,7 +134,7 @@ impl Packed {
         n_inputs: usize,
     ) -> PyResult<Self> {
         let (offsets, columns) = (sizes(&indptr)?, sizes(&indices)?);
-        let signs = collected(values.as_array().iter().copied())?;
+        let signs = collect(values.as_array().iter().copied())?;
         polled(py, None, BATCH, |poll| TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &signs, poll))
             .map(Self::from)
     }
@@ -141,7 +143,7 @@ impl Packed {
     #[pyo3(signature = (parts, /))]
     fn concatenate(py: Python<'_>, parts: &Bound<'_, PySequence>) -> PyResult<Self> {
         let parts = each::<Self, _>(parts, |part| Arc::clone(&part.0))?;
-        let parts = collected(parts.iter().map(|part| &**part))?;
+        let parts = collect(parts.iter().map(|part| &**part))?;
         let Some(first) = parts.first() else {
             return Err(PyValueError::new_err("at least one batch is needed"));
         };
@@ -206,7 +208,7 @@ pub(crate) fn each<C, T>(objects: &Bound<'_, PySequence>, of: impl Fn(&C) -> T) 
 where
     C: PyClass<Frozen = True> + Sync,
 {
-    let mut all = room(objects.len()?)?;
+    let mut all = with_capacity(objects.len()?)?;
     for object in objects.try_iter()? {
         memory::push(&mut all, of(object?.cast::<C>()?.get())).map_err(|NoMemory| no_memory())?;
     }
@@ -215,7 +217,7 @@ where
 
 /// Fills a batch from pieces.
 #[pyclass(module = "opuproj._core")]
-pub(crate) struct Packer(Option<ternary::Packer>);
+pub(crate) struct Packer(Option<packing::Packer>);
 
 #[pymethods]
 impl Packer {
@@ -226,7 +228,7 @@ impl Packer {
             return Err(PyValueError::new_err("n_inputs must be at least 1"));
         }
         let kernel = kernel_of(isa)?;
-        ternary::Packer::new(n_rows, n_inputs).map(|packer| Self(Some(packer.on(kernel)))).ok_or_else(no_memory)
+        packing::Packer::new(n_rows, n_inputs).map(|packer| Self(Some(packer.on(kernel)))).ok_or_else(no_memory)
     }
 
     #[pyo3(signature = (x, /))]
@@ -256,7 +258,7 @@ impl Packer {
         thresholds: PyReadonlyArray1<'_, f64>,
     ) -> PyResult<Option<(usize, usize)>> {
         let packer = self.open()?;
-        let thresholds = collected(thresholds.as_array().iter().copied())?;
+        let thresholds = collect(thresholds.as_array().iter().copied())?;
         macro_rules! try_types {
             ($($type:ty),*) => {$(
                 if let Some(e) = readonly::<$type>(e)? {
@@ -276,7 +278,7 @@ impl Packer {
     fn finish(&mut self) -> PyResult<Packed> {
         self.open()?;
         let packer = self.0.take();
-        match packer.map(ternary::Packer::finish) {
+        match packer.map(packing::Packer::finish) {
             Some(Ok(batch)) => Ok(batch.into()),
             Some(Err(missing)) => Err(PyValueError::new_err(format!("{missing} rows are missing"))),
             None => Err(finished()),
@@ -285,7 +287,7 @@ impl Packer {
 }
 
 impl Packer {
-    fn open(&mut self) -> PyResult<&mut ternary::Packer> {
+    fn open(&mut self) -> PyResult<&mut packing::Packer> {
         self.0.as_mut().ok_or_else(finished)
     }
 }
@@ -297,9 +299,9 @@ fn finished() -> PyErr {
 /// Packs a piece in parts, with the rows that each touches; between two of them signals are answered.
 fn push<T: Value + numpy::Element>(
     py: Python<'_>,
-    packer: &mut ternary::Packer,
+    packer: &mut packing::Packer,
     x: &PyReadonlyArray2<'_, T>,
-    pack: impl Fn(&mut ternary::Packer, &[T], Range<usize>) -> Result<(), Refused>,
+    pack: impl Fn(&mut packing::Packer, &[T], Range<usize>) -> Result<(), Refused>,
 ) -> PyResult<Option<(usize, usize)>> {
     let (n_rows, n_inputs) = x.as_array().dim();
     if n_inputs != packer.n_inputs() || n_rows > packer.missing() {
@@ -341,7 +343,7 @@ pub(crate) fn row_max_abs<'py>(
         ($($type:ty),*) => {$(
             if let Some(e) = readonly::<$type>(e)? {
                 let (numbers, n_inputs) = (e.as_slice()?, e.as_array().ncols().max(1));
-                let rows = polled(py, None, BATCH, |poll| ternary::max_abs(numbers, n_inputs, kernel, poll))?;
+                let rows = polled(py, None, BATCH, |poll| packing::max_abs(numbers, n_inputs, kernel, poll))?;
                 return Ok(rows.into_pyarray(py));
             }
         )*};

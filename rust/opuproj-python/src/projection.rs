@@ -1,18 +1,18 @@
 //! Projections for Python.
 
 use numpy::{Element, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
-use opuproj_core::camera::{Camera, Detector};
-use opuproj_core::kernel::Kernel;
-use opuproj_core::projection::{Columns, Projection};
-use opuproj_core::readout::{Mode, Real};
-use opuproj_core::recovery::Sight;
-use opuproj_core::ternary::TernaryBatch;
-use opuproj_core::transmission::Transmission;
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::definition::camera::Camera;
+use opuproj_core::definition::readout::{Mode, Real};
+use opuproj_core::definition::transmission::Transmission;
+use opuproj_core::request::measurement::Measurement;
+use opuproj_core::request::projection::{Columns, Projection};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Results, collected, rows_mut, writable, write_results, wrong_type};
-use crate::call::{BUFFERS, kernel_of, mode_of, polled};
+use crate::arrays::{Results, collect, rows_mut, writable, write_results, wrong_type};
+use crate::call::{BUFFERS, cpu_of, mode_of, polled};
 use crate::encoded::Encoded;
 use crate::packed::Packed;
 
@@ -74,31 +74,21 @@ pub(crate) fn project(
         None => Columns::From(0),
         Some(columns) => Columns::Listed(listed(columns.as_slice()?, batch.n_inputs())?),
     };
-    let sight = match camera {
-        Some(camera) => {
-            let detector = Detector { camera: camera.checked()?, noise_seed };
-            Some(Sight { detector, first_vector, n_anchor, raw: false })
-        }
+    let measurement = match camera {
+        Some(camera) => Some(Measurement { camera: camera.checked()?, noise_seed, first_vector, n_anchor, raw: false }),
         None => None,
     };
-    let (batch, sight) = match &batch {
-        Batch::Ternary(batch) => (Held::Ternary(&batch.0, columns), sight),
-        Batch::Encoded(_) if sight.is_some_and(|sight| !sight.detector.camera.is_ideal()) => {
+    let (batch, measurement) = match &batch {
+        Batch::Ternary(batch) => (Held::Ternary(&batch.0, columns), measurement),
+        Batch::Encoded(_) if measurement.is_some_and(|measurement| !measurement.camera.is_ideal()) => {
             return Err(PyValueError::new_err("a camera sees one digit at a time"));
         }
         Batch::Encoded(batch) => (Held::Encoded(&batch.0, columns), None),
     };
-    let call = Call {
-        transmission: Transmission::new(seed),
-        mode: mode_of(mode, n_anchor)?,
-        sight,
-        row_start,
-        kernel: kernel_of(isa)?,
-        threads: threads.max(1),
-        on_progress,
-    };
+    let (transmission, mode) = (Transmission::new(seed), mode_of(mode, n_anchor)?);
+    let call = ProjectionCall { transmission, mode, measurement, row_start, cpu: cpu_of(isa, threads)?, on_progress };
     let whole_numbers =
-        call.mode == Mode::Intensity && call.sight.is_some_and(|sight| sight.detector.camera.bits.is_some());
+        call.mode == Mode::Intensity && call.measurement.is_some_and(|measurement| measurement.camera.bits.is_some());
     if whole_numbers && (call.raw::<u8>(py, batch, out)? || call.raw::<u16>(py, batch, out)?) {
         return Ok(());
     }
@@ -127,8 +117,8 @@ pub(crate) fn fields(
     if column_start.checked_add(batch.0.n_inputs() as u64).is_none() {
         return Err(PyValueError::new_err("the columns must end below 2**64"));
     }
-    let call = Call::exact(seed, Mode::Complex, row_start, threads, isa)?;
-    Job { call: &call, py, batch: Held::Columns(&batch.0, column_start), sight: None }
+    let call = ProjectionCall::exact(seed, Mode::Complex, row_start, threads, isa)?;
+    ProjectionJob { call: &call, py, batch: Held::Columns(&batch.0, column_start), measurement: None }
         .write::<i32>(rows_mut(&mut out, 1)?)
 }
 
@@ -152,8 +142,8 @@ pub(crate) fn read_fields(
     if fields.shape()[1] != 2 * out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0) {
         return Err(PyValueError::new_err("fields must have two parts a row of T"));
     }
-    let fields: Vec<&[i32]> = collected(rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field))?;
-    let call = Call::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
+    let fields: Vec<&[i32]> = collect(rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field))?;
+    let call = ProjectionCall::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
     call.run(py, Held::Fields(&fields), out)
 }
 
@@ -185,7 +175,7 @@ fn listed(columns: &[u64], n_inputs: usize) -> PyResult<&[u64]> {
 #[derive(Clone, Copy)]
 enum Held<'a> {
     Ternary(&'a TernaryBatch, Columns<'a>),
-    Encoded(&'a opuproj_core::encoded::Encoded, Columns<'a>),
+    Encoded(&'a opuproj_core::batch::encoded::Encoded, Columns<'a>),
     /// A batch from this column of T on, of which fields are wanted.
     Columns(&'a TernaryBatch, u64),
     /// Fields to be read.
@@ -202,26 +192,24 @@ impl Held<'_> {
     }
 }
 
-struct Call {
+struct ProjectionCall {
     transmission: Transmission,
     mode: Mode,
-    sight: Option<Sight>,
+    measurement: Option<Measurement>,
     row_start: u64,
-    kernel: Kernel,
-    threads: usize,
+    cpu: Cpu,
     on_progress: Option<Py<PyAny>>,
 }
 
-impl Call {
+impl ProjectionCall {
     /// A projection without a camera, which reports no progress.
     fn exact(seed: u64, mode: Mode, row_start: u64, threads: usize, isa: Option<&str>) -> PyResult<Self> {
         Ok(Self {
             transmission: Transmission::new(seed),
             mode,
-            sight: None,
+            measurement: None,
             row_start,
-            kernel: kernel_of(isa)?,
-            threads: threads.max(1),
+            cpu: cpu_of(isa, threads)?,
             on_progress: None,
         })
     }
@@ -229,28 +217,28 @@ impl Call {
     /// Writes the camera's own integers, if the output is of that type.
     fn raw<R: Element + Real>(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
-        let sight = self.sight.map(|sight| Sight { raw: true, ..sight });
-        Job { call: self, py, batch, sight }.write::<R>(rows_mut(&mut out, 1)?)?;
+        let measurement = self.measurement.map(|measurement| Measurement { raw: true, ..measurement });
+        ProjectionJob { call: self, py, batch, measurement }.write::<R>(rows_mut(&mut out, 1)?)?;
         Ok(true)
     }
 
     /// Projects into an output of either precision.
     fn run(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<()> {
-        write_results(out, self.mode.parts(), Job { call: self, py, batch, sight: self.sight })
+        write_results(out, self.mode.parts(), ProjectionJob { call: self, py, batch, measurement: self.measurement })
     }
 }
 
 /// A call on a batch, seen by this camera.
-struct Job<'a> {
-    call: &'a Call,
+struct ProjectionJob<'a> {
+    call: &'a ProjectionCall,
     py: Python<'a>,
     batch: Held<'a>,
-    sight: Option<Sight>,
+    measurement: Option<Measurement>,
 }
 
-impl Results for Job<'_> {
+impl Results for ProjectionJob<'_> {
     fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
-        let Self { call, py, batch, sight } = self;
+        let Self { call, py, batch, measurement } = self;
         let n_rows = outputs.first().map_or(0, |output| output.len() / call.mode.parts()) as u64;
         if outputs.len() != batch.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
@@ -258,19 +246,13 @@ impl Results for Job<'_> {
         let Some(row_end) = call.row_start.checked_add(n_rows).filter(|&end| i64::try_from(end).is_ok()) else {
             return Err(PyValueError::new_err("the rows must end below 2**63"));
         };
-        let projection = Projection {
-            transmission: call.transmission,
-            mode: call.mode,
-            sight,
-            rows: call.row_start..row_end,
-            kernel: call.kernel,
-            threads: call.threads,
-        };
+        let ProjectionCall { transmission, mode, cpu, .. } = *call;
+        let request = Projection { transmission, mode, measurement, rows: call.row_start..row_end };
         polled(py, call.on_progress.as_ref(), BUFFERS, |poll| match batch {
-            Held::Ternary(batch, columns) => projection.run_at(batch, columns, &mut outputs, poll),
-            Held::Encoded(batch, columns) => projection.run_encoded_at(batch, columns, &mut outputs, poll),
-            Held::Columns(batch, column) => projection.run_fields(batch, column, &mut outputs, poll),
-            Held::Fields(fields) => projection.read_fields(fields, &mut outputs, poll),
+            Held::Ternary(batch, columns) => cpu.project(&request, batch, columns, &mut outputs, poll),
+            Held::Encoded(batch, columns) => cpu.project_encoded(&request, batch, columns, &mut outputs, poll),
+            Held::Columns(batch, column) => cpu.fields(&request, batch, column, &mut outputs, poll),
+            Held::Fields(fields) => cpu.read_fields(&request, fields, &mut outputs, poll),
         })
     }
 }

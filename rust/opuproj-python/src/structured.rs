@@ -1,19 +1,22 @@
 //! Projections by the structured matrix for Python.
 
 use numpy::PyReadonlyArray1;
-use opuproj_core::readout::Real;
-use opuproj_core::structured::{self, Inputs, Structured};
+use opuproj_core::batch::floats;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::structured::{TransformInputs, bytes_per_thread};
+use opuproj_core::definition::readout::Real;
+use opuproj_core::request::structured::Structured;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Results, collected, no_memory, readonly, write_results, wrong_type};
-use crate::call::{BATCH, kernel_of, mode_of, polled};
+use crate::arrays::{Results, collect, no_memory, readonly, write_results, wrong_type};
+use crate::call::{BATCH, cpu_of, mode_of, polled};
 use crate::packed::Packed;
 
 /// A batch of real numbers in float32, each vector scaled by a power of two; filled by pieces.
 #[pyclass(module = "opuproj._core")]
 pub(crate) struct Floats {
-    batch: structured::Floats,
+    batch: floats::Floats,
     capacity: usize,
 }
 
@@ -25,7 +28,7 @@ impl Floats {
         if n_inputs == 0 {
             return Err(PyValueError::new_err("vectors must have at least one input"));
         }
-        let batch = structured::Floats::with_capacity(n_rows, n_inputs).ok_or_else(no_memory)?;
+        let batch = floats::Floats::with_capacity(n_rows, n_inputs).ok_or_else(no_memory)?;
         Ok(Self { batch, capacity: n_rows })
     }
 
@@ -42,7 +45,7 @@ impl Floats {
     /// Adds rows of numbers, with the largest magnitude of each.
     #[pyo3(signature = (x, largest, /))]
     fn push(&mut self, py: Python<'_>, x: &Bound<'_, PyAny>, largest: PyReadonlyArray1<'_, f64>) -> PyResult<()> {
-        let largest = collected(largest.as_array().iter().copied())?;
+        let largest = collect(largest.as_array().iter().copied())?;
         if !largest.iter().all(|largest| largest.is_finite()) {
             return Err(PyValueError::new_err("the magnitudes must be finite"));
         }
@@ -69,7 +72,7 @@ impl Floats {
 #[pyfunction]
 #[pyo3(signature = (n_inputs, /))]
 pub(crate) fn structured_bytes(n_inputs: usize) -> Option<usize> {
-    structured::bytes_per_thread(n_inputs)
+    bytes_per_thread(n_inputs)
 }
 
 /// What is projected.
@@ -97,32 +100,35 @@ pub(crate) fn project_structured(
 ) -> PyResult<()> {
     let mode = mode_of(mode, n_anchor)?;
     let rows = row_start..row_start;
-    let projection = Structured { seed, mode, rows, kernel: kernel_of(isa)?, threads: threads.max(1) };
+    let (cpu, request) = (cpu_of(isa, threads)?, Structured { seed, mode, rows });
     let vectors = match &batch {
-        Batch::Ternary(batch) => Inputs::Ternary(&batch.0),
-        Batch::Real(batch) => Inputs::Real(&batch.batch),
+        Batch::Ternary(batch) => TransformInputs::Ternary(&batch.0),
+        Batch::Real(batch) => TransformInputs::Real(&batch.batch),
     };
-    write_results(out, mode.parts(), Call { py, projection, vectors, on_progress })
+    write_results(out, mode.parts(), StructuredCall { py, cpu, request, vectors, on_progress })
 }
 
-struct Call<'a> {
+struct StructuredCall<'a> {
     py: Python<'a>,
-    projection: Structured,
-    vectors: Inputs<'a>,
+    cpu: Cpu,
+    request: Structured,
+    vectors: TransformInputs<'a>,
     on_progress: Option<Py<PyAny>>,
 }
 
-impl Results for Call<'_> {
+impl Results for StructuredCall<'_> {
     fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
-        let Self { py, mut projection, vectors, on_progress } = self;
-        let n_rows = outputs.first().map_or(0, |output| output.len() / projection.mode.parts()) as u64;
+        let Self { py, cpu, mut request, vectors, on_progress } = self;
+        let n_rows = outputs.first().map_or(0, |output| output.len() / request.mode.parts()) as u64;
         if outputs.len() != vectors.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
         }
-        let Some(end) = projection.rows.start.checked_add(n_rows).filter(|&end| i64::try_from(end).is_ok()) else {
+        let Some(end) = request.rows.start.checked_add(n_rows).filter(|&end| i64::try_from(end).is_ok()) else {
             return Err(PyValueError::new_err("the rows must end below 2**63"));
         };
-        projection.rows.end = end;
-        polled(py, on_progress.as_ref(), "the transforms", |poll| projection.run(vectors, &mut outputs, poll))
+        request.rows.end = end;
+        polled(py, on_progress.as_ref(), "the transforms", |poll| {
+            cpu.project_structured(&request, vectors, &mut outputs, poll)
+        })
     }
 }
