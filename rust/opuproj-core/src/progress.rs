@@ -1,7 +1,7 @@
 //! Long calls report their progress, and the caller can stop them.
 //!
-//! Only the calling thread calls the caller's `poll` function, through its [`Coordinator`]. Other threads see in the shared
-//! [`Progress`] whether to stop.
+//! Only the calling thread calls the caller's `poll` function, through its `Coordinator`. Other threads see in the shared
+//! `Progress` whether to stop.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The adjoint against the definition, in exact integers, however the work is cut.
+//! The adjoint agrees with the definition in exact integers, for every division of the work.
 
 use opuproj_core::Stopped;
 use opuproj_core::batch::encoded::{Code, Encoded};
@@ -10,7 +10,7 @@ use opuproj_core::request::adjoint::{Adjoint, AdjointMode};
 
 const MODES: [AdjointMode; 3] = [AdjointMode::Complex, AdjointMode::Real, AdjointMode::Linear];
 
-/// Parts of `n_rows` complex numbers a vector, of all sizes and signs, in stretches with gaps of 0 between them.
+/// Parts of `n_rows` complex numbers for each vector, of all sizes and signs, with gaps of zeros.
 fn parts(n_vectors: usize, n_rows: usize) -> Vec<f64> {
     let part = |k: usize| if (k / 300) % 3 == 1 { 0.0 } else { (k as f64 * 0.7).sin() + 0.3 * (k as f64 * 1.9).cos() };
     (0..n_vectors * 2 * n_rows).map(part).collect()
@@ -48,7 +48,7 @@ fn back(
     out
 }
 
-/// Tᴴ of the very integers that the digits stand for, from the definition alone.
+/// Tᴴ of the integers that the digits stand for, computed from the definition alone.
 fn definition(batch: &Encoded, mode: AdjointMode, row_block: u64, n_columns: usize) -> Vec<f64> {
     let t = Transmission::new(9);
     let mut expected = Vec::new();
@@ -99,12 +99,12 @@ fn every_kernel_gives_the_definitions_sums() {
     }
 }
 
-/// More int8 vectors than a group takes, more sums than a stripe, more inputs than a chunk.
+/// There are more int8 vectors than in a group, more sums than in a stripe, and more inputs than in a chunk.
 #[test]
 #[cfg_attr(miri, ignore = "as much work as it needs to have several groups, stripes and chunks")]
-fn however_the_work_is_cut_the_bits_are_the_same() {
+fn every_division_of_the_work_gives_the_same_bits() {
     let kernel = Kernel::best();
-    // 300 vectors of four int8 vectors each are two groups, of which one takes 3 stripes.
+    // 300 vectors of four int8 vectors each are two groups. One of them takes 3 stripes.
     let (n_vectors, n_columns) = (300, 10_000);
     let batch = encode(&parts(n_vectors, 40), 80, 10);
     let all = back(&batch, AdjointMode::Complex, 0, n_columns, kernel, 2);
@@ -113,7 +113,7 @@ fn however_the_work_is_cut_the_bits_are_the_same() {
         let one = back(&one, AdjointMode::Complex, 0, n_columns, kernel, 1);
         assert!(one == all[v * 2 * n_columns..(v + 1) * 2 * n_columns], "vector {v}");
     }
-    // 64 vectors of two int8 vectors each, as 200,000 nonzeros allow no more digits in one: 1.5 chunks.
+    // 64 vectors of two int8 vectors each are 1.5 chunks: with 200,000 nonzeros one int8 vector cannot hold more digits.
     let (n_vectors, n_rows) = (64, 150_000);
     let batch = encode(&parts(n_vectors, n_rows), 2 * n_rows, 5);
     let all = back(&batch, AdjointMode::Linear, 0, 40, kernel, 1);
@@ -124,10 +124,10 @@ fn however_the_work_is_cut_the_bits_are_the_same() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "runs until the clock says so")]
-fn a_dark_vector_gives_zeros_and_whoever_polls_can_stop() {
-    let dark = encode(&[0.0; 140], 70, 10);
-    assert!(back(&dark, AdjointMode::Complex, 0, 30, Kernel::best(), 2).iter().all(|&part| part.to_bits() == 0));
+#[cfg_attr(miri, ignore = "runs for a fixed time")]
+fn an_all_zero_vector_gives_zeros_and_poll_can_stop() {
+    let zeros = encode(&[0.0; 140], 70, 10);
+    assert!(back(&zeros, AdjointMode::Complex, 0, 30, Kernel::best(), 2).iter().all(|&part| part.to_bits() == 0));
     let (n_rows, n_columns) = (20_000, 2_000_000);
     let batch = encode(&parts(1, n_rows), 2 * n_rows, 5);
     let request = Adjoint { transmission: Transmission::new(1), mode: AdjointMode::Real, row_block: 0, n_columns };

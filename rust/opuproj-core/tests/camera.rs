@@ -1,4 +1,4 @@
-//! Projections through a camera, against a plain calculation of the whole optical chain.
+//! Projections through a camera agree with a plain calculation of the whole optical chain.
 
 #![allow(clippy::float_cmp, reason = "the same bits are asked for")]
 
@@ -47,7 +47,7 @@ fn run_on(cpu: Cpu, projection: &Projection, batch: &TernaryBatch) -> Vec<f64> {
     out
 }
 
-/// The field of a row: of the columns where `lit`, or of an anchor.
+/// The field of a row over some columns.
 fn field(row: u64, columns: impl Iterator<Item = u64>) -> (f64, f64) {
     let t = Transmission::new(SEED);
     let (re, im) = columns
@@ -56,7 +56,7 @@ fn field(row: u64, columns: impl Iterator<Item = u64>) -> (f64, f64) {
     (f64::from(re), f64::from(im))
 }
 
-/// An 8-bit reading of |a + b|² by a camera that is exposed for `mean`.
+/// An 8-bit reading of |a + b|² by a camera whose exposure is set for `mean`.
 fn reading((a, b): (f64, f64), (c, d): (f64, f64), mean: f64, full_scale: f64) -> f64 {
     let intensity = ((a + c) * (a + c) + (b + d) * (b + d)) / 2048.0;
     let level = ((intensity / mean).min(full_scale) * (255.0 / full_scale)).round_ties_even();
@@ -74,7 +74,7 @@ fn without_imperfections_nothing_changes() {
 
 #[test]
 fn recovery_from_perfect_frames_is_the_projection() {
-    // A saturation out of reach takes the way of the frames, without changing them.
+    // With a saturation out of reach the results are recovered from frames, which it does not change.
     let camera = Camera { full_scale: 1e9, ..Camera::IDEAL };
     let batch = batch(&numbers(5));
     for mode in [Mode::Intensity, LINEAR, Mode::Complex] {
@@ -96,10 +96,10 @@ fn quantized_frames_are_those_of_a_plain_calculation() {
     let none = (0.0, 0.0);
     let mut dark = 0;
     for (vector, x) in numbers.chunks(N_INPUTS).enumerate() {
-        let lit = |sign: i8| (0..).zip(x).filter(move |(_, x)| **x == sign).map(|(column, _)| column);
-        let brightest = lit(1).count().max(lit(-1).count()) as f64 + f64::from(N_ANCHOR);
+        let columns = |sign: i8| (0..).zip(x).filter(move |(_, x)| **x == sign).map(|(column, _)| column);
+        let brightest = columns(1).count().max(columns(-1).count()) as f64 + f64::from(N_ANCHOR);
         for row in 0..200 {
-            let (p, q) = (field(row, lit(1)), field(row, lit(-1)));
+            let (p, q) = (field(row, columns(1)), field(row, columns(-1)));
             let anchor = field(row, (0..u64::from(N_ANCHOR)).map(|k| u64::MAX - k));
             let read = |a, b| reading(a, b, brightest, 4.0);
             let difference = read(p, anchor) - read(p, none) - (read(q, anchor) - read(q, none));
@@ -111,9 +111,9 @@ fn quantized_frames_are_those_of_a_plain_calculation() {
             } else {
                 assert!((linear[at] - difference / (2.0 * power).sqrt()).abs() < 1e-9);
             }
-            let nonzeros = (lit(1).count() + lit(-1).count()) as f64;
-            let seen = reading((p.0 - q.0, p.1 - q.1), none, nonzeros, 4.0);
-            assert!((intensity[at] - seen).abs() < 1e-9);
+            let nonzeros = (columns(1).count() + columns(-1).count()) as f64;
+            let expected = reading((p.0 - q.0, p.1 - q.1), none, nonzeros, 4.0);
+            assert!((intensity[at] - expected).abs() < 1e-9);
         }
     }
     assert!(dark > 0);
@@ -147,8 +147,8 @@ fn noise_depends_on_seed_frame_and_row_alone() {
 
 #[test]
 #[cfg_attr(miri, ignore = "tens of thousands of blocks of T")]
-fn sparse_and_dense_batches_are_seen_alike() {
-    // A vector among many that share their columns is multiplied otherwise than alone.
+fn sparse_and_dense_batches_give_the_same_readings() {
+    // Vectors that share their columns are multiplied together, in another way than one vector alone.
     let camera = Camera { photons: 100.0, ..Camera::IDEAL };
     let numbers = numbers(40);
     for mode in [Mode::Intensity, LINEAR, Mode::Complex] {

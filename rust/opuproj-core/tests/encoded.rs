@@ -1,4 +1,4 @@
-//! Real numbers through T, digit by digit or added up: the same exact fields.
+//! Real numbers through T: digit by digit or added up, the exact fields are the same.
 
 use opuproj_core::batch::encoded::{Code, Encoded};
 use opuproj_core::cpu::Cpu;
@@ -132,7 +132,7 @@ fn modes_agree_among_kernels_and_with_the_field() {
 #[test]
 #[cfg_attr(miri, ignore = "hundreds of thousands of entries")]
 fn sums_of_many_large_numbers_are_exact() {
-    // 250,000 times 121 entries of up to 100 might not fit: fewer digits are added up then.
+    // 250,000 times 121 entries of up to 100 might not fit, so fewer digits are added up.
     let n_inputs = 250_000;
     let t = Transmission::new(4);
     let x: Vec<f64> = (0..n_inputs as u64).map(|j| if t.entry(5, j).0 < 0 { -1.0 } else { 1.0 }).collect();
@@ -148,7 +148,7 @@ fn sums_of_many_large_numbers_are_exact() {
 fn sparse<T: Copy + PartialEq + Default>(x: &[T], n_inputs: usize) -> (Vec<usize>, Vec<usize>, Vec<T>) {
     let (mut offsets, mut columns, mut values) = (vec![0], vec![], vec![]);
     for row in x.chunks(n_inputs) {
-        // One zero stays, which is allowed.
+        // It keeps one zero, which is allowed.
         for (column, &value) in row.iter().enumerate().filter(|&(j, value)| *value != T::default() || j == 1) {
             columns.push(column);
             values.push(value);
@@ -159,7 +159,7 @@ fn sparse<T: Copy + PartialEq + Default>(x: &[T], n_inputs: usize) -> (Vec<usize
 }
 
 #[test]
-fn sparse_rows_are_encoded_as_dense_ones_are() {
+fn sparse_and_dense_rows_are_encoded_alike() {
     for code in CODES {
         for n_inputs in [1, 63, 65, 1025, 2500].into_iter().take(if cfg!(miri) { 3 } else { 5 }) {
             for (part, size) in [(0.0, 1.0), (0.05, 1.0), (1.0, 1.0), (0.5, 1e-310), (0.5, 1e308)] {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module with the modules that it names, as paths from `src`: `cpu/kernel` for `cpu/kernel/mod.rs`.
+/// The modules that each module names, as paths from `src`; `cpu/kernel` stands for `cpu/kernel/mod.rs`.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -18,13 +18,14 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The source without comments and without what only tests use.
+/// The source without comments and tests.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]").next().expect("text before the tests");
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    lines.join("\n")
 }
 
-/// The paths that begin with `crate::` or `super::`, each item of braces by itself.
+/// The paths that begin with `crate::` or `super::`. Braces give a path for each item.
 fn paths(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for start in ["crate::", "super::"] {
@@ -48,7 +49,7 @@ fn paths(code: &str) -> Vec<String> {
     found
 }
 
-/// The module that a path of `module` leads into: the longest beginning that is one.
+/// The module to which a path in `module` leads: the longest prefix that is a module.
 fn target(path: &str, module: &str, modules: &BTreeSet<String>) -> Option<String> {
     let mut names: Vec<&str> = module.split('/').collect();
     let mut parts = path.split("::").peekable();
@@ -79,7 +80,7 @@ fn graph() -> Graph {
     for (module, (is_folder, code)) in &texts {
         let mut used: BTreeSet<String> = paths(code).iter().filter_map(|path| target(path, module, &modules)).collect();
         if *is_folder {
-            // What a folder declares it may use; its files must not use it in turn.
+            // A folder uses the modules that it declares, so these must not use the folder.
             let inside =
                 modules.iter().filter(|other| other.rsplit_once('/').is_some_and(|(folder, _)| folder == module));
             used.extend(inside.cloned());
@@ -118,7 +119,7 @@ fn folders_are_layers() {
 fn no_modules_use_each_other_in_a_circle() {
     let mut graph = graph();
     assert!(graph.values().map(BTreeSet::len).sum::<usize>() > 100, "paths are found");
-    // Takes away modules that use no others until none is left.
+    // Removes modules that use no others until none is left.
     while !graph.is_empty() {
         let free: Vec<String> =
             graph.iter().filter(|(_, used)| used.is_empty()).map(|(module, _)| module.clone()).collect();

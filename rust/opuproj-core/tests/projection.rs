@@ -1,4 +1,4 @@
-//! Whole projections against the definition, and against each other: every way to compute an output gives the same bits.
+//! Whole projections agree with the definition and with each other: every way to compute an output gives the same bits.
 
 use opuproj_core::Stopped;
 use opuproj_core::batch::encoded::Code;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 5 }];
 
-/// The largest random batches: Miri takes a tenth of a second for a block of T.
+/// The sizes of random batches. Miri needs a tenth of a second for a block of T.
 const MAX_INPUTS: usize = if cfg!(miri) { 12 } else { 700 };
 const MAX_VECTORS: usize = if cfg!(miri) { 4 } else { 12 };
 const MAX_ROWS: u64 = if cfg!(miri) { 10 } else { 150 };
@@ -37,7 +37,7 @@ fn project<T: Real>((cpu, request): &(Cpu, Projection), batch: &TernaryBatch, ze
     out
 }
 
-/// An array as that many equal parts, be they empty.
+/// An array as `n` equal parts, which may be empty.
 fn slices<T>(numbers: &mut [T], n: usize) -> Vec<&mut [T]> {
     let width = numbers.len() / n.max(1);
     let mut rest = numbers;
@@ -49,7 +49,7 @@ fn projection(seed: u64, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel,
     (Cpu { kernel, threads }, Projection { transmission, mode, measurement: None, rows })
 }
 
-/// Tx of one row and vector in integers, from the definition alone.
+/// Tx of one row and vector in integers, computed from the definition alone.
 fn field(t: &Transmission, row: u64, x: &[i8]) -> (i64, i64) {
     (0..).zip(x).fold((0, 0), |(re, im), (column, &x)| {
         let entry = t.entry(row, column);
@@ -58,7 +58,7 @@ fn field(t: &Transmission, row: u64, x: &[i8]) -> (i64, i64) {
 }
 
 #[test]
-fn golden_entries_and_fields_are_met() {
+fn entries_and_fields_are_the_golden_ones() {
     let golden: serde_json::Value =
         serde_json::from_str(include_str!("../../../tests/data/golden.json")).expect("JSON");
     let number = |value: &serde_json::Value| value.as_str().expect("text").parse::<u64>().expect("a number");
@@ -103,7 +103,7 @@ fn golden_entries_and_fields_are_met() {
     }
 }
 
-/// Rows and vectors of a batch: dense ones, sparse ones, empty ones, and such as are alike in what they use.
+/// Batches of dense, sparse and empty vectors, and of vectors that use the same columns.
 fn batches() -> impl Strategy<Value = (usize, Vec<i8>)> {
     (1..MAX_INPUTS, 0..MAX_VECTORS, prop_oneof![Just(1), Just(2), Just(20), Just(300)], any::<u64>()).prop_map(
         |(n_inputs, n_vectors, rarity, salt)| {
@@ -151,7 +151,7 @@ proptest! {
                                 let entry = t.entry(row, pixel);
                                 (re + i64::from(entry.0), im + i64::from(entry.1))
                             });
-                            // A dark pixel counts as phase 1.
+                            // A field of 0 counts as phase 1.
                             let (r_re, r_im) = if (r_re, r_im) == (0, 0) { (1, 0) } else { (r_re, r_im) };
                             let length = 32.0 * ((r_re * r_re + r_im * r_im) as f64).sqrt();
                             expected.push((re * r_re + im * r_im) as f64 * (1.0 / length));
@@ -253,7 +253,7 @@ fn entries_are_the_definition_for_rows_in_any_order() {
     }
 }
 
-/// Enough vectors for several groups, and enough columns for several chunks of each form.
+/// There are enough vectors for several groups, and enough columns for several chunks of each form.
 #[test]
 #[cfg_attr(miri, ignore = "as much work as it needs to have several groups and chunks")]
 fn groups_and_chunks_change_nothing() {
@@ -275,7 +275,7 @@ fn groups_and_chunks_change_nothing() {
     let at = 777 * 170 + (42 - 5) * 2;
     assert_eq!(together[at..at + 2], [re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt())));
 
-    // One vector with more nonzeros than fit a list, next to sparse ones and an empty one.
+    // One vector with more nonzeros than fit a chunk of lists, besides sparse vectors and an empty one.
     let n_inputs = 1_200_000;
     let mut numbers = vec![0i8; 4 * n_inputs];
     for (j, x) in numbers[n_inputs..2 * n_inputs].iter_mut().enumerate() {
@@ -293,7 +293,7 @@ fn groups_and_chunks_change_nothing() {
     }
 }
 
-/// As many nonzeros as are accepted, through the whole path, against a sum in 64 bits.
+/// A projection of the most nonzeros that are accepted agrees with a sum in 64 bits.
 #[test]
 #[cfg_attr(miri, ignore = "tens of millions of entries")]
 fn the_most_nonzeros_that_are_accepted_sum_exactly() {
@@ -321,7 +321,7 @@ fn the_most_nonzeros_that_are_accepted_sum_exactly() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "runs until the clock says so")]
+#[cfg_attr(miri, ignore = "runs for a fixed time")]
 fn a_stopped_projection_ends_soon_and_reports_progress() {
     let n_inputs = 100_000;
     let numbers: Vec<i8> = (0..64 * n_inputs).map(|j| (j % 3) as i8 - 1).collect();
@@ -352,7 +352,7 @@ fn a_stopped_projection_ends_soon_and_reports_progress() {
 }
 
 #[test]
-fn elements_of_listed_columns_are_those_of_a_wide_batch() {
+fn listed_columns_give_the_results_of_a_wide_batch() {
     let listed = [699_u64, 3, 64, 130, 5, 63];
     let (wide, narrow) = (700, listed.len());
     for n_vectors in [1, 2, 40].into_iter().take(if cfg!(miri) { 2 } else { 3 }) {

@@ -1,4 +1,4 @@
-//! Every kernel gives the structured matrix of the definition, bit for bit, and however the work is cut.
+//! Every kernel gives the structured matrix of the definition, bit for bit, for every division of the work.
 
 use std::slice::from_ref;
 
@@ -54,9 +54,7 @@ fn run(
     let mut results = vec![vec![f64::NAN; width]; vectors.n_rows()];
     let mut outputs: Vec<&mut [f64]> = results.iter_mut().map(|row| &mut row[..]).collect();
     let request = Structured { seed: SEED, mode, rows };
-    Cpu { kernel, threads }
-        .project_structured(&request, vectors, &mut outputs, &mut |_| true)
-        .expect("nobody stops it");
+    Cpu { kernel, threads }.project_structured(&request, vectors, &mut outputs, &mut |_| true).expect("not stopped");
     results
 }
 
@@ -90,7 +88,7 @@ fn every_kernel_gives_the_field_of_the_definition() {
     let sizes = [1, 100, 255, 256, 257, 512, 1000, 4096, 4097, 9000, 20_000, 40_000, 70_000, 140_000, 1_000_000];
     for n_inputs in sizes.into_iter().filter(|&n| n < if cfg!(miri) { 300 } else { usize::MAX }) {
         let n = definition::length(n_inputs).expect("in range") as u64;
-        // Two blocks, the first one in part; and one far away.
+        // Rows of two blocks, and of a block further away.
         for rows in [n / 2 + 3..n + 5, 2 * n + 7..2 * n + 100] {
             let x = ternary(n_inputs, n_inputs as u64);
             let mut real = numbers(n_inputs, 7);
@@ -182,7 +180,7 @@ fn zeros_give_zeros_without_a_sign() {
 }
 
 #[test]
-fn it_reports_and_stops() {
+fn it_reports_progress_and_stops() {
     let x = packed(&(0..8).map(|k| ternary(if cfg!(miri) { 300 } else { 200_000 }, k)).collect::<Vec<_>>());
     let rows = 0..if cfg!(miri) { 1000 } else { 1 << 22 };
     for mode in [Mode::Intensity, Mode::Linear { n_anchor: 64 }] {

@@ -1,7 +1,7 @@
 //! The adjoint for Python.
 
 use numpy::{Complex64, IntoPyArray, PyArray1};
-use opuproj_core::batch::encoded;
+use opuproj_core::batch::encoded::Encoded;
 use opuproj_core::cpu::Cpu;
 use opuproj_core::definition::anchor::MAX_ANCHOR;
 use opuproj_core::definition::readout::Real;
@@ -12,15 +12,15 @@ use pyo3::prelude::*;
 
 use crate::arrays::{Results, collect, write_results};
 use crate::call::{BUFFERS, cpu_of, polled};
-use crate::encoded::Encoded;
+use crate::encoded::PyEncoded;
 
-/// Projects a batch back into `out`: vectors of the parts of complex numbers in turn, from row block `row_block` on.
+/// Projects a batch back into `out`. Its vectors hold the parts of complex numbers in turn, from row block `row_block` on.
 #[pyfunction]
 #[pyo3(signature = (batch, out, *, seed, read, row_block, threads, isa, on_progress))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn adjoint(
     py: Python<'_>,
-    batch: PyRef<'_, Encoded>,
+    batch: PyRef<'_, PyEncoded>,
     out: &Bound<'_, PyAny>,
     seed: u64,
     read: &str,
@@ -44,7 +44,7 @@ struct AdjointCall<'a> {
     py: Python<'a>,
     cpu: Cpu,
     request: Adjoint,
-    batch: &'a encoded::Encoded,
+    batch: &'a Encoded,
     on_progress: Option<Py<PyAny>>,
 }
 

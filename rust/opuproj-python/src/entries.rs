@@ -31,7 +31,7 @@ pub(crate) fn entries(
     write_results(out, parts, window)
 }
 
-/// Some rows and columns, `parts` real numbers an entry.
+/// Some rows and columns, with `parts` real numbers an entry.
 struct Window<'a> {
     py: Python<'a>,
     cpu: Cpu,

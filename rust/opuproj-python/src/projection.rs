@@ -13,10 +13,10 @@ use pyo3::prelude::*;
 
 use crate::arrays::{Results, collect, rows_mut, writable, write_results, wrong_type};
 use crate::call::{BUFFERS, cpu_of, mode_of, polled};
-use crate::encoded::Encoded;
-use crate::packed::Packed;
+use crate::encoded::PyEncoded;
+use crate::packed::PyPacked;
 
-/// The camera that the Python package's object of that name describes, by its attributes.
+/// The attributes of the Python package's camera.
 #[derive(FromPyObject)]
 pub(crate) struct CameraFields {
     bits: Option<u32>,
@@ -30,7 +30,7 @@ pub(crate) struct CameraFields {
 }
 
 impl CameraFields {
-    /// The camera, if its fields are what the core relies on.
+    /// The camera, if its fields have values that the core accepts.
     fn checked(self) -> PyResult<Camera> {
         let Self { bits, full_scale, exposure, photons, read_noise, frames, dark_floor, anchors } = self;
         let sound = bits.is_none_or(|bits| (1..=16).contains(&bits) && full_scale.is_finite())
@@ -43,20 +43,20 @@ impl CameraFields {
             && dark_floor >= 0.0
             && anchors >= 2;
         if !sound {
-            return Err(PyValueError::new_err("no such camera"));
+            return Err(PyValueError::new_err("the camera has a field out of range"));
         }
         Ok(Camera { bits, full_scale, exposure, photons, read_noise, frames, dark_floor, anchors })
     }
 }
 
-/// Projects a batch into `out`. Encoded numbers have no camera but an ideal one, which sees one digit at a time. With
-/// `columns`, the elements belong to these columns of T, one an element.
+/// Projects a batch into `out`. Encoded numbers allow only an ideal camera, because a camera measures one digit at a time.
+/// `columns` are the columns of T of the elements, one each.
 #[pyfunction]
 #[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, camera, noise_seed, first_vector, threads, isa, on_progress, columns=None))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn project(
     py: Python<'_>,
-    batch: Batch<'_>,
+    batch: TernaryOrEncoded<'_>,
     out: &Bound<'_, PyAny>,
     seed: u64,
     mode: &str,
@@ -79,11 +79,13 @@ pub(crate) fn project(
         None => None,
     };
     let (batch, measurement) = match &batch {
-        Batch::Ternary(batch) => (Held::Ternary(&batch.0, columns), measurement),
-        Batch::Encoded(_) if measurement.is_some_and(|measurement| !measurement.camera.is_ideal()) => {
-            return Err(PyValueError::new_err("a camera sees one digit at a time"));
+        TernaryOrEncoded::Ternary(batch) => (JobInput::Ternary(&batch.0, columns), measurement),
+        TernaryOrEncoded::Encoded(_) if measurement.is_some_and(|measurement| !measurement.camera.is_ideal()) => {
+            return Err(PyValueError::new_err(
+                "encoded numbers allow only an ideal camera, which must be None or have no imperfection",
+            ));
         }
-        Batch::Encoded(batch) => (Held::Encoded(&batch.0, columns), None),
+        TernaryOrEncoded::Encoded(batch) => (JobInput::Encoded(&batch.0, columns), None),
     };
     let (transmission, mode) = (Transmission::new(seed), mode_of(mode, n_anchor)?);
     let call = ProjectionCall { transmission, mode, measurement, row_start, cpu: cpu_of(isa, threads)?, on_progress };
@@ -102,7 +104,7 @@ pub(crate) fn project(
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn fields(
     py: Python<'_>,
-    batch: PyRef<'_, Packed>,
+    batch: PyRef<'_, PyPacked>,
     out: &Bound<'_, PyAny>,
     seed: u64,
     row_start: u64,
@@ -118,7 +120,7 @@ pub(crate) fn fields(
         return Err(PyValueError::new_err("the columns must end below 2**64"));
     }
     let call = ProjectionCall::exact(seed, Mode::Complex, row_start, threads, isa)?;
-    ProjectionJob { call: &call, py, batch: Held::Columns(&batch.0, column_start), measurement: None }
+    ProjectionJob { call: &call, py, batch: JobInput::Columns(&batch.0, column_start), measurement: None }
         .write::<i32>(rows_mut(&mut out, 1)?)
 }
 
@@ -137,24 +139,24 @@ pub(crate) fn read_fields(
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<()> {
-    // Borrowed as exclusively as the output: other threads read them while Python runs on.
+    // They are borrowed exclusively, like the output, because other threads read them while Python code runs.
     let Some(mut fields) = writable::<i32>(fields)? else { return Err(wrong_type("int32")) };
     if fields.shape()[1] != 2 * out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0) {
         return Err(PyValueError::new_err("fields must have two parts a row of T"));
     }
     let fields: Vec<&[i32]> = collect(rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field))?;
     let call = ProjectionCall::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
-    call.run(py, Held::Fields(&fields), out)
+    call.run(py, JobInput::Fields(&fields), out)
 }
 
 /// What is projected.
 #[derive(FromPyObject)]
-pub(crate) enum Batch<'py> {
-    Ternary(PyRef<'py, Packed>),
-    Encoded(PyRef<'py, Encoded>),
+pub(crate) enum TernaryOrEncoded<'py> {
+    Ternary(PyRef<'py, PyPacked>),
+    Encoded(PyRef<'py, PyEncoded>),
 }
 
-impl Batch<'_> {
+impl TernaryOrEncoded<'_> {
     fn n_inputs(&self) -> usize {
         match self {
             Self::Ternary(batch) => batch.0.n_inputs(),
@@ -163,7 +165,7 @@ impl Batch<'_> {
     }
 }
 
-/// Columns of data, as many as there are elements; those from 2⁶³ on are for others, such as the anchor.
+/// Checks columns of data: one for each element, below 2⁶³. Columns above belong to the anchor.
 fn listed(columns: &[u64], n_inputs: usize) -> PyResult<&[u64]> {
     if columns.len() != n_inputs || columns.iter().any(|&column| i64::try_from(column).is_err()) {
         return Err(PyValueError::new_err("columns must have one below 2**63 for each input"));
@@ -171,18 +173,18 @@ fn listed(columns: &[u64], n_inputs: usize) -> PyResult<&[u64]> {
     Ok(columns)
 }
 
-/// The same without the Python object around it, for when other threads run.
+/// The input of a job, without the Python object around it, for use without the GIL.
 #[derive(Clone, Copy)]
-enum Held<'a> {
+enum JobInput<'a> {
     Ternary(&'a TernaryBatch, Columns<'a>),
     Encoded(&'a opuproj_core::batch::encoded::Encoded, Columns<'a>),
-    /// A batch from this column of T on, of which fields are wanted.
+    /// A batch whose elements belong to the columns from this one on, for its fields.
     Columns(&'a TernaryBatch, u64),
     /// Fields to be read.
     Fields(&'a [&'a [i32]]),
 }
 
-impl Held<'_> {
+impl JobInput<'_> {
     fn n_rows(self) -> usize {
         match self {
             Self::Ternary(batch, _) | Self::Columns(batch, _) => batch.n_rows(),
@@ -214,8 +216,8 @@ impl ProjectionCall {
         })
     }
 
-    /// Writes the camera's own integers, if the output is of that type.
-    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Writes the camera's own integers, if the output has that type.
+    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: JobInput<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
         let measurement = self.measurement.map(|measurement| Measurement { raw: true, ..measurement });
         ProjectionJob { call: self, py, batch, measurement }.write::<R>(rows_mut(&mut out, 1)?)?;
@@ -223,16 +225,16 @@ impl ProjectionCall {
     }
 
     /// Projects into an output of either precision.
-    fn run(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn run(&self, py: Python<'_>, batch: JobInput<'_>, out: &Bound<'_, PyAny>) -> PyResult<()> {
         write_results(out, self.mode.parts(), ProjectionJob { call: self, py, batch, measurement: self.measurement })
     }
 }
 
-/// A call on a batch, seen by this camera.
+/// A call with its input and camera.
 struct ProjectionJob<'a> {
     call: &'a ProjectionCall,
     py: Python<'a>,
-    batch: Held<'a>,
+    batch: JobInput<'a>,
     measurement: Option<Measurement>,
 }
 
@@ -249,10 +251,10 @@ impl Results for ProjectionJob<'_> {
         let ProjectionCall { transmission, mode, cpu, .. } = *call;
         let request = Projection { transmission, mode, measurement, rows: call.row_start..row_end };
         polled(py, call.on_progress.as_ref(), BUFFERS, |poll| match batch {
-            Held::Ternary(batch, columns) => cpu.project(&request, batch, columns, &mut outputs, poll),
-            Held::Encoded(batch, columns) => cpu.project_encoded(&request, batch, columns, &mut outputs, poll),
-            Held::Columns(batch, column) => cpu.fields(&request, batch, column, &mut outputs, poll),
-            Held::Fields(fields) => cpu.read_fields(&request, fields, &mut outputs, poll),
+            JobInput::Ternary(batch, columns) => cpu.project(&request, batch, columns, &mut outputs, poll),
+            JobInput::Encoded(batch, columns) => cpu.project_encoded(&request, batch, columns, &mut outputs, poll),
+            JobInput::Columns(batch, column) => cpu.fields(&request, batch, column, &mut outputs, poll),
+            JobInput::Fields(fields) => cpu.read_fields(&request, fields, &mut outputs, poll),
         })
     }
 }

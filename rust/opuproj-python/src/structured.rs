@@ -1,7 +1,7 @@
 //! Projections by the structured matrix for Python.
 
 use numpy::PyReadonlyArray1;
-use opuproj_core::batch::floats;
+use opuproj_core::batch::floats::Floats;
 use opuproj_core::cpu::Cpu;
 use opuproj_core::cpu::structured::{TransformInputs, bytes_per_thread};
 use opuproj_core::definition::readout::Real;
@@ -11,24 +11,24 @@ use pyo3::prelude::*;
 
 use crate::arrays::{Results, collect, no_memory, readonly, write_results, wrong_type};
 use crate::call::{BATCH, cpu_of, mode_of, polled};
-use crate::packed::Packed;
+use crate::packed::PyPacked;
 
-/// A batch of real numbers in float32, each vector scaled by a power of two; filled by pieces.
-#[pyclass(module = "opuproj._core")]
-pub(crate) struct Floats {
-    batch: floats::Floats,
+/// A batch of real numbers in float32, each vector divided by a power of two. It is filled piece by piece.
+#[pyclass(module = "opuproj._core", name = "Floats")]
+pub(crate) struct PyFloats {
+    batch: Floats,
     capacity: usize,
 }
 
 #[pymethods]
-impl Floats {
+impl PyFloats {
     #[new]
     #[pyo3(signature = (n_rows, n_inputs))]
     fn new(n_rows: usize, n_inputs: usize) -> PyResult<Self> {
         if n_inputs == 0 {
             return Err(PyValueError::new_err("vectors must have at least one input"));
         }
-        let batch = floats::Floats::with_capacity(n_rows, n_inputs).ok_or_else(no_memory)?;
+        let batch = Floats::with_capacity(n_rows, n_inputs).ok_or_else(no_memory)?;
         Ok(Self { batch, capacity: n_rows })
     }
 
@@ -50,13 +50,13 @@ impl Floats {
             return Err(PyValueError::new_err("the magnitudes must be finite"));
         }
         if largest.len() > self.capacity - self.batch.n_rows() {
-            return Err(PyValueError::new_err("there are more rows than the batch was made for"));
+            return Err(PyValueError::new_err("the batch has no room for so many rows"));
         }
         macro_rules! try_types {
             ($($type:ty),*) => {$(
                 if let Some(x) = readonly::<$type>(x)? {
                     if x.as_array().dim() != (largest.len(), self.batch.n_inputs()) {
-                        return Err(PyValueError::new_err("a magnitude a row, and rows of the batch's length are needed"));
+                        return Err(PyValueError::new_err("every row must have a magnitude and the length of the batch's vectors"));
                     }
                     let (batch, x) = (&mut self.batch, x.as_slice()?);
                     return polled(py, None, BATCH, |poll| batch.push(x, &largest, poll));
@@ -68,7 +68,7 @@ impl Floats {
     }
 }
 
-/// Bytes that each thread of a projection works in; none if they do not fit the address space.
+/// Bytes of the workspace of a thread; `None` if they do not fit the address space.
 #[pyfunction]
 #[pyo3(signature = (n_inputs, /))]
 pub(crate) fn structured_bytes(n_inputs: usize) -> Option<usize> {
@@ -77,9 +77,9 @@ pub(crate) fn structured_bytes(n_inputs: usize) -> Option<usize> {
 
 /// What is projected.
 #[derive(FromPyObject)]
-pub(crate) enum Batch<'py> {
-    Ternary(PyRef<'py, Packed>),
-    Real(PyRef<'py, Floats>),
+pub(crate) enum TernaryOrReal<'py> {
+    Ternary(PyRef<'py, PyPacked>),
+    Real(PyRef<'py, PyFloats>),
 }
 
 /// Projects a batch into `out` by the structured matrix.
@@ -88,7 +88,7 @@ pub(crate) enum Batch<'py> {
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn project_structured(
     py: Python<'_>,
-    batch: Batch<'_>,
+    batch: TernaryOrReal<'_>,
     out: &Bound<'_, PyAny>,
     seed: u64,
     mode: &str,
@@ -102,8 +102,8 @@ pub(crate) fn project_structured(
     let rows = row_start..row_start;
     let (cpu, request) = (cpu_of(isa, threads)?, Structured { seed, mode, rows });
     let vectors = match &batch {
-        Batch::Ternary(batch) => TransformInputs::Ternary(&batch.0),
-        Batch::Real(batch) => TransformInputs::Real(&batch.batch),
+        TernaryOrReal::Ternary(batch) => TransformInputs::Ternary(&batch.0),
+        TernaryOrReal::Real(batch) => TransformInputs::Real(&batch.batch),
     };
     write_results(out, mode.parts(), StructuredCall { py, cpu, request, vectors, on_progress })
 }

@@ -1,7 +1,7 @@
 //! Real numbers as digits −1, 0 and 1: balanced ternary, or the bits of a magnitude with its sign.
 //!
-//! A vector is x ≈ scale · m, with integers m of d digits: m = Σ base^(d−1−k) tₖ. Its largest number has the largest m, so
-//! that |x − scale · m| ≤ scale / 2.
+//! A vector is x ≈ scale · m, with integers m of d digits: m = Σ base^(d−1−k) tₖ. The scale is such that the largest number
+//! of the vector has the largest m. So |x − scale · m| ≤ scale / 2.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use super::ternary::TernaryBatch;
 /// How numbers become digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// Digits −1, 0 and 1 to base 3, at most 20: the integers then still fit 32 bits.
+    /// Digits −1, 0 and 1 to base 3, at most 20: with these the integers fit 32 bits.
     BalancedTernary(u32),
-    /// Bits of the magnitude, all with the number's sign, at most 15.
+    /// Bits of the magnitude, each with the sign of the number, at most 15.
     SignedBits(u32),
 }
 
@@ -25,7 +25,7 @@ impl Code {
         }
     }
 
-    /// What a digit is worth relative to the next one.
+    /// The value of a digit relative to the next one.
     #[must_use]
     pub fn base(self) -> u32 {
         match self {
@@ -53,7 +53,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// A batch from its digits, the highest first, and the scale of each vector; nothing if they do not fit each other.
+    /// A batch from its digits, the highest first, and the scale of each vector. `None` if they do not fit each other.
     #[must_use]
     pub fn new(base: u32, digits: Vec<Arc<TernaryBatch>>, scales: Vec<f64>) -> Option<Self> {
         let most = match base {
@@ -73,7 +73,7 @@ impl Encoded {
         Self { base, digits, scales }
     }
 
-    /// What a digit is worth relative to the next one.
+    /// The value of a digit relative to the next one.
     #[must_use]
     pub fn base(&self) -> u32 {
         self.base
@@ -91,7 +91,7 @@ impl Encoded {
         &self.digits
     }
 
-    /// What the integers of each vector are multiplied by.
+    /// The factor of each vector's integers.
     #[must_use]
     pub fn scales(&self) -> &[f64] {
         &self.scales

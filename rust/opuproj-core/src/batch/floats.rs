@@ -5,10 +5,10 @@ use crate::definition::structured::{exponent, power_of_two, scaled};
 use crate::memory::with_capacity;
 use crate::progress::{Stopped, on_calling_thread};
 
-/// Numbers that are scaled between two thoughts of whether to go on.
-const STRETCH: usize = 1 << 14;
+/// Numbers that are scaled between two checks for a stop.
+const NUMBERS_PER_CHECK: usize = 1 << 14;
 
-/// A batch of real vectors in float32, each divided by the power of two that brings its largest magnitude to 1 to 2.
+/// A batch of real vectors in float32. Each is divided by the power of two that makes its largest magnitude 1 to 2.
 #[derive(Clone, Debug)]
 pub struct Floats {
     n_inputs: usize,
@@ -17,7 +17,7 @@ pub struct Floats {
 }
 
 impl Floats {
-    /// An empty batch for so many vectors, or nothing if there is no memory for it.
+    /// An empty batch with room for `n_rows` vectors; `None` if there is no memory for it.
     #[must_use]
     pub fn with_capacity(n_rows: usize, n_inputs: usize) -> Option<Self> {
         Some(Self {
@@ -33,7 +33,8 @@ impl Floats {
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, which leaves the batch as it was, or there is no memory for more than it was made for.
+    /// If `poll` returned `false`, or there is no memory for more vectors than the batch has room for. The batch is then
+    /// unchanged.
     ///
     /// # Panics
     ///
@@ -52,7 +53,7 @@ impl Floats {
             for (row, &largest) in x.chunks_exact(self.n_inputs).zip(largest) {
                 let exponent = exponent(largest);
                 let scale = power_of_two(-exponent);
-                for part in row.chunks(STRETCH) {
+                for part in row.chunks(NUMBERS_PER_CHECK) {
                     self.values.extend(part.iter().map(|x| scaled(x.wide(), scale)));
                     coordinator.count_bytes(size_of_val(part))?;
                 }

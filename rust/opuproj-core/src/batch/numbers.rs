@@ -3,7 +3,7 @@
 /// The code of a number that is not ternary.
 pub const NOT_TERNARY: i8 = 2;
 
-/// A number type that can be packed.
+/// A number type that can be packed as ternary.
 pub trait Value: Copy + Send + Sync {
     /// 1 for 1, −1 for −1, 0 for 0, and 2 for anything else.
     fn code(self) -> i8;
@@ -39,17 +39,17 @@ unsigned_value!(u8, u16, u32, u64);
 
 /// A floating-point type that can be made ternary.
 pub trait Float: Copy + Send + Sync {
-    /// The largest number of this type that is not above `threshold`: for every number of this type, to be above the one
-    /// is to be above the other.
+    /// The largest number of this type that is not above `threshold`. A number of this type is above it exactly if it is
+    /// above `threshold`.
     fn floor_of(threshold: f64) -> Self;
 
     /// 1 above the threshold, −1 below its negative, 2 for NaN, else 0.
     fn ternarized(self, threshold: Self) -> i8;
 
-    /// The number, as float64.
+    /// The number as float64.
     fn wide(self) -> f64;
 
-    /// The largest magnitude, as float64; NaN where there is one.
+    /// The largest magnitude as float64; NaN if there is a NaN.
     fn largest_magnitude(numbers: &[Self]) -> f64;
 }
 
@@ -63,7 +63,7 @@ macro_rules! float {
 
             #[inline(always)]
             fn ternarized(self, threshold: Self) -> i8 {
-                // Without branches, which compilers do not always turn into vectors.
+                // Without branches, which compilers do not always vectorise.
                 i8::from(self > threshold) - i8::from(self < -threshold) + NOT_TERNARY * i8::from(self.is_nan())
             }
 
@@ -74,7 +74,7 @@ macro_rules! float {
 
             #[inline(always)]
             fn largest_magnitude(numbers: &[Self]) -> f64 {
-                // Magnitudes are in the order of their bits, NaNs above all.
+                // The bits of magnitudes have the order of the magnitudes; those of NaNs are above all.
                 let bits = numbers.iter().map(|number| number.abs().to_bits()).fold(0, Ord::max);
                 f64::from(<$type>::from_bits(bits))
             }

@@ -1,13 +1,13 @@
-//! The adjoint: a batch of encoded vectors through Tᴴ, tile by tile of columns.
+//! The adjoint: a batch of encoded vectors through Tᴴ, in tiles of columns.
 //!
-//! A complex vector y comes as its real and imaginary parts in turn, the order of a row block's components. So for
-//! T = a + ib and y = u + iv, the real part au + bv of conj(T)·y is the product of a row block with the parts as they are,
-//! and the imaginary part av − bu that with (v, −u): Tᴴy is a product of transposed panels with int8 vectors, in the same
-//! exact integers as a projection.
+//! A complex vector y is stored as its real and imaginary parts in turn, the order of the components of a row block. For
+//! T = a + ib and y = u + iv, the real part au + bv of conj(T)·y is the product of a row block with these parts, and the
+//! imaginary part av − bu is its product with (v, −u). So Tᴴy is a product of transposed panels with int8 vectors, in the
+//! same exact integers as a projection.
 //!
-//! One group of vectors at a time, its int8 vectors are laid out over a chunk of rows; threads then take tiles of columns
-//! from a queue and add the chunk's part to their sums. Where all rows do not fit one chunk, the sums of a *stripe* of tiles
-//! are kept from chunk to chunk.
+//! Groups of vectors are computed one after the other. The int8 vectors of a group are laid out over a chunk of rows, and
+//! threads take tiles of columns from a queue and add the chunk to their sums. If all rows do not fit one chunk, the sums of
+//! a *stripe* of tiles are kept from chunk to chunk.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -26,9 +26,9 @@ use crate::progress::{Coordinator, Progress, Stopped};
 use crate::request::adjoint::Adjoint;
 
 /// The most columns of a tile, so that threads stay equally busy.
-const MAX_COLUMNS: usize = 2048;
+const MAX_TILE_COLUMNS: usize = 2048;
 
-/// Row blocks that a word of components holds.
+/// Row blocks whose components fill a word of a plane.
 const WORD_BLOCKS: usize = WORD / BLOCK_COMPONENTS;
 
 impl Cpu {
@@ -61,7 +61,7 @@ impl Cpu {
             return Ok(());
         }
         let context = AdjointContext { request, cpu: *self };
-        let max_input = self.kernel.shape().max_input;
+        let max_input = self.kernel.panel_shape().max_input;
         let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut coordinator)?;
         let groups = context.groups(&vectors, &weights, &mut coordinator)?;
         progress.set_total(groups.iter().map(|group| context.work(group, group.words.len() * WORD_BLOCKS)).sum());
@@ -80,12 +80,12 @@ struct AdjointContext<'a> {
 }
 
 impl AdjointContext<'_> {
-    /// Int8 vectors of one fused vector.
+    /// The number of int8 vectors of one fused vector: itself, and (v, −u) if the result is complex.
     fn turns(&self) -> usize {
         self.request.mode.parts()
     }
 
-    /// The vectors in groups.
+    /// Divides the vectors into groups.
     fn groups<'w>(
         &self,
         vectors: &Vectors<'_>,
@@ -122,23 +122,23 @@ impl AdjointContext<'_> {
         let n_vectors = group.n_vectors;
         let entries = self.work(group, group.words.len() * WORD_BLOCKS) / WORK_PER_ENTRY;
         let threads = self.cpu.threads.min((entries / ENTRIES_PER_THREAD) as usize + 1);
-        let unit = self.cpu.kernel.shape().panel_blocks * BLOCK_COMPONENTS;
+        let unit = self.cpu.kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS;
         let fitting = TILE_SUMS / (4 * n_vectors);
         let balanced = self.request.n_columns / (8 * threads);
-        let tile_columns = (fitting.min(balanced).min(MAX_COLUMNS) / unit).max(1) * unit;
+        let tile_columns = (fitting.min(balanced).min(MAX_TILE_COLUMNS) / unit).max(1) * unit;
         let n_tiles = self.request.n_columns.div_ceil(tile_columns);
         let stripe_tiles = (STRIPE_SUMS / (4 * n_vectors * tile_columns)).clamp(1, n_tiles);
         let mut kept = zeros(stripe_tiles * tile_columns * n_vectors)?;
         let chunk_words = (ROWS_CAPACITY / (WORD * n_vectors)).max(1);
-        // Of a dark group, too, there is one chunk to read out after.
-        let n_spans = group.words.len().div_ceil(chunk_words).max(1);
+        // A group of all-zero vectors has one chunk, too, after which it is read out.
+        let n_chunks = group.words.len().div_ceil(chunk_words).max(1);
         let mut chunk = None;
         let mut rests: Vec<&mut [T]> = collect(outputs[group.outputs.clone()].iter_mut().map(|output| &mut **output))?;
         for stripe in (0..n_tiles).step_by(stripe_tiles) {
-            for k in 0..n_spans {
-                let (first, last) = (k == 0, k + 1 == n_spans);
+            for k in 0..n_chunks {
+                let (first, last) = (k == 0, k + 1 == n_chunks);
                 let words = &group.words[k * chunk_words..group.words.len().min((k + 1) * chunk_words)];
-                if n_spans > 1 || chunk.is_none() {
+                if n_chunks > 1 || chunk.is_none() {
                     drop(chunk.take());
                     chunk = Some(self.chunk(vectors, group, words, threads, coordinator)?);
                 }
@@ -176,7 +176,7 @@ impl AdjointContext<'_> {
         Ok(())
     }
 
-    /// Lays out a group's vectors over some words.
+    /// Lays out the vectors of a group over some words.
     fn chunk(
         &self,
         vectors: &Vectors<'_>,
@@ -185,7 +185,7 @@ impl AdjointContext<'_> {
         threads: usize,
         coordinator: &mut Coordinator<'_, '_>,
     ) -> Result<AdjointOperand, Stopped> {
-        let shape = self.cpu.kernel.shape();
+        let shape = self.cpu.kernel.panel_shape();
         let first_of = |word: usize| self.request.row_block.wrapping_add((word * WORD_BLOCKS) as u64);
         let mut row_blocks = with_capacity(words.len() * WORD_BLOCKS)?;
         row_blocks.extend(
@@ -227,7 +227,7 @@ impl AdjointContext<'_> {
         Ok(AdjointOperand { row_blocks, inputs, starts, largest: vectors.largest() })
     }
 
-    /// Adds up the fused vectors of each output, exactly, and rounds once.
+    /// Adds up the fused vectors of each output exactly, and rounds once.
     fn read_out<T: Real>(&self, group: &AdjointGroup<'_>, scales: &[f64], tile: &mut ColumnTile<'_, '_, T>) {
         let (turns, parts) = (self.turns(), group.weights.len());
         let stride = self.sums_stride(&tile.columns);
@@ -250,52 +250,52 @@ impl AdjointContext<'_> {
         }
     }
 
-    /// Sums of one vector in a tile: whole panels.
+    /// The number of sums of one vector in a tile: whole panels.
     fn sums_stride(&self, columns: &Range<usize>) -> usize {
-        columns.len().next_multiple_of(self.cpu.kernel.shape().panel_blocks * BLOCK_COMPONENTS)
+        columns.len().next_multiple_of(self.cpu.kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS)
     }
 
-    /// The work of `n_blocks` row blocks for a group.
+    /// The work of `n_blocks` row blocks for a group and all columns.
     fn work(&self, group: &AdjointGroup<'_>, n_blocks: usize) -> u64 {
         self.work_of(group.n_vectors, self.request.n_columns, n_blocks)
     }
 
     fn work_of(&self, n_vectors: usize, n_columns: usize, n_blocks: usize) -> u64 {
         let entries = n_columns as f64 * n_blocks as f64 * BLOCK_COMPONENTS as f64;
-        (entries * self.cpu.kernel.shape().entry_cost(n_vectors) * WORK_PER_ENTRY as f64) as u64
+        (entries * self.cpu.kernel.panel_shape().entry_cost(n_vectors) * WORK_PER_ENTRY as f64) as u64
     }
 }
 
 /// Vectors that are multiplied together.
 struct AdjointGroup<'w> {
     outputs: Range<usize>,
-    /// The sums of digits that make the outputs.
+    /// The fused vectors (sums of digits) that make the outputs.
     fused: Range<usize>,
-    /// Int8 vectors: the fused ones, each with its turned one if the result is complex.
+    /// The number of int8 vectors.
     n_vectors: usize,
-    /// Where any of them is not 0.
+    /// The words in which any of the vectors is not 0.
     words: Vec<usize>,
     weights: &'w [i64],
 }
 
-/// A group's vectors over part of the rows.
+/// The int8 vectors of a group over a chunk of rows.
 struct AdjointOperand {
     row_blocks: Vec<u64>,
-    /// Panel by panel, vector by vector.
+    /// Ordered by panel, then by vector.
     inputs: Vec<i8>,
-    /// What takes the kernel's bias off each vector's sums.
+    /// What takes the bias of the kernel off each vector's sums.
     starts: Vec<i32>,
     largest: u8,
 }
 
-/// Columns that one thread works on at a time.
+/// Columns that one thread computes at a time.
 struct ColumnTile<'s, 'o, T> {
     columns: Range<usize>,
     sums: &'s mut [i32],
     outputs: Vec<&'o mut [T]>,
 }
 
-/// One thread at work on the tiles of a chunk.
+/// One thread, which adds a chunk to the sums of tiles.
 struct AdjointWorker<'a> {
     context: AdjointContext<'a>,
     group: &'a AdjointGroup<'a>,
@@ -305,10 +305,10 @@ struct AdjointWorker<'a> {
 }
 
 impl AdjointWorker<'_> {
-    /// Adds the chunk to a tile's sums, which begin with the `first` chunk.
+    /// Adds the chunk to the sums of a tile; the `first` chunk sets them to 0 first.
     fn add<T>(&mut self, tile: &mut ColumnTile<'_, '_, T>, first: bool) -> Result<(), Stopped> {
         let (kernel, transmission) = (self.context.cpu.kernel, &self.context.request.transmission);
-        let (shape, n_vectors) = (kernel.shape(), self.group.n_vectors);
+        let (shape, n_vectors) = (kernel.panel_shape(), self.group.n_vectors);
         let stride = self.context.sums_stride(&tile.columns);
         for (sums, &start) in tile.sums.chunks_exact_mut(stride).zip(&self.chunk.starts) {
             if first {

@@ -1,4 +1,4 @@
-//! What a camera reads of many pixels at a time: the readings and recoveries of [`definition::camera`] and
+//! What a camera reads of many pixels at a time: the readings and recoveries of [`definition::camera`](crate::definition::camera) and
 //! [`definition::recovery`](crate::definition::recovery), in loops that compilers vectorise.
 
 #![allow(clippy::inline_always, reason = "callers compile these loops for their instruction set")]

@@ -1,4 +1,4 @@
-//! Int8 inputs: the elements of vectors over chosen columns, in the order in which panels are multiplied.
+//! The int8 elements of vectors over chosen columns, in the order in which panels are multiplied.
 
 use std::ops::Range;
 
@@ -15,10 +15,10 @@ pub(super) const STRIPE_SUMS: usize = 16 << 20;
 /// Bytes of int8 inputs in a chunk of rows.
 pub(super) const ROWS_CAPACITY: usize = 16 << 20;
 
-/// The most vectors of a group: generating T once for so many costs a tenth of multiplying it.
+/// The most vectors of a group. For this many, generating T once costs a tenth of multiplying it.
 pub(super) const MAX_VECTORS: usize = 1024;
 
-/// Each vector's parts of the inputs, panel by panel.
+/// The parts of `inputs` that belong to each vector, one for each panel.
 pub(super) fn parts(
     inputs: &mut [i8],
     n_vectors: usize,
@@ -38,11 +38,11 @@ pub(super) fn parts(
     Ok(parts)
 }
 
-/// One vector's inputs over the columns of `union`, as int8; what is left of `out` stays as it is.
+/// Writes the elements of one vector over the columns of `union` to the beginning of `out`, as int8.
 pub(super) fn gather(batch: &Vectors<'_>, vector: usize, words: Range<usize>, union: &[u64], out: &mut [i8]) {
     for (term, (planes, weight)) in batch.terms(vector).enumerate() {
         gather_term(planes, words.clone(), union, |at, elements| {
-            // The first term's weight is 1.
+            // The weight of the first term is 1.
             if term == 0 {
                 out[at..at + elements.len()].copy_from_slice(elements);
             } else {
@@ -54,7 +54,7 @@ pub(super) fn gather(batch: &Vectors<'_>, vector: usize, words: Range<usize>, un
     }
 }
 
-/// One ternary vector over the columns of `union`, some elements at a time with the place of their first.
+/// Passes the elements of one ternary vector over the columns of `union` to `put`, with the position of the first.
 fn gather_term(
     (positive, negative): (&[u64], &[u64]),
     words: Range<usize>,

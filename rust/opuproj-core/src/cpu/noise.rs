@@ -1,4 +1,4 @@
-//! The noise of many pixels at a time, in loops that compilers vectorise: the numbers of [`definition::noise`].
+//! The noise of many pixels at a time, in loops that compilers vectorise: the numbers of [`definition::noise`](crate::definition::noise).
 
 #![allow(clippy::inline_always, reason = "callers compile these loops for their instruction set")]
 #![allow(clippy::needless_range_loop, reason = "loops over several arrays")]

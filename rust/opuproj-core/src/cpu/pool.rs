@@ -1,7 +1,7 @@
-//! The threads that help a caller: a pool for each call at work, kept for the next one, made anew in a forked process.
+//! Pools of worker threads. Each running call has a pool of its own, which is kept for the next call.
 //!
-//! Calls of several threads at once do not share a pool: helpers of one would wait for those of another to end. A forked
-//! child inherits the memory of a pool but none of its threads, so work handed to it would never end.
+//! Concurrent calls do not share a pool, because the workers of one would then wait for those of another. A forked process
+//! makes new pools: it inherits the memory of a pool but none of its threads, so work given to that pool would never end.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
@@ -12,11 +12,11 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::memory::check_room_for_threads;
 
-/// Idle pools that are kept, at most.
-const MOST_IDLE: usize = 4;
+/// The most idle pools that are kept.
+const MAX_IDLE: usize = 4;
 
-/// A thread's stack.
-const STACK_BYTES: usize = 2 << 20;
+/// Bytes of a worker's stack.
+const WORKER_STACK_BYTES: usize = 2 << 20;
 
 struct Pool {
     process: u32,
@@ -31,60 +31,60 @@ impl Pool {
 
 static IDLE: Mutex<Vec<Pool>> = Mutex::new(Vec::new());
 
-/// Those who help, for the one who is helped.
-pub(crate) struct Helpers {
-    at_work: AtomicUsize,
-    coordinator: Thread,
+/// The worker threads of one call, as the calling thread sees them.
+pub(super) struct Workers {
+    running: AtomicUsize,
+    caller: Thread,
 }
 
-impl Helpers {
-    /// Whether any of them is still at work, after waiting for that to end, so long at most.
-    pub(crate) fn wait(&self, most: Duration) -> bool {
-        if self.at_work.load(Acquire) > 0 {
-            thread::park_timeout(most);
+impl Workers {
+    /// Waits at most `timeout` for all workers to end, and returns whether any is still running.
+    pub(super) fn wait(&self, timeout: Duration) -> bool {
+        if self.running.load(Acquire) > 0 {
+            thread::park_timeout(timeout);
         }
-        self.at_work.load(Acquire) > 0
+        self.running.load(Acquire) > 0
     }
 }
 
-/// One of them, until it ends or panics.
-struct Helper<'a>(&'a Helpers);
+/// Counts one running worker until it ends or panics.
+struct RunningWorker<'a>(&'a Workers);
 
-impl Drop for Helper<'_> {
+impl Drop for RunningWorker<'_> {
     fn drop(&mut self) {
-        if self.0.at_work.fetch_sub(1, AcqRel) == 1 {
-            self.0.coordinator.unpark();
+        if self.0.running.fetch_sub(1, AcqRel) == 1 {
+            self.0.caller.unpark();
         }
     }
 }
 
-/// Runs `coordinator` on the calling thread and `help` on as many others, and returns when all of them have.
+/// Runs `caller` on the calling thread and `worker` on `n_workers` others. Returns when all of them have ended.
 ///
-/// With fewer threads than asked for (the system refuses more), the work is merely shared by fewer.
-pub(crate) fn share(helpers: usize, help: impl Fn() + Sync, coordinator: impl FnOnce(&Helpers)) {
-    let pool = if helpers == 0 { None } else { idle(helpers).or_else(|| build(helpers)) };
-    let helping = pool.as_ref().map_or(0, |pool| helpers.min(pool.n_threads()));
-    let team = Helpers { at_work: AtomicUsize::new(helping), coordinator: thread::current() };
-    let Some(pool) = pool else { return coordinator(&team) };
+/// If the system refuses threads, fewer workers run.
+pub(super) fn run(n_workers: usize, worker: impl Fn() + Sync, caller: impl FnOnce(&Workers)) {
+    let pool = if n_workers == 0 { None } else { take_idle(n_workers).or_else(|| build(n_workers)) };
+    let running = pool.as_ref().map_or(0, |pool| n_workers.min(pool.n_threads()));
+    let workers = Workers { running: AtomicUsize::new(running), caller: thread::current() };
+    let Some(pool) = pool else { return caller(&workers) };
     pool.threads.in_place_scope(|scope| {
-        for _ in 0..helping {
+        for _ in 0..running {
             scope.spawn(|_| {
-                let _helper = Helper(&team);
-                help();
+                let _running = RunningWorker(&workers);
+                worker();
             });
         }
-        coordinator(&team);
+        caller(&workers);
     });
     keep(pool);
 }
 
-/// A pool that nobody uses of so many threads, and of as few more as possible.
-fn idle(threads: usize) -> Option<Pool> {
-    // Another thread may have held the lock when this process was forked: then nobody will ever open it.
+/// Takes the smallest idle pool of at least this many threads.
+fn take_idle(threads: usize) -> Option<Pool> {
+    // Another thread may have held the lock when this process was forked. Then it is never released.
     let mut idle = IDLE.try_lock().ok()?;
     let process = std::process::id();
     while let Some(old) = idle.iter().position(|pool| pool.process != process) {
-        // Its threads live in the parent: what they held when it was forked would never be let go here.
+        // Its threads run in the parent process. Dropping the pool here could wait for them for ever.
         std::mem::forget(idle.swap_remove(old));
     }
     let fitting =
@@ -92,22 +92,22 @@ fn idle(threads: usize) -> Option<Pool> {
     Some(idle.swap_remove(fitting))
 }
 
-/// Keeps a pool for the next call, in place of the smallest one if there are enough.
+/// Keeps a pool for the next call. If there are too many, it drops the smallest one.
 fn keep(pool: Pool) {
     let Ok(mut idle) = IDLE.try_lock() else { return };
     idle.push(pool);
-    if idle.len() > MOST_IDLE
+    if idle.len() > MAX_IDLE
         && let Some(smallest) = (0..idle.len()).min_by_key(|&at| idle[at].n_threads())
     {
         idle.swap_remove(smallest);
     }
 }
 
-/// A pool of so many threads, or of as many as the system grants: what it refuses is asked for again by the next call.
+/// A pool of this many threads, or of fewer if the system refuses. The next call then tries again.
 fn build(threads: usize) -> Option<Pool> {
     let of = |threads: usize| {
-        check_room_for_threads(threads, STACK_BYTES).ok()?;
-        let pool = ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES);
+        check_room_for_threads(threads, WORKER_STACK_BYTES).ok()?;
+        let pool = ThreadPoolBuilder::new().num_threads(threads).stack_size(WORKER_STACK_BYTES);
         pool.thread_name(|k| format!("opuproj-{k}")).build().ok()
     };
     let mut halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2).filter(|&threads| threads > 0));
@@ -123,40 +123,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_at_once_do_not_wait_for_each_other() {
+    fn concurrent_calls_do_not_wait_for_each_other() {
         let (release, released) = mpsc::channel::<()>();
         let (started, start) = mpsc::channel();
         let released = Mutex::new(released);
         thread::scope(|scope| {
             scope.spawn(|| {
-                let help = || {
-                    started.send(()).expect("somebody waits");
+                let worker = || {
+                    started.send(()).expect("a receiver");
                     released.lock().expect("no panic").recv().expect("released");
                 };
-                share(1, help, |_| {});
+                run(1, worker, |_| {});
             });
-            start.recv().expect("the first call has its helper");
+            start.recv().expect("the first call has its worker");
             let (done, end) = mpsc::channel();
             thread::spawn(move || {
-                share(1, || {}, |_| {});
-                done.send(()).expect("somebody waits");
+                run(1, || {}, |_| {});
+                done.send(()).expect("a receiver");
             });
             let other = end.recv_timeout(Duration::from_secs(20));
-            release.send(()).expect("the first call waits");
-            other.expect("a call that had nothing to wait for");
+            release.send(()).expect("the first call is waiting");
+            other.expect("the second call ends by itself");
         });
     }
 
     #[test]
-    fn the_lead_hears_when_the_last_helper_ends() {
-        for helpers in 0..4 {
-            let helped = AtomicUsize::new(0);
-            let help = || {
+    fn the_caller_learns_when_the_last_worker_ends() {
+        for n_workers in 0..4 {
+            let ended = AtomicUsize::new(0);
+            let worker = || {
                 thread::sleep(Duration::from_millis(20));
-                helped.fetch_add(1, Relaxed);
+                ended.fetch_add(1, Relaxed);
             };
-            share(helpers, help, |team| while team.wait(Duration::from_secs(60)) {});
-            assert_eq!(helped.load(Relaxed), helpers);
+            run(n_workers, worker, |workers| while workers.wait(Duration::from_secs(60)) {});
+            assert_eq!(ended.load(Relaxed), n_workers);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The readout of many rows at a time, in loops that compilers vectorise: the results of [`definition::readout`].
+//! The readout of many rows at a time, in loops that compilers vectorise: the results of [`definition::readout`](crate::definition::readout).
 
 use crate::definition::anchor;
 use crate::definition::readout::{self, Mode, Real};

@@ -23,10 +23,10 @@ pub(super) fn share(
     work: impl Fn(&mut dyn FnMut() -> bool) -> Result<(), Stopped> + Sync,
 ) -> Result<(), Stopped> {
     let progress = coordinator.progress;
-    let help = || progress.thread_ended(work(&mut || progress.is_running()));
-    pool::share(threads - 1, help, |helpers| {
+    let worker = || progress.thread_ended(work(&mut || progress.is_running()));
+    pool::run(threads - 1, worker, |workers| {
         progress.thread_ended(work(&mut || coordinator.poll_if_due()));
-        while helpers.wait(POLL_INTERVAL) && coordinator.poll_if_due() {}
+        while workers.wait(POLL_INTERVAL) && coordinator.poll_if_due() {}
     });
     progress.result()
 }

@@ -1,4 +1,4 @@
-//! The vectors that are multiplied: those of a batch whole, split into two binary ones, or fused from several digits.
+//! The vectors that are multiplied: the vectors of a batch, halves of them, or sums of several digits.
 
 use std::sync::Arc;
 
@@ -18,12 +18,11 @@ pub(super) struct Vectors<'a> {
 
 #[derive(Debug)]
 enum Parts<'a> {
-    /// Those of a batch.
+    /// The vectors of a batch.
     Whole(&'a TernaryBatch),
-    /// The two binary ones p and q that each is the difference of, and a plane without any bit, which they have for
-    /// their −1.
+    /// Each vector as the two binary vectors p and q whose difference it is, and a plane of zeros as their plane of the −1.
     Split(&'a TernaryBatch, Vec<u64>),
-    /// Sums of several batches' vectors, each batch with its weight.
+    /// Sums over several batches, each with its weight.
     Fused(Vec<Vec<(&'a TernaryBatch, i8)>>),
 }
 
@@ -37,14 +36,14 @@ impl<'a> Vectors<'a> {
         Self { columns, ..self }
     }
 
-    /// Each vector as the two binary ones that it is the difference of.
+    /// Each vector as the two binary vectors whose difference it is.
     pub(super) fn split(batch: &'a TernaryBatch) -> Result<Self, NoMemory> {
         let parts = Parts::Split(batch, zeros(batch.row_words())?);
         Ok(Self { n_outputs: batch.n_rows(), columns: Columns::From(0), parts })
     }
 
-    /// Digits, the highest one first, added up to as few vectors as may be: elements of `max_input` at most, and sums that
-    /// cannot overflow. Also gives the weight of each such vector.
+    /// Digits, the highest first, added up to as few vectors as possible, such that no element exceeds `max_input` and no sum
+    /// can overflow. Also returns the weight of each such vector.
     pub(super) fn fused(
         digits: &'a [Arc<TernaryBatch>],
         base: u32,
@@ -76,12 +75,12 @@ impl<'a> Vectors<'a> {
         Ok((Self { n_outputs, columns: Columns::From(0), parts: Parts::Fused(parts) }, weights))
     }
 
-    /// How many there are.
+    /// The number of vectors.
     pub(super) fn len(&self) -> usize {
         self.n_outputs * self.per_output()
     }
 
-    /// How many make one output.
+    /// The number of vectors that make one output.
     pub(super) fn per_output(&self) -> usize {
         match &self.parts {
             Parts::Whole(_) => 1,
@@ -98,19 +97,19 @@ impl<'a> Vectors<'a> {
         }
     }
 
-    /// Whether they are sums of several batches' vectors.
+    /// Whether they are sums over several batches.
     pub(super) fn is_fused(&self) -> bool {
         matches!(self.parts, Parts::Fused(_))
     }
 
-    /// Bytes that are read to look at a vector.
+    /// Bytes that are read for one vector.
     pub(super) fn row_bytes(&self) -> usize {
         let terms =
             if let Parts::Fused(parts) = &self.parts { parts.iter().map(Vec::len).max().unwrap_or(1) } else { 1 };
         2 * size_of::<u64>() * self.row_words() * terms
     }
 
-    /// Words of a vector in one plane.
+    /// The words of a vector in one plane.
     pub(super) fn row_words(&self) -> usize {
         match &self.parts {
             Parts::Whole(batch) | Parts::Split(batch, _) => batch.row_words(),
@@ -129,14 +128,14 @@ impl<'a> Vectors<'a> {
         }
     }
 
-    /// A vector as a sum of ternary ones with weights: their planes of the +1 and of the −1.
+    /// A vector as a weighted sum of ternary vectors: the planes of each, and its weight.
     pub(super) fn terms(&self, vector: usize) -> impl Iterator<Item = ((&[u64], &[u64]), i8)> + Clone {
         let (output, part) = (vector / self.per_output(), vector % self.per_output());
         let (one, several) = match &self.parts {
             Parts::Whole(batch) => (Some(batch.row(output)), None),
-            Parts::Split(batch, dark) => {
+            Parts::Split(batch, zeros) => {
                 let (p, q) = batch.row(output);
-                (Some((if part == 0 { p } else { q }, &dark[..])), None)
+                (Some((if part == 0 { p } else { q }, &zeros[..])), None)
             }
             Parts::Fused(parts) => (None, Some(&parts[part])),
         };
@@ -144,12 +143,12 @@ impl<'a> Vectors<'a> {
         one.into_iter().map(|planes| (planes, 1)).chain(several)
     }
 
-    /// Where a vector is not 0, in one word.
+    /// The nonzero elements of a vector in one word.
     pub(super) fn used(&self, vector: usize, word: usize) -> u64 {
         self.terms(vector).fold(0, |union, (planes, _)| union | used(planes, word))
     }
 
-    /// The nonzeros of a vector.
+    /// The number of nonzeros of a vector.
     pub(super) fn nonzeros(&self, vector: usize) -> u64 {
         (0..self.row_words()).map(|word| u64::from(self.used(vector, word).count_ones())).sum()
     }
@@ -191,7 +190,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "a million numbers")]
-    fn digits_are_added_up_as_far_as_sums_fit() {
+    fn digits_are_added_up_while_their_sums_fit() {
         assert_eq!(weights(100, 5, 127), [1]);
         assert_eq!(weights(100, 6, 127), [1, 243]);
         assert_eq!(weights(100, 20, 127), [1, 243, 59_049, 14_348_907]);

@@ -12,7 +12,7 @@
 /// From this mean on, Poisson numbers come from the normal distribution's quantile.
 pub const LARGE_MEAN: f64 = 10.0;
 
-/// Below [`LARGE_MEAN`] no 32-bit word asks for more photons than this.
+/// Below [`LARGE_MEAN`] no 32-bit word gives more photons than this.
 pub const MAX_SMALL_COUNT: usize = 48;
 
 /// 2⁻³², exactly: `powi` does not promise that.
@@ -28,7 +28,7 @@ pub fn words(seed: u64, frame: u64, row: u64) -> [u32; 2] {
     [state[first][0], state[first + 1][0]]
 }
 
-/// Philox4x32-10 on many counters at once, the words of each in the four rows of `state`.
+/// Philox4x32-10 on N counters at once. Row k of `state` holds word k of each counter.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "a loop over lanes of several arrays")]
 pub fn philox<const N: usize>(state: &mut [[u32; N]; 4], mut key: [u32; 2]) {
@@ -51,7 +51,7 @@ pub fn philox<const N: usize>(state: &mut [[u32; N]; 4], mut key: [u32; 2]) {
 #[inline(always)]
 #[must_use]
 pub fn normal(word: u32) -> f64 {
-    // The top bit is the sign, the others how far out in that half: full resolution in both tails.
+    // The top bit is the sign, the others the position in that half: full resolution in both tails.
     let tail = ((word & 0x7fff_ffff) as i32 as f32 + 0.5) * WORD_STEP as f32;
     let w = -logarithm(4.0 * tail * (1.0 - tail));
     let centre = polynomial(
@@ -126,7 +126,7 @@ pub fn poisson_large(word: u32, mean: f64) -> f64 {
     quantile.floor().max(0.0)
 }
 
-/// The coefficients of the highest power come first.
+/// A polynomial by its coefficients, those of the highest power first.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     coefficients.iter().fold(0.0, |sum, coefficient| sum * x + coefficient)
@@ -135,7 +135,7 @@ fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
 /// The natural logarithm of a positive normal number.
 #[inline(always)]
 fn logarithm(x: f32) -> f32 {
-    // x = 2^exponent · mantissa, with a mantissa around 1, from √½ to √2.
+    // x = 2^exponent · mantissa, with a mantissa from √½ to √2.
     let bits = x.to_bits() as i32;
     let exponent = (bits - 0x3f35_04f3) >> 23;
     let mantissa = f32::from_bits((bits - (exponent << 23)) as u32);

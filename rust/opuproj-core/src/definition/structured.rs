@@ -1,16 +1,22 @@
-//! The structured matrix in plain scalar code: its specification, and the oracle that every kernel is tested against.
+//! The structured matrix: blocks of three rounds of random signs and Walsh–Hadamard transforms.
 //!
-//! For vectors padded by zeros to a power of two n, a block of n rows is S = H D₃ H D₂ H D₁ / n: H the unnormalised
-//! Walsh–Hadamard matrix in its natural order, D diagonals of random signs. `T = (S_re + i S_im) / √2`, D₁ being shared by all.
+//! A row of it costs O(log n) operations rather than n. In return entries depend on each other: the rows of a part of a
+//! block are orthogonal, and no row can be computed alone. See Dong, Ohana, Rafayelyan and Krzakala, "Reservoir computing
+//! meets recurrent kernels and structured transforms" (arXiv:2006.07310).
 //!
-//! 1. The sign of element j in diagonal `id` is bit j % 128 of a keystream block: that of T's generator under the key (seed,
-//!    stream 1) and the counter (j / 128, id). `id` is 0 for D₁, and 1 + 4·block + 2·part + (round − 2) for D₂ and D₃.
-//! 2. Arithmetic is float32. A transform is log₂ n stages of (a, b) → (a + b, a − b) between elements `stride` apart; rounds 1
-//!    and 3 take strides 1, 2, 4, …, n/2, and round 2 takes n/2, …, 2, 1.
-//! 3. The vector was multiplied by a power of two first, so that its largest magnitude is 1 to 2, and what is smaller than
-//!    2⁻¹⁰⁰ after that is 0. No number on the way is then too small or too large for its full precision.
+//! Vectors are padded by zeros to a power of two n. A block of n rows is S = H D₃ H D₂ H D₁ / n, where H is the unnormalised
+//! Walsh–Hadamard matrix in its natural order and D are diagonals of random signs. `T = (S_re + i S_im) / √2`. All blocks
+//! and both parts share D₁.
 //!
-//! The sign of a zero is not defined on the way, and never shows in a result.
+//! 1. The sign of element j in diagonal `id` is bit j % 128 of a keystream block: the block of T's generator under the key
+//!    (seed, stream 1) and the counter (j / 128, id). `id` is 0 for D₁, and 1 + 4·block + 2·part + (round − 2) for D₂ and D₃.
+//! 2. Arithmetic is float32. A transform is log₂ n stages of (a, b) → (a + b, a − b) between elements `stride` apart. Rounds 1
+//!    and 3 take the strides 1, 2, 4, …, n/2; round 2 takes n/2, …, 2, 1.
+//! 3. The vector is first divided by a power of two ([`exponent`]), so that its largest magnitude is 1 to 2. Elements below
+//!    2⁻¹⁰⁰ then become 0 ([`scaled`]). No intermediate number is then too small or too large for its full precision.
+//! 4. Results are read in float64 and rounded once ([`complex`], [`intensity`], [`linear`]).
+//!
+//! The sign of an intermediate zero is not defined. No result shows it.
 
 #![allow(clippy::inline_always, reason = "callers compile these functions for their instruction set")]
 
@@ -67,7 +73,7 @@ impl Signs {
         1 + 4 * block + 2 * part as u64 + (round - 2)
     }
 
-    /// The signs of elements 128 k to 128 k + 127 of a diagonal, a bit each, which is set where the sign is −1.
+    /// The signs of elements 128 k to 128 k + 127 of a diagonal, a bit each; a set bit means −1.
     #[must_use]
     pub fn block(&self, diagonal: u64, k: u64) -> u128 {
         u128::from_le_bytes(self.0.block(k, diagonal))
@@ -80,17 +86,17 @@ impl Signs {
     }
 }
 
-/// The length that vectors of so many inputs are padded to, if it fits the address space.
+/// The length to which vectors of `n_inputs` are padded, if it fits the address space.
 #[must_use]
 pub fn length(n_inputs: usize) -> Option<usize> {
     n_inputs.max(SMALLEST).checked_next_power_of_two()
 }
 
-/// n S x for one part of one block of rows, of a vector whose length is n.
+/// n S x for one part of one block of rows. The length of the vector is n.
 ///
 /// # Panics
 ///
-/// If the length is no power of two.
+/// If the length is not a power of two.
 #[must_use]
 pub fn field(signs: &Signs, x: &[f32], block: u64, part: Part) -> Vec<f32> {
     assert!(x.len().is_power_of_two(), "a vector padded to a power of two");

@@ -1,18 +1,18 @@
-//! The transmission matrix T, in plain scalar code: its specification, and the oracle that every kernel is tested against.
+//! The transmission matrix T. Every kernel is tested against this code.
 //!
-//! T has no size. Entry (row, column) is a pure function of the seed and of its two indices:
+//! T has no size. Entry (row, column) is a pure function of the seed and the two indices:
 //!
-//! 1. rows come in *row blocks* of eight; the block of (row / 8, column) is 16 pseudorandom bytes, ARS4x32 with 7 rounds
-//!    under the key (seed, stream 0) and the counter (row / 8, column);
-//! 2. byte 2k of the block is the real part of row 8·(row / 8) + k, byte 2k + 1 its imaginary part;
-//! 3. a byte's lower seven bits choose one of 128 equally likely magnitudes, its top bit the sign.
+//! 1. Rows form *row blocks* of eight. The block of (row / 8, column) is 16 pseudorandom bytes: ARS4x32 with 7 rounds under
+//!    the key (seed, stream 0) and the counter (row / 8, column).
+//! 2. Byte 2k of the block is the real part of row 8·(row / 8) + k, byte 2k + 1 its imaginary part.
+//! 3. The lower seven bits of a byte choose one of 128 equally likely magnitudes; the top bit is the sign.
 //!
-//! The matrix of the papers is `(re + i·im) / √2048`: centred, circular, of unit mean square.
+//! The matrix of the papers is `(re + i·im) / √2048`. Its entries are centred, circular and of unit mean square.
 
 /// The complex rows that one block of the keystream holds.
 pub const BLOCK_ROWS: usize = 8;
 
-/// The real components (real and imaginary parts) that one block of the keystream holds: one a byte.
+/// The components (real and imaginary parts) that one block of the keystream holds, one a byte.
 pub const BLOCK_COMPONENTS: usize = 2 * BLOCK_ROWS;
 
 /// No part of an entry is larger than this.
@@ -21,8 +21,8 @@ pub const MAX_MAGNITUDE: i32 = 100;
 /// The most nonzeros a ternary vector may have: the sum of this many entries of the largest magnitude still fits int32.
 pub const MAX_NONZEROS: u64 = (i32::MAX / MAX_MAGNITUDE) as u64;
 
-/// 128 equally likely magnitudes of a Gaussian with σ = 32. Their mean square is exactly 32², their fourth, sixth and
-/// eighth moments are 0.99999, 1.0016 and 0.976 of a Gaussian's.
+/// 128 equally likely magnitudes of a Gaussian with σ = 32. Their mean square is exactly 32². Their fourth, sixth and eighth
+/// moments are 0.99999, 1.0016 and 0.976 of a Gaussian's.
 #[rustfmt::skip]
 pub const MAGNITUDE: [u8; 128] = [
      0,  0,  1,  1,  1,  2,  2,  2,  3,  3,  3,  4,  4,  4,  5,  5,
@@ -55,7 +55,7 @@ impl Transmission {
         Self::of_stream(seed, 0)
     }
 
-    /// The keystream of `seed` that has this number; that of T is 0.
+    /// The keystream of `seed` with a stream number; the stream of T is 0.
     #[must_use]
     pub fn of_stream(seed: u64, stream: u64) -> Self {
         let mut key = [0; 16];
@@ -78,7 +78,7 @@ impl Transmission {
         (gaussian(block[2 * k]), gaussian(block[2 * k + 1]))
     }
 
-    /// The key of each round: the first whitens the counter, the last closes the last round.
+    /// The key of each round. The first key is XORed with the counter, the last one ends the last round.
     #[must_use]
     pub fn round_keys(&self) -> &[[u8; 16]; 8] {
         &self.round_keys
@@ -93,20 +93,20 @@ fn counter(row_block: u64, column: u64) -> [u8; 16] {
     counter
 }
 
-/// Round key number `round` of a key: each half moves on by its own Weyl constant (Salmon et al., SC'11, section 4.2).
+/// Round key number `round`: each half of the key grows by its own Weyl constant (Salmon et al., SC'11, section 4.2).
 fn weyl_key(key: [u8; 16], round: u64) -> [u8; 16] {
     const WEYL: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xBB67_AE85_84CA_A73B];
     let mut round_key = [0; 16];
     for (half, weyl) in WEYL.into_iter().enumerate() {
         let bytes = 8 * half..8 * half + 8;
         let word = u64::from_le_bytes(key[bytes.clone()].try_into().expect("eight bytes"));
-        let moved = word.wrapping_add(round.wrapping_mul(weyl));
-        round_key[bytes].copy_from_slice(&moved.to_le_bytes());
+        let sum = word.wrapping_add(round.wrapping_mul(weyl));
+        round_key[bytes].copy_from_slice(&sum.to_le_bytes());
     }
     round_key
 }
 
-/// ARS4x32 with one round fewer than there are round keys.
+/// ARS4x32. There is one round fewer than round keys.
 fn ars(counter: [u8; 16], round_keys: &[[u8; 16]]) -> [u8; 16] {
     let rounds = round_keys.len() - 1;
     let mut state = xor(counter, round_keys[0]);
@@ -124,7 +124,7 @@ fn sub_bytes(state: [u8; 16]) -> [u8; 16] {
     state.map(|byte| SBOX[byte as usize])
 }
 
-/// Byte i of an AES state stands in row i % 4 and column i / 4; row r turns left by r columns.
+/// Byte i of an AES state is in row i % 4 and column i / 4. Row r rotates left by r columns.
 fn shift_rows(state: [u8; 16]) -> [u8; 16] {
     std::array::from_fn(|i| state[(i + 4 * (i % 4)) % 16])
 }
@@ -145,7 +145,7 @@ const fn double(byte: u8) -> u8 {
 const SBOX: [u8; 256] = {
     let mut sbox = [0; 256];
     sbox[0] = 0x63;
-    // 3 generates the multiplicative group; as `power` runs over 3^k, `inverse` runs over 3^-k.
+    // 3 generates the multiplicative group: while `power` takes the values 3^k, `inverse` takes 3^-k.
     let (mut power, mut inverse) = (1u8, 1u8);
     loop {
         power ^= double(power);

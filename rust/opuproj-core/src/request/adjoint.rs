@@ -28,7 +28,7 @@ impl AdjointMode {
     }
 }
 
-/// The columns of T that vectors are projected back on, and what is read.
+/// Which columns of T to project vectors back on, and how to read the result.
 #[derive(Clone, Debug)]
 pub struct Adjoint {
     /// The matrix.

@@ -6,7 +6,7 @@ use super::measurement::Measurement;
 use crate::definition::readout::Mode;
 use crate::definition::transmission::Transmission;
 
-/// The rows of T that vectors are projected on, and what is read.
+/// Which rows of T to project vectors on, and how to read the result.
 #[derive(Clone, Debug)]
 pub struct Projection {
     /// The matrix.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::definition::readout::Mode;
 
-/// The rows of a structured matrix that vectors are projected on, and what is read.
+/// Which rows of a structured matrix to project vectors on, and how to read the result.
 #[derive(Clone, Debug)]
 pub struct Structured {
     /// The seed of the matrix.

@@ -1,16 +1,16 @@
 //! Planes as bytes, for other programs: rows begin on whole bytes.
 
-use super::planes::{PlaneError, STRETCH, TernaryBatch};
+use super::planes::{PlaneError, TernaryBatch, WORDS_PER_CHECK};
 use crate::progress::{Stopped, on_calling_thread};
 
 impl TernaryBatch {
-    /// A batch from its planes as bytes, rows of both on whole bytes, whose first element is the highest bit or the lowest.
+    /// A batch from its planes as bytes. Rows begin on whole bytes; the first element is the highest bit or the lowest.
     ///
     /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
     ///
     /// # Errors
     ///
-    /// As for [`from_words`](Self::from_words), or if `poll` stopped it, or there is no memory.
+    /// As for [`from_words`](Self::from_words), or if `poll` returned `false`, or there is no memory.
     pub fn from_bits(
         n_rows: usize,
         n_inputs: usize,
@@ -23,11 +23,11 @@ impl TernaryBatch {
             return Err(PlaneError::Size);
         }
         on_calling_thread(poll, |coordinator| {
-            let mut batch = Self::any(n_rows, n_inputs).map_err(Stopped::from)?;
+            let mut batch = Self::unfilled(n_rows, n_inputs).map_err(Stopped::from)?;
             let width = batch.row_words().max(1);
             for (plane, words) in planes.into_iter().zip([&mut batch.positive, &mut batch.negative]) {
                 for (bytes, words) in plane.chunks(n_bytes.max(1)).zip(words.chunks_mut(width)) {
-                    for (bytes, words) in bytes.chunks(8 * STRETCH).zip(words.chunks_mut(STRETCH)) {
+                    for (bytes, words) in bytes.chunks(8 * WORDS_PER_CHECK).zip(words.chunks_mut(WORDS_PER_CHECK)) {
                         for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
                             let mut whole = [0; 8];
                             whole[..bytes.len()].copy_from_slice(bytes);
@@ -44,13 +44,13 @@ impl TernaryBatch {
         })
     }
 
-    /// Adds a plane to `bytes`, rows on whole bytes, whose first element is the highest bit or the lowest.
+    /// Appends a plane to `bytes`. Rows begin on whole bytes; the first element is the highest bit or the lowest.
     ///
     /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, or there is no memory.
+    /// If `poll` returned `false`, or there is no memory.
     pub fn add_bits(
         &self,
         negative: bool,
@@ -64,9 +64,9 @@ impl TernaryBatch {
             for row in 0..if n_bytes == 0 { 0 } else { self.n_rows } {
                 let words = if negative { self.row(row).1 } else { self.row(row).0 };
                 let mut left = n_bytes;
-                for words in words.chunks(STRETCH) {
+                for words in words.chunks(WORDS_PER_CHECK) {
                     let order = |word: &u64| {
-                        // All bits the other way round, and then the bytes.
+                        // Reversing all bits and then the bytes reverses the bits within each byte.
                         let word = if msb_first { word.reverse_bits().swap_bytes() } else { *word };
                         word.to_le_bytes()
                     };

@@ -1,11 +1,11 @@
 //! The file format of a packed batch: a header, the plane of the +1, that of the −1, and checksums.
 //!
-//! All integers are little endian: 8 bytes `OPUTERN2`; the number of dimensions (1 to 32) as a 64-bit integer; as many
-//! 64-bit lengths, the last one the length of a vector; the planes, rows on whole 64-bit words; then three 32-bit checksums,
-//! of all bytes of the header, of the first plane and of the second: CRC-32 as zlib, gzip and PNG have it, which notices any
-//! change within four neighbouring bytes.
+//! All integers are little endian: 8 bytes `OPUTERN2`; the number of dimensions (1 to 32) as a 64-bit integer; a 64-bit
+//! length for each, the last one the length of a vector; the planes, whose rows begin on whole 64-bit words; then three 32-bit
+//! checksums: of all bytes of the header, of the first plane and of the second. They are the CRC-32 of zlib, gzip and PNG,
+//! which detects any change within four neighbouring bytes.
 //!
-//! Files of the version before begin with `OPUTERN1`, end with the planes, and are still read.
+//! Files of the previous version begin with `OPUTERN1` and end with the planes. They can still be read.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -15,11 +15,11 @@ use crate::memory::{NoMemory, with_capacity};
 use crate::progress::{Stopped, on_calling_thread};
 
 const MAGIC: [u8; 8] = *b"OPUTERN2";
-const MAGIC_BEFORE: [u8; 8] = *b"OPUTERN1";
+const PREVIOUS_MAGIC: [u8; 8] = *b"OPUTERN1";
 const MAX_DIMENSIONS: u64 = 32;
 /// Planes are read and written in pieces of this many words, which stay in a cache while their checksum is computed.
 const PIECE: usize = 2048;
-/// What has a checksum, in the order in which they stand.
+/// The parts of a file that have a checksum, in their order.
 const PARTS: [&str; 3] = ["header", "plane of the +1", "plane of the -1"];
 const CHECKSUM_BYTES: usize = 4 * PARTS.len();
 
@@ -28,22 +28,22 @@ const CHECKSUM_BYTES: usize = 4 * PARTS.len();
 pub enum FormatError {
     /// Reading failed, or the bytes ended too early.
     Io(io::Error),
-    /// They do not begin as a packed batch does.
+    /// They do not begin with a known magic number.
     Magic,
-    /// The header's shape is no shape.
+    /// The shape in the header is invalid.
     Shape,
-    /// The header's shape asks for another number of bytes than there are.
+    /// The number of bytes differs from that of the shape in the header.
     Length {
-        /// What the header asks for.
+        /// The bytes of the shape in the header.
         expected: u64,
-        /// What there is.
+        /// The bytes that there are.
         found: u64,
     },
     /// The planes contradict each other or the shape.
     Planes(PlaneError),
-    /// This part of it is not what was written.
+    /// The checksum of this part is wrong.
     Checksum(&'static str),
-    /// The caller's `poll` said so, or there is no memory for a batch of that shape.
+    /// `poll` returned `false`, or there is no memory for a batch of that shape.
     Stopped(Stopped),
 }
 
@@ -87,30 +87,30 @@ impl From<io::Error> for FormatError {
 }
 
 impl TernaryBatch {
-    /// Whether so many lengths, the last one that of a vector, are those of this batch, and of a file.
+    /// Whether a file can store this batch with these lengths, the last one that of a vector.
     #[must_use]
     pub fn has_shape(&self, shape: &[u64]) -> bool {
         shape.len() as u64 <= MAX_DIMENSIONS
             && rows_and_inputs(shape) == Some((self.n_rows as u64, self.n_inputs as u64))
     }
 
-    /// Bytes that the batch takes in a file, with a shape of so many lengths.
+    /// The bytes of a file of this batch with a shape of this many lengths.
     #[must_use]
     pub fn file_bytes(&self, dimensions: usize) -> usize {
         8 * (2 + dimensions) + self.n_bytes() + CHECKSUM_BYTES
     }
 
-    /// Writes the batch as one of `shape`, whose last length is that of a vector.
+    /// Writes the batch with a shape, whose last length is that of a vector.
     ///
     /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
     ///
     /// # Errors
     ///
-    /// If the writer fails, or `poll` stopped it.
+    /// If the writer fails, or `poll` returned `false`.
     ///
     /// # Panics
     ///
-    /// If the shape is not that of as many vectors.
+    /// If the shape is not one of this batch.
     pub fn write_to(
         &self,
         shape: &[u64],
@@ -150,14 +150,14 @@ impl TernaryBatch {
         Ok(())
     }
 
-    /// Reads a batch and its shape from `n_bytes` bytes, which must be all there is.
+    /// Reads a batch and its shape from all `n_bytes` bytes of a file.
     ///
     /// The length is compared with the header before anything is allocated.
     /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
     ///
     /// # Errors
     ///
-    /// If the reader fails, or the bytes are not a packed batch, or `poll` stopped it, or there is no memory.
+    /// If the reader fails, the bytes are not a packed batch, `poll` returned `false`, or there is no memory.
     pub fn read_from(
         n_bytes: u64,
         reader: &mut impl Read,
@@ -167,7 +167,7 @@ impl TernaryBatch {
         reader.read_exact(&mut word)?;
         let checked = match word {
             MAGIC => true,
-            MAGIC_BEFORE => false,
+            PREVIOUS_MAGIC => false,
             _ => return Err(FormatError::Magic),
         };
         let mut header = crc32fast::Hasher::new();
@@ -194,7 +194,7 @@ impl TernaryBatch {
         if expected != n_bytes {
             return Err(FormatError::Length { expected, found: n_bytes });
         }
-        let mut batch = Self::any(n_rows, n_inputs)?;
+        let mut batch = Self::unfilled(n_rows, n_inputs)?;
         let mut checksums = [header.finalize(), 0, 0];
         on_calling_thread(poll, |coordinator| {
             for (plane, checksum) in [&mut batch.positive, &mut batch.negative].into_iter().zip(&mut checksums[1..]) {
@@ -231,8 +231,8 @@ impl TernaryBatch {
     }
 }
 
-/// A shape's number of vectors and their length, if that is a number. Vectors without elements are refused: no number
-/// of bytes would bound how many of them a file may claim.
+/// The number of vectors of a shape and their length, if both fit 64 bits. Vectors without elements are refused: a file of
+/// any size could claim any number of them.
 fn rows_and_inputs(shape: &[u64]) -> Option<(u64, u64)> {
     let (&n_inputs, leading) = shape.split_last()?;
     if n_inputs == 0 {

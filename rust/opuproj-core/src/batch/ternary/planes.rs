@@ -8,15 +8,15 @@ use crate::definition::transmission::MAX_NONZEROS;
 use crate::memory::{NoMemory, touch};
 use crate::progress::{Coordinator, Stopped, on_calling_thread};
 
-/// Elements in a word of a plane; rows begin on whole words.
+/// Elements in a word of a plane. Rows begin on whole words.
 pub const WORD: usize = 64;
 
-/// Words that are gone through between two thoughts of whether to go on.
-pub(super) const STRETCH: usize = 1 << 13;
+/// Words that are processed between two checks for a stop.
+pub(super) const WORDS_PER_CHECK: usize = 1 << 13;
 
 /// A batch of vectors with elements −1, 0 and 1.
 ///
-/// Element j of a row is bit j % 64 of word j / 64, in the plane of its sign. No bit is set in both planes, none beyond
+/// Element j of a row is bit j % 64 of word j / 64 in the plane of its sign. No bit is set in both planes, and none beyond
 /// the last element.
 #[derive(PartialEq, Eq)]
 pub struct TernaryBatch {
@@ -26,10 +26,10 @@ pub struct TernaryBatch {
     pub(super) negative: Words,
 }
 
-/// Why two planes are not a batch.
+/// Why there is no batch from some planes or rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlaneError {
-    /// A plane has not the words that the shape asks for.
+    /// A plane does not have the number of words of the shape.
     Size,
     /// An element of this row is both +1 and −1.
     Overlap(usize),
@@ -37,9 +37,9 @@ pub enum PlaneError {
     Stray(usize),
     /// The shape's size in bytes does not fit the address space.
     TooLarge,
-    /// These are no compressed sparse rows of that many inputs, each in the order of its columns, without duplicates.
+    /// These are not compressed sparse rows of that many inputs, each in the order of its columns, without duplicates.
     Sparse,
-    /// It was not found out.
+    /// The call was stopped before the check had ended.
     Stopped(Stopped),
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for PlaneError {
 impl std::error::Error for PlaneError {}
 
 impl TernaryBatch {
-    /// A batch from its planes, words in rows.
+    /// A batch from the words of its planes.
     ///
     /// # Errors
     ///
@@ -96,11 +96,11 @@ impl TernaryBatch {
         }
         let batch = Self { n_rows, n_inputs, positive, negative };
         let stray = if n_inputs.is_multiple_of(WORD) { 0 } else { u64::MAX << (n_inputs % WORD) };
-        // However many rows there are, without words there is nothing to check.
+        // Rows without words need no check, however many there are.
         let rows = if words == 0 { 0 } else { n_rows };
         for row in 0..rows {
             let (positive, negative) = batch.row(row);
-            for (positive, negative) in positive.chunks(STRETCH).zip(negative.chunks(STRETCH)) {
+            for (positive, negative) in positive.chunks(WORDS_PER_CHECK).zip(negative.chunks(WORDS_PER_CHECK)) {
                 if positive.iter().zip(negative).any(|(p, n)| p & n != 0) {
                     return Err(PlaneError::Overlap(row));
                 }
@@ -121,10 +121,10 @@ impl TernaryBatch {
         Ok(Self { n_rows, n_inputs, positive: Words::zeros(words)?, negative: Words::zeros(words)? })
     }
 
-    /// A batch of any bits, every word of which must be written before the batch is handed on.
-    pub(crate) fn any(n_rows: usize, n_inputs: usize) -> Result<Self, NoMemory> {
+    /// A batch of arbitrary bits. Every word must be written before others see the batch.
+    pub(crate) fn unfilled(n_rows: usize, n_inputs: usize) -> Result<Self, NoMemory> {
         let words = plane_words(n_rows, n_inputs).ok_or(NoMemory)?;
-        Ok(Self { n_rows, n_inputs, positive: Words::any(words)?, negative: Words::any(words)? })
+        Ok(Self { n_rows, n_inputs, positive: Words::unfilled(words)?, negative: Words::unfilled(words)? })
     }
 
     /// The number of vectors.
@@ -156,26 +156,26 @@ impl TernaryBatch {
         2 * size_of::<u64>() * self.row_words()
     }
 
-    /// Touches the planes of a batch that has just been made by [`any`](Self::any).
+    /// Writes to every page of the planes of a batch that was just made by [`unfilled`](Self::unfilled).
     pub(crate) fn touch(&mut self, coordinator: &mut Coordinator<'_, '_>) -> Result<(), Stopped> {
         touch(&mut self.positive, 0, || coordinator.check())?;
         touch(&mut self.negative, 0, || coordinator.check())
     }
 
-    /// A row's words in the plane of the +1 and in that of the −1.
+    /// The words of a row in the plane of the +1 and in that of the −1.
     #[must_use]
     pub fn row(&self, row: usize) -> (&[u64], &[u64]) {
         let words = row * self.row_words()..(row + 1) * self.row_words();
         (&self.positive[words.clone()], &self.negative[words])
     }
 
-    /// The same, to be written: no bit may be set in both, nor beyond the last element.
+    /// The same for writing: no bit may be set in both planes or beyond the last element.
     pub(crate) fn row_mut(&mut self, row: usize) -> (&mut [u64], &mut [u64]) {
         let words = row * self.row_words()..(row + 1) * self.row_words();
         (&mut self.positive[words.clone()], &mut self.negative[words])
     }
 
-    /// The +1 and the −1 of a row.
+    /// The numbers of +1 and of −1 in a row.
     #[must_use]
     pub fn counts(&self, row: usize) -> (u64, u64) {
         let ones = |plane: &[u64]| plane.iter().map(|word| u64::from(word.count_ones())).sum();
@@ -183,13 +183,13 @@ impl TernaryBatch {
         (ones(positive), ones(negative))
     }
 
-    /// Adds the number of nonzeros of each row to `counts`.
+    /// Appends the number of nonzeros of each row to `counts`.
     ///
     /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, or there is no memory.
+    /// If `poll` returned `false`, or there is no memory.
     pub fn add_counts(&self, counts: &mut Vec<i64>, poll: &mut dyn FnMut(f64) -> bool) -> Result<(), Stopped> {
         counts.try_reserve(self.n_rows).map_err(|_| Stopped::NoMemory)?;
         on_calling_thread(poll, |coordinator| {
@@ -216,11 +216,11 @@ impl TernaryBatch {
         Ok(())
     }
 
-    /// Writes part of a row as int8, the elements of `words`.
+    /// Writes the elements of some words of a row as int8.
     ///
     /// # Panics
     ///
-    /// If `words` reaches beyond the row, or `out` has not 64 elements a word.
+    /// If `words` reaches beyond the row, or `out` does not have 64 elements a word.
     pub fn expand(&self, row: usize, words: Range<usize>, out: &mut [i8]) {
         let (positive, negative) = self.row(row);
         assert_eq!(out.len(), WORD * words.len(), "64 elements a word");
@@ -231,11 +231,11 @@ impl TernaryBatch {
         }
     }
 
-    /// Elements of a row as int8, from `start`, a multiple of 64, on, as many as `out` takes.
+    /// Writes elements of a row as int8: from `start`, a multiple of 64, as many as `out` has.
     ///
     /// # Panics
     ///
-    /// If they do not begin with a word, or end beyond the row.
+    /// If `start` is not a multiple of 64, or the elements end beyond the row.
     pub fn unpack(&self, row: usize, start: usize, out: &mut [i8]) {
         assert!(start.is_multiple_of(WORD) && out.len() <= self.n_inputs - start, "elements of the row");
         let (first, whole) = (start / WORD, out.len() / WORD);
@@ -248,13 +248,13 @@ impl TernaryBatch {
         }
     }
 
-    /// The same elements of consecutive rows from `row` on, `width` of each.
+    /// Writes the same elements of consecutive rows from `row` on, `width` of each.
     ///
     /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it: some of them are then unpacked.
+    /// If `poll` returned `false`. Some rows are then unpacked.
     ///
     /// # Panics
     ///
@@ -269,8 +269,8 @@ impl TernaryBatch {
     ) -> Result<(), Stopped> {
         on_calling_thread(poll, |coordinator| {
             for (row, out) in (row..).zip(out.chunks_exact_mut(width.max(1))) {
-                for (k, out) in out.chunks_mut(STRETCH * WORD).enumerate() {
-                    self.unpack(row, start + k * STRETCH * WORD, out);
+                for (k, out) in out.chunks_mut(WORDS_PER_CHECK * WORD).enumerate() {
+                    self.unpack(row, start + k * WORDS_PER_CHECK * WORD, out);
                     coordinator.count_bytes(out.len())?;
                 }
             }
@@ -278,19 +278,19 @@ impl TernaryBatch {
         })
     }
 
-    /// The batch of these rows, in this order.
+    /// A batch of these rows, in this order.
     ///
     /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, or there is no memory for it.
+    /// If `poll` returned `false`, or there is no memory for it.
     ///
     /// # Panics
     ///
     /// If a row lies outside the batch.
     pub fn take(&self, rows: &[usize], poll: &mut dyn FnMut(f64) -> bool) -> Result<Self, Stopped> {
-        let mut taken = Self::any(rows.len(), self.n_inputs)?;
+        let mut taken = Self::unfilled(rows.len(), self.n_inputs)?;
         on_calling_thread(poll, |coordinator| {
             rows.iter().enumerate().try_for_each(|(to, &from)| taken.copy_row(to, self, from, coordinator))?;
             Ok(taken)
@@ -303,14 +303,14 @@ impl TernaryBatch {
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, or there is no memory for them.
+    /// If `poll` returned `false`, or there is no memory for them.
     ///
     /// # Panics
     ///
-    /// If the parts differ in the length of their vectors, or there is none.
+    /// If the parts differ in the length of their vectors, or there are none.
     pub fn concatenate(parts: &[&Self], poll: &mut dyn FnMut(f64) -> bool) -> Result<Self, Stopped> {
         let n_inputs = parts.first().expect("at least one part").n_inputs;
-        let mut whole = Self::any(parts.iter().map(|part| part.n_rows).sum(), n_inputs)?;
+        let mut whole = Self::unfilled(parts.iter().map(|part| part.n_rows).sum(), n_inputs)?;
         let mut to = 0;
         on_calling_thread(poll, |coordinator| {
             for part in parts {
@@ -330,14 +330,14 @@ impl TernaryBatch {
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it.
+    /// If `poll` returned `false`.
     pub fn equals(&self, other: &Self, poll: &mut dyn FnMut(f64) -> bool) -> Result<bool, Stopped> {
         if (self.n_rows, self.n_inputs) != (other.n_rows, other.n_inputs) {
             return Ok(false);
         }
         on_calling_thread(poll, |coordinator| {
             for (plane, other) in [(&self.positive, &other.positive), (&self.negative, &other.negative)] {
-                for (words, others) in plane.chunks(STRETCH).zip(other.chunks(STRETCH)) {
+                for (words, others) in plane.chunks(WORDS_PER_CHECK).zip(other.chunks(WORDS_PER_CHECK)) {
                     if words != others {
                         return Ok(false);
                     }
@@ -359,7 +359,7 @@ impl TernaryBatch {
         let (positive, negative) = source.row(from);
         let to = to * width..(to + 1) * width;
         for (to, from) in [(&mut self.positive[to.clone()], positive), (&mut self.negative[to], negative)] {
-            for (to, from) in to.chunks_mut(STRETCH).zip(from.chunks(STRETCH)) {
+            for (to, from) in to.chunks_mut(WORDS_PER_CHECK).zip(from.chunks(WORDS_PER_CHECK)) {
                 to.copy_from_slice(from);
                 coordinator.count_bytes(2 * size_of_val(from))?;
             }
@@ -383,13 +383,13 @@ pub(crate) fn expand_word(positive: u64, negative: u64, out: &mut [i8; WORD]) {
     }
 }
 
-/// Words of one plane, if both planes' bytes fit the address space.
+/// The words of one plane, if the bytes of both planes fit the address space.
 pub(super) fn plane_words(n_rows: usize, n_inputs: usize) -> Option<usize> {
     let words = n_rows.checked_mul(n_inputs.div_ceil(WORD))?;
     isize::try_from(words.checked_mul(16)?).is_ok().then_some(words)
 }
 
-/// A byte's bits as the lowest bits of eight bytes.
+/// The bits of a byte, each as the lowest bit of a byte.
 static SPREAD: [u64; 256] = {
     let mut spread = [0; 256];
     let mut byte = 0;

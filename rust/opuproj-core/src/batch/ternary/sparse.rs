@@ -1,17 +1,17 @@
 //! Ternary batches from compressed sparse rows.
 
-use super::planes::{PlaneError, STRETCH, TernaryBatch, WORD};
+use super::planes::{PlaneError, TernaryBatch, WORD, WORDS_PER_CHECK};
 use crate::progress::{Coordinator, Stopped, on_calling_thread};
 
 impl TernaryBatch {
-    /// A batch from the places and signs of its nonzeros, in compressed sparse rows.
+    /// A batch from compressed sparse rows: the columns and signs of its nonzeros.
     ///
     /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, or there is no memory for it; or a place lies outside the batch, a row's places are not in order,
-    /// or `offsets` do not cut `columns`.
+    /// If `poll` returned `false`, or there is no memory; or if a column lies outside the batch, the columns of a row are not
+    /// in order, or `offsets` do not divide `columns` into rows.
     pub fn from_sparse(
         n_inputs: usize,
         offsets: &[usize],
@@ -25,8 +25,8 @@ impl TernaryBatch {
             for (row, bounds) in offsets.windows(2).enumerate() {
                 let places = row_columns(columns, bounds, n_inputs, coordinator)?;
                 for (&column, &value) in places.iter().zip(&values[bounds[0]..bounds[1]]) {
-                    batch.place(row, column, value);
-                    // A line of each plane.
+                    batch.set(row, column, value);
+                    // A cache line of each plane.
                     coordinator.count_bytes(128)?;
                 }
             }
@@ -34,8 +34,8 @@ impl TernaryBatch {
         })
     }
 
-    /// Makes an element, which must be 0 yet, the sign of a value.
-    pub(crate) fn place(&mut self, row: usize, column: usize, value: i8) {
+    /// Sets an element, which must be 0 so far, to the sign of a value.
+    pub(crate) fn set(&mut self, row: usize, column: usize, value: i8) {
         assert!(column < self.n_inputs, "columns within the batch");
         let (word, bit) = (row * self.row_words() + column / WORD, 1u64 << (column % WORD));
         assert!((self.positive[word] | self.negative[word]) & bit == 0, "one nonzero a place");
@@ -47,13 +47,13 @@ impl TernaryBatch {
     }
 }
 
-/// Refuses offsets of compressed sparse rows that do not cut so many columns, or another number of values.
+/// Checks that the offsets of compressed sparse rows divide all columns, and that each column has a value.
 pub(crate) fn check_offsets(offsets: &[usize], n_columns: usize, n_values: usize) -> Result<(), PlaneError> {
-    let cut = offsets.first() == Some(&0) && offsets.last() == Some(&n_columns) && n_columns == n_values;
-    if cut { Ok(()) } else { Err(PlaneError::Sparse) }
+    let valid = offsets.first() == Some(&0) && offsets.last() == Some(&n_columns) && n_columns == n_values;
+    if valid { Ok(()) } else { Err(PlaneError::Sparse) }
 }
 
-/// The columns of a row between these bounds, which must be in order and lie in it.
+/// The columns of the row between two offsets. They must be in order and below `n_inputs`.
 pub(crate) fn row_columns<'a>(
     columns: &'a [usize],
     bounds: &[usize],
@@ -62,7 +62,7 @@ pub(crate) fn row_columns<'a>(
 ) -> Result<&'a [usize], PlaneError> {
     let places = columns.get(bounds[0]..bounds[1]).ok_or(PlaneError::Sparse)?;
     let mut least = 0;
-    for places in places.chunks(STRETCH) {
+    for places in places.chunks(WORDS_PER_CHECK) {
         for &place in places {
             if !(least..n_inputs).contains(&place) {
                 return Err(PlaneError::Sparse);

@@ -1,7 +1,7 @@
-//! The words of a plane, in memory that large planes get faster than from the allocator.
+//! The memory of a plane. Large planes get it faster here than from the allocator.
 //!
-//! The system clears every page before its first use, which takes longer than packing into it. So large planes lie in
-//! huge pages, which are cleared faster, and what the last ones lay in is kept for the next.
+//! The system clears every page before its first use, which takes longer than packing into it. Large planes therefore use
+//! huge pages, which the system clears faster, and freed pages are kept for the next plane.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
@@ -10,32 +10,32 @@ use memmap2::MmapMut;
 
 use crate::memory::{NoMemory, zeros};
 
-/// Planes from this many bytes on are mapped by themselves: a few huge pages.
+/// Planes of this many bytes or more have a mapping of their own: a few huge pages.
 const MAPPED_BYTES: usize = 4 << 20;
 
-/// Bytes that are kept after use: both planes of the blocks that a projection packs, and as much again.
+/// Bytes that are kept after use: twice both planes of the blocks that a projection packs.
 const KEPT_BYTES: usize = 32 << 20;
 
 static KEPT: Mutex<Vec<MmapMut>> = Mutex::new(Vec::new());
 
-/// Words of a plane.
+/// The words of a plane.
 pub(super) enum Words {
     Allocated(Vec<u64>),
     Mapped(Mapped),
 }
 
 impl Words {
-    /// As many zeros.
+    /// `n_words` zeros.
     pub(super) fn zeros(n_words: usize) -> Result<Self, NoMemory> {
-        let mut words = Self::any(n_words)?;
+        let mut words = Self::unfilled(n_words)?;
         if let Self::Mapped(Mapped { cleared: false, .. }) = words {
             words.fill(0);
         }
         Ok(words)
     }
 
-    /// As many words of any values, all of which must be written before they are read.
-    pub(super) fn any(n_words: usize) -> Result<Self, NoMemory> {
+    /// `n_words` words of arbitrary values, which must be written before they are read.
+    pub(super) fn unfilled(n_words: usize) -> Result<Self, NoMemory> {
         let n_bytes = n_words.checked_mul(size_of::<u64>()).ok_or(NoMemory)?;
         if n_bytes >= MAPPED_BYTES {
             return Mapped::new(n_bytes).map(Self::Mapped).ok_or(NoMemory);
@@ -78,9 +78,9 @@ impl PartialEq for Words {
 
 impl Eq for Words {}
 
-/// The first bytes of a mapping, which is kept when they are no longer needed.
+/// The first bytes of a mapping. The mapping is kept when they are no longer needed.
 pub(super) struct Mapped {
-    /// There until this is dropped.
+    /// `None` only while this is dropped.
     map: Option<MmapMut>,
     n_bytes: usize,
     cleared: bool,
@@ -88,11 +88,11 @@ pub(super) struct Mapped {
 
 impl Mapped {
     fn new(n_bytes: usize) -> Option<Self> {
-        if let Some(map) = kept(n_bytes) {
+        if let Some(map) = take_kept(n_bytes) {
             return Some(Self { map: Some(map), n_bytes, cleared: false });
         }
         let map = MmapMut::map_anon(n_bytes).ok()?;
-        // Advice only: small pages hold the same.
+        // This is only advice: small pages work, too.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         Some(Self { map: Some(map), n_bytes, cleared: true })
@@ -109,7 +109,7 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // Not waiting for the lock: in a forked child nobody may be there to release it.
+        // Does not wait for the lock: in a forked child no thread may exist that releases it.
         if let (Some(map), Ok(mut kept)) = (self.map.take(), KEPT.try_lock())
             && kept.iter().chain([&map]).map(|map| map.len()).sum::<usize>() <= KEPT_BYTES
         {
@@ -118,8 +118,8 @@ impl Drop for Mapped {
     }
 }
 
-/// What was kept that holds so many bytes, and not many more.
-fn kept(n_bytes: usize) -> Option<MmapMut> {
+/// A kept mapping that holds `n_bytes` and at most twice as many.
+fn take_kept(n_bytes: usize) -> Option<MmapMut> {
     let mut kept = KEPT.try_lock().ok()?;
     let place = kept.iter().position(|map| (n_bytes..=2 * n_bytes).contains(&map.len()))?;
     Some(kept.swap_remove(place))

@@ -1,8 +1,8 @@
 //! The kernel for AMX: T is generated as in the AVX-512 kernel, and panels are multiplied in tiles, int8 by int8.
 //!
-//! A tile holds 16 rows of 64 bytes. Sixteen vectors' 64 inputs are one tile, 64 columns of a row block another: the
-//! groups of four columns that VNNI wants are what the tile product wants, too. Stable Rust has no AMX intrinsics, so the
-//! instructions stand in `asm!`.
+//! A tile holds 16 rows of 64 bytes. One tile has 64 inputs of each of sixteen vectors, another has 64 columns of a row
+//! block. The tile product uses the same quads of columns as VNNI. Stable Rust has no AMX intrinsics, so the instructions
+//! are in `asm!`.
 
 use std::arch::asm;
 
@@ -16,10 +16,10 @@ const TILE_COLUMNS: usize = 64;
 /// Vectors in a tile.
 const TILE_VECTORS: usize = 16;
 
-/// Row blocks of a panel: 16 × 16 × 1024 bytes stay in a second-level cache, and each load of the inputs serves them all.
+/// Row blocks of a panel: 16 × 16 × 1024 bytes stay in a second-level cache, and each load of inputs serves all of them.
 const PANEL_BLOCKS: usize = 16;
 
-/// Bytes of a row block's tile of 64 columns.
+/// Bytes of a tile of 64 columns of a row block.
 const TILE_BYTES: usize = BLOCK_COMPONENTS * TILE_COLUMNS;
 
 /// The kernel for AMX.
@@ -31,20 +31,20 @@ impl Amx {
         bias: 0,
         column_multiple: TILE_COLUMNS,
         panel_blocks: PANEL_BLOCKS,
-        // The inputs of 32 vectors then fill two thirds of a 48 KiB first-level cache.
+        // With this the inputs of 32 vectors fill two thirds of a 48 KiB first-level cache.
         panel_columns: 1024,
         max_input: 127,
         multiply_cost: 0.015,
     };
 
     pub(super) fn new() -> Option<Self> {
-        // SAFETY: the CPU has tiles, and the system lets this process use them.
+        // SAFETY: the CPU has tiles, and the system permits this process to use them.
         if permitted() { unsafe { Self::new_unchecked() } } else { None }
     }
 
     /// # Safety
     ///
-    /// Tile instructions must be carried out.
+    /// The process must execute tile instructions.
     pub(super) unsafe fn new_unchecked() -> Option<Self> {
         Avx512::new().map(Self)
     }
@@ -53,19 +53,19 @@ impl Amx {
         self.0.field(t, x, row_block, sums);
     }
 
-    /// Layout: row block, group of four columns, component, column.
+    /// Layout: row block, quad of columns, component, column.
     pub(super) fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
         self.0.signed_panel(t, columns, row_block, panel);
     }
 
-    /// Layout: 16 columns, group of four components, column, component.
+    /// Layout: 16 columns, quad of components, column, component.
     pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
         self.0.signed_transposed(t, column, row_blocks, panel);
     }
 
     pub(super) fn multiply(self, product: Product<'_>) {
-        // SAFETY: a value of this type exists only where tile instructions are carried out; `Kernel::multiply` has checked
-        // that vectors and sums lie within their slices.
+        // SAFETY: a value of this type exists only in a process that executes tile instructions; `Kernel::multiply` has
+        // checked that vectors and sums lie within their slices.
         unsafe { multiply(product) }
     }
 
@@ -83,7 +83,7 @@ impl Amx {
     }
 }
 
-/// Whether the CPU has int8 tiles and the system grants them, asked once.
+/// Whether the CPU has int8 tiles and the system permits them. It asks the system once.
 #[cfg(target_os = "linux")]
 fn permitted() -> bool {
     use std::arch::x86_64::{__cpuid_count, _xgetbv};
@@ -95,19 +95,19 @@ fn permitted() -> bool {
         const TILE_STATE: u64 = 0b11 << 17;
         #[target_feature(enable = "xsave")]
         fn enabled_state() -> u64 {
-            // SAFETY: register 0 is there wherever XSAVE is.
+            // SAFETY: a CPU with XSAVE has register 0.
             unsafe { _xgetbv(0) }
         }
         if !is_x86_feature_detected!("avx512f") || __cpuid_count(7, 0).edx & TILES_AND_INT8 != TILES_AND_INT8 {
             return false;
         }
-        // SAFETY: AVX-512 was detected, which the standard library does by XSAVE.
+        // SAFETY: AVX-512 was detected, for which the standard library checks XSAVE.
         if unsafe { enabled_state() } & TILE_STATE != TILE_STATE {
             return false;
         }
         let (arch_prctl, request_permission, tile_data) = (158i64, 0x1023i64, 18i64);
         let result: i64;
-        // SAFETY: the system call takes two numbers and changes nothing but this process's permission.
+        // SAFETY: the system call takes two numbers and changes only this process's permission.
         unsafe {
             asm!(
                 "syscall",
@@ -123,13 +123,14 @@ fn permitted() -> bool {
     })
 }
 
-/// Only Linux's way of asking for tiles is known here.
+/// Only Linux is supported.
 #[cfg(not(target_os = "linux"))]
 fn permitted() -> bool {
     false
 }
 
-/// What `ldtilecfg` reads: tiles of `vectors` rows for sums (0 to 3) and inputs (4, 5), of four columns a row for T (6, 7).
+/// The operand of `ldtilecfg`: tiles of `vectors` rows for sums (0 to 3) and inputs (4, 5), and of a quad of columns a row
+/// for T (6, 7).
 #[repr(C, align(64))]
 struct TileShapes([u8; 64]);
 
@@ -149,7 +150,7 @@ impl TileShapes {
 ///
 /// # Safety
 ///
-/// `Product::check` has passed, and tile instructions are carried out.
+/// `Product::check` has passed, and the process executes tile instructions.
 unsafe fn multiply(product: Product<'_>) {
     let Product { panel, columns, x, largest: _, x_stride, n_vectors, sums, sums_stride } = product;
     let mut first = 0;
@@ -178,11 +179,11 @@ unsafe fn multiply(product: Product<'_>) {
         }
         first += if paired { 2 * TILE_VECTORS } else { vectors };
     }
-    // SAFETY: tiles are configured here alone; released, they cost the next task switch nothing.
+    // SAFETY: only this function configures tiles. Released tiles cost the next task switch nothing.
     unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
 }
 
-/// Two row blocks of T, and the vectors to multiply them with.
+/// Two row blocks of T, and the vectors that they are multiplied by.
 struct Operands {
     blocks: *const u8,
     columns: usize,
@@ -246,7 +247,7 @@ impl Operands {
     ///
     /// # Safety
     ///
-    /// Tiles are configured for as many vectors as can be accessed, with their 2 × 16 sums each, and two blocks.
+    /// Tiles are configured for a number of vectors; these, their 2 × 16 sums each and two blocks can be accessed.
     #[inline]
     unsafe fn multiply_one(self) {
         // SAFETY: the offset is that of the second block.

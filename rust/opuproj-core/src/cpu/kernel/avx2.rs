@@ -1,7 +1,7 @@
 //! The kernel for AVX2 with AES-NI: 128-bit AES rounds, a 128-byte table as eight shuffles, and `vpmaddubsw`.
 //!
-//! Columns go in groups of four, as in the AVX-512 kernel, and a block of four columns becomes the same 64 bytes: 16
-//! components, each with its four columns side by side.
+//! Columns are generated in quads, as in the AVX-512 kernel. A row block of a quad becomes the same 64 bytes: 16 components,
+//! each with its four columns side by side.
 
 use std::arch::x86_64::*;
 
@@ -9,20 +9,20 @@ use super::contract::{PanelShape, Product, SignedColumns};
 use crate::definition::transmission::{BLOCK_COMPONENTS, MAGNITUDE, Transmission};
 
 /// Columns that are generated together.
-const GROUP: usize = 4;
+const QUAD: usize = 4;
 
-/// `vpmaddubsw` wants one side unsigned: panels hold T + 128.
+/// One operand of `vpmaddubsw` is unsigned, so panels hold T + 128.
 const BIAS: u8 = 128;
 
-/// Vectors that the multiplication unrolls over: with the two halves of a block, 8 of the 16 registers are sums.
+/// The multiplication unrolls over this many vectors. With the two halves of a block, 8 of the 16 registers are sums.
 const VECTORS: usize = 4;
 
-/// Groups whose int16 sums cannot overflow in `multiply`, for inputs up to 1: a group adds at most 2 × 228, and 71 × 456 <
-/// 2¹⁵. Larger inputs have as many times shorter runs.
-const MULTIPLY_RUN: usize = 65;
+/// Quads whose int16 sums cannot overflow in `multiply` for inputs up to 1: a quad adds at most 2 × 228, and 71 × 456 < 2¹⁵.
+/// For inputs up to k it is divided by k.
+const MULTIPLY_QUADS: usize = 65;
 
-/// Groups whose int16 sums cannot overflow in `field`: a lane's two columns add at most 200, and 163 × 200 < 2¹⁵.
-const FIELD_RUN: usize = 160;
+/// Quads whose int16 sums cannot overflow in `field`: two columns of a lane add at most 200, and 163 × 200 < 2¹⁵.
+const FIELD_QUADS: usize = 160;
 
 /// The kernel for AVX2.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Avx2(());
 impl Avx2 {
     pub(super) const SHAPE: PanelShape = PanelShape {
         bias: BIAS as i32,
-        column_multiple: GROUP,
+        column_multiple: QUAD,
         panel_blocks: 1,
         // 16 × 1024 bytes a block: half of a first-level cache.
         panel_columns: 1024,
@@ -48,13 +48,13 @@ impl Avx2 {
         unsafe { field(t, x, row_block, sums) }
     }
 
-    /// Layout: row block, group of four columns, component, column.
+    /// Layout: row block, quad of columns, component, column.
     pub(super) fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
         // SAFETY: as in `field`.
         unsafe { panel_of(t, columns, row_block, panel) }
     }
 
-    /// Layout: 16 columns, group of four components, column, component.
+    /// Layout: 16 columns, quad of components, column, component.
     pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
         // SAFETY: as in `field`.
         unsafe { transposed_of(t, column, row_blocks, panel) }
@@ -86,13 +86,13 @@ impl Avx2 {
     }
 }
 
-/// What generating T needs beside the counters.
+/// The constants of generating T.
 struct Generator {
     /// The keys of rounds 1 to 7.
     round_keys: [__m128i; 7],
-    /// Sixteen entries of the table each, every one but the first XORed with the one before.
+    /// Sixteen entries of the table in each, all but the first XORed with the sixteen before.
     table: [__m256i; 8],
-    /// Key of round 0: seed in the low half, stream in the high half.
+    /// The key of round 0: the seed in the low half, the stream in the high half.
     whitening: [u64; 2],
 }
 
@@ -115,7 +115,7 @@ impl Generator {
         }
     }
 
-    /// The row's half of the counters, already whitened.
+    /// The row block's half of the counters, XORed with the key of round 0.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn row(&self, row_block: u64) -> __m128i {
@@ -125,7 +125,7 @@ impl Generator {
     /// The keystream of one row block in four columns: columns 0 and 2, then 1 and 3, side by side.
     #[target_feature(enable = "avx2,aes")]
     #[inline]
-    fn bytes(&self, row: __m128i, columns: [u64; GROUP], last_keys: [__m128i; GROUP]) -> [__m256i; 2] {
+    fn bytes(&self, row: __m128i, columns: [u64; QUAD], last_keys: [__m128i; QUAD]) -> [__m256i; 2] {
         let mut states = columns.map(|column| _mm_xor_si128(row, _mm_set_epi64x(column as i64, 0)));
         for round_key in &self.round_keys[..6] {
             for state in &mut states {
@@ -146,11 +146,11 @@ impl Generator {
         let mut magnitudes = _mm256_shuffle_epi8(self.table[0], index);
         let mut step = index;
         for table in &self.table[1..] {
-            // A shuffle gives 0 where the index is negative: before its turn, a step of the table changes nothing.
+            // A shuffle gives 0 for a negative index, so a step of the table changes only larger indices.
             step = _mm256_sub_epi8(step, _mm256_set1_epi8(16));
             magnitudes = _mm256_xor_si256(magnitudes, _mm256_shuffle_epi8(*table, step));
         }
-        // Modulo 256 the negative of 128 + m is 128 − m. The 1 keeps a byte of 0 from counting as "no sign".
+        // Modulo 256 the negative of 128 + m is 128 − m. The 1 is there because `vpsignb` would clear the entry of a byte 0.
         _mm256_sign_epi8(magnitudes, _mm256_or_si256(bytes, _mm256_set1_epi8(1)))
     }
 }
@@ -158,44 +158,44 @@ impl Generator {
 #[target_feature(enable = "avx2,aes")]
 fn field(t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
     let generator = Generator::new(t, 0);
-    let (groups, rest) = x.index.as_chunks::<GROUP>();
-    let (group_signs, left_signs) = x.sign.as_chunks::<GROUP>();
+    let (quads, rest) = x.index.as_chunks::<QUAD>();
+    let (quad_signs, left_signs) = x.sign.as_chunks::<QUAD>();
     let every = [_mm256_set1_epi8(-1); 2];
-    let (mut rest_columns, mut rest_signs) = ([0; GROUP], [0; GROUP]);
+    let (mut rest_columns, mut rest_signs) = ([0; QUAD], [0; QUAD]);
     rest_columns[..rest.len()].copy_from_slice(rest);
     rest_signs[..rest.len()].copy_from_slice(left_signs);
     let lane = |k: usize| _mm_set1_epi8(if k < rest.len() { -1 } else { 0 });
     let used = [_mm256_set_m128i(lane(2), lane(0)), _mm256_set_m128i(lane(3), lane(1))];
     for (block, sums) in (0..).zip(sums.chunks_exact_mut(BLOCK_COMPONENTS)) {
         let row = generator.row(row_block.wrapping_add(block));
-        for (groups, signs) in groups.chunks(FIELD_RUN).zip(group_signs.chunks(FIELD_RUN)) {
+        for (quads, signs) in quads.chunks(FIELD_QUADS).zip(quad_signs.chunks(FIELD_QUADS)) {
             let mut totals = [_mm256_setzero_si256(); 2];
-            for (columns, signs) in groups.iter().zip(signs) {
-                add_group(&generator, row, *columns, *signs, every, &mut totals);
+            for (columns, signs) in quads.iter().zip(signs) {
+                add_quad(&generator, row, *columns, *signs, every, &mut totals);
             }
             widen(totals, sums);
         }
         if !rest.is_empty() {
             let mut totals = [_mm256_setzero_si256(); 2];
-            add_group(&generator, row, rest_columns, rest_signs, used, &mut totals);
+            add_quad(&generator, row, rest_columns, rest_signs, used, &mut totals);
             widen(totals, sums);
         }
     }
 }
 
-/// Adds four columns times their signs to the int16 sums of a block: components 0 to 7, then 8 to 15, columns 0 and 1 in
-/// the low lane, 2 and 3 in the high one.
+/// Adds four columns times their signs to the int16 sums of a block: components 0 to 7, then 8 to 15; columns 0 and 1 in
+/// the low lane, 2 and 3 in the high lane.
 #[target_feature(enable = "avx2,aes")]
 #[inline]
-fn add_group(
+fn add_quad(
     generator: &Generator,
     row: __m128i,
-    columns: [u64; GROUP],
-    signs: [u8; GROUP],
+    columns: [u64; QUAD],
+    signs: [u8; QUAD],
     used: [__m256i; 2],
     totals: &mut [__m256i; 2],
 ) {
-    // The input's sign costs little as part of the last round key.
+    // As part of the last round key the sign of the input costs little.
     let last_keys = signs.map(|sign| _mm_xor_si128(generator.round_keys[6], _mm_set1_epi8(sign as i8)));
     let [even, odd] = generator.bytes(row, columns, last_keys);
     let even = _mm256_and_si256(generator.entries(even), used[0]);
@@ -221,11 +221,11 @@ fn widen(totals: [__m256i; 2], sums: &mut [i32]) {
 #[target_feature(enable = "avx2,aes")]
 fn panel_of(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
     let generator = Generator::new(t, BIAS);
-    let last_keys = [generator.round_keys[6]; GROUP];
-    let (groups, _) = columns.as_chunks::<GROUP>();
+    let last_keys = [generator.round_keys[6]; QUAD];
+    let (quads, _) = columns.as_chunks::<QUAD>();
     for (block, panel) in (0..).zip(panel.chunks_exact_mut(BLOCK_COMPONENTS * columns.len())) {
         let row = generator.row(row_block.wrapping_add(block));
-        for (columns, output) in groups.iter().zip(panel.as_chunks_mut::<64>().0) {
+        for (columns, output) in quads.iter().zip(panel.as_chunks_mut::<64>().0) {
             let [even, odd] = generator.bytes(row, *columns, last_keys);
             let (even, odd) = (generator.entries(even), generator.entries(odd));
             let quarters = output.as_chunks_mut::<16>().0;
@@ -243,16 +243,16 @@ fn panel_of(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8])
 #[target_feature(enable = "avx2,aes")]
 fn transposed_of(t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
     let generator = Generator::new(t, BIAS);
-    let last_keys = [generator.round_keys[6]; GROUP];
+    let last_keys = [generator.round_keys[6]; QUAD];
     let sixteen_bytes = BLOCK_COMPONENTS * BLOCK_COMPONENTS * row_blocks.len();
     for (sixteen, panel) in (0..).zip(panel.chunks_exact_mut(sixteen_bytes)) {
         let first = column.wrapping_add(sixteen * BLOCK_COMPONENTS as u64);
         for (&row_block, output) in row_blocks.iter().zip(panel.as_chunks_mut::<256>().0) {
             let row = generator.row(row_block);
-            // Four groups of components, and in each of them four times four columns.
+            // The output has four quads of components, each with four times four columns.
             let sixteenths = output.as_chunks_mut::<16>().0;
             for four in 0..4 {
-                let columns = std::array::from_fn(|k| first.wrapping_add((GROUP * four + k) as u64));
+                let columns = std::array::from_fn(|k| first.wrapping_add((QUAD * four + k) as u64));
                 let [even, odd] = generator.bytes(row, columns, last_keys);
                 let (even, odd) = (generator.entries(even), generator.entries(odd));
                 for (half, pairs) in
@@ -275,7 +275,7 @@ fn transposed_of(t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut 
 #[target_feature(enable = "avx2")]
 unsafe fn multiply(product: Product<'_>) {
     let Product { panel, columns, x, largest, x_stride, n_vectors, sums, sums_stride } = product;
-    let run = MULTIPLY_RUN / usize::from(largest);
+    let run = MULTIPLY_QUADS / usize::from(largest);
     for (block, panel) in panel.chunks_exact(BLOCK_COMPONENTS * columns).enumerate() {
         for first in (0..n_vectors).step_by(VECTORS) {
             // SAFETY: vectors `first` to `first + count - 1` and their sums for this block lie within their slices.
@@ -309,15 +309,15 @@ unsafe fn multiply_few<const N: usize>(
     sums: *mut i32,
     sums_stride: usize,
 ) {
-    let (groups, _) = panel.as_chunks::<64>();
-    for (start, groups) in groups.chunks(run).enumerate().map(|(i, groups)| (i * run, groups)) {
+    let (quads, _) = panel.as_chunks::<64>();
+    for (start, quads) in quads.chunks(run).enumerate().map(|(i, quads)| (i * run, quads)) {
         let mut totals = [[_mm256_setzero_si256(); 2]; N];
-        for (group, entries) in groups.iter().enumerate() {
+        for (quad, entries) in quads.iter().enumerate() {
             let (halves, _) = entries.as_chunks::<32>();
             let entries = [load_half(&halves[0]), load_half(&halves[1])];
             for (v, totals) in totals.iter_mut().enumerate() {
-                let at = v * x_stride + (start + group) * GROUP;
-                // SAFETY: the caller gives four bytes of each vector to every group.
+                let at = v * x_stride + (start + quad) * QUAD;
+                // SAFETY: the caller guarantees four bytes of each vector for every quad.
                 let inputs = _mm256_set1_epi32(unsafe { x.add(at).cast::<i32>().read_unaligned() });
                 for (total, entries) in totals.iter_mut().zip(entries) {
                     *total = _mm256_add_epi16(*total, _mm256_maddubs_epi16(entries, inputs));
@@ -326,7 +326,7 @@ unsafe fn multiply_few<const N: usize>(
         }
         for (v, totals) in totals.iter().enumerate() {
             for (half, total) in totals.iter().enumerate() {
-                // SAFETY: the caller gives 16 sums to each of the `N` vectors.
+                // SAFETY: the caller guarantees 16 sums for each of the `N` vectors.
                 let sums = unsafe { &mut *sums.add(v * sums_stride + 8 * half).cast::<[i32; 8]>() };
                 let total = _mm256_madd_epi16(*total, _mm256_set1_epi16(1));
                 store_sums(_mm256_add_epi32(load_sums(sums), total), sums);

@@ -4,28 +4,28 @@ use std::fmt;
 
 use crate::definition::transmission::BLOCK_COMPONENTS;
 
-/// Row blocks per tile are a multiple of this: what the kernels unroll over.
+/// The row blocks of a tile are a multiple of this, because the kernels unroll over this many.
 pub const TILE_BLOCKS: usize = 8;
 
-/// Columns of T with the sign of the input on each: one sparse ternary vector.
+/// Columns of T, each with the sign of its input: one sparse ternary vector.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedColumns<'a> {
     /// The columns, in any order.
     pub index: &'a [u64],
-    /// 0 where the input is +1, 128 where it is −1: the bit that turns a keystream byte's sign.
+    /// 0 where the input is +1, 128 where it is −1: the bit that flips the sign of a keystream byte.
     pub sign: &'a [u8],
 }
 
 /// An instruction set that a kernel is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
-    /// AVX-512 for generating and AMX tiles for multiplying.
+    /// AVX-512 generates, AMX tiles multiply.
     Amx,
     /// AVX-512 F, BW, DQ, VL, VBMI and VNNI, with VAES.
     Avx512,
     /// AVX2 with AES-NI.
     Avx2,
-    /// Any CPU; hardware AES where the `aes` crate finds it.
+    /// Any CPU. The `aes` crate uses hardware AES where it finds it.
     Portable,
 }
 
@@ -33,7 +33,7 @@ impl Isa {
     /// Every instruction set, best first.
     pub const ALL: [Self; 4] = [Self::Amx, Self::Avx512, Self::Avx2, Self::Portable];
 
-    /// The name that users choose it by.
+    /// The name by which users choose it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,27 +57,26 @@ impl fmt::Display for Isa {
     }
 }
 
-/// The sizes that a kernel's panels come in.
+/// The shape of a kernel's panels.
 #[derive(Clone, Copy, Debug)]
 pub struct PanelShape {
-    /// What panels add to every entry of T: sums must begin at −bias·Σx.
+    /// What panels add to every entry of T. The initial value of sums must be −bias·Σx.
     pub bias: i32,
-    /// Columns of a panel are a multiple of this.
+    /// The columns of a panel are a multiple of this.
     pub column_multiple: usize,
-    /// Row blocks of a panel are a multiple of this.
+    /// The row blocks of a panel are a multiple of this.
     pub panel_blocks: usize,
-    /// The columns that a panel had best have, so that it stays in cache while it is multiplied.
+    /// The columns of a full panel, which stays in cache while it is multiplied.
     pub panel_columns: usize,
     /// The largest magnitude that an element of a vector may have.
     pub max_input: u8,
-    /// The time of one multiply-add in a panel over that of generating one entry: what decides between one vector at a
-    /// time and panels.
+    /// The time of one multiply-add in a panel over that of generating one entry. It decides between lists and panels.
     pub multiply_cost: f64,
 }
 
 impl PanelShape {
-    /// The time that an entry of a panel takes with so many vectors, over that of generating it in registers: a panel's
-    /// entry is also written and read back.
+    /// The time of an entry of a panel with this many vectors, over that of generating it in registers. An entry of a panel
+    /// is also written and read back.
     pub(crate) fn entry_cost(&self, n_vectors: usize) -> f64 {
         1.2 + self.multiply_cost * n_vectors as f64
     }
@@ -92,25 +91,25 @@ pub struct Product<'a> {
     pub columns: usize,
     /// The vectors.
     pub x: &'a [i8],
-    /// No element of them is larger, and [`PanelShape::max_input`] is not smaller.
+    /// The largest magnitude that an element may have; at most [`PanelShape::max_input`].
     pub largest: u8,
-    /// From one vector to the next.
+    /// The distance from one vector to the next.
     pub x_stride: usize,
-    /// How many vectors.
+    /// The number of vectors.
     pub n_vectors: usize,
-    /// Where the sums are added.
+    /// The sums, to which is added.
     pub sums: &'a mut [i32],
-    /// From one vector's sums to the next one's.
+    /// The distance from one vector's sums to the next vector's.
     pub sums_stride: usize,
 }
 
 impl Product<'_> {
-    /// The row blocks of the panel.
+    /// The number of row blocks of the panel.
     fn n_blocks(&self) -> usize {
         self.panel.len() / (BLOCK_COMPONENTS * self.columns)
     }
 
-    /// What the unchecked loads and stores of the kernels rest on.
+    /// Checks what the unchecked loads and stores of the kernels rely on.
     pub(super) fn check(&self, shape: &PanelShape) {
         if self.columns == 0 || self.n_vectors == 0 {
             return;

@@ -1,19 +1,18 @@
-//! The inner loops: a file or folder an instruction set, one contract for all, the same integers from each.
+//! The inner loops: a file or folder for each instruction set, one contract, the same integers from each.
 //!
-//! A [`Kernel`] value proves that this CPU has its instructions, which is what makes its methods safe to call. It does
-//! three things for a run of consecutive row blocks and a list of columns,
+//! A [`Kernel`] value proves that this CPU has its instructions. So its methods are safe to call. It has three operations
+//! on consecutive row blocks and a list of columns,
 //!
-//! * [`field`](Kernel::field): Tx for one vector, without storing any of T: generate and sum in registers;
-//! * [`panel`](Kernel::panel): write a panel of T as bytes, in a layout that is this kernel's own affair;
+//! * [`field`](Kernel::field): Tx of one vector. Entries of T are generated and summed in registers, never stored.
+//! * [`panel`](Kernel::panel): a panel of T as bytes, in a layout that each kernel chooses.
 //! * [`multiply`](Kernel::multiply): such a panel times many int8 vectors.
 //!
-//! and for the adjoint [`transposed`](Kernel::transposed), a panel of the same layout with rows and columns exchanged.
+//! one for the adjoint, [`transposed`](Kernel::transposed): a panel of the same layout with rows and columns exchanged;
+//! and one for packing, `planes`.
 //!
-//! (And packing: [`planes`](Kernel::planes).)
-//!
-//! Sums are int32 and wrap. They are exact because no true sum can leave int32: see [`MAX_NONZEROS`](crate::definition::transmission::MAX_NONZEROS).
+//! Sums are int32 and wrap. They are exact because no true sum exceeds int32: see [`MAX_NONZEROS`](crate::definition::transmission::MAX_NONZEROS).
 
-#![allow(clippy::unused_self, reason = "a kernel's value is the proof that its instructions exist")]
+#![allow(clippy::unused_self, reason = "a kernel's value proves that its instructions exist")]
 
 mod contract;
 mod portable;
@@ -45,7 +44,7 @@ enum Inner {
     Portable(portable::Portable),
 }
 
-/// Calls the same method of whichever kernel this is.
+/// Calls the method of the kernel's instruction set.
 macro_rules! dispatch {
     ($kernel:expr, $inner:ident => $call:expr) => {
         match $kernel.0 {
@@ -80,16 +79,16 @@ impl Kernel {
 
     /// The AMX kernel on a CPU that may lack AMX, for tests that emulate its six tile instructions.
     ///
-    /// Gives `None` where the CPU lacks the AVX-512 half.
+    /// `None` if the CPU lacks the AVX-512 instructions that this kernel also uses.
     ///
     /// # Safety
     ///
-    /// The process must carry out AMX tile instructions, in hardware or by a handler of the illegal-instruction trap.
+    /// The process must execute AMX tile instructions, in hardware or in a handler of the illegal-instruction trap.
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
     #[must_use]
     pub unsafe fn amx_unchecked() -> Option<Self> {
-        // SAFETY: the caller promises that tile instructions are carried out.
+        // SAFETY: the caller guarantees that tile instructions are executed.
         unsafe { amx::Amx::new_unchecked() }.map(|amx| Self(Inner::Amx(amx)))
     }
 
@@ -103,12 +102,12 @@ impl Kernel {
         Isa::ALL.into_iter().find_map(Self::new).expect("the portable kernel runs anywhere")
     }
 
-    /// Every kernel of this CPU, best first.
+    /// All kernels of this CPU, best first.
     pub fn available() -> impl Iterator<Item = Self> {
         Isa::ALL.into_iter().filter_map(Self::new)
     }
 
-    /// The instruction set it is written for.
+    /// Its instruction set.
     #[must_use]
     pub fn isa(self) -> Isa {
         match self.0 {
@@ -126,7 +125,7 @@ impl Kernel {
     ///
     /// # Panics
     ///
-    /// If the columns have not one sign each, or `sums` is not a whole number of [`TILE_BLOCKS`] blocks.
+    /// If there is not one sign for each column, or `sums` is not a whole number of [`TILE_BLOCKS`] blocks.
     pub fn field(self, t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
         assert_eq!(x.index.len(), x.sign.len(), "one sign a column");
         assert!(sums.len().is_multiple_of(TILE_BLOCKS * BLOCK_COMPONENTS), "whole tiles of row blocks");
@@ -137,13 +136,13 @@ impl Kernel {
     ///
     /// # Panics
     ///
-    /// If the number of columns is no multiple of [`PanelShape::column_multiple`], or the panel is not a whole
+    /// If the number of columns is not a multiple of [`PanelShape::column_multiple`], or the panel is not a whole
     /// number of [`PanelShape::panel_blocks`] row blocks.
     pub fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
-        assert!(columns.len().is_multiple_of(self.shape().column_multiple), "whole groups of columns");
+        assert!(columns.len().is_multiple_of(self.panel_shape().column_multiple), "whole groups of columns");
         assert!(
             columns.is_empty()
-                || panel.len().is_multiple_of(self.shape().panel_blocks * BLOCK_COMPONENTS * columns.len()),
+                || panel.len().is_multiple_of(self.panel_shape().panel_blocks * BLOCK_COMPONENTS * columns.len()),
             "whole panels"
         );
         if !columns.is_empty() {
@@ -153,18 +152,19 @@ impl Kernel {
 
     /// Writes the transposed panel of `row_blocks`, for `panel.len() / (16 · row_blocks.len())` columns from `column` on.
     ///
-    /// To [`multiply`](Self::multiply) it is a panel whose columns are the 16 components of one row block after the
-    /// other, and whose every 16 sums belong to 16 columns of T.
+    /// For [`multiply`](Self::multiply) it is a panel whose columns are the 16 components of each row block in turn, and whose
+    /// sums belong to the columns of T.
     ///
     /// # Panics
     ///
-    /// If the components are no multiple of [`PanelShape::column_multiple`], or the panel is not a whole number of
+    /// If the number of components is not a multiple of [`PanelShape::column_multiple`], or the panel is not a whole number of
     /// [`PanelShape::panel_blocks`] times 16 columns.
     pub fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
         let components = row_blocks.len() * BLOCK_COMPONENTS;
-        assert!(components.is_multiple_of(self.shape().column_multiple), "whole groups of components");
+        assert!(components.is_multiple_of(self.panel_shape().column_multiple), "whole groups of components");
         assert!(
-            components == 0 || panel.len().is_multiple_of(self.shape().panel_blocks * BLOCK_COMPONENTS * components),
+            components == 0
+                || panel.len().is_multiple_of(self.panel_shape().panel_blocks * BLOCK_COMPONENTS * components),
             "whole panels"
         );
         if components > 0 {
@@ -174,21 +174,21 @@ impl Kernel {
 
     /// Adds (T + bias)·x to the sums of each vector, for a panel that [`panel`](Self::panel) wrote from `columns` columns.
     ///
-    /// Vector v is `x[v · x_stride..][..columns]`, and its sums `sums[v · sums_stride..]`, a block's 16 after the other.
+    /// Vector v is `x[v · x_stride..][..columns]`. Its sums begin at `sums[v · sums_stride]`, 16 for each row block.
     ///
     /// # Panics
     ///
     /// If a vector or its sums reach beyond the slices.
     pub fn multiply(self, product: Product<'_>) {
-        product.check(self.shape());
+        product.check(self.panel_shape());
         if product.columns > 0 && product.n_vectors > 0 {
             dispatch!(self, kernel => kernel.multiply(product));
         }
     }
 
-    /// The sizes that its panels come in.
+    /// The shape of its panels.
     #[must_use]
-    pub fn shape(self) -> &'static PanelShape {
+    pub fn panel_shape(self) -> &'static PanelShape {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Inner::Amx(_) => &amx::Amx::SHAPE,
@@ -200,23 +200,23 @@ impl Kernel {
         }
     }
 
-    /// Runs `work` compiled for this instruction set: for plain loops that the compiler vectorises.
+    /// Runs `work`, compiled for this instruction set: a plain loop that the compiler vectorises.
     #[inline]
     pub fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
         dispatch!(self, kernel => kernel.vectorize(work))
     }
 
-    /// Makes planes of codes 1, −1 and 0, a word of 64 codes each, and says whether there was any other code (2).
+    /// Makes planes of codes 1, −1 and 0, a word for each 64 codes. Returns whether there was any other code (2).
     ///
     /// # Panics
     ///
-    /// If a plane has not a word for each 64 codes.
+    /// If a plane does not have a word for each 64 codes.
     pub(crate) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
         assert!(codes.len() == positive.len() && codes.len() == negative.len(), "a word for 64 codes");
         dispatch!(self, kernel => kernel.planes(codes, positive, negative))
     }
 
-    /// Asks for numbers that will be read soon.
+    /// Prefetches numbers that will be read soon.
     #[inline]
     pub(crate) fn prefetch<T>(numbers: &[T]) {
         #[cfg(target_arch = "x86_64")]
@@ -227,7 +227,7 @@ impl Kernel {
         }
     }
 
-    /// Generates `n_bytes` of bare keystream in registers and folds it, for the benchmarks' upper limit.
+    /// Generates `n_bytes` of bare keystream in registers and folds it, as an upper limit for benchmarks.
     #[must_use]
     pub fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
         dispatch!(self, kernel => kernel.keystream(t, n_bytes))

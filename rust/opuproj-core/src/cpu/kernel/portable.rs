@@ -1,4 +1,4 @@
-//! The kernel for any CPU: plain loops, and the AES rounds of the `aes` crate, which are hardware's where there is any.
+//! The kernel for any CPU: plain loops, and the AES rounds of the `aes` crate, which uses hardware AES where there is any.
 
 use aes::hazmat::{self, Block8};
 
@@ -6,12 +6,12 @@ use super::contract::{PanelShape, Product, SignedColumns, TILE_BLOCKS};
 use crate::definition::transmission::{BLOCK_COMPONENTS, Transmission, gaussian};
 
 /// Columns whose int16 sums cannot overflow for inputs up to 1: 327 × 100 < 2¹⁵.
-const SHORT_RUN: usize = 320;
+const INT16_COLUMNS: usize = 320;
 
-/// Vectors multiplied at once, so that each byte of the panel is widened once for all of them.
+/// Vectors that are multiplied together. Each byte of the panel is widened once for all of them.
 const VECTORS: usize = 4;
 
-/// Every byte of the keystream as the integer it stands for.
+/// The integer that each byte of the keystream stands for.
 static ENTRY: [i8; 256] = {
     let mut entry = [0; 256];
     let mut byte = 0;
@@ -31,7 +31,7 @@ impl Portable {
         bias: 0,
         column_multiple: 1,
         panel_blocks: TILE_BLOCKS,
-        panel_columns: SHORT_RUN,
+        panel_columns: INT16_COLUMNS,
         max_input: 127,
         multiply_cost: 0.2,
     };
@@ -86,10 +86,10 @@ impl Portable {
 
     pub(super) fn multiply(self, product: Product<'_>) {
         let Product { panel, columns, x, largest, x_stride, n_vectors, sums, sums_stride } = product;
-        let run = SHORT_RUN / usize::from(largest);
+        let run = INT16_COLUMNS / usize::from(largest);
         for (block, panel) in panel.chunks_exact(BLOCK_COMPONENTS * columns).enumerate() {
             for first in (0..n_vectors).step_by(VECTORS) {
-                // Past the last vector the last one is multiplied again, and dropped.
+                // In place of missing vectors the last one is multiplied again; these sums are dropped.
                 let vectors: [&[i8]; VECTORS] = std::array::from_fn(|v| {
                     let start = (first + v).min(n_vectors - 1) * x_stride;
                     &x[start..start + columns]
@@ -142,12 +142,12 @@ impl Portable {
     }
 }
 
-/// The lowest bit of each byte, in one byte.
+/// The lowest bits of eight bytes, in one byte.
 fn lowest_bits(bytes: u64) -> u64 {
     ((bytes & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080)) >> 56
 }
 
-/// The sums of one row block over so few columns that they fit.
+/// The sums of one row block, over few enough columns for int16.
 fn short_sums(panel: &[u8], vectors: [&[i8]; VECTORS]) -> [[i16; BLOCK_COMPONENTS]; VECTORS] {
     let mut sums = [[0; BLOCK_COMPONENTS]; VECTORS];
     for (k, entries) in panel.chunks_exact(BLOCK_COMPONENTS).enumerate() {
@@ -185,7 +185,7 @@ fn eight_blocks(t: &Transmission, row_blocks: [u64; 8], column: u64) -> Block8 {
     for round_key in &round_keys[1..7] {
         hazmat::cipher_round_par(&mut blocks, &same_key(round_key));
     }
-    // The last round mixes no columns: what the round mixed is taken back.
+    // The last round of AES does not mix columns, so the mixing is undone.
     hazmat::cipher_round_par(&mut blocks, &Block8::default());
     for block in &mut blocks {
         hazmat::inv_mix_columns(block);

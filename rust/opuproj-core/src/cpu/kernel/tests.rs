@@ -3,17 +3,17 @@
 use super::*;
 use crate::definition::transmission::{MAX_MAGNITUDE, MAX_NONZEROS, gaussian};
 
-/// Sizes around every unit that a kernel unrolls over or cuts by.
+/// Sizes around every unit by which a kernel unrolls or divides.
 const AWKWARD: &[usize] = if cfg!(miri) {
     &[0, 1, 5]
 } else {
     &[0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 639, 641, 1023, 1025]
 };
 
-/// Sizes of a list that Miri has time for.
+/// How many sizes of a list Miri tests.
 const MIRI_TAKES: usize = if cfg!(miri) { 4 } else { usize::MAX };
 
-/// Columns where their number is not what is tested.
+/// The number of columns in tests of other sizes.
 const SOME: usize = if cfg!(miri) { 5 } else { 68 };
 
 fn columns(count: usize) -> Vec<u64> {
@@ -31,7 +31,7 @@ fn definition(t: &Transmission, row_block: u64, n_blocks: usize, columns: &[u64]
     (row_block..).take(n_blocks).map(|block| columns.iter().map(|&column| entries(block, column)).collect()).collect()
 }
 
-/// Their sums over all columns, times the inputs.
+/// The sums of their products with the inputs over all columns.
 fn sums_of(blocks: &[Vec<[i8; BLOCK_COMPONENTS]>], x: &[i8]) -> Vec<i32> {
     let component = |block: &[[i8; BLOCK_COMPONENTS]], k: usize| {
         block.iter().zip(x).map(|(entries, &x)| i32::from(entries[k]) * i32::from(x)).sum()
@@ -61,8 +61,8 @@ fn field_agrees_with_the_definition() {
 
 fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize, largest: u8) {
     let t = Transmission::new(77);
-    let count = count.next_multiple_of(kernel.shape().column_multiple);
-    let (row_block, n_blocks) = (3, kernel.shape().panel_blocks.max(TILE_BLOCKS));
+    let count = count.next_multiple_of(kernel.panel_shape().column_multiple);
+    let (row_block, n_blocks) = (3, kernel.panel_shape().panel_blocks.max(TILE_BLOCKS));
     let columns = columns(count);
     let (x_stride, sums_stride) = (count + 3, n_blocks * BLOCK_COMPONENTS + 5);
     let mut x = Vec::new();
@@ -74,7 +74,7 @@ fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize, largest: u8) {
     let mut sums = vec![0; n_vectors * sums_stride];
     for v in 0..n_vectors {
         let total: i32 = x[v * x_stride..][..count].iter().map(|&x| i32::from(x)).sum();
-        sums[v * sums_stride..][..n_blocks * BLOCK_COMPONENTS].fill(-kernel.shape().bias * total);
+        sums[v * sums_stride..][..n_blocks * BLOCK_COMPONENTS].fill(-kernel.panel_shape().bias * total);
     }
     let (x_slice, sums_slice) = (&x[..], &mut sums[..]);
     kernel.multiply(Product {
@@ -92,7 +92,7 @@ fn product_agrees(kernel: Kernel, count: usize, n_vectors: usize, largest: u8) {
         let (found, untouched) = sums[v * sums_stride..][..sums_stride].split_at(n_blocks * BLOCK_COMPONENTS);
         let expected = sums_of(&blocks, &x[v * x_stride..][..count]);
         assert_eq!(found, expected, "{}: {count} columns, vector {v} of {n_vectors}", kernel.isa());
-        assert!(untouched.iter().all(|&sum| sum == 0), "nothing is written beside the sums");
+        assert!(untouched.iter().all(|&sum| sum == 0), "only the sums are written");
     }
 }
 
@@ -111,7 +111,8 @@ fn panels_multiply_to_the_definition() {
 #[test]
 fn panels_multiply_larger_inputs() {
     for kernel in Kernel::available() {
-        for largest in [2, 4, 13, 40, 121, 127].into_iter().filter(|&largest| largest <= kernel.shape().max_input) {
+        for largest in [2, 4, 13, 40, 121, 127].into_iter().filter(|&largest| largest <= kernel.panel_shape().max_input)
+        {
             for (count, n_vectors) in [(SOME, 1), (700, 5), (2100, 33)].into_iter().take(if cfg!(miri) { 1 } else { 3 })
             {
                 product_agrees(kernel, count, n_vectors, largest);
@@ -120,19 +121,20 @@ fn panels_multiply_larger_inputs() {
     }
 }
 
-/// Sums over rows in place of columns: as many components of the row blocks as there are, any 16-fold of columns.
+/// Sums over the components of row blocks, in place of columns.
 fn transposed_product_agrees(kernel: Kernel, n_row_blocks: usize, n_vectors: usize, largest: u8) {
     let t = Transmission::new(78);
-    let row_blocks = columns(n_row_blocks.next_multiple_of(kernel.shape().column_multiple.div_ceil(BLOCK_COMPONENTS)));
+    let row_blocks =
+        columns(n_row_blocks.next_multiple_of(kernel.panel_shape().column_multiple.div_ceil(BLOCK_COMPONENTS)));
     let components = row_blocks.len() * BLOCK_COMPONENTS;
     let (column, n_columns) =
-        (1 << 40, kernel.shape().panel_blocks * BLOCK_COMPONENTS * if cfg!(miri) { 1 } else { 2 });
+        (1 << 40, kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS * if cfg!(miri) { 1 } else { 2 });
     let mut panel = vec![0; n_columns * components];
     kernel.transposed(&t, column, &row_blocks, &mut panel);
     let x: Vec<i8> = inputs(n_vectors * components, 5).iter().map(|x| x * largest as i8).collect();
     let mut sums = vec![0; n_vectors * n_columns];
     for (x, sums) in x.chunks_exact(components.max(1)).zip(sums.chunks_exact_mut(n_columns)) {
-        sums.fill(-kernel.shape().bias * x.iter().map(|&x| i32::from(x)).sum::<i32>());
+        sums.fill(-kernel.panel_shape().bias * x.iter().map(|&x| i32::from(x)).sum::<i32>());
     }
     kernel.multiply(Product {
         panel: &panel,
@@ -161,25 +163,32 @@ fn transposed_panels_multiply_to_the_definition() {
             transposed_product_agrees(kernel, n_row_blocks, 5, 1);
         }
         for n_vectors in [1, 2, 6, 7, 17, 33].into_iter().take(MIRI_TAKES / 2) {
-            transposed_product_agrees(kernel, if cfg!(miri) { 1 } else { 12 }, n_vectors, kernel.shape().max_input);
+            transposed_product_agrees(
+                kernel,
+                if cfg!(miri) { 1 } else { 12 },
+                n_vectors,
+                kernel.panel_shape().max_input,
+            );
         }
     }
 }
 
-/// A panel of nothing but the largest entry, times the most nonzeros that are accepted: the sums must not overflow,
-/// neither in int32 nor in what a kernel sums in between.
+/// A panel of the largest entry times the most nonzeros that are accepted. Neither the int32 sums nor the intermediate sums
+/// of a kernel may overflow.
 #[test]
 #[cfg_attr(miri, ignore = "billions of multiply-adds")]
 fn the_largest_sums_fit() {
     for kernel in Kernel::available() {
-        let columns = kernel.shape().panel_columns.next_multiple_of(kernel.shape().column_multiple);
-        let panel =
-            vec![(MAX_MAGNITUDE + kernel.shape().bias) as u8; kernel.shape().panel_blocks * BLOCK_COMPONENTS * columns];
-        let max_input = kernel.shape().max_input as i8;
+        let columns = kernel.panel_shape().panel_columns.next_multiple_of(kernel.panel_shape().column_multiple);
+        let panel = vec![
+            (MAX_MAGNITUDE + kernel.panel_shape().bias) as u8;
+            kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS * columns
+        ];
+        let max_input = kernel.panel_shape().max_input as i8;
         for x in [1i8, -1, max_input, -max_input] {
-            let mut sums = vec![0i32; kernel.shape().panel_blocks * BLOCK_COMPONENTS];
+            let mut sums = vec![0i32; kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS];
             let most = MAX_NONZEROS / u64::from(x.unsigned_abs());
-            sums.fill((-i64::from(kernel.shape().bias) * i64::from(x) * most as i64) as i32);
+            sums.fill((-i64::from(kernel.panel_shape().bias) * i64::from(x) * most as i64) as i32);
             let mut left = most as usize;
             while left > 0 {
                 let used = left.min(columns);
@@ -204,11 +213,11 @@ fn the_largest_sums_fit() {
     }
 }
 
-/// The fused path cannot be handed entries, so it gets a vector whose entries all have the largest magnitude and the same
-/// sign: columns are searched for where one component of T is ±100.
+/// `field` generates its entries itself. So this test searches for columns in which one component of T is ±100, and multiplies
+/// them by a vector that gives all of these the same sign.
 #[test]
 #[cfg_attr(miri, ignore = "hundreds of thousands of entries")]
-fn the_largest_entries_add_up_in_a_fused_field() {
+fn the_largest_entries_add_up_in_a_field() {
     let t = Transmission::new(3);
     let (mut index, mut sign) = (Vec::new(), Vec::new());
     for column in 0..400_000 {

@@ -9,23 +9,23 @@ use crate::cpu::kernel::Kernel;
 use crate::memory::{collect, with_capacity};
 use crate::progress::{Stopped, on_calling_thread};
 
-/// Elements that are encoded at a time, a whole number of words.
-const STRETCH: usize = 16 * WORD;
+/// Elements that are encoded together, a whole number of words.
+const ELEMENTS_AT_ONCE: usize = 16 * WORD;
 
-/// 2³⁰⁰, what tiny numbers are enlarged by.
+/// 2³⁰⁰: the factor by which tiny numbers are enlarged.
 const LARGE: f64 = f64::from_bits((1023 + 300) << 52);
 
-/// The vectors of `numbers`, `n_inputs` each, with the largest magnitude of each in `largest`, by these inner loops.
+/// Encodes the vectors of `numbers`, of `n_inputs` each. `largest` holds the largest magnitude of each vector.
 ///
 /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
 ///
 /// # Errors
 ///
-/// If `poll` stopped it, or there is no memory for them.
+/// If `poll` returned `false`, or there is no memory.
 ///
 /// # Panics
 ///
-/// If the numbers are not whole vectors, or not as many as there are magnitudes.
+/// If the numbers are not whole vectors, or there is not a magnitude for each vector.
 pub fn encode<T: Float>(
     numbers: &[T],
     n_inputs: usize,
@@ -37,26 +37,27 @@ pub fn encode<T: Float>(
     assert_eq!(numbers.len(), n_inputs * largest.len(), "whole vectors");
     let mut digits = with_capacity(code.digits() as usize)?;
     for _ in 0..code.digits() {
-        digits.push(TernaryBatch::any(largest.len(), n_inputs)?);
+        digits.push(TernaryBatch::unfilled(largest.len(), n_inputs)?);
     }
     let top = f64::from(code.largest());
     let mut scales = with_capacity(largest.len())?;
     scales.extend(largest.iter().map(|&largest| scale_of(largest, top)));
     on_calling_thread(poll, |coordinator| {
-        // Digits are written side by side: between two looks at the clock there would be new pages of all.
+        // All digits are written together. Without this there would be new pages of each between two checks for a stop.
         for digit in &mut digits {
             digit.touch(coordinator)?;
         }
-        let mut integers = [0; STRETCH];
-        let mut codes = [[0; WORD]; STRETCH / WORD];
+        let mut integers = [0; ELEMENTS_AT_ONCE];
+        let mut codes = [[0; WORD]; ELEMENTS_AT_ONCE / WORD];
         for (row, (numbers, &largest)) in numbers.chunks_exact(n_inputs.max(1)).zip(largest).enumerate() {
             let (enlarged, factor) = factors_of(largest, top);
-            for (stretch, numbers) in numbers.chunks(STRETCH).enumerate() {
+            for (stretch, numbers) in numbers.chunks(ELEMENTS_AT_ONCE).enumerate() {
                 kernel.vectorize(
                     #[inline(always)]
                     || integers_of(numbers, enlarged, factor, top, &mut integers),
                 );
-                let words = stretch * (STRETCH / WORD)..stretch * (STRETCH / WORD) + numbers.len().div_ceil(WORD);
+                let words = stretch * (ELEMENTS_AT_ONCE / WORD)
+                    ..stretch * (ELEMENTS_AT_ONCE / WORD) + numbers.len().div_ceil(WORD);
                 for digit in digits.iter_mut().rev() {
                     kernel.vectorize(
                         #[inline(always)]
@@ -72,14 +73,14 @@ pub fn encode<T: Float>(
     })
 }
 
-/// The same from compressed sparse rows: bit for bit what [`encode`] makes of all their numbers.
+/// The same from compressed sparse rows: the very batch that [`encode`] makes of the same numbers and the zeros.
 ///
 /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
 ///
 /// # Errors
 ///
-/// If `poll` stopped it, or there is no memory for them; or a place lies outside the vectors, a vector's places are not
-/// in order, or `offsets` do not cut `columns`.
+/// If `poll` returned `false`, or there is no memory; or if a column lies outside the vectors, the columns of a vector are
+/// not in order, or `offsets` do not divide `columns` into rows.
 ///
 /// # Panics
 ///
@@ -102,8 +103,8 @@ pub fn encode_sparse<T: Float>(
     let mut scales = with_capacity(n_rows).map_err(Stopped::from)?;
     let top = f64::from(code.largest());
     on_calling_thread(poll, |coordinator| {
-        let mut integers = [0; STRETCH];
-        let mut codes = [0; STRETCH];
+        let mut integers = [0; ELEMENTS_AT_ONCE];
+        let mut codes = [0; ELEMENTS_AT_ONCE];
         for (row, bounds) in offsets.windows(2).enumerate() {
             let columns = row_columns(columns, bounds, n_inputs, coordinator)?;
             let values = &values[bounds[0]..bounds[1]];
@@ -111,7 +112,7 @@ pub fn encode_sparse<T: Float>(
             assert!(largest.is_finite(), "finite numbers");
             scales.push(scale_of(largest, top));
             let (enlarged, factor) = factors_of(largest, top);
-            for (columns, values) in columns.chunks(STRETCH).zip(values.chunks(STRETCH)) {
+            for (columns, values) in columns.chunks(ELEMENTS_AT_ONCE).zip(values.chunks(ELEMENTS_AT_ONCE)) {
                 kernel.vectorize(
                     #[inline(always)]
                     || integers_of(values, enlarged, factor, top, &mut integers),
@@ -122,9 +123,9 @@ pub fn encode_sparse<T: Float>(
                         || next_digits(code, &mut integers[..columns.len()], &mut codes),
                     );
                     for (&column, &code) in columns.iter().zip(&codes) {
-                        digit.place(row, column, code);
+                        digit.set(row, column, code);
                     }
-                    // A line of each plane an element.
+                    // A cache line of each plane for each element.
                     coordinator.count_bytes(128 * columns.len())?;
                 }
             }
@@ -134,30 +135,30 @@ pub fn encode_sparse<T: Float>(
     })
 }
 
-/// What the integers are multiplied by: `top` times it is the largest number, and never infinite.
+/// The scale of a vector: times `top` it gives the largest number, and is never infinite.
 fn scale_of(largest: f64, top: f64) -> f64 {
     let scale = largest / top;
     if (scale * top).is_finite() { scale } else { scale.next_down() }
 }
 
-/// The two factors that make integers of numbers whose largest magnitude is given.
+/// The two factors that turn numbers of this largest magnitude into integers.
 fn factors_of(largest: f64, top: f64) -> (f64, f64) {
-    // Tiny numbers are enlarged first: their inverse is beyond the largest one.
+    // Tiny numbers are enlarged first, because their inverse overflows.
     let enlarged = if largest < 1e-250 { LARGE } else { 1.0 };
     (enlarged, if largest > 0.0 { top / (largest * enlarged) } else { 0.0 })
 }
 
-/// The integer nearest to each number times both factors, at most `top`; 0 beyond the last number.
+/// The integer nearest to each number times both factors, at most `top`. Integers beyond the last number are 0.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "compiled for the instruction set of the caller")]
-fn integers_of<T: Float>(numbers: &[T], enlarged: f64, factor: f64, top: f64, integers: &mut [i32; STRETCH]) {
+fn integers_of<T: Float>(numbers: &[T], enlarged: f64, factor: f64, top: f64, integers: &mut [i32; ELEMENTS_AT_ONCE]) {
     for (integer, &number) in integers.iter_mut().zip(numbers) {
         *integer = (number.wide() * enlarged * factor).round_ties_even().min(top).max(-top) as i32;
     }
     integers[numbers.len()..].fill(0);
 }
 
-/// Takes the lowest digit off each integer.
+/// Splits the lowest digit off each integer.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "compiled for the instruction set of the caller")]
 fn next_digits(code: Code, integers: &mut [i32], digits: &mut [i8]) {

@@ -1,4 +1,4 @@
-//! Packing numbers into planes, a piece at a time.
+//! −1, 0 and 1 into planes of bits, a piece at a time.
 
 use crate::batch::numbers::{Float, NOT_TERNARY, Value};
 use crate::batch::ternary::{TernaryBatch, WORD};
@@ -6,14 +6,14 @@ use crate::cpu::kernel::Kernel;
 use crate::memory::with_capacity;
 use crate::progress::{Stopped, on_calling_thread};
 
-/// Words that are packed at a time: their codes stay in a first-level cache.
-const STRETCH: usize = 16;
+/// Words that are packed together: their codes stay in a first-level cache.
+const WORDS_AT_ONCE: usize = 16;
 
-/// How far ahead numbers are asked for: the hardware does not look beyond a page of 4 KiB.
-const AHEAD_BYTES: usize = 4 << 10;
+/// How far ahead numbers are prefetched. The hardware does not prefetch beyond a page of 4 KiB.
+const PREFETCH_BYTES: usize = 4 << 10;
 
-/// Numbers whose largest one is looked for at a time.
-const MOST_AT_ONCE: usize = 1 << 16;
+/// Numbers whose maximum is computed together.
+const MAX_AT_ONCE: usize = 1 << 16;
 
 /// The first number of a piece that cannot be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,26 +24,26 @@ pub struct Refused {
     pub column: usize,
 }
 
-/// A batch that is being filled from its first row on.
+/// Fills a batch, from the first row on.
 #[derive(Debug)]
 pub struct Packer {
     kernel: Kernel,
     batch: TernaryBatch,
     filled: usize,
-    /// Elements of the next row that are packed already.
+    /// Elements of the next row that are already packed.
     begun: usize,
 }
 
 impl Packer {
-    /// A batch to fill. Nothing if there is no memory for it.
+    /// Begins a batch; `None` if there is no memory for it.
     #[must_use]
     pub fn new(n_rows: usize, n_inputs: usize) -> Option<Self> {
-        // Every word of a row is written when the row is packed, and the batch is given out once all rows are.
-        let batch = TernaryBatch::any(n_rows, n_inputs).ok()?;
+        // Packing a row writes all of its words, and `finish` returns the batch only when all rows are packed.
+        let batch = TernaryBatch::unfilled(n_rows, n_inputs).ok()?;
         Some(Self { kernel: Kernel::best(), batch, filled: 0, begun: 0 })
     }
 
-    /// The same, packed by these inner loops in place of the best ones.
+    /// Uses this kernel in place of the best one.
     #[must_use]
     pub fn on(self, kernel: Kernel) -> Self {
         Self { kernel, ..self }
@@ -55,35 +55,35 @@ impl Packer {
         self.batch.n_inputs()
     }
 
-    /// The rows still to come.
+    /// The number of rows that are missing.
     #[must_use]
     pub fn missing(&self) -> usize {
         self.batch.n_rows() - self.filled
     }
 
-    /// Packs rows of −1, 0 and 1. The last one may end with any whole word, to be continued by the next call.
+    /// Packs rows of −1, 0 and 1. The last row may end after any whole word; the next call continues it.
     ///
     /// # Errors
     ///
-    /// The first number that is none of them; the rows before it are packed.
+    /// The first number that is not ternary. The rows before it are packed.
     ///
     /// # Panics
     ///
-    /// If the numbers end elsewhere, or are more than are missing.
+    /// If the numbers end within a word, or are more than are missing.
     pub fn push<T: Value>(&mut self, numbers: &[T]) -> Result<(), Refused> {
         self.fill(numbers, |_| T::code)
     }
 
-    /// Packs rows of any numbers: 1 above the row's threshold, −1 below its negative, 0 else (at it, too). The last one may
-    /// end as in [`push`](Self::push).
+    /// Packs rows of any numbers: 1 above the row's threshold, −1 below its negative, else 0 (at the threshold, too). The last
+    /// row may end as in [`push`](Self::push).
     ///
     /// # Errors
     ///
-    /// The first NaN; the rows before it are packed.
+    /// The first NaN. The rows before it are packed.
     ///
     /// # Panics
     ///
-    /// If the numbers are not such rows with a threshold each, or more than are missing.
+    /// If there is not a threshold for each row, or as [`push`](Self::push).
     pub fn push_ternarized<T: Float>(&mut self, numbers: &[T], thresholds: &[f64]) -> Result<(), Refused> {
         let rows = (self.begun + numbers.len()).div_ceil(self.n_inputs().max(1));
         assert_eq!(rows, thresholds.len(), "a threshold a row");
@@ -93,7 +93,7 @@ impl Packer {
         })
     }
 
-    /// The batch.
+    /// The packed batch.
     ///
     /// # Errors
     ///
@@ -115,8 +115,9 @@ impl Packer {
         assert!((end % n_inputs).is_multiple_of(WORD), "rows, or the beginning of one in whole words");
         assert!(end.div_ceil(n_inputs) <= self.missing(), "no more rows than are missing");
         let kernel = self.kernel;
-        let mut codes = [[0; WORD]; STRETCH];
-        let mut ahead = numbers.chunks(STRETCH * WORD).skip(AHEAD_BYTES.div_ceil(STRETCH * WORD * size_of::<T>()));
+        let mut codes = [[0; WORD]; WORDS_AT_ONCE];
+        let mut ahead =
+            numbers.chunks(WORDS_AT_ONCE * WORD).skip(PREFETCH_BYTES.div_ceil(WORDS_AT_ONCE * WORD * size_of::<T>()));
         let (mut rest, mut row) = (numbers, 0);
         while !rest.is_empty() {
             let numbers;
@@ -125,8 +126,9 @@ impl Packer {
             let first = self.begun / WORD;
             let words = first..first + numbers.len().div_ceil(WORD);
             let (positive, negative) = self.batch.row_mut(self.filled);
-            let planes = positive[words.clone()].chunks_mut(STRETCH).zip(negative[words].chunks_mut(STRETCH));
-            for (k, (numbers, (positive, negative))) in numbers.chunks(STRETCH * WORD).zip(planes).enumerate() {
+            let planes =
+                positive[words.clone()].chunks_mut(WORDS_AT_ONCE).zip(negative[words].chunks_mut(WORDS_AT_ONCE));
+            for (k, (numbers, (positive, negative))) in numbers.chunks(WORDS_AT_ONCE * WORD).zip(planes).enumerate() {
                 Kernel::prefetch(ahead.next().unwrap_or_default());
                 kernel.vectorize(
                     #[inline(always)]
@@ -139,7 +141,7 @@ impl Packer {
                 codes.as_flattened_mut()[numbers.len()..].fill(0);
                 if kernel.planes(&codes[..positive.len()], positive, negative) {
                     let place = codes.as_flattened().iter().position(|&code| code == NOT_TERNARY);
-                    let column = self.begun + k * STRETCH * WORD + place.expect("a refused number");
+                    let column = self.begun + k * WORDS_AT_ONCE * WORD + place.expect("a refused number");
                     return Err(Refused { row, column });
                 }
             }
@@ -152,13 +154,13 @@ impl Packer {
     }
 }
 
-/// The largest magnitude of each row of `n_inputs` numbers; NaN where the row holds one.
+/// The largest magnitude of each row of `n_inputs` numbers; NaN if the row has one.
 ///
 /// `poll` is called as by [`Cpu::project`](crate::cpu::Cpu::project).
 ///
 /// # Errors
 ///
-/// If `poll` stopped it, or there is no memory for them.
+/// If `poll` returned `false`, or there is no memory.
 ///
 /// # Panics
 ///
@@ -173,12 +175,12 @@ pub fn max_abs<T: Float>(
     on_calling_thread(poll, |coordinator| {
         for row in numbers.chunks_exact(n_inputs) {
             let mut of_row = 0.0f64;
-            for part in row.chunks(MOST_AT_ONCE) {
+            for part in row.chunks(MAX_AT_ONCE) {
                 let of_part = kernel.vectorize(
                     #[inline(always)]
                     || T::largest_magnitude(part),
                 );
-                // In the order of their bits, in which NaN is above all.
+                // In this order NaN is above all.
                 if of_part.total_cmp(&of_row).is_gt() {
                     of_row = of_part;
                 }

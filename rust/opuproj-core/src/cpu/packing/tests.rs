@@ -1,4 +1,4 @@
-//! Packing, unpacking, and files that lie.
+//! Packing, unpacking, and damaged files.
 
 use proptest::prelude::*;
 
@@ -28,7 +28,7 @@ fn unpack(batch: &TernaryBatch) -> Vec<i8> {
 fn bytes(batch: &TernaryBatch) -> Vec<u8> {
     let mut bytes = Vec::new();
     let shape = [batch.n_rows() as u64, batch.n_inputs() as u64];
-    batch.write_to(&shape, &mut bytes, &mut |_| true).expect("a vector takes all");
+    batch.write_to(&shape, &mut bytes, &mut |_| true).expect("writing to a vector");
     bytes
 }
 
@@ -36,12 +36,12 @@ fn read(bytes: &[u8]) -> Result<(TernaryBatch, Vec<u64>), FormatError> {
     TernaryBatch::read_from(bytes.len() as u64, &mut &bytes[..], &mut |_| true)
 }
 
-/// The same file in the version before.
-fn before(bytes: &[u8]) -> Vec<u8> {
+/// The same file in the previous version.
+fn previous_version(bytes: &[u8]) -> Vec<u8> {
     [b"OPUTERN1", &bytes[8..bytes.len() - 12]].concat()
 }
 
-/// Rows of up to 200 elements, so that words begin, end and stay incomplete.
+/// Rows of up to 200 elements: less than a word, whole words, and words with a rest.
 fn rows() -> impl Strategy<Value = (usize, Vec<i8>)> {
     let longest: usize = if cfg!(miri) { 70 } else { 200 };
     (1..longest, 0..4usize)
@@ -144,7 +144,7 @@ proptest! {
     fn damaged_bytes_without_checksums_are_refused_or_still_a_batch(
         (n_inputs, numbers) in rows(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()
     ) {
-        let mut bytes = before(&bytes(&pack(n_inputs, &numbers)));
+        let mut bytes = previous_version(&bytes(&pack(n_inputs, &numbers)));
         let at = at.index(bytes.len());
         bytes[at] ^= byte;
         if cut {
@@ -184,7 +184,7 @@ fn ties_and_zeros_go_to_zero_and_nan_is_refused() {
     packer.push_ternarized(&[0.1f32, -0.1, 0.0], &[f64::from(0.1f32)]).expect("no NaN");
     packer.push_ternarized(&[0.1f32, -0.1, -0.0], &[0.0]).expect("no NaN");
     assert_eq!(unpack(&packer.finish().expect("all rows")), [0, 0, 0, 1, -1, 0]);
-    // 0.1 lies between two float32 numbers; the upper one is above it.
+    // 0.1 lies between two float32 numbers, and the upper one is above the threshold.
     let mut packer = Packer::new(1, 2).expect("memory");
     packer.push_ternarized(&[0.1f32, 0.1f32.next_down()], &[0.1]).expect("no NaN");
     assert_eq!(unpack(&packer.finish().expect("all rows")), [1, 0]);
@@ -223,13 +223,13 @@ fn a_huge_claim_in_a_header_allocates_nothing() {
 #[test]
 fn the_file_format_stays_as_it_is() {
     let batch = pack(3, &[1i8, 0, -1, 0, 1, 1]);
-    // The checksums are those that Python's zlib.crc32 gives.
+    // The checksums are those of Python's zlib.crc32.
     let words: [u64; 8] = [u64::from_le_bytes(*b"OPUTERN2"), 2, 2, 3, 0b001, 0b110, 0b100, 0];
     let mut expected = words.map(u64::to_le_bytes).concat();
     expected.extend([0x99e5_47df, 0x84bc_d343, 0x388a_07d2].into_iter().flat_map(u32::to_le_bytes));
     assert_eq!(bytes(&batch), expected);
     assert_eq!(batch.file_bytes(2), expected.len());
-    assert!(matches!(read(&before(&expected)), Ok((again, shape)) if again == batch && shape == [2, 3]));
+    assert!(matches!(read(&previous_version(&expected)), Ok((again, shape)) if again == batch && shape == [2, 3]));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn sparse_rows_and_parts_make_the_same_batch() {
 
 #[test]
 #[cfg_attr(miri, ignore = "planes of megabytes")]
-fn planes_that_lie_where_others_lay_have_nothing_of_theirs() {
+fn planes_in_reused_memory_have_nothing_of_the_planes_before() {
     let n_inputs = 40 << 20;
     let ones = vec![1i8; n_inputs];
     for _ in 0..3 {
@@ -253,7 +253,7 @@ fn planes_that_lie_where_others_lay_have_nothing_of_theirs() {
         drop(full);
         let one = TernaryBatch::from_sparse(n_inputs, &[0, 1], &[77], &[-1], &mut |_| true).expect("memory");
         assert_eq!(one.counts(0), (0, 1));
-        // Fewer words than the memory that was kept has room for.
+        // Fewer words than the kept memory has room for.
         let fewer = pack(n_inputs - 70, &ones[70..]);
         assert_eq!(fewer.counts(0), (n_inputs as u64 - 70, 0));
         assert_eq!(fewer.row(0).0.len(), fewer.row_words());

@@ -29,7 +29,7 @@ impl Context<'_> {
 
     /// The row blocks of a tile are a multiple of this.
     pub(super) fn unit(&self) -> usize {
-        TILE_BLOCKS.max(self.cpu.kernel.shape().panel_blocks)
+        TILE_BLOCKS.max(self.cpu.kernel.panel_shape().panel_blocks)
     }
 
     /// The most vectors of a group: fewer where many threads must share the memory for sums.
@@ -42,7 +42,7 @@ impl Context<'_> {
     pub(super) fn work(&self, form: Form, n_vectors: usize, columns: u64) -> u64 {
         let per_column = match form {
             Form::Lists => 1.0,
-            Form::Rows => self.cpu.kernel.shape().entry_cost(n_vectors),
+            Form::Rows => self.cpu.kernel.panel_shape().entry_cost(n_vectors),
         };
         (columns as f64 * per_column * BLOCK_COMPONENTS as f64 * WORK_PER_ENTRY as f64) as u64
     }

@@ -1,7 +1,7 @@
-//! The inputs of a group of vectors in the two forms that kernels multiply: lists of signed columns, or int8 rows over the
-//! columns that any of the vectors uses.
+//! The inputs of a group of vectors, in one of two forms that kernels multiply: lists of signed columns, or int8 rows over
+//! the columns that any of the vectors uses.
 //!
-//! Both come in chunks of bounded memory: a chunk covers a range of the planes' words, for all vectors of the group.
+//! Both are laid out in chunks of bounded memory. A chunk covers a range of words of the planes, for all vectors of the group.
 
 use std::ops::Range;
 
@@ -16,17 +16,17 @@ use crate::progress::{Coordinator, Stopped};
 pub(super) const LIST_CAPACITY: usize = 1 << 20;
 
 /// Columns of a chunk of rows: 8 bytes each.
-const MAX_COLUMNS: usize = 1 << 20;
+const MAX_ROWS_COLUMNS: usize = 1 << 20;
 
-/// Words that a chunk may span: their union is kept meanwhile.
-const SPAN: usize = 1 << 20;
+/// The most words of a chunk, whose union is kept in memory.
+const MAX_WORDS: usize = 1 << 20;
 
 /// How the inputs of a group are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Each vector's own nonzeros: what is generated follows them.
+    /// The nonzeros of each vector by themselves: T is generated at these alone.
     Lists,
-    /// All vectors over the union of their nonzero columns: each entry of T is generated once for all of them.
+    /// All vectors over the union of their nonzero columns: each entry of T is generated once for all vectors.
     Rows,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Form {
 pub(super) struct VectorGroup {
     pub(super) vectors: Range<usize>,
     pub(super) form: Form,
-    /// Columns that are generated for each row: of all lists, or of the union.
+    /// Columns that are generated for each row: those of all lists, or those of the union.
     pub(super) columns: u64,
 }
 
@@ -54,24 +54,24 @@ pub(super) enum Operand {
         sign: Vec<u8>,
         ends: Vec<usize>,
     },
-    /// Panel by panel of the columns, vector by vector, so that a panel's inputs lie side by side.
+    /// Ordered by panel, then by vector, so that the inputs of a panel are contiguous.
     Rows {
         columns: Vec<u64>,
         inputs: Vec<i8>,
-        /// No input is larger.
+        /// The largest magnitude that an input may have.
         largest: u8,
     },
 }
 
 impl Operand {
-    /// The signed columns of the group's vector `v`, in a chunk of lists.
+    /// The signed columns of the group's vector `v`.
     pub(super) fn list<'a>(index: &'a [u64], sign: &'a [u8], ends: &[usize], v: usize) -> SignedColumns<'a> {
         let range = if v == 0 { 0 } else { ends[v - 1] }..ends[v];
         SignedColumns { index: &index[range.clone()], sign: &sign[range] }
     }
 }
 
-/// Splits a batch into groups of at most `most` vectors and chooses the cheaper form for each.
+/// Divides a batch into groups of at most `max_vectors` vectors and chooses the cheaper form for each.
 pub(super) fn groups(
     batch: &Vectors<'_>,
     kernel: Kernel,
@@ -90,10 +90,10 @@ pub(super) fn groups(
             })?;
             Ok(columns)
         };
-        // A panel's entry is written, read back and multiplied; a list's is generated and summed in registers.
-        let rows_cost = |columns: u64, n_vectors: usize| columns as f64 * kernel.shape().entry_cost(n_vectors);
+        // An entry of a panel is written, read back and multiplied; one of a list is generated and summed in registers.
+        let rows_cost = |columns: u64, n_vectors: usize| columns as f64 * kernel.panel_shape().entry_cost(n_vectors);
         if batch.is_fused() {
-            // Lists are of signs only: instead of them, each output has a group of its own.
+            // Lists hold only signs, so the alternative to one group is a group for each output.
             let step = batch.per_output();
             let mut alone: Vec<(Range<usize>, u64)> = with_capacity(vectors.len() / step)?;
             for first in vectors.clone().step_by(step) {
@@ -120,7 +120,7 @@ pub(super) fn groups(
             push(&mut groups, VectorGroup { vectors, form: Form::Rows, columns })?;
             continue;
         }
-        // As many vectors as fit one chunk together; one alone may take several.
+        // As many vectors as fit one chunk; a single vector may need several.
         let mut first = start;
         let mut columns = 0;
         for (row, &count) in vectors.clone().zip(&nonzeros) {
@@ -135,7 +135,7 @@ pub(super) fn groups(
     Ok(groups)
 }
 
-/// The range of words after `start` whose columns fit one chunk.
+/// The range of words from `start` on whose columns fit one chunk.
 pub(super) fn chunk_words(
     batch: &Vectors<'_>,
     group: &VectorGroup,
@@ -144,11 +144,11 @@ pub(super) fn chunk_words(
 ) -> Result<Range<usize>, Stopped> {
     let capacity = match group.form {
         Form::Lists => LIST_CAPACITY,
-        Form::Rows => (ROWS_CAPACITY / group.vectors.len()).min(MAX_COLUMNS),
+        Form::Rows => (ROWS_CAPACITY / group.vectors.len()).min(MAX_ROWS_COLUMNS),
     };
     let mut columns = 0;
     let mut end = start;
-    while end < batch.row_words().min(start + SPAN) {
+    while end < batch.row_words().min(start + MAX_WORDS) {
         columns += match group.form {
             Form::Lists => group.vectors.clone().map(|row| batch.used(row, end).count_ones() as usize).sum(),
             Form::Rows => union_of(batch, &group.vectors, end).count_ones() as usize,
@@ -162,7 +162,7 @@ pub(super) fn chunk_words(
     Ok(start..end)
 }
 
-/// The lists of a group over a span of words.
+/// The lists of a group over some words.
 pub(super) fn lists(
     batch: &Vectors<'_>,
     group: &VectorGroup,
@@ -189,8 +189,8 @@ pub(super) fn lists(
     Ok(Operand::Lists { index, sign, ends })
 }
 
-/// The words that hold the columns a group uses in a span of words, and these columns, with some more if they are no
-/// multiple of `multiple`: inputs there stay 0, so the entries of any column will do.
+/// The columns that a group uses in some words: as a bit set for each word, and as a list. The list is padded to a multiple
+/// of `multiple` with column 0; the inputs there are 0.
 pub(super) fn union(
     batch: &Vectors<'_>,
     group: &VectorGroup,
@@ -213,7 +213,7 @@ pub(super) fn union(
     Ok((union, columns))
 }
 
-/// Goes through the unions of vectors in some words.
+/// Calls `each` with the union of some vectors in each of some words.
 fn for_each_union(
     batch: &Vectors<'_>,
     vectors: &Range<usize>,
@@ -227,7 +227,7 @@ fn for_each_union(
     })
 }
 
-/// Bytes that are read to look at one word of some vectors.
+/// Bytes that are read for one word of some vectors.
 fn word_bytes(batch: &Vectors<'_>, vectors: &Range<usize>) -> usize {
     vectors.len() * (batch.row_bytes() / batch.row_words().max(1))
 }

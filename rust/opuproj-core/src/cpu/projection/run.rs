@@ -82,7 +82,7 @@ impl Cpu {
         for digit in batch.digits() {
             digit.check_nonzeros(&mut coordinator)?;
         }
-        let max_input = self.kernel.shape().max_input;
+        let max_input = self.kernel.panel_shape().max_input;
         let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut coordinator)?;
         let readout = Readout::Sum { weights: &weights, scales: batch.scales() };
         Context { request, cpu: *self }.run(&vectors.at(columns), readout, outputs, &mut coordinator)
@@ -256,7 +256,7 @@ impl Context<'_> {
         }
         let mut starts = with_capacity(group.vectors.len())?;
         for vector in group.vectors.clone() {
-            starts.push((-i64::from(self.cpu.kernel.shape().bias) * vectors.sum(vector)) as i32);
+            starts.push((-i64::from(self.cpu.kernel.panel_shape().bias) * vectors.sum(vector)) as i32);
             coordinator.count_bytes(vectors.row_bytes())?;
         }
         Ok(starts)
@@ -295,7 +295,7 @@ impl Context<'_> {
         if group.form == Form::Lists {
             return operand::lists(vectors, group, words, coordinator);
         }
-        let shape = self.cpu.kernel.shape();
+        let shape = self.cpu.kernel.panel_shape();
         let (union, columns) = operand::union(vectors, group, words.clone(), shape.column_multiple, coordinator)?;
         let n_vectors = group.vectors.len();
         let mut inputs = zeros(columns.len() * n_vectors)?;

@@ -1,4 +1,5 @@
-//! One thread at work on a tile: sums its field over the inputs, and reads that out into the tile's part of the outputs.
+//! The work of one thread on a tile: it sums the field of the tile over the inputs, and reads it out into the tile's part
+//! of the outputs.
 
 use std::ops::Range;
 
@@ -16,10 +17,10 @@ use crate::definition::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
 use crate::memory::{collect, push, refill, resized, zeros};
 use crate::progress::Stopped;
 
-/// Columns of a list that are summed before the next look at the clock; they stay in a first-level cache.
+/// Columns of a list that are summed between two checks for a stop; they stay in a first-level cache.
 const LIST_PART: usize = 2048;
 
-/// Vectors that are read out between two looks at the clock.
+/// Vectors that are read out between two checks for a stop.
 const VECTORS_PER_CHECK: usize = 8;
 
 /// Rows that one thread works on at a time.
@@ -37,17 +38,17 @@ impl<T> RowTile<'_, '_, T> {
     }
 }
 
-/// One thread at work on the tiles of a chunk.
+/// One thread, which computes tiles over a chunk of the inputs.
 pub(super) struct ProjectionWorker<'a> {
     pub(super) context: Context<'a>,
-    /// Where each vector's sums begin.
+    /// The initial value of each vector's sums.
     pub(super) starts: &'a [i32],
     pub(super) readout: Readout<'a>,
-    /// How the camera sees each output; empty where there is none.
+    /// The measurement of each output; empty if there is no camera.
     pub(super) measurements: &'a [VectorMeasurement<'a>],
-    /// The first output of the group, counted from that of the batch.
+    /// The number of the group's first output in the batch.
     pub(super) first_output: usize,
-    /// Whether the chunk is the group's first one, where sums begin, and its last one, where they are read out.
+    /// Whether the chunk is the group's first one (sums start with it) and its last one (sums are read out after it).
     pub(super) first: bool,
     pub(super) last: bool,
     pub(super) ticker: Ticker<'a>,
@@ -60,15 +61,15 @@ impl ProjectionWorker<'_> {
         if self.last {
             self.set_reference(&tile)?;
         }
-        let mut own = std::mem::take(&mut self.scratch.sums);
+        let mut tile_sums = std::mem::take(&mut self.scratch.sums);
         let mut stripe_sums = tile.sums.take();
         let n_sums = tile.n_sums();
         match operand {
             Operand::Lists { index, sign, ends } => (0..self.starts.len()).try_for_each(|v| {
                 let sums = match &mut stripe_sums {
                     Some(stripe_sums) => &mut stripe_sums[v * n_sums..(v + 1) * n_sums],
-                    // Read out before the next vector is summed: one vector's sums stay in a first-level cache.
-                    None => resized(&mut own, n_sums)?,
+                    // They are read out before the next vector is summed, so they stay in a first-level cache.
+                    None => resized(&mut tile_sums, n_sums)?,
                 };
                 if self.first {
                     sums.fill(self.starts[v]);
@@ -80,7 +81,7 @@ impl ProjectionWorker<'_> {
                 let n_vectors = self.starts.len();
                 let sums = match &mut stripe_sums {
                     Some(stripe_sums) => &mut stripe_sums[..n_vectors * n_sums],
-                    None => resized(&mut own, n_vectors * n_sums)?,
+                    None => resized(&mut tile_sums, n_vectors * n_sums)?,
                 };
                 if self.first {
                     for (sums, &start) in sums.chunks_exact_mut(n_sums).zip(self.starts) {
@@ -91,11 +92,11 @@ impl ProjectionWorker<'_> {
                 sums.chunks_exact(n_sums).enumerate().try_for_each(|(v, sums)| self.read_out(&mut tile, v, sums))?;
             }
         }
-        self.scratch.sums = own;
+        self.scratch.sums = tile_sums;
         Ok(())
     }
 
-    /// Adds one vector's field over its list.
+    /// Adds the field of one vector over its list.
     fn add_list<T>(
         &mut self,
         x: SignedColumns<'_>,
@@ -110,7 +111,7 @@ impl ProjectionWorker<'_> {
         })
     }
 
-    /// Adds all vectors' fields over a chunk's columns, a panel at a time.
+    /// Adds the fields of all vectors over the columns of the chunk, a panel at a time.
     fn add_rows<T>(
         &mut self,
         columns: &[u64],
@@ -121,11 +122,11 @@ impl ProjectionWorker<'_> {
     ) -> Result<(), Stopped> {
         let (kernel, transmission) = (self.context.cpu.kernel, &self.context.request.transmission);
         let (n_sums, n_vectors) = (tile.n_sums(), self.starts.len());
-        let panel_sums = kernel.shape().panel_blocks * BLOCK_COMPONENTS;
+        let panel_sums = kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS;
         (0..n_sums).step_by(panel_sums).try_for_each(|first| {
             let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
             let mut inputs = inputs;
-            columns.chunks(kernel.shape().panel_columns).try_for_each(|columns| {
+            columns.chunks(kernel.panel_shape().panel_columns).try_for_each(|columns| {
                 let panel = resized(&mut self.scratch.panel, panel_sums * columns.len())?;
                 kernel.panel(transmission, columns, row_block, panel);
                 kernel.multiply(Product {
@@ -144,7 +145,7 @@ impl ProjectionWorker<'_> {
         })
     }
 
-    /// The anchors' fields at the rows of a tile, and for "linear" what to make of them without a camera.
+    /// Computes the fields of the anchors at the rows of a tile and, for "linear" without a camera, the reference.
     fn set_reference<T>(&mut self, tile: &RowTile<'_, '_, T>) -> Result<(), Stopped> {
         let (kernel, request) = (self.context.cpu.kernel, self.context.request);
         let mode = request.mode;
@@ -174,7 +175,7 @@ impl ProjectionWorker<'_> {
         Ok(())
     }
 
-    /// Reads one vector's field out into its part of the output, if this is the last chunk.
+    /// Reads the field of one vector out into its part of the output, if this is the last chunk.
     fn read_out<T: Real>(&mut self, tile: &mut RowTile<'_, '_, T>, v: usize, sums: &[i32]) -> Result<(), Stopped> {
         if !self.last {
             return Ok(());
@@ -204,11 +205,11 @@ impl ProjectionWorker<'_> {
             Readout::Camera(_) => self.read_through_camera(tile, v, field)?,
             Readout::Sum { weights, scales } => self.sum_up(tile, v, field, weights, scales)?,
         }
-        // Not counted as progress, but it takes time: the first touch of a page of memory above all.
+        // This is not counted as progress, but it takes time, above all the first write to a page of memory.
         if v.is_multiple_of(VECTORS_PER_CHECK) { self.ticker.check() } else { Ok(()) }
     }
 
-    /// Reads one vector's field, or the second one of a pair, through the camera.
+    /// Reads the field of one vector, or of a pair of vectors after the second one, through the camera.
     fn read_through_camera<T: Real>(
         &mut self,
         tile: &mut RowTile<'_, '_, T>,
@@ -251,7 +252,7 @@ impl ProjectionWorker<'_> {
         Ok(())
     }
 
-    /// Adds one vector's field to its output's, and reads that out after the last one.
+    /// Adds the field of one vector to the sum for its output, and reads the sum out after the last one.
     fn sum_up<T: Real>(
         &mut self,
         tile: &mut RowTile<'_, '_, T>,
@@ -282,15 +283,15 @@ impl ProjectionWorker<'_> {
     }
 }
 
-/// What a thread keeps from tile to tile.
+/// Buffers that a thread keeps from tile to tile.
 #[derive(Default)]
 pub(super) struct Scratch {
     sums: Vec<i32>,
     panel: Vec<u8>,
     anchors: Vec<i32>,
-    /// The first field of two that make an output.
+    /// The first of the two fields that make an output.
     first: Vec<i32>,
-    /// Fields of several vectors, added up, and the same as floats.
+    /// The sum of the fields of several vectors, and the same as floats.
     total: Vec<i64>,
     wide: Vec<f64>,
     reference: Reference,

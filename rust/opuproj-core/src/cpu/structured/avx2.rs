@@ -14,14 +14,14 @@ pub(super) unsafe fn run<P: Pass>(pass: P) -> P::Output {
     pass.run::<Ymm>()
 }
 
-/// A line in two registers. It is only made inside `run`, where the instructions are known to exist.
+/// A line in two registers. Values exist only inside `run`, whose caller guarantees the instructions.
 #[derive(Clone, Copy)]
 struct Ymm([__m256; 2]);
 
-/// Lane l takes bit l of a word: of its low byte in the first register, of its high byte in the second.
+/// Moves bit l of a word to the sign bit of lane l. The first register has the low byte, the second the high byte.
 #[inline(always)]
 unsafe fn spread(word: u16) -> [__m256; 2] {
-    // SAFETY: the caller's instructions are these.
+    // SAFETY: the caller guarantees the instructions.
     unsafe {
         let word = _mm256_set1_epi32(i32::from(word));
         let low = _mm256_sllv_epi32(word, _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24));
@@ -33,13 +33,13 @@ unsafe fn spread(word: u16) -> [__m256; 2] {
 impl Lanes for Ymm {
     #[inline(always)]
     fn zero() -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         unsafe { Self([_mm256_setzero_ps(); 2]) }
     }
 
     #[inline(always)]
     fn load(line: &Line) -> Self {
-        // SAFETY: the instructions exist inside `run`; a line is 64 aligned bytes.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions; a line is 64 aligned bytes.
         unsafe { Self([_mm256_load_ps(line.0.as_ptr()), _mm256_load_ps(line.0[8..].as_ptr())]) }
     }
 
@@ -54,19 +54,19 @@ impl Lanes for Ymm {
 
     #[inline(always)]
     fn plus(self, other: Self) -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         unsafe { Self([_mm256_add_ps(self.0[0], other.0[0]), _mm256_add_ps(self.0[1], other.0[1])]) }
     }
 
     #[inline(always)]
     fn minus(self, other: Self) -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         unsafe { Self([_mm256_sub_ps(self.0[0], other.0[0]), _mm256_sub_ps(self.0[1], other.0[1])]) }
     }
 
     #[inline(always)]
     fn flip(self, word: u16) -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         unsafe {
             let (bits, sign) = (spread(word), _mm256_set1_ps(-0.0));
             Self([
@@ -78,12 +78,12 @@ impl Lanes for Ymm {
 
     #[inline(always)]
     fn ones(word: u16) -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         unsafe {
             let (bits, one) = (spread(word), _mm256_set1_ps(1.0));
             let mut lanes = [one; 2];
             for (lanes, bits) in lanes.iter_mut().zip(bits) {
-                // The sign of a shifted word spreads over its lane.
+                // An arithmetic shift copies the sign bit to the whole lane.
                 let mask = _mm256_castsi256_ps(_mm256_srai_epi32::<31>(_mm256_castps_si256(bits)));
                 *lanes = _mm256_and_ps(mask, one);
             }
@@ -93,7 +93,7 @@ impl Lanes for Ymm {
 
     #[inline(always)]
     fn transpose(lines: &mut [Self; LANES]) {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         unsafe {
             let mut quarters = [[[_mm256_setzero_ps(); 8]; 2]; 2];
             unrolled!(q < 4 => {
@@ -108,7 +108,7 @@ impl Lanes for Ymm {
 
     #[inline(always)]
     fn flip_transposed(lines: &mut [Self; LANES], words: &[u16; LANES]) {
-        // SAFETY: the instructions exist inside `run`; the words are twice 16 bytes.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions; the words are twice 16 bytes.
         unsafe {
             let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(words.as_ptr().cast()));
             let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(words[8..].as_ptr().cast()));
@@ -136,10 +136,10 @@ impl Lanes for Ymm {
     }
 }
 
-/// Exchanges rows and columns of eight by eight.
+/// Transposes eight by eight numbers.
 #[inline(always)]
 unsafe fn transpose_eight(rows: &mut [__m256; 8]) {
-    // SAFETY: the caller's instructions are these.
+    // SAFETY: the caller guarantees the instructions.
     unsafe {
         let mut pairs = *rows;
         unrolled!(k < 4 => {

@@ -1,4 +1,4 @@
-//! Transforms with AVX-512: a line is one register, and 16 lines of a butterfly stay in half of the registers.
+//! Transforms with AVX-512: a line is one register, and the 16 lines of a butterfly fill half of the registers.
 
 use std::arch::x86_64::*;
 
@@ -16,20 +16,20 @@ pub(super) unsafe fn run<P: Pass>(pass: P) -> P::Output {
     pass.run::<Zmm>()
 }
 
-/// A line in one register. It is only made inside `run`, where the instructions are known to exist.
+/// A line in one register. Values exist only inside `run`, whose caller guarantees the instructions.
 #[derive(Clone, Copy)]
 struct Zmm(__m512);
 
 impl Lanes for Zmm {
     #[inline(always)]
     fn zero() -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         Self(unsafe { _mm512_setzero_ps() })
     }
 
     #[inline(always)]
     fn load(line: &Line) -> Self {
-        // SAFETY: the instructions exist inside `run`; a line is 64 aligned bytes.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions; a line is 64 aligned bytes.
         Self(unsafe { _mm512_load_ps(line.0.as_ptr()) })
     }
 
@@ -41,42 +41,42 @@ impl Lanes for Zmm {
 
     #[inline(always)]
     fn plus(self, other: Self) -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         Self(unsafe { _mm512_add_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     fn minus(self, other: Self) -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         Self(unsafe { _mm512_sub_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     fn flip(self, word: u16) -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         Self(unsafe { _mm512_mask_xor_ps(self.0, word, self.0, _mm512_set1_ps(-0.0)) })
     }
 
     #[inline(always)]
     fn ones(word: u16) -> Self {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         Self(unsafe { _mm512_maskz_mov_ps(word, _mm512_set1_ps(1.0)) })
     }
 
     #[inline(always)]
     fn transpose(lines: &mut [Self; LANES]) {
-        // SAFETY: the instructions exist inside `run`.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
         unsafe { transpose(lines) }
     }
 
     #[inline(always)]
     fn flip_transposed(lines: &mut [Self; LANES], words: &[u16; LANES]) {
-        // SAFETY: the instructions exist inside `run`; the words are 32 bytes.
+        // SAFETY: values of this type exist only inside `run`, which enables the instructions; the words are 32 bytes.
         unsafe {
             let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(words.as_ptr().cast()));
             let sign = _mm512_set1_epi32(i32::MIN);
             unrolled!(l < LANES => {
-                // Bit l of every word becomes its highest: v ⊕ (shifted & sign).
+                // Bit l of every word becomes its highest bit: v ⊕ (shifted & sign).
                 let shifted = _mm512_sll_epi32(words, _mm_cvtsi32_si128(31 - l as i32));
                 let flipped = _mm512_ternarylogic_epi32::<0x78>(_mm512_castps_si512(lines[l].0), shifted, sign);
                 lines[l].0 = _mm512_castsi512_ps(flipped);
@@ -97,10 +97,10 @@ impl Lanes for Zmm {
     }
 }
 
-/// Exchanges lines and lanes: pairs, fours, then quarters of the registers.
+/// Transposes lines and lanes: first pairs, then fours, then quarters of the registers.
 #[inline(always)]
 unsafe fn transpose(lines: &mut [Zmm; LANES]) {
-    // SAFETY: the caller's instructions are these.
+    // SAFETY: the caller guarantees the instructions.
     unsafe {
         let mut pairs = [_mm512_setzero_ps(); LANES];
         unrolled!(k < 8 => {
@@ -128,7 +128,7 @@ unsafe fn transpose(lines: &mut [Zmm; LANES]) {
     }
 }
 
-/// Writes blocks of signs, four to a register and four registers at a time.
+/// Writes blocks of signs, four in a register and four registers at a time.
 ///
 /// # Safety
 ///
@@ -163,7 +163,7 @@ pub(super) unsafe fn signs(
         }
         for (state, out) in states.into_iter().zip(out.chunks_mut(4)) {
             let state = _mm512_aesenclast_epi128(state, keys[7]);
-            // SAFETY: as many bytes are written as there are blocks: two words of the mask for each.
+            // SAFETY: the mask selects two words for each block of `out`.
             unsafe {
                 let words = 0xff_u8 >> (8 - 2 * out.len());
                 _mm512_mask_storeu_epi64(out.as_mut_ptr().cast(), words, state);

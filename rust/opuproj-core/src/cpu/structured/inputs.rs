@@ -4,17 +4,17 @@ use super::passes::RowInputs;
 use crate::batch::floats::Floats;
 use crate::batch::ternary::{TernaryBatch, WORD};
 
-/// The vectors of a projection.
+/// The vectors of a structured projection.
 #[derive(Clone, Copy, Debug)]
 pub enum TransformInputs<'a> {
-    /// Of −1, 0 and 1.
+    /// Vectors of −1, 0 and 1.
     Ternary(&'a TernaryBatch),
-    /// Of real numbers.
+    /// Vectors of real numbers.
     Real(&'a Floats),
 }
 
 impl<'a> TransformInputs<'a> {
-    /// How many.
+    /// The number of vectors.
     #[must_use]
     pub fn n_rows(self) -> usize {
         match self {
@@ -23,7 +23,7 @@ impl<'a> TransformInputs<'a> {
         }
     }
 
-    /// Their length.
+    /// The length of a vector.
     #[must_use]
     pub fn n_inputs(self) -> usize {
         match self {
@@ -32,7 +32,7 @@ impl<'a> TransformInputs<'a> {
         }
     }
 
-    /// What a vector was divided by.
+    /// The power of two that a vector was divided by.
     pub(super) fn scale(self, vector: usize) -> f64 {
         match self {
             Self::Ternary(_) => 1.0,
@@ -40,7 +40,7 @@ impl<'a> TransformInputs<'a> {
         }
     }
 
-    /// The elements of a vector from `start`, a multiple of 64, on, as many as there are but not more than `length`.
+    /// At most `length` elements of a vector from `start` on, a multiple of 64.
     pub(super) fn inputs(self, vector: usize, start: usize, length: usize) -> RowInputs<'a> {
         let end = self.n_inputs().min(start + length);
         let start = start.min(end);

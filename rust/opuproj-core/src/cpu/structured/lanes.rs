@@ -1,10 +1,10 @@
-//! Sixteen numbers at a time: what an instruction set must do for a transform, and plain loops for any of them.
+//! Sixteen numbers at a time: the operations that a transform needs of an instruction set, and plain loops for any CPU.
 
 /// Numbers in a line.
 pub(super) const LANES: usize = 16;
 
-/// Does something for k = 0, 1, … 15 as long as k is below a constant, without a loop: the compiler may leave a loop as it is,
-/// and arrays of registers in memory for it.
+/// Repeats a block for k = 0, 1, … as long as k is below a constant of at most 16. A loop would not do: the compiler may
+/// not unroll it, and would then keep arrays of registers in memory.
 macro_rules! unrolled {
     ($k:ident < $n:expr => $body:block) => {
         $crate::cpu::structured::lanes::unrolled!($k < $n => $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
@@ -21,7 +21,7 @@ macro_rules! unrolled {
 
 pub(super) use unrolled;
 
-/// Sixteen numbers that fill a line of the cache.
+/// Sixteen numbers, which fill a cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub(super) [f32; LANES]);
@@ -30,35 +30,35 @@ impl Line {
     pub(super) const ZERO: Self = Self([0.0; LANES]);
 }
 
-/// A line in registers, as loops that the compiler unrolls: no closures, which it may leave outside of the function that has
-/// the instruction set. Lane l belongs to bit l of a word of signs, which is set where the sign is −1.
+/// A line in registers. Implementations use no closures, which the compiler may leave outside of the function that enables
+/// the instruction set. Lane l has bit l of a word of signs; a set bit means −1.
 pub(super) trait Lanes: Copy {
     fn zero() -> Self;
     fn load(line: &Line) -> Self;
     fn store(self, line: &mut Line);
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
-    /// Turns the sign of the lanes whose bit is set.
+    /// Negates the lanes whose bit is set.
     fn flip(self, word: u16) -> Self;
-    /// 1 in the lanes whose bit is set, 0 else.
+    /// 1 in the lanes whose bit is set, else 0.
     fn ones(word: u16) -> Self;
-    /// Exchanges lines and lanes.
+    /// Transposes lines and lanes.
     fn transpose(lines: &mut [Self; LANES]);
-    /// Turns signs in lines that are transposed: those of what was line k are word k.
+    /// Applies signs to transposed lines: word k has the signs of the original line k.
     fn flip_transposed(lines: &mut [Self; LANES], words: &[u16; LANES]);
-    /// Asks for memory that will be read soon, if there is any.
+    /// Prefetches memory that will be read soon. Any address is allowed.
     fn prefetch(at: *const u8);
-    /// The same for memory that will be written.
+    /// Prefetches memory that will be written soon. Any address is allowed.
     fn prefetch_to_write(at: *const u8);
 }
 
-/// Does one thing with whichever lanes there are.
+/// A piece of work that is generic over the lanes.
 pub(super) trait Pass {
     type Output;
     fn run<L: Lanes>(self) -> Self::Output;
 }
 
-/// For any CPU.
+/// The lanes of any CPU.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; LANES]);
 

@@ -1,45 +1,45 @@
-//! A transform in passes over memory, each of which does as many stages as fit a first-level cache.
+//! A transform in passes over memory. Each pass computes as many stages as fit a first-level cache.
 //!
-//! The n numbers lie in a plane as rows of a matrix, and rows in *groups* that fit a second-level cache. Strides shorter than
-//! a row are *rows*' affair, longer ones that of *columns*, within a group or between groups. As rounds go through the
-//! strides up, down and up again, what is neighbouring in order is neighbouring in memory, and a block costs three passes over
-//! a plane: [D₂, columns between groups], then for each group [its columns, its rows, D₃, its rows, its columns], then
-//! [columns between groups]. Between groups, a pass reads and writes as many streams as there are groups, 16 for a million numbers.
-//! No order in which a pass takes its rows or columns changes a bit.
+//! The n numbers lie in a *plane*: the rows of a matrix, in *row groups* that fit a second-level cache. Stages of strides
+//! shorter than a row run within *rows*, the others along *columns*, within a row group or between row groups. Rounds take
+//! the strides upwards, downwards and upwards again, so that consecutive stages use neighbouring memory. A block costs three
+//! passes over a plane: [D₂, columns between groups], then for each group [its columns, its rows, D₃, its rows, its columns],
+//! then [columns between groups]. A pass between groups reads and writes one stream for each group, 16 for a million numbers.
+//! The order in which a pass takes rows or columns does not change the result.
 
 use std::ops::Range;
 
 use super::lanes::{LANES, Lanes, Line, Pass, unrolled};
 
-/// Lines of a row whose signs are a keystream block.
+/// Lines of a row whose signs fill a keystream block.
 pub(super) const LINES_PER_BLOCK: usize = crate::definition::structured::SIGNS / LANES;
 
-/// Signs of that many elements.
+/// The signs of these lines.
 pub(super) type SignBlock = [u16; LINES_PER_BLOCK];
 
-/// The longest row, 2 to this: 16 KiB, a third of a first-level cache.
+/// The base-2 logarithm of the longest row: 16 KiB, a third of a first-level cache.
 const ROW_BITS: u32 = 12;
 
-/// The most rows of a group, 2 to this: 256 KiB, which fit a second-level cache.
+/// The base-2 logarithm of the most rows of a group: 256 KiB, which fit a second-level cache.
 const GROUP_BITS: u32 = 4;
 
-/// Lines ahead that a pass over columns asks for.
+/// A pass over columns prefetches this many lines ahead.
 pub(super) const AHEAD: usize = 4;
 
 /// How the numbers of a transform lie in memory.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_field_names, reason = "what they all are: logarithms")]
+#[allow(clippy::struct_field_names, reason = "all are logarithms")]
 pub(super) struct TransformShape {
-    /// Groups are 2 to this.
+    /// Base-2 logarithm of the number of groups.
     pub(super) group_bits: u32,
-    /// Rows of a group are 2 to this.
+    /// Base-2 logarithm of the rows of a group.
     pub(super) row_bits: u32,
-    /// Lines of a row are 2 to this: at least 16 of them.
+    /// Base-2 logarithm of the lines of a row, which are at least 16.
     line_bits: u32,
 }
 
 impl TransformShape {
-    /// The shape for a power of two of at least 256 numbers.
+    /// The shape for `n` numbers, a power of two of at least 256.
     pub(super) fn new(n: usize) -> Self {
         let bits = n.ilog2();
         let in_a_row = bits.min(ROW_BITS);
@@ -71,7 +71,7 @@ impl TransformShape {
         LANES << self.line_bits
     }
 
-    /// Lines from one row to the next: one more than it has, so that a column does not fall on one set of a cache.
+    /// Lines from one row to the next. It is one more than a row has, so that a column does not use a single set of a cache.
     fn stride(self) -> usize {
         self.lines() + usize::from(self.rows() > 1)
     }
@@ -81,23 +81,23 @@ impl TransformShape {
         self.rows() * self.stride()
     }
 
-    /// A row's lines in a plane.
+    /// The lines of a row in a plane.
     pub(super) fn row(self, row: usize) -> Range<usize> {
         row * self.stride()..row * self.stride() + self.lines()
     }
 
-    /// The columns within a group.
+    /// The columns within a row group.
     pub(super) fn within(self, group: usize) -> StridedLines {
         StridedLines { first: group * self.group() * self.stride(), step: self.stride(), bits: self.row_bits }
     }
 
-    /// The columns between groups, over the same row of each.
+    /// The columns between row groups, over the same row of each.
     pub(super) fn between(self, row: usize) -> StridedLines {
         StridedLines { first: row * self.stride(), step: self.group() * self.stride(), bits: self.group_bits }
     }
 }
 
-/// Lines that columns are made of: 2^bits of them, a step apart.
+/// The lines of some columns: 2^bits lines, `step` apart.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StridedLines {
     first: usize,
@@ -106,16 +106,16 @@ pub(super) struct StridedLines {
 }
 
 impl StridedLines {
-    /// The last line of a plane that these columns touch.
+    /// The last line of the plane that these columns use.
     fn last(self, lines: &Range<usize>) -> usize {
         self.first + ((1 << self.bits) - 1) * self.step + lines.end - 1
     }
 
-    /// The stages that end round 3, of one line of each row, which go to a place of their own.
+    /// Computes the last stages of round 3 of one line of each row, and writes these lines to `to`.
     #[inline(always)]
     pub(super) fn gather<L: Lanes>(self, line: usize, plane: &[Line], packed: &mut [Line], to: &mut [Line]) {
         assert!(self.last(&(line..line + 1)) < plane.len(), "columns of the plane");
-        assert!(to.len() >= 1 << self.bits, "a place for all rows");
+        assert!(to.len() >= 1 << self.bits, "room for all rows");
         let mut strip = Strip::<0> {
             from: plane.as_ptr(),
             from_first: self.first + line,
@@ -126,21 +126,21 @@ impl StridedLines {
             signs: &[],
             width: 0,
         };
-        // SAFETY: all lines of the strip lie in the plane and in their place.
+        // SAFETY: all lines of the strip lie in the plane and in `to`.
         unsafe { strip.transform::<L, true>(self.bits, packed) }
     }
 }
 
-/// A row of a vector: what the transform begins with.
+/// The elements of a vector in one row, with which the transform begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RowInputs<'a> {
-    /// Bits of the +1 and of the −1; zeros follow.
+    /// The planes of the +1 and of the −1; zeros follow.
     Ternary(&'a [u64], &'a [u64]),
     /// Numbers; zeros follow.
     Real(&'a [f32]),
 }
 
-/// Sets a row to D₁ x, and does the first round's stages within it.
+/// Sets a row to D₁ x and computes the stages of the first round within it.
 pub(super) struct FirstRow<'a> {
     pub(super) inputs: RowInputs<'a>,
     pub(super) signs: &'a [SignBlock],
@@ -192,7 +192,7 @@ impl Pass for FirstRow<'_> {
     }
 }
 
-/// The stages within a row that end round 2, its signs, and those that begin round 3.
+/// Computes the last stages of round 2 within a row, applies D₃, and computes the first stages of round 3.
 pub(super) struct MiddleRow<'a> {
     pub(super) signs: &'a [SignBlock],
     pub(super) row: &'a mut [Line],
@@ -220,7 +220,7 @@ impl Pass for MiddleRow<'_> {
     }
 }
 
-/// Stages of columns in place, some lines of each row: up for rounds 1 and 3, down for round 2.
+/// Computes the stages of columns in place, for some lines of each row: upwards for rounds 1 and 3, downwards for round 2.
 pub(super) struct InPlace<'a, const UP: bool> {
     pub(super) columns: StridedLines,
     pub(super) lines: Range<usize>,
@@ -247,19 +247,19 @@ impl<const UP: bool> Pass for InPlace<'_, UP> {
                 signs: &[],
                 width: 0,
             };
-            // SAFETY: all lines of the strip lie in the plane, which is borrowed for writing.
+            // SAFETY: all lines of the strip lie in the plane, which is borrowed mutably.
             unsafe { strip.transform::<L, UP>(columns.bits, packed) }
         }
     }
 }
 
-/// Round 2's signs and the stages of columns that begin it, from one plane to another, some lines of each row.
+/// Applies D₂ and computes the first stages of round 2, from one plane to another, for some lines of each row.
 pub(super) struct Signed<'a> {
     pub(super) columns: StridedLines,
     pub(super) lines: Range<usize>,
     pub(super) from: &'a [Line],
     pub(super) to: &'a mut [Line],
-    /// Those of these lines in each row, one row after the other.
+    /// The signs of these lines in each row, one row after the other.
     pub(super) signs: &'a [SignBlock],
     pub(super) packed: &'a mut [Line],
 }
@@ -285,14 +285,14 @@ impl Pass for Signed<'_> {
                 signs: &signs[k..],
                 width,
             };
-            // SAFETY: all lines of the strip lie in the planes, and each has signs.
+            // SAFETY: all lines of the strip lie in the planes, and each line has signs.
             unsafe { strip.transform::<L, false>(columns.bits, packed) }
         }
     }
 }
 
-/// One line of every row: where a pass over columns takes them from, and where it puts them. `SIGNED` is 1 if signs are
-/// applied to what is taken.
+/// One line of every row: from where a pass over columns loads them and to where it stores them. If `SIGNED` is 1, signs are
+/// applied to what is loaded.
 struct Strip<'a, const SIGNED: usize> {
     from: *const Line,
     from_first: usize,
@@ -305,34 +305,35 @@ struct Strip<'a, const SIGNED: usize> {
 }
 
 impl<const SIGNED: usize> Strip<'_, SIGNED> {
-    /// All stages over 2^bits lines, up or down, in steps of at most four; between two steps lines are kept in `packed`.
+    /// Computes all stages over 2^bits lines, upwards or downwards, in steps of at most four stages. Between two steps the
+    /// lines are kept in `packed`.
     ///
     /// # Safety
     ///
-    /// All lines must lie where they may be read and written, and have signs.
+    /// All lines must be readable at `from` and writable at `to`, and have signs.
     #[inline(always)]
     unsafe fn transform<L: Lanes, const UP: bool>(&mut self, bits: u32, packed: &mut [Line]) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees it.
         unsafe {
             match bits {
-                0 => self.direct::<L, 1, UP>(),
-                1 => self.direct::<L, 2, UP>(),
-                2 => self.direct::<L, 4, UP>(),
-                3 => self.direct::<L, 8, UP>(),
-                4 => self.direct::<L, 16, UP>(),
+                0 => self.single_step::<L, 1, UP>(),
+                1 => self.single_step::<L, 2, UP>(),
+                2 => self.single_step::<L, 4, UP>(),
+                3 => self.single_step::<L, 8, UP>(),
+                4 => self.single_step::<L, 16, UP>(),
                 _ => {
                     let packed = &mut packed[..1 << bits];
                     let count = bits.div_ceil(4);
                     for k in 0..count {
-                        let (first, size) = group(bits, if UP { k } else { count - 1 - k });
+                        let (first, size) = step_bits(bits, if UP { k } else { count - 1 - k });
                         match (size, k) {
-                            (4, 0) => self.take::<L, 16, UP>(first, packed),
-                            (3, 0) => self.take::<L, 8, UP>(first, packed),
-                            (_, 0) => self.take::<L, 4, UP>(first, packed),
-                            (4, _) if k + 1 == count => self.give::<L, 16, UP>(first, packed),
-                            (3, _) if k + 1 == count => self.give::<L, 8, UP>(first, packed),
-                            (_, _) if k + 1 == count => self.give::<L, 4, UP>(first, packed),
-                            _ => step_of::<L, UP>(size, first, packed),
+                            (4, 0) => self.load_step::<L, 16, UP>(first, packed),
+                            (3, 0) => self.load_step::<L, 8, UP>(first, packed),
+                            (_, 0) => self.load_step::<L, 4, UP>(first, packed),
+                            (4, _) if k + 1 == count => self.store_step::<L, 16, UP>(first, packed),
+                            (3, _) if k + 1 == count => self.store_step::<L, 8, UP>(first, packed),
+                            (_, _) if k + 1 == count => self.store_step::<L, 4, UP>(first, packed),
+                            _ => inner_step::<L, UP>(size, first, packed),
                         }
                     }
                 }
@@ -342,7 +343,7 @@ impl<const SIGNED: usize> Strip<'_, SIGNED> {
 
     #[inline(always)]
     unsafe fn load<L: Lanes>(&self, row: usize) -> L {
-        // SAFETY: as the caller of `transform` promises.
+        // SAFETY: the caller of `transform` guarantees that the line exists.
         unsafe {
             let line = self.from.add(self.from_first + row * self.from_step);
             L::prefetch(line.wrapping_add(AHEAD).cast());
@@ -353,7 +354,7 @@ impl<const SIGNED: usize> Strip<'_, SIGNED> {
 
     #[inline(always)]
     unsafe fn store<L: Lanes>(&mut self, row: usize, line: L) {
-        // SAFETY: as the caller of `transform` promises.
+        // SAFETY: the caller of `transform` guarantees that the line exists.
         unsafe {
             let to = self.to.add(self.to_first + row * self.to_step);
             if SIGNED == 1 {
@@ -364,8 +365,8 @@ impl<const SIGNED: usize> Strip<'_, SIGNED> {
     }
 
     #[inline(always)]
-    unsafe fn direct<L: Lanes, const R: usize, const UP: bool>(&mut self) {
-        // SAFETY: as the caller of `transform` promises.
+    unsafe fn single_step<L: Lanes, const R: usize, const UP: bool>(&mut self) {
+        // SAFETY: the caller of `transform` guarantees that the line exists.
         unsafe {
             let mut held = [L::zero(); R];
             unrolled!(j < R => { held[j] = self.load(j); });
@@ -375,11 +376,11 @@ impl<const SIGNED: usize> Strip<'_, SIGNED> {
     }
 
     #[inline(always)]
-    unsafe fn take<L: Lanes, const R: usize, const UP: bool>(&mut self, first: u32, packed: &mut [Line]) {
+    unsafe fn load_step<L: Lanes, const R: usize, const UP: bool>(&mut self, first: u32, packed: &mut [Line]) {
         for k in 0..packed.len() / R {
             let base = base::<R>(k, first);
             let mut held = [L::zero(); R];
-            // SAFETY: as the caller of `transform` promises.
+            // SAFETY: the caller of `transform` guarantees that the line exists.
             unrolled!(j < R => { held[j] = unsafe { self.load(base + (j << first)) }; });
             butterflies::<L, R, UP>(&mut held);
             unrolled!(j < R => { held[j].store(&mut packed[base + (j << first)]); });
@@ -387,40 +388,40 @@ impl<const SIGNED: usize> Strip<'_, SIGNED> {
     }
 
     #[inline(always)]
-    unsafe fn give<L: Lanes, const R: usize, const UP: bool>(&mut self, first: u32, packed: &mut [Line]) {
+    unsafe fn store_step<L: Lanes, const R: usize, const UP: bool>(&mut self, first: u32, packed: &mut [Line]) {
         for k in 0..packed.len() / R {
             let base = base::<R>(k, first);
             let mut held = [L::zero(); R];
             unrolled!(j < R => { held[j] = L::load(&packed[base + (j << first)]); });
             butterflies::<L, R, UP>(&mut held);
-            // SAFETY: as the caller of `transform` promises.
+            // SAFETY: the caller of `transform` guarantees that the line exists.
             unrolled!(j < R => { unsafe { self.store(base + (j << first), held[j]) } });
         }
     }
 }
 
-/// The stages between the lines of a row, 16 lines apart or more.
+/// Computes the stages between the lines of a row, which are 16 lines apart or more.
 #[inline(always)]
 fn between_lines<L: Lanes, const UP: bool>(row: &mut [Line]) {
     let near = LANES.ilog2();
     let bits = row.len().ilog2() - near;
     let count = bits.div_ceil(4);
     for k in 0..count {
-        let (first, size) = group(bits, if UP { k } else { count - 1 - k });
-        step_of::<L, UP>(size, near + first, row);
+        let (first, size) = step_bits(bits, if UP { k } else { count - 1 - k });
+        inner_step::<L, UP>(size, near + first, row);
     }
 }
 
-/// The first bit of a group and how many it has, when so many bits are shared out to as few groups of at most four.
+/// The first bit of step `k` and its number of bits, if `bits` bits are divided into as few steps of at most four as possible.
 #[inline(always)]
-fn group(bits: u32, k: u32) -> (u32, u32) {
+fn step_bits(bits: u32, k: u32) -> (u32, u32) {
     let count = bits.div_ceil(4);
     let (size, larger) = (bits / count, bits % count);
     (k * size + k.min(larger), size + u32::from(k < larger))
 }
 
 #[inline(always)]
-fn step_of<L: Lanes, const UP: bool>(size: u32, first: u32, lines: &mut [Line]) {
+fn inner_step<L: Lanes, const UP: bool>(size: u32, first: u32, lines: &mut [Line]) {
     match size {
         4 => step::<L, 16, UP>(first, lines),
         3 => step::<L, 8, UP>(first, lines),
@@ -429,7 +430,7 @@ fn step_of<L: Lanes, const UP: bool>(size: u32, first: u32, lines: &mut [Line]) 
     }
 }
 
-/// Where the k-th group of lines begins, those that differ in the bits of a step from `first` on.
+/// The first of the k-th set of R lines that differ only in the bits of a step, from bit `first` on.
 #[inline(always)]
 fn base<const R: usize>(k: usize, first: u32) -> usize {
     let low = k & ((1 << first) - 1);
@@ -459,7 +460,7 @@ fn store_all<L: Lanes>(held: [L; LANES], lines: &mut [Line; LANES]) {
     unrolled!(k < LANES => { held[k].store(&mut lines[k]); });
 }
 
-/// All stages between R lines, from the nearest or from the farthest on.
+/// Computes all stages between R lines, from the shortest stride upwards or from the longest downwards.
 #[inline(always)]
 fn butterflies<L: Lanes, const R: usize, const UP: bool>(held: &mut [L; R]) {
     if UP {
@@ -475,7 +476,7 @@ fn butterflies<L: Lanes, const R: usize, const UP: bool>(held: &mut [L; R]) {
     }
 }
 
-/// (a, b) → (a + b, a − b) between lines H apart; nothing where there are no such.
+/// (a, b) → (a + b, a − b) between lines H apart; nothing if H is not below R.
 #[inline(always)]
 fn stage<L: Lanes, const R: usize, const H: usize>(held: &mut [L; R]) {
     if H < R {

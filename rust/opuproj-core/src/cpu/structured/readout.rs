@@ -1,4 +1,4 @@
-//! From the two parts of a transform to what is read of Tx: in float64, rounded once.
+//! Results from the two parts of a transform.
 
 use std::ops::Range;
 
@@ -7,37 +7,37 @@ use super::passes::{AHEAD, StridedLines};
 use crate::definition::readout::{Mode, Real};
 use crate::definition::structured;
 
-/// What is read of one vector's transforms, which are n / scale times S x.
+/// What is read of the transforms of one vector, which are S x / `scale`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TransformReadout {
     pub(super) mode: Mode,
-    /// What the transforms are multiplied by: an exact power of two.
+    /// The factor of the transforms: an exact power of two.
     pub(super) scale: f64,
 }
 
-/// The phase of the anchor's field at some rows: cosines and sines, as float32.
+/// The phases of the anchor's field at some rows: cosines and sines as float32.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Phases<'a> {
     pub(super) cos: &'a [Line],
     pub(super) sin: &'a [Line],
 }
 
-/// Ends round 3, the stages of columns of both parts, and reads what of their rows is asked for.
+/// Computes the last stages of round 3, along columns of both parts, and reads the requested rows.
 pub(super) struct Finish<'a, T> {
     pub(super) readout: TransformReadout,
     pub(super) columns: StridedLines,
-    /// Lines of a row of the plane.
+    /// The lines of each row.
     pub(super) lines: Range<usize>,
     pub(super) parts: &'a [Vec<Line>; 2],
     pub(super) packed: &'a mut [Line],
-    /// Room for one line of each row, for both parts.
+    /// Buffers for one line of each row, for both parts.
     pub(super) gathered: &'a mut [Vec<Line>; 2],
-    /// The number in the block of a row's first line, and from one row's to the next.
+    /// The number of a row's first line in the block, and its difference from one row to the next.
     pub(super) line: usize,
     pub(super) step: usize,
-    /// Of all lines of the block; none unless the mode is "linear".
+    /// Those of all lines of the block, if the mode is "linear".
     pub(super) phases: Option<Phases<'a>>,
-    /// The rows of the block that are asked for begin at this one; there are as many as `out` takes.
+    /// The first requested row of the block. `out` has room for all of them.
     pub(super) first: usize,
     pub(super) out: &'a mut [T],
 }
@@ -56,15 +56,15 @@ impl<T: Real> Pass for Finish<'_, T> {
             for (k, (re, im)) in re.iter().zip(im).enumerate() {
                 let line = line + column + k * step;
                 let phase = phases.map_or((&Line::ZERO, &Line::ZERO), |phases| (&phases.cos[line], &phases.sin[line]));
-                place::<L, T>(readout, (re, im), phase, LANES * line, first, out);
+                read_rows::<L, T>(readout, (re, im), phase, LANES * line, first, out);
             }
         }
     }
 }
 
-/// Reads a line, the first of whose rows is `row`, and writes those from `first` on that `out` takes.
+/// Reads a line, whose first row is `row`, and writes those of its rows that belong to `out`, which begins with row `first`.
 #[inline(always)]
-fn place<L: Lanes, T: Real>(
+fn read_rows<L: Lanes, T: Real>(
     readout: TransformReadout,
     parts: (&Line, &Line),
     phase: (&Line, &Line),

@@ -1,4 +1,4 @@
-//! A batch through a structured matrix: tasks of a vector and some blocks of rows, threads, progress and cancellation.
+//! A batch through the structured matrix: tasks of a vector and some blocks of rows, threads, progress and cancellation.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use super::inputs::TransformInputs;
 use super::lanes::LANES;
 use super::passes::TransformShape;
 use super::worker::{PhasePlanes, Task, TransformWorker};
-use super::workspace::{Workspace, lengthen};
+use super::workspace::{Workspace, extend};
 use crate::cpu::kernel::{SignedColumns, TILE_BLOCKS};
 use crate::cpu::resources::Cpu;
 use crate::cpu::threads::{Ticker, next, share};
@@ -19,31 +19,30 @@ use crate::memory::{collect, drop_in_background, with_capacity, zeros};
 use crate::progress::{Coordinator, Progress, Stopped};
 use crate::request::structured::Structured;
 
-/// Lines that pass between two looks at the clock: some 100 µs of a fast instruction set, some milliseconds of the slowest.
+/// Lines between two checks for a stop: some 100 µs of a fast instruction set, some milliseconds of the slowest.
 const LINES_PER_CHECK: u64 = 1 << 14;
 
-/// Lines worth the waking of another thread.
+/// Lines from which on another thread is worth waking.
 const LINES_PER_THREAD: u64 = 1 << 13;
 
-/// Bytes of the anchor's phases that are kept at a time, unless one block has more.
+/// Bytes of the anchor's phases that are kept together, unless one block has more.
 const PHASE_BYTES: usize = 32 << 20;
 
-/// Rows whose phases a thread computes at a time.
+/// Rows whose phases a thread computes together.
 const PHASE_ROWS: usize = 4096;
 
-/// Tasks that there had best be for each thread.
+/// Tasks for each thread, if vectors and blocks allow.
 const TASKS_PER_THREAD: usize = 4;
 
 impl Cpu {
-    /// Projects a batch.
+    /// Projects a batch by the structured matrix.
     ///
-    /// Vector v goes to `outputs[v]`, as many numbers as there are rows times [`Mode::parts`].
-    /// About every 50 ms `poll` is called, on the calling thread, with the part of the work that is done; the projection
-    /// stops soon after it says `false`, and the outputs are then half written.
+    /// Vector v goes to `outputs[v]`, [`Structured::width`] numbers.
+    /// `poll` is called as by [`project`](Self::project).
     ///
     /// # Errors
     ///
-    /// If `poll` stopped it, or there is no memory: some three times that of a padded vector a thread.
+    /// If `poll` returned `false`, or there is no memory. A thread needs some three times the memory of a padded vector.
     ///
     /// # Panics
     ///
@@ -73,7 +72,7 @@ impl Cpu {
         let mut coordinator = Coordinator::new(&progress, poll);
         let mut spaces = with_capacity(threads)?;
         for _ in 0..threads {
-            spaces.push(Workspace::spare(shape).map_or_else(|| Workspace::reserved(shape), Ok)?);
+            spaces.push(Workspace::take_spare(shape).map_or_else(|| Workspace::reserved(shape), Ok)?);
         }
         let workspaces = Mutex::new(spaces);
         let mut phases = PhasePlanes::default();
@@ -111,7 +110,7 @@ impl Cpu {
                     first_block: stripe.start,
                     ticker: Ticker::new(&progress, goes_on, LINES_PER_CHECK),
                     space,
-                    has: None,
+                    current: None,
                 };
                 let mut ended = worker.space.fill(shape, &mut worker.ticker);
                 while ended.is_ok()
@@ -120,11 +119,11 @@ impl Cpu {
                     ended = worker.process(task);
                 }
                 if ended == Err(Stopped::Cancelled) {
-                    // Somebody waits for control.
+                    // The caller waits for the call to end.
                     drop_in_background(worker.space);
                     return ended;
                 }
-                // There is room for it where it was.
+                // The vector it was taken from has room for it.
                 workspaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(worker.space);
                 ended
             };
@@ -137,7 +136,7 @@ impl Cpu {
         Ok(())
     }
 
-    /// The phases of the anchor's field at those rows of some blocks that are asked for, if the mode has an anchor.
+    /// Computes the phases of the anchor's field at the requested rows of some blocks, if the mode has an anchor.
     fn set_phases(
         &self,
         request: &Structured,
@@ -152,7 +151,7 @@ impl Cpu {
         for plane in [&mut planes.cos, &mut planes.sin] {
             plane.try_reserve(lines.saturating_sub(plane.len())).map_err(|_| Stopped::NoMemory)?;
             plane.truncate(lines);
-            lengthen(plane, lines, || coordinator.check())?;
+            extend(plane, lines, || coordinator.check())?;
         }
         let (t, anchor) = (Transmission::new(request.seed), collect(anchor::columns(0, request.mode.anchor_pixels()))?);
         let sign = zeros(anchor.len())?;
@@ -186,7 +185,7 @@ impl Cpu {
     }
 }
 
-/// Times that a task goes through the lines of the first round, and through those of a block.
+/// How often a task processes the lines of the first round, and those of a block.
 const FIRST_PASSES: u64 = 3;
 const BLOCK_PASSES: u64 = 10;
 
@@ -194,13 +193,14 @@ fn lines(shape: TransformShape) -> u64 {
     (shape.rows() * shape.lines()) as u64
 }
 
-/// Vectors of a thread, rounded down; 0 where they do not divide evenly and a vector more or less counts.
+/// Vectors of each thread, rounded down; 0 if they do not divide evenly and the difference of one vector matters.
 fn outputs_per_thread(n_vectors: usize, threads: usize) -> usize {
     let even = n_vectors.is_multiple_of(threads) || n_vectors >= TASKS_PER_THREAD * threads;
     if even { n_vectors / threads } else { 0 }
 }
 
-/// Into how many tasks the blocks of a vector are cut: one, as each task does the first round anew, unless threads would be idle.
+/// The number of tasks for the blocks of one vector. It is one, because each task repeats the first round, unless threads
+/// would be idle.
 fn pieces(vectors_per_thread: usize, n_blocks: usize, threads: usize) -> usize {
     if vectors_per_thread > 0 { 1 } else { n_blocks.min(TASKS_PER_THREAD * threads) }
 }

@@ -1,4 +1,4 @@
-//! One thread at work on a task: the rounds of a vector's transforms, and what is read of them.
+//! The work of one thread on a task: the rounds of a vector's transforms, and their readout.
 
 use std::ops::Range;
 
@@ -17,11 +17,11 @@ use crate::memory::touch;
 use crate::progress::Stopped;
 use crate::request::structured::Structured;
 
-/// Lines of a row that are read at a time.
-const LINES_AT_ONCE: usize = 64;
+/// Lines of a row that are read together.
+const READ_LINES: usize = 64;
 
-/// Bytes of a block's output from which on it is touched before it is written: the first line of each group would touch most
-/// of its pages between two pauses.
+/// The output of a block is touched before it is written if it has this many bytes. Otherwise the first line of each group
+/// would touch most of its pages between two checks for a stop.
 const TOUCHED_FIRST: usize = 4 << 20;
 
 /// The anchor's phases at the rows of some blocks.
@@ -31,14 +31,14 @@ pub(super) struct PhasePlanes {
     pub(super) sin: Vec<Line>,
 }
 
-/// A vector and some blocks of rows, with their part of its output.
+/// A vector and some blocks of rows, with their part of the output.
 pub(super) struct Task<'o, T> {
     pub(super) vector: usize,
     pub(super) blocks: Range<u64>,
     pub(super) out: &'o mut [T],
 }
 
-/// One thread at work.
+/// One thread.
 pub(super) struct TransformWorker<'a> {
     pub(super) request: &'a Structured,
     pub(super) kernel: Kernel,
@@ -47,21 +47,21 @@ pub(super) struct TransformWorker<'a> {
     pub(super) n: usize,
     pub(super) shape: TransformShape,
     pub(super) phases: &'a PhasePlanes,
-    /// The block whose phases are the first ones.
+    /// The block to which the first phases belong.
     pub(super) first_block: u64,
     pub(super) ticker: Ticker<'a>,
     pub(super) space: Workspace,
-    /// The vector whose first round is at hand.
-    pub(super) has: Option<usize>,
+    /// The vector whose first round is in the workspace.
+    pub(super) current: Option<usize>,
 }
 
 impl TransformWorker<'_> {
-    /// Does a task.
+    /// Computes a task.
     pub(super) fn process<T: Real>(&mut self, task: Task<'_, T>) -> Result<(), Stopped> {
-        if self.has != Some(task.vector) {
-            self.has = None;
+        if self.current != Some(task.vector) {
+            self.current = None;
             self.first_round(task.vector)?;
-            self.has = Some(task.vector);
+            self.current = Some(task.vector);
         }
         let mut rest = task.out;
         for block in task.blocks {
@@ -93,23 +93,23 @@ impl TransformWorker<'_> {
                 let inputs = vectors.inputs(vector, row * length, length);
                 run(kernel, FirstRow { inputs, signs, row: to });
             }
-            self.pause(shape.lines())?;
+            self.count(shape.lines())?;
         }
         let lines = 0..shape.lines();
         for group in 0..shape.groups() {
             let Workspace { first: plane, packed, .. } = &mut self.space;
             run(kernel, InPlace::<true> { columns: shape.within(group), lines: lines.clone(), plane, packed });
-            self.pause(shape.lines() * shape.group())?;
+            self.count(shape.lines() * shape.group())?;
         }
         for row in 0..shape.group() {
             let Workspace { first: plane, packed, .. } = &mut self.space;
             run(kernel, InPlace::<true> { columns: shape.between(row), lines: lines.clone(), plane, packed });
-            self.pause(shape.lines() * shape.groups())?;
+            self.count(shape.lines() * shape.groups())?;
         }
         Ok(())
     }
 
-    /// Fills a part's plane with the stages of round 2 that go between groups.
+    /// Fills the plane of a part with the stages of round 2 between row groups.
     fn between_groups(&mut self, block: u64, part: Part) -> Result<(), Stopped> {
         let Self { shape, .. } = *self;
         let kernel = self.kernel;
@@ -128,13 +128,13 @@ impl TransformWorker<'_> {
                 signs::fill(kernel, &self.signs, diagonal, number, signs);
                 let (columns, lines, to) = (shape.between(row), line..line + step, &mut parts[part as usize]);
                 run(kernel, Signed { columns, lines, from: first, to, signs, packed });
-                self.pause(step * shape.groups())?;
+                self.count(step * shape.groups())?;
             }
         }
         Ok(())
     }
 
-    /// The rest of a part but for the stages of round 3 that go between groups.
+    /// Computes the rest of a part, except for the stages of round 3 between row groups.
     fn within_groups(&mut self, block: u64, part: Part) -> Result<(), Stopped> {
         let Self { shape, .. } = *self;
         let kernel = self.kernel;
@@ -150,12 +150,12 @@ impl TransformWorker<'_> {
                 run(kernel, MiddleRow { signs, row: &mut plane[shape.row(row)] });
             }
             run(kernel, InPlace::<true> { columns, lines, plane, packed });
-            self.pause(3 * shape.lines() * shape.group())?;
+            self.count(3 * shape.lines() * shape.group())?;
         }
         Ok(())
     }
 
-    /// The stages of round 3 between groups, and what is read of both parts.
+    /// Computes the stages of round 3 between row groups, and reads both parts.
     fn read<T: Real>(&mut self, vector: usize, block: u64, first: usize, out: &mut [T]) -> Result<(), Stopped> {
         let Self { shape, n, .. } = *self;
         let (kernel, mode) = (self.kernel, self.request.mode);
@@ -168,7 +168,7 @@ impl TransformWorker<'_> {
         if size_of_val(out) >= TOUCHED_FIRST {
             touch(out, T::rounded(0.0), || self.ticker.check())?;
         }
-        let step = LINES_AT_ONCE.min(shape.lines());
+        let step = READ_LINES.min(shape.lines());
         for row in 0..shape.group() {
             for line in (0..shape.lines()).step_by(step) {
                 let Workspace { parts, packed, gathered, .. } = &mut self.space;
@@ -186,14 +186,14 @@ impl TransformWorker<'_> {
                     out: &mut *out,
                 };
                 run(kernel, finish);
-                self.pause(2 * step * shape.groups())?;
+                self.count(2 * step * shape.groups())?;
             }
         }
         Ok(())
     }
 
-    /// Notes lines that passed, and once there are enough of them, reports them and asks whether to go on.
-    fn pause(&mut self, lines: usize) -> Result<(), Stopped> {
+    /// Counts lines that were processed.
+    fn count(&mut self, lines: usize) -> Result<(), Stopped> {
         self.ticker.count(lines as u64)
     }
 }

@@ -1,4 +1,4 @@
-//! What threads work in: scratch memory that is kept from call to call.
+//! The scratch memory of a thread, which is kept from call to call.
 
 use std::sync::Mutex;
 
@@ -9,16 +9,16 @@ use crate::definition::structured;
 use crate::memory::{NoMemory, with_capacity};
 use crate::progress::Stopped;
 
-/// Blocks of signs that are made at a time where columns are short.
+/// Blocks of signs that are generated together if columns are short.
 const SIGN_BLOCKS: usize = 64;
 
-/// Lines that are made at a time: 1 MiB.
-const LINES_AT_ONCE: usize = 1 << 14;
+/// Lines that a plane grows by at a time: 1 MiB.
+const GROWTH_LINES: usize = 1 << 14;
 
-/// Bytes of spare workspaces that are kept.
+/// Bytes of spare workspaces that are kept at most.
 const SPARE_BYTES: usize = 32 << 20;
 
-/// Bytes that each thread works in, if they fit the address space.
+/// The bytes of a thread's workspace, if they fit the address space.
 #[must_use]
 pub fn bytes_per_thread(n_inputs: usize) -> Option<usize> {
     let n = structured::length(n_inputs).filter(|&n| n <= 1 << 48)?;
@@ -28,41 +28,41 @@ pub fn bytes_per_thread(n_inputs: usize) -> Option<usize> {
     )
 }
 
-/// Blocks of signs that a thread needs at a time.
+/// Blocks of signs that a thread needs together.
 fn sign_blocks(shape: TransformShape) -> usize {
     (shape.groups() * blocks_at_once(shape)).max(shape.lines() / LINES_PER_BLOCK)
 }
 
-/// Blocks of signs of a row that the passes between groups take together.
+/// Blocks of signs of a row that a pass between row groups takes together.
 pub(super) fn blocks_at_once(shape: TransformShape) -> usize {
     (SIGN_BLOCKS / shape.groups()).clamp(1, shape.lines() / LINES_PER_BLOCK)
 }
 
-/// What a thread works in: one allocation each, made before the work begins and filled by the thread.
+/// The workspace of a thread. Its memory is reserved before the work begins; the thread itself fills it.
 pub(super) struct Workspace {
-    /// The first round's result.
+    /// The result of the first round.
     pub(super) first: Vec<Line>,
     /// The real and the imaginary part of a block.
     pub(super) parts: [Vec<Line>; 2],
-    /// A strip of columns, between two steps and at the end.
+    /// The lines of a strip of columns: between two steps (`packed`), and after the last one, for both parts (`gathered`).
     pub(super) packed: Vec<Line>,
     pub(super) gathered: [Vec<Line>; 2],
     pub(super) signs: Vec<SignBlock>,
 }
 
-/// What the last calls worked in: the next one need not have its pages made anew.
+/// The workspaces of the last calls. Their pages need not be cleared again.
 static SPARE: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
 
 impl Workspace {
-    /// One of a call before, if it was for transforms of the same length.
-    pub(super) fn spare(shape: TransformShape) -> Option<Self> {
-        // Another thread may have held the lock when this process was forked: then nobody will ever open it.
+    /// Takes a workspace of an earlier call, if its transforms had the same length.
+    pub(super) fn take_spare(shape: TransformShape) -> Option<Self> {
+        // Another thread may have held the lock when this process was forked. Then it is never released.
         let mut spare = SPARE.try_lock().ok()?;
         let k = spare.iter().position(|space| space.first.len() == shape.plane())?;
         Some(spare.swap_remove(k))
     }
 
-    /// Keeps it for calls to come, if there is room.
+    /// Keeps it for later calls, unless too much is kept already.
     pub(super) fn keep(self, shape: TransformShape) {
         let Ok(mut spare) = SPARE.try_lock() else { return };
         let bytes = |space: &Self| 3 * size_of_val(&space.first[..]);
@@ -76,6 +76,7 @@ impl Workspace {
         3 * shape.plane() + 2 * shape.groups() + shape.groups().max(shape.group())
     }
 
+    /// An empty workspace with its memory reserved.
     pub(super) fn reserved(shape: TransformShape) -> Result<Self, NoMemory> {
         let plane = || with_capacity(shape.plane());
         Ok(Self {
@@ -87,31 +88,31 @@ impl Workspace {
         })
     }
 
-    /// Makes everything as long as it is to be, a stretch at a time: the first touch of a page takes long.
+    /// Extends all buffers to their lengths, a part at a time, because the first write to a page takes long.
     pub(super) fn fill(&mut self, shape: TransformShape, ticker: &mut Ticker<'_>) -> Result<(), Stopped> {
         let [re, im] = &mut self.parts;
         for plane in [&mut self.first, re, im] {
-            lengthen(plane, shape.plane(), || ticker.check())?;
+            extend(plane, shape.plane(), || ticker.check())?;
         }
         let [re, im] = &mut self.gathered;
         for place in [re, im] {
-            lengthen(place, shape.groups(), || ticker.check())?;
+            extend(place, shape.groups(), || ticker.check())?;
         }
-        lengthen(&mut self.packed, shape.groups().max(shape.group()), || ticker.check())?;
+        extend(&mut self.packed, shape.groups().max(shape.group()), || ticker.check())?;
         self.signs.resize(sign_blocks(shape), SignBlock::default());
         Ok(())
     }
 }
 
-/// Makes a plane as long as it has been reserved, and asks now and then whether to go on.
-pub(super) fn lengthen(
+/// Extends a plane to a length that was reserved, and calls `check` at intervals.
+pub(super) fn extend(
     plane: &mut Vec<Line>,
     length: usize,
-    mut keep_on: impl FnMut() -> Result<(), Stopped>,
+    mut check: impl FnMut() -> Result<(), Stopped>,
 ) -> Result<(), Stopped> {
     while plane.len() < length {
-        plane.resize(length.min(plane.len() + LINES_AT_ONCE), Line::ZERO);
-        keep_on()?;
+        plane.resize(length.min(plane.len() + GROWTH_LINES), Line::ZERO);
+        check()?;
     }
     Ok(())
 }

@@ -1,25 +1,26 @@
-//! The keystream of T, four columns a register: what field and panels are made of, and the same bare.
+//! The keystream of T, four columns in a register, for fields and panels, and the bare keystream.
 
 use std::arch::x86_64::*;
 
-use super::sizes::GROUP;
+use super::sizes::QUAD;
 use crate::cpu::kernel::contract::TILE_BLOCKS;
 use crate::definition::transmission::{MAGNITUDE, Transmission};
 
-/// What stays in registers while T is generated.
+/// The constants of generating T, which stay in registers.
 ///
-/// The first round is done once a row block and once a column, and not once for both: it looks at each byte of the
-/// counter by itself and then mixes them linearly, and a byte is either the row block's or the column's.
+/// The first round is computed once for each row block and once for each column, not once for each pair. That works because
+/// the round substitutes each byte of the counter by itself and then mixes the bytes linearly, and each byte belongs either
+/// to the row block or to the column.
 pub(super) struct Generator {
     /// The keys of rounds 1 to 7, each in all four lanes.
     pub(super) round_keys: [__m512i; 7],
     /// The table of magnitudes.
     pub(super) magnitudes: [__m512i; 2],
-    /// Byte 4·component + column takes byte 16·column + component.
+    /// The permutation: byte 4·component + column takes byte 16·column + component.
     pub(super) interleave: __m512i,
-    /// Key of round 0 for row blocks: the seed.
+    /// The key of round 0 for row blocks: the seed.
     row_key: u64,
-    /// Key of round 0 for columns, the stream, in the high half of every lane.
+    /// The key of round 0 for columns: the stream, in the high half of every lane.
     column_key: __m512i,
 }
 
@@ -31,7 +32,7 @@ impl Generator {
         let half = |k: usize| u64::from_le_bytes(round_keys[0][8 * k..8 * k + 8].try_into().expect("eight bytes"));
         let stream = half(1) as i64;
         let table: [u8; 128] = std::array::from_fn(|i| MAGNITUDE[i] + bias);
-        let interleave: [u8; 64] = std::array::from_fn(|i| (16 * (i % GROUP) + i / GROUP) as u8);
+        let interleave: [u8; 64] = std::array::from_fn(|i| (16 * (i % QUAD) + i / QUAD) as u8);
         Self {
             round_keys: std::array::from_fn(|k| broadcast(&round_keys[k + 1])),
             magnitudes: [
@@ -44,30 +45,30 @@ impl Generator {
         }
     }
 
-    /// The row block's part of the state after the first round, in every lane.
+    /// The part of a row block in the state after the first round, in every lane.
     #[target_feature(enable = "avx512f,vaes")]
     #[inline]
     pub(super) fn row(&self, row_block: u64) -> __m512i {
         let low = (row_block ^ self.row_key) as i64;
         let state = _mm512_aesenc_epi128(_mm512_set_epi64(0, low, 0, low, 0, low, 0, low), self.round_keys[0]);
-        // What the bytes of the other half gave, as zeros: both parts together have it once too often.
+        // Takes off what the round makes of the zero bytes of the other half; the sum of both parts would have it twice.
         let zero = _mm512_setzero_si512();
         _mm512_xor_si512(state, _mm512_aesenc_epi128(zero, zero))
     }
 
-    /// The columns' part of it, a column a lane.
+    /// The part of four columns in that state, a column a lane.
     #[target_feature(enable = "avx512f,vaes")]
     #[inline]
-    pub(super) fn columns(&self, columns: [u64; GROUP]) -> __m512i {
+    pub(super) fn columns(&self, columns: [u64; QUAD]) -> __m512i {
         let [a, b, c, d] = columns.map(|column| column as i64);
         let counters = _mm512_xor_si512(_mm512_set_epi64(d, 0, c, 0, b, 0, a, 0), self.column_key);
         _mm512_aesenc_epi128(counters, _mm512_setzero_si512())
     }
 
-    /// The last round's key with the signs of four inputs: they cost nothing there.
+    /// The key of the last round with the signs of four inputs, which cost nothing there.
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
-    pub(super) fn turned_key(&self, signs: [u8; GROUP]) -> __m512i {
+    pub(super) fn signed_key(&self, signs: [u8; QUAD]) -> __m512i {
         // Lane k takes byte k.
         let to_lanes = _mm512_set_epi64(
             0x0303_0303_0303_0303,
@@ -79,8 +80,8 @@ impl Generator {
             0,
             0,
         );
-        let turned = _mm512_shuffle_epi8(_mm512_set1_epi32(i32::from_le_bytes(signs)), to_lanes);
-        _mm512_xor_si512(self.round_keys[6], turned)
+        let signs = _mm512_shuffle_epi8(_mm512_set1_epi32(i32::from_le_bytes(signs)), to_lanes);
+        _mm512_xor_si512(self.round_keys[6], signs)
     }
 
     /// The keystream of one row block in four columns, a column a lane.
@@ -94,14 +95,14 @@ impl Generator {
         _mm512_aesenclast_epi128(state, last_key)
     }
 
-    /// Four columns of a component side by side.
+    /// Puts the four columns of each component side by side.
     #[target_feature(enable = "avx512f,avx512vbmi")]
     #[inline]
     pub(super) fn interleave(&self, bytes: __m512i) -> __m512i {
         _mm512_permutexvar_epi8(self.interleave, bytes)
     }
 
-    /// The magnitudes (plus the bias) that bytes stand for; the top bit of a byte has no say.
+    /// The magnitudes (plus the bias) that bytes stand for. The top bit of a byte is ignored.
     #[target_feature(enable = "avx512f,avx512vbmi")]
     #[inline]
     pub(super) fn magnitudes(&self, bytes: __m512i) -> __m512i {

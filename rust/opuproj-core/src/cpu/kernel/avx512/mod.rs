@@ -1,7 +1,7 @@
 //! The kernel for AVX-512: 512-bit AES rounds, a 128-byte table in two registers, and VNNI.
 //!
-//! A 64-byte register holds one row block of four columns, a column a lane. One byte permutation turns that into the
-//! groups of four that VNNI sums: 16 components, each with its four columns side by side.
+//! A 64-byte register holds one row block of a quad of columns, a column a lane. One byte permutation turns it into the
+//! quads that VNNI sums: 16 components, each with its four columns side by side.
 
 mod field;
 mod generator;
@@ -17,9 +17,9 @@ use generator::keystream;
 use multiply::multiply;
 use pack::planes;
 use panel::{panel_of, transposed_of};
-use sizes::{GROUP, PANEL_BLOCKS};
+use sizes::{PANEL_BLOCKS, QUAD};
 
-/// VNNI wants one side unsigned: panels hold T + 128.
+/// One operand of VNNI is unsigned, so panels hold T + 128.
 const BIAS: u8 = 128;
 
 /// The kernel for AVX-512.
@@ -29,7 +29,7 @@ pub(super) struct Avx512(());
 impl Avx512 {
     pub(super) const SHAPE: PanelShape = PanelShape {
         bias: BIAS as i32,
-        column_multiple: GROUP,
+        column_multiple: QUAD,
         panel_blocks: PANEL_BLOCKS,
         // 4 blocks × 16 × 512 bytes: two thirds of a 48 KiB first-level cache.
         panel_columns: 512,
@@ -53,19 +53,19 @@ impl Avx512 {
         unsafe { field(t, x, row_block, sums) }
     }
 
-    /// Layout: row block, group of four columns, component, column.
+    /// Layout: row block, quad of columns, component, column.
     pub(super) fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
         // SAFETY: as in `field`.
         unsafe { panel_of::<BIAS>(t, columns, row_block, panel) }
     }
 
-    /// The same layout without the bias, for tiles that multiply signed by signed.
+    /// The same layout without the bias, for AMX tiles, which multiply signed by signed.
     pub(super) fn signed_panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
         // SAFETY: as in `field`.
         unsafe { panel_of::<0>(t, columns, row_block, panel) }
     }
 
-    /// Layout: 16 columns, group of four components, column, component.
+    /// Layout: 16 columns, quad of components, column, component.
     pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
         // SAFETY: as in `field`.
         unsafe { transposed_of::<BIAS>(t, column, row_blocks, panel) }

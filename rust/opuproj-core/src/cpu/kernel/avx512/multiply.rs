@@ -2,15 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use super::sizes::{GROUP, PANEL_BLOCKS};
+use super::sizes::{PANEL_BLOCKS, QUAD};
 use crate::cpu::kernel::contract::Product;
 use crate::definition::transmission::BLOCK_COMPONENTS;
 
-/// Vectors that the multiplication unrolls over: with four blocks, 24 of the 32 registers are sums.
+/// The multiplication unrolls over this many vectors. With four blocks, 24 of the 32 registers are sums.
 const VECTORS: usize = 6;
 
-/// Groups whose inputs fill a cache line.
-const PREFETCH_GROUPS: usize = 64 / GROUP;
+/// Quads whose inputs fill a cache line.
+const PREFETCH_QUADS: usize = 64 / QUAD;
 
 /// Multiplies a panel; see `Kernel::multiply`.
 ///
@@ -55,20 +55,20 @@ unsafe fn multiply_few<const N: usize>(
     sums_stride: usize,
 ) {
     let mut totals = [[_mm512_setzero_si512(); PANEL_BLOCKS]; N];
-    let groups = columns / GROUP;
+    let quads = columns / QUAD;
     let panel = panel.as_ptr();
-    for first in (0..groups).step_by(PREFETCH_GROUPS) {
-        // The next vectors' inputs come from a cache too far away to wait for, in strides that the CPU does not foresee.
+    for first in (0..quads).step_by(PREFETCH_QUADS) {
+        // The inputs of the next vectors lie in a slower cache, at strides that the hardware does not prefetch.
         for v in N..2 * N {
-            _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add(v * x_stride + first * GROUP));
+            _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add(v * x_stride + first * QUAD));
         }
-        for group in first..groups.min(first + PREFETCH_GROUPS) {
-            // SAFETY: the panel has four blocks of `groups` groups of 64 bytes, a vector `groups` groups of four.
+        for quad in first..quads.min(first + PREFETCH_QUADS) {
+            // SAFETY: the panel has four blocks of `quads` times 64 bytes, a vector `quads` times four bytes.
             unsafe {
                 let entries: [__m512i; PANEL_BLOCKS] =
-                    std::array::from_fn(|block| _mm512_loadu_si512(panel.add((block * groups + group) * 64).cast()));
+                    std::array::from_fn(|block| _mm512_loadu_si512(panel.add((block * quads + quad) * 64).cast()));
                 for (v, totals) in totals.iter_mut().enumerate() {
-                    let inputs = _mm512_set1_epi32(x.add(v * x_stride + group * GROUP).cast::<i32>().read_unaligned());
+                    let inputs = _mm512_set1_epi32(x.add(v * x_stride + quad * QUAD).cast::<i32>().read_unaligned());
                     for (total, entries) in totals.iter_mut().zip(&entries) {
                         *total = _mm512_dpbusd_epi32(*total, *entries, inputs);
                     }
@@ -78,7 +78,7 @@ unsafe fn multiply_few<const N: usize>(
     }
     for (v, totals) in totals.iter().enumerate() {
         for (block, total) in totals.iter().enumerate() {
-            // SAFETY: the caller gives 64 sums to each of the `N` vectors.
+            // SAFETY: the caller guarantees 64 sums for each of the `N` vectors.
             unsafe {
                 let sums = sums.add(v * sums_stride + block * BLOCK_COMPONENTS);
                 _mm512_storeu_si512(sums.cast(), _mm512_add_epi32(_mm512_loadu_si512(sums.cast()), *total));

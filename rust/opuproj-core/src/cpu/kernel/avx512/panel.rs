@@ -1,10 +1,10 @@
-//! Panels of T, as the multiplication wants them: over columns, or transposed, over row blocks.
+//! Panels of T in the layout of the multiplication: over columns, or transposed, over row blocks.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::generator::Generator;
-use super::sizes::{GROUP, PANEL_BLOCKS};
+use super::sizes::{PANEL_BLOCKS, QUAD};
 use crate::definition::transmission::{BLOCK_COMPONENTS, Transmission};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
@@ -14,7 +14,7 @@ pub(super) fn panel_of<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_
     for (pass, panel) in (0..).zip(panel.chunks_exact_mut(PANEL_BLOCKS * block_bytes)) {
         let rows: [__m512i; PANEL_BLOCKS] =
             std::array::from_fn(|k| generator.row(row_block.wrapping_add(pass * PANEL_BLOCKS as u64 + k as u64)));
-        write_groups(&generator, &rows, columns.as_chunks::<GROUP>().0, panel);
+        write_quads(&generator, &rows, columns.as_chunks::<QUAD>().0, panel);
     }
 }
 
@@ -23,15 +23,16 @@ pub(super) fn panel_of<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_
 #[inline]
 fn entries(generator: &Generator, bytes: __m512i) -> __m512i {
     let magnitudes = generator.magnitudes(bytes);
-    // Modulo 256, the negative of 128 + m is 128 − m: one table serves both panels.
+    // Modulo 256 the negative of 128 + m is 128 − m, so one table serves panels with and without the bias.
     _mm512_mask_sub_epi8(magnitudes, _mm512_movepi8_mask(bytes), _mm512_setzero_si512(), magnitudes)
 }
 
-/// Writes the entries of four row blocks, one after the other, for groups of columns; arranged as in `add_groups`.
+/// Writes the entries of four row blocks, one after the other, for quads of columns. Its order of instructions follows
+/// `add_quads`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
 #[inline]
-fn write_groups(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], groups: &[[u64; GROUP]], panel: &mut [u8]) {
-    /// Generates the bytes of one row block, and stores the entries of the group before.
+fn write_quads(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], quads: &[[u64; QUAD]], panel: &mut [u8]) {
+    /// Generates the bytes of one row block and stores the entries of the previous quad.
     macro_rules! step {
         ($block:literal, $output:literal) => {
             concat!(
@@ -70,8 +71,8 @@ fn write_groups(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], groups: &
             )
         };
     }
-    assert_eq!(panel.len(), PANEL_BLOCKS * groups.len() * 64, "a register for each block and group");
-    let Some((first, rest)) = groups.split_first() else { return };
+    assert_eq!(panel.len(), PANEL_BLOCKS * quads.len() * 64, "64 bytes for each block and quad");
+    let Some((first, rest)) = quads.split_first() else { return };
     let [_, k1, k2, k3, k4, k5, last_key] = generator.round_keys;
     let columns = generator.columns(*first);
     let mut new = columns;
@@ -79,11 +80,10 @@ fn write_groups(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], groups: &
         #[inline(always)]
         |row| generator.rounds(row, columns, last_key),
     );
-    let stride = groups.len() * 64;
+    let stride = quads.len() * 64;
     let mut output = panel.as_mut_ptr();
     for columns in rest {
-        // SAFETY: the instructions are among those enabled here; four rows are read, and the group before is written in
-        // each block.
+        // SAFETY: the instructions are enabled here; four rows are read, and the previous quad of each block is written.
         unsafe {
             asm!(
                 step!(0, ""), step!(1, " + {stride}"), step!(2, " + 2 * {stride}"), step!(3, " + {thrice}"),
@@ -108,7 +108,7 @@ fn write_groups(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], groups: &
         }
     }
     for (bytes, block) in [b0, b1, b2, b3].into_iter().zip(panel.chunks_exact_mut(stride)) {
-        store(entries(generator, generator.interleave(bytes)), block.last_chunk_mut().expect("a group"));
+        store(entries(generator, generator.interleave(bytes)), block.last_chunk_mut().expect("a quad"));
     }
 }
 
@@ -118,9 +118,9 @@ pub(super) fn transposed_of<const OFFSET: u8>(t: &Transmission, column: u64, row
     let sixteen_bytes = BLOCK_COMPONENTS * BLOCK_COMPONENTS * row_blocks.len();
     for (sixteen, panel) in (0..).zip(panel.chunks_exact_mut(sixteen_bytes)) {
         let first = column.wrapping_add(sixteen * BLOCK_COMPONENTS as u64);
-        // Lane l of register r is column 4l + r: transposing each lane's four by four groups puts all columns in order.
-        let columns: [__m512i; GROUP] = std::array::from_fn(|r| {
-            generator.columns(std::array::from_fn(|l| first.wrapping_add((GROUP * l + r) as u64)))
+        // Lane l of register r is column 4l + r. Transposing the four by four words of each lane puts all columns in order.
+        let columns: [__m512i; QUAD] = std::array::from_fn(|r| {
+            generator.columns(std::array::from_fn(|l| first.wrapping_add((QUAD * l + r) as u64)))
         });
         for (&row_block, output) in row_blocks.iter().zip(panel.as_chunks_mut::<256>().0) {
             let row = generator.row(row_block);

@@ -1,7 +1,7 @@
 //! The sizes that the files of this kernel share.
 
 /// Columns in a register.
-pub(super) const GROUP: usize = 4;
+pub(super) const QUAD: usize = 4;
 
-/// Row blocks that the multiplication unrolls over.
+/// The multiplication unrolls over this many row blocks.
 pub(super) const PANEL_BLOCKS: usize = 4;
