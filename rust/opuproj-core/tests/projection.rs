@@ -3,11 +3,11 @@
 use opuproj_core::Stopped;
 use opuproj_core::batch::encoded::Code;
 use opuproj_core::batch::ternary::TernaryBatch;
-use opuproj_core::cpu::Cpu;
 use opuproj_core::cpu::kernel::Kernel;
 use opuproj_core::cpu::packing::{Packer, encode};
+use opuproj_core::cpu::{Cpu, Output};
 use opuproj_core::definition::anchor;
-use opuproj_core::definition::readout::{Mode, Real};
+use opuproj_core::definition::readout::Mode;
 use opuproj_core::definition::transmission::{MAX_NONZEROS, Transmission};
 use opuproj_core::request::projection::{Columns, Projection};
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn batch(n_inputs: usize, numbers: &[i8]) -> TernaryBatch {
     packer.finish().expect("all rows")
 }
 
-fn project<T: Real>((cpu, request): &(Cpu, Projection), batch: &TernaryBatch, zero: T) -> Vec<T> {
+fn project<T: Output>((cpu, request): &(Cpu, Projection), batch: &TernaryBatch, zero: T) -> Vec<T> {
     let width = request.width();
     let mut out = vec![zero; batch.n_rows() * width];
     let mut outputs: Vec<&mut [T]> = if width == 0 {

@@ -3,8 +3,8 @@
 use numpy::{Complex64, IntoPyArray, PyArray1};
 use opuproj_core::batch::encoded::Encoded;
 use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::Output;
 use opuproj_core::definition::anchor::MAX_ANCHOR;
-use opuproj_core::definition::readout::Real;
 use opuproj_core::definition::transmission::Transmission;
 use opuproj_core::request::adjoint::{Adjoint, AdjointMode};
 use pyo3::exceptions::PyValueError;
@@ -49,7 +49,7 @@ struct AdjointCall<'a> {
 }
 
 impl Results for AdjointCall<'_> {
-    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+    fn write<R: Output>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
         if outputs.len() != self.batch.scales().len() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
         }

@@ -3,7 +3,7 @@
 use numpy::{
     Complex32, Complex64, Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods,
 };
-use opuproj_core::definition::readout::Real;
+use opuproj_core::cpu::Output;
 use opuproj_core::memory::{self, NoMemory};
 use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -53,7 +53,7 @@ pub(crate) fn rows_mut<'a, T: Element, R>(
 /// Computes results in the precision of the output.
 pub(crate) trait Results {
     /// Writes the results to rows of real numbers; a complex number is its two parts.
-    fn write<R: Real>(self, rows: Vec<&mut [R]>) -> PyResult<()>;
+    fn write<R: Output>(self, rows: Vec<&mut [R]>) -> PyResult<()>;
 }
 
 /// Writes results of one real number or of two `parts` (complex) to a writable 2-D array of single or double precision.

@@ -2,7 +2,8 @@
 
 use numpy::PyReadonlyArray1;
 use opuproj_core::cpu::Cpu;
-use opuproj_core::definition::readout::{Mode, Real};
+use opuproj_core::cpu::Output;
+use opuproj_core::definition::readout::Mode;
 use opuproj_core::definition::transmission::Transmission;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -43,7 +44,7 @@ struct Window<'a> {
 }
 
 impl Results for Window<'_> {
-    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+    fn write<R: Output>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
         let width = self.columns.len() * self.parts;
         if outputs.len() != self.rows.len() || outputs.iter().any(|output| output.len() != width) {
             return Err(PyValueError::new_err("out must have the shape of the window"));

@@ -3,8 +3,9 @@
 use numpy::{Element, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
 use opuproj_core::batch::ternary::TernaryBatch;
 use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::Output;
 use opuproj_core::definition::camera::Camera;
-use opuproj_core::definition::readout::{Mode, Real};
+use opuproj_core::definition::readout::Mode;
 use opuproj_core::definition::transmission::Transmission;
 use opuproj_core::request::measurement::Measurement;
 use opuproj_core::request::projection::{Columns, Projection};
@@ -217,7 +218,7 @@ impl ProjectionCall {
     }
 
     /// Writes the camera's own integers, if the output has that type.
-    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: JobInput<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn raw<R: Element + Output>(&self, py: Python<'_>, batch: JobInput<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
         let measurement = self.measurement.map(|measurement| Measurement { raw: true, ..measurement });
         ProjectionJob { call: self, py, batch, measurement }.write::<R>(rows_mut(&mut out, 1)?)?;
@@ -239,7 +240,7 @@ struct ProjectionJob<'a> {
 }
 
 impl Results for ProjectionJob<'_> {
-    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+    fn write<R: Output>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
         let Self { call, py, batch, measurement } = self;
         let n_rows = outputs.first().map_or(0, |output| output.len() / call.mode.parts()) as u64;
         if outputs.len() != batch.n_rows() {

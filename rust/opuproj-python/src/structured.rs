@@ -3,8 +3,8 @@
 use numpy::PyReadonlyArray1;
 use opuproj_core::batch::floats::Floats;
 use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::Output;
 use opuproj_core::cpu::structured::{TransformInputs, bytes_per_thread};
-use opuproj_core::definition::readout::Real;
 use opuproj_core::request::structured::Structured;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -117,7 +117,7 @@ struct StructuredCall<'a> {
 }
 
 impl Results for StructuredCall<'_> {
-    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+    fn write<R: Output>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
         let Self { py, cpu, mut request, vectors, on_progress } = self;
         let n_rows = outputs.first().map_or(0, |output| output.len() / request.mode.parts()) as u64;
         if outputs.len() != vectors.n_rows() {

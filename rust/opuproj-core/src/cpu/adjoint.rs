@@ -14,6 +14,7 @@ use std::sync::Mutex;
 
 use super::gather::{self, MAX_VECTORS, ROWS_CAPACITY, STRIPE_SUMS, TILE_SUMS};
 use super::kernel::Product;
+use super::outputs::{Output, Outputs, with_typed};
 use super::resources::Cpu;
 use super::threads::{ENTRIES_PER_THREAD, Ticker, WORK_PER_CHECK, WORK_PER_ENTRY, next, share};
 use super::vectors::Vectors;
@@ -43,32 +44,14 @@ impl Cpu {
     /// # Panics
     ///
     /// If there is not one output of that size for each vector.
-    pub fn project_back<T: Real>(
+    pub fn project_back<T: Output>(
         &self,
         request: &Adjoint,
         batch: &Encoded,
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
-        assert_eq!(outputs.len(), batch.scales().len(), "one output a vector");
-        assert!(outputs.iter().all(|output| output.len() == request.width()), "one result a column");
-        let progress = Progress::new();
-        let mut coordinator = Coordinator::new(&progress, poll);
-        for digit in batch.digits() {
-            digit.check_nonzeros(&mut coordinator)?;
-        }
-        if outputs.is_empty() || request.n_columns == 0 {
-            return Ok(());
-        }
-        let context = AdjointContext { request, cpu: *self };
-        let max_input = self.kernel.panel_shape().max_input;
-        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut coordinator)?;
-        let groups = context.groups(&vectors, &weights, &mut coordinator)?;
-        progress.set_total(groups.iter().map(|group| context.work(group, group.words.len() * WORD_BLOCKS)).sum());
-        for group in &groups {
-            context.run_group(&vectors, group, batch.scales(), outputs, &mut coordinator)?;
-        }
-        Ok(())
+        AdjointContext { request, cpu: *self }.run(batch, T::outputs(outputs), poll)
     }
 }
 
@@ -80,6 +63,37 @@ struct AdjointContext<'a> {
 }
 
 impl AdjointContext<'_> {
+    fn run(&self, batch: &Encoded, outputs: Outputs<'_, '_>, poll: &mut dyn FnMut(f64) -> bool) -> Result<(), Stopped> {
+        with_typed!(outputs => self.run_typed(batch, outputs, poll))
+    }
+
+    fn run_typed<T: Real>(
+        &self,
+        batch: &Encoded,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        let request = self.request;
+        assert_eq!(outputs.len(), batch.scales().len(), "one output a vector");
+        assert!(outputs.iter().all(|output| output.len() == request.width()), "one result a column");
+        let progress = Progress::new();
+        let mut coordinator = Coordinator::new(&progress, poll);
+        for digit in batch.digits() {
+            digit.check_nonzeros(&mut coordinator)?;
+        }
+        if outputs.is_empty() || request.n_columns == 0 {
+            return Ok(());
+        }
+        let max_input = self.cpu.kernel.panel_shape().max_input;
+        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut coordinator)?;
+        let groups = self.groups(&vectors, &weights, &mut coordinator)?;
+        progress.set_total(groups.iter().map(|group| self.work(group, group.words.len() * WORD_BLOCKS)).sum());
+        for group in &groups {
+            self.run_group(&vectors, group, batch.scales(), outputs, &mut coordinator)?;
+        }
+        Ok(())
+    }
+
     /// The number of int8 vectors of one fused vector: itself, and (v, −u) if the result is complex.
     fn turns(&self) -> usize {
         self.request.mode.parts()

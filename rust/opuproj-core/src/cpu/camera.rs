@@ -1,9 +1,11 @@
-//! What a camera reads of many pixels at a time: the readings and recoveries of [`definition::camera`](crate::definition::camera) and
-//! [`definition::recovery`](crate::definition::recovery), in loops that compilers vectorise.
+//! What a camera reads of many pixels at a time, in loops that compilers vectorise: the readings of
+//! [`definition::camera`](crate::definition::camera) and the recoveries of
+//! [`definition::recovery`](crate::definition::recovery).
 
 #![allow(clippy::inline_always, reason = "callers compile these loops for their instruction set")]
 #![allow(clippy::needless_range_loop, reason = "loops over several arrays")]
 
+use super::kernel::Kernel;
 use super::noise::{self, PIXELS, Pixels};
 use crate::definition::camera::Camera;
 use crate::definition::readout::{Mode, Real};
@@ -35,59 +37,70 @@ impl VectorMeasurement<'_> {
     }
 
     /// What the camera reads of |Tx|² at no more than [`PIXELS`] rows.
-    #[inline(always)]
-    pub(super) fn intensity<T: Real>(&self, field: &[i32], out: &mut [T]) {
+    pub(super) fn intensity<T: Real>(&self, kernel: Kernel, field: &[i32], out: &mut [T]) {
         let mut values = [0.0; PIXELS];
-        intensities(field, &[], &mut values);
-        self.read_raw(0, &mut values);
-        if !self.measurement.raw {
-            self.scale(&mut values);
-        }
-        for (out, value) in out.iter_mut().zip(values) {
-            *out = T::rounded(value);
-        }
+        self.expose(kernel, 0, field, &[], self.measurement.raw, &mut values);
+        round(kernel, &values, out);
     }
 
-    /// What is recovered of T(p − q) from its frames at no more than [`PIXELS`] rows: R(p − q), or the parts of the field
-    /// in turn.
-    #[inline(always)]
-    pub(super) fn recover<T: Real>(&self, p: &[i32], q: &[i32], anchors: &[&[i32]], out: &mut [T]) {
+    /// What is recovered of T(p − q) from its frames at no more than [`PIXELS`] rows: R(p − q), or the two parts of the
+    /// field in turn.
+    pub(super) fn recover<T: Real>(&self, kernel: Kernel, p: &[i32], q: &[i32], anchors: &[&[i32]], out: &mut [T]) {
+        let mut results = [0.0; 2 * PIXELS];
+        let results = &mut results[..out.len()];
+        self.recover_exact(kernel, [p, q], anchors, results);
+        round(kernel, results, out);
+    }
+
+    fn recover_exact(&self, kernel: Kernel, fields: [&[i32]; 2], anchors: &[&[i32]], results: &mut [f64]) {
         let floor = self.measurement.dark_floor(self.mode);
-        let plain = [self.frame(0, p, &[]), self.frame(1, q, &[])];
+        let (mut with, mut without) = ([[0.0; PIXELS]; 2], [[0.0; PIXELS]; 2]);
+        let frames = |k: u64, anchor: &[i32], values: &mut [Pixels<f64>; 2]| {
+            for ((half, field), values) in (0..).zip(fields).zip(values) {
+                self.expose(kernel, k + half, field, anchor, false, values);
+            }
+        };
+        frames(0, &[], &mut without);
+        let mut equations = PixelEquations::default();
+        for (k, anchor) in (0..).zip(anchors) {
+            frames(2 + 2 * k, anchor, &mut with);
+            kernel.vectorize(
+                #[inline(always)]
+                || {
+                    let products = products(&with, &without);
+                    if self.mode == Mode::Complex {
+                        equations.add(anchor, &products);
+                    } else {
+                        for ((result, product), &r) in results.iter_mut().zip(products).zip(anchor.as_chunks::<2>().0) {
+                            *result = recovery::linear(product, r, floor);
+                        }
+                    }
+                },
+            );
+        }
         if self.mode == Mode::Complex {
-            let mut equations = PixelEquations::default();
-            for (k, anchor) in anchors.iter().enumerate() {
-                equations.add(anchor, &self.products(k, [p, q], &plain, anchor));
-            }
-            equations.solve(recovery::complex_floor(floor, anchors.len()), out);
-        } else {
-            let products = self.products(0, [p, q], &plain, anchors[0]);
-            for ((out, product), &r) in out.iter_mut().zip(products).zip(anchors[0].as_chunks::<2>().0) {
-                *out = T::rounded(recovery::linear(product, r, floor));
-            }
+            let floor = recovery::complex_floor(floor, anchors.len());
+            kernel.vectorize(
+                #[inline(always)]
+                || equations.solve(floor, results),
+            );
         }
     }
 
-    /// Re(conj(r)·y) for the field r of the k-th anchor, from what the anchor adds to the two frames without it.
-    #[inline(always)]
-    fn products(&self, k: usize, fields: [&[i32]; 2], plain: &[Pixels<f64>; 2], anchor: &[i32]) -> Pixels<f64> {
-        let k = 2 + 2 * k as u64;
-        let with = [self.frame(k, fields[0], anchor), self.frame(k + 1, fields[1], anchor)];
-        let mut products = [0.0; PIXELS];
-        for j in 0..PIXELS {
-            products[j] = recovery::product([with[0][j], with[1][j]], [plain[0][j], plain[1][j]]);
-        }
-        products
-    }
-
-    /// Exposure `k` of some rows.
-    #[inline(always)]
-    fn frame(&self, k: u64, field: &[i32], anchor: &[i32]) -> Pixels<f64> {
-        let mut values = [0.0; PIXELS];
-        intensities(field, anchor, &mut values);
-        self.read_raw(k, &mut values);
-        self.scale(&mut values);
-        values
+    /// Writes what the camera reads in exposure `k` of |field + anchor|² at some rows: in its own numbers if `raw`, else
+    /// as intensities.
+    fn expose(&self, kernel: Kernel, k: u64, field: &[i32], anchor: &[i32], raw: bool, values: &mut Pixels<f64>) {
+        // One closure for all exposures and types of outputs, because each instruction set compiles it, and it is long.
+        kernel.vectorize(
+            #[inline(always)]
+            || {
+                intensities(field, anchor, values);
+                self.read_raw(k, values);
+                if !raw {
+                    self.scale(values);
+                }
+            },
+        );
     }
 
     /// Turns the camera's own numbers into intensities.
@@ -121,7 +134,9 @@ impl VectorMeasurement<'_> {
                 *sum += one;
             }
         }
-        *values = sums.map(|sum| sum / f64::from(camera.frames));
+        for (value, sum) in values.iter_mut().zip(sums) {
+            *value = sum / f64::from(camera.frames);
+        }
     }
 
     /// One frame.
@@ -195,11 +210,33 @@ impl PixelEquations {
     }
 
     #[inline(always)]
-    fn solve<T: Real>(&self, floor: f64, out: &mut [T]) {
+    fn solve(&self, floor: f64, out: &mut [f64]) {
         for (j, out) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            *out = self.of(j).solve(floor).map(T::rounded);
+            *out = self.of(j).solve(floor);
         }
     }
+}
+
+/// Re(conj(r)·y) for the field r of an anchor, from frames of p and q with the anchor and without it.
+#[inline(always)]
+fn products(with: &[Pixels<f64>; 2], without: &[Pixels<f64>; 2]) -> Pixels<f64> {
+    let mut products = [0.0; PIXELS];
+    for j in 0..PIXELS {
+        products[j] = recovery::product([with[0][j], with[1][j]], [without[0][j], without[1][j]]);
+    }
+    products
+}
+
+/// Rounds results to the type of the output.
+fn round<T: Real>(kernel: Kernel, results: &[f64], out: &mut [T]) {
+    kernel.vectorize(
+        #[inline(always)]
+        || {
+            for (out, &result) in out.iter_mut().zip(results) {
+                *out = T::rounded(result);
+            }
+        },
+    );
 }
 
 /// |field + anchor|² of the first rows; the field alone if `anchor` is empty.
@@ -208,11 +245,11 @@ fn intensities(field: &[i32], anchor: &[i32], out: &mut Pixels<f64>) {
     let field = field.as_chunks::<2>().0;
     if anchor.is_empty() {
         for (out, &field) in out.iter_mut().zip(field) {
-            *out = recovery::intensity(field, [0; 2]);
+            *out = recovery::intensity(field.map(f64::from));
         }
     } else {
         for ((out, &field), &anchor) in out.iter_mut().zip(field).zip(anchor.as_chunks::<2>().0) {
-            *out = recovery::intensity(field, anchor);
+            *out = recovery::intensity_with(field, anchor);
         }
     }
 }
@@ -238,16 +275,19 @@ mod tests {
         let pairs = |field: &[i32]| field.as_chunks::<2>().0.to_vec();
         for camera in cameras {
             let measurement = Measurement { camera, noise_seed: 8, first_vector: 5, n_anchor: 900, raw: false };
-            for mode in [Mode::Intensity, Mode::Linear { n_anchor: 700 }, Mode::Complex] {
+            let modes = [Mode::Intensity, Mode::Linear { n_anchor: 700 }, Mode::Complex];
+            for (mode, kernel) in
+                modes.into_iter().flat_map(|mode| Kernel::available().map(move |kernel| (mode, kernel)))
+            {
                 let (vector, first_row, mean) = (7, 1001, measurement.mean(1000));
                 let of_vector = VectorMeasurement { measurement: &measurement, mode, vector, first_row, mean };
                 let used: Vec<&[i32]> = anchors.iter().map(|anchor| &anchor[..]).take(of_vector.anchors()).collect();
                 let mut found = [0.0; 2 * PIXELS];
                 let found = &mut found[..PIXELS * mode.parts()];
                 if mode == Mode::Intensity {
-                    of_vector.intensity(&p, found);
+                    of_vector.intensity(kernel, &p, found);
                 } else {
-                    of_vector.recover(&p, &q, &used, found);
+                    of_vector.recover(kernel, &p, &q, &used, found);
                 }
                 let floor = measurement.dark_floor(mode);
                 for (j, found) in found.chunks(mode.parts()).enumerate() {
@@ -258,7 +298,7 @@ mod tests {
                     let anchors: Vec<[i32; 2]> = used.iter().map(|anchor| pairs(anchor)[j]).collect();
                     let expected = match mode {
                         Mode::Intensity => {
-                            vec![camera.read(8, first_exposure, row, mean, recovery::intensity(p, [0; 2]))]
+                            vec![camera.read(8, first_exposure, row, mean, recovery::intensity(p.map(f64::from)))]
                         }
                         Mode::Linear { .. } => vec![pixel.linear(p, q, anchors[0], floor)],
                         Mode::Complex => pixel.complex(p, q, &anchors, floor).to_vec(),

@@ -1,6 +1,7 @@
 //! Exact entries of T and R, and the phases of the anchor's field.
 
 use super::kernel::{SignedColumns, TILE_BLOCKS};
+use super::outputs::{Output, Outputs, with_typed};
 use super::reference::{Reference, read};
 use super::resources::Cpu;
 use crate::definition::anchor;
@@ -25,12 +26,34 @@ impl Cpu {
     /// # Panics
     ///
     /// If the outputs do not have the size of the window.
-    pub fn entries<T: Real>(
+    pub fn entries<T: Output>(
         &self,
         t: &Transmission,
         mode: Mode,
         rows: &[u64],
         columns: &[u64],
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        self.write_entries(t, mode, [rows, columns], T::outputs(outputs), poll)
+    }
+
+    fn write_entries(
+        &self,
+        t: &Transmission,
+        mode: Mode,
+        window: [&[u64]; 2],
+        outputs: Outputs<'_, '_>,
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        with_typed!(outputs => self.write_typed_entries(t, mode, window, outputs, poll))
+    }
+
+    fn write_typed_entries<T: Real>(
+        &self,
+        t: &Transmission,
+        mode: Mode,
+        [rows, columns]: [&[u64]; 2],
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {

@@ -7,7 +7,7 @@
 //! * `adjoint`: a batch back through Tᴴ, in tiles of columns.
 //! * [`structured`]: a batch through the structured matrix, by passes over memory.
 //! * `entries`: exact entries of T and R, and the phases of an anchor.
-//! * `reference`, `camera`, `noise`: the readout of many rows at a time.
+//! * `outputs`, `reference`, `camera`, `noise`: the readout of many rows at a time, in several number types.
 //! * `threads`, `pool`: how threads share work.
 //! * [`limits`]: the rates of the bare keystream and the bare multiplication, for benchmarks.
 
@@ -18,6 +18,7 @@ mod gather;
 pub mod kernel;
 pub mod limits;
 mod noise;
+mod outputs;
 pub mod packing;
 mod pool;
 mod projection;
@@ -27,4 +28,5 @@ pub mod structured;
 mod threads;
 mod vectors;
 
+pub use outputs::Output;
 pub use resources::Cpu;

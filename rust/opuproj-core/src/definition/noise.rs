@@ -90,7 +90,7 @@ pub fn normal(word: u32) -> f64 {
 #[must_use]
 pub fn poisson(word: u32, mean: f64) -> f64 {
     if mean >= LARGE_MEAN {
-        return poisson_large(word, mean);
+        return poisson_large(normal(word), mean);
     }
     let (uniform, mut term) = (uniform(word), exponential(-mean));
     let (mut sum, mut count) = (term, 0);
@@ -111,14 +111,14 @@ pub fn uniform(word: u32) -> f64 {
     (f64::from((word ^ 0x8000_0000) as i32) + 2_147_483_648.5) * WORD_STEP
 }
 
-/// Poisson numbers of large means: the normal quantile, corrected for skewness and the next order, rounded down.
+/// The Poisson number of a large mean, from a normal quantile: corrected for skewness and the next order, rounded down.
 ///
 /// After M. Giles, "Algorithm 955: approximation of the inverse Poisson cumulative distribution function" (ACM TOMS 42,
 /// 2016), equation 5.
 #[inline(always)]
 #[must_use]
-pub fn poisson_large(word: u32, mean: f64) -> f64 {
-    let (z, mean) = (normal(word), mean.max(LARGE_MEAN));
+pub fn poisson_large(z: f64, mean: f64) -> f64 {
+    let mean = mean.max(LARGE_MEAN);
     let (z2, root) = (z * z, mean.sqrt());
     let inverse = 1.0 / root;
     let quantile = mean + root * z + (2.0 + z2) * (1.0 / 6.0) - (z + z2 * z * 0.5) * (inverse * (1.0 / 36.0))

@@ -16,12 +16,18 @@ use super::readout::VARIANCE;
 /// T's entries are integers times the root of this.
 const UNIT: f64 = 1.0 / VARIANCE;
 
-/// |field + anchor|² at one row, in the units of |Tx|²; `[0, 0]` stands for no anchor.
+/// |field|² at one row, in the units of |Tx|².
 #[inline(always)]
 #[must_use]
-pub fn intensity([re, im]: [i32; 2], [a_re, a_im]: [i32; 2]) -> f64 {
-    let (re, im) = (f64::from(re) + f64::from(a_re), f64::from(im) + f64::from(a_im));
+pub fn intensity([re, im]: [f64; 2]) -> f64 {
     (re * re + im * im) * UNIT
+}
+
+/// |field + anchor|² at one row; `[0, 0]` stands for no anchor.
+#[inline(always)]
+#[must_use]
+pub fn intensity_with([re, im]: [i32; 2], [a_re, a_im]: [i32; 2]) -> f64 {
+    intensity([f64::from(re) + f64::from(a_re), f64::from(im) + f64::from(a_im)])
 }
 
 /// Re(conj(r)·y) from two frames with the anchor and two without it, each of p and of q.
@@ -118,7 +124,7 @@ impl Pixel<'_> {
     fn product(&self, k: u64, [p, q]: [[i32; 2]; 2], anchor: [i32; 2]) -> f64 {
         let frame = |exposure: u64, field, anchor| {
             let index = self.first_exposure + exposure;
-            self.camera.read(self.noise_seed, index, self.row, self.mean, intensity(field, anchor))
+            self.camera.read(self.noise_seed, index, self.row, self.mean, intensity_with(field, anchor))
         };
         let with = [frame(2 + 2 * k, p, anchor), frame(3 + 2 * k, q, anchor)];
         product(with, [frame(0, p, [0; 2]), frame(1, q, [0; 2])])

@@ -6,6 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::contract::{PanelShape, Product, SignedColumns};
+use super::safe::safe_methods;
 use crate::definition::transmission::{BLOCK_COMPONENTS, MAGNITUDE, Transmission};
 
 /// Columns that are generated together.
@@ -42,49 +43,9 @@ impl Avx2 {
     pub(super) fn new() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("aes")).then_some(Self(()))
     }
-
-    pub(super) fn field(self, t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
-        // SAFETY: a value of this type exists only where `new` found the instructions.
-        unsafe { field(t, x, row_block, sums) }
-    }
-
-    /// Layout: row block, quad of columns, component, column.
-    pub(super) fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
-        // SAFETY: as in `field`.
-        unsafe { panel_of(t, columns, row_block, panel) }
-    }
-
-    /// Layout: 16 columns, quad of components, column, component.
-    pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
-        // SAFETY: as in `field`.
-        unsafe { transposed_of(t, column, row_blocks, panel) }
-    }
-
-    pub(super) fn multiply(self, product: Product<'_>) {
-        // SAFETY: as in `field`; `Kernel::multiply` has checked that vectors and sums lie within their slices.
-        unsafe { multiply(product) }
-    }
-
-    #[inline]
-    pub(super) fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2")]
-        fn run<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        // SAFETY: as in `field`.
-        unsafe { run(work) }
-    }
-
-    pub(super) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
-        // SAFETY: as in `field`.
-        unsafe { planes(codes, positive, negative) }
-    }
-
-    pub(super) fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
-        // SAFETY: as in `field`.
-        unsafe { keystream(t, n_bytes) }
-    }
 }
+
+safe_methods!(Avx2, "avx2", field, panel, transposed, multiply, planes, keystream);
 
 /// The constants of generating T.
 struct Generator {
@@ -218,8 +179,9 @@ fn widen(totals: [__m256i; 2], sums: &mut [i32]) {
     }
 }
 
+/// Writes a panel. Its layout: row block, quad of columns, component, column.
 #[target_feature(enable = "avx2,aes")]
-fn panel_of(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
+fn panel(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
     let generator = Generator::new(t, BIAS);
     let last_keys = [generator.round_keys[6]; QUAD];
     let (quads, _) = columns.as_chunks::<QUAD>();
@@ -240,8 +202,9 @@ fn panel_of(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8])
     }
 }
 
+/// Writes a transposed panel. Its layout: 16 columns, quad of components, column, component.
 #[target_feature(enable = "avx2,aes")]
-fn transposed_of(t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+fn transposed(t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
     let generator = Generator::new(t, BIAS);
     let last_keys = [generator.round_keys[6]; QUAD];
     let sixteen_bytes = BLOCK_COMPONENTS * BLOCK_COMPONENTS * row_blocks.len();

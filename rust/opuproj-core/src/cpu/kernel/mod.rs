@@ -23,6 +23,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod safe;
 
 pub use contract::{Isa, PanelShape, Product, SignedColumns, TILE_BLOCKS};
 pub(crate) use portable::keystream_blocks;
@@ -211,6 +213,7 @@ impl Kernel {
     /// # Panics
     ///
     /// If a plane does not have a word for each 64 codes.
+    #[inline]
     pub(crate) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
         assert!(codes.len() == positive.len() && codes.len() == negative.len(), "a word for 64 codes");
         dispatch!(self, kernel => kernel.planes(codes, positive, negative))

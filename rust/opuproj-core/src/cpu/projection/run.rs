@@ -12,6 +12,7 @@ use crate::batch::encoded::Encoded;
 use crate::batch::ternary::TernaryBatch;
 use crate::cpu::camera::VectorMeasurement;
 use crate::cpu::gather::{self, STRIPE_SUMS};
+use crate::cpu::outputs::{Output, Outputs, with_typed};
 use crate::cpu::resources::Cpu;
 use crate::cpu::threads::{Ticker, WORK_PER_CHECK, next, share};
 use crate::cpu::vectors::Vectors;
@@ -35,7 +36,7 @@ impl Cpu {
     /// # Panics
     ///
     /// If there is not one output of that size for each vector, or not one listed column for each element.
-    pub fn project<T: Real>(
+    pub fn project<T: Output>(
         &self,
         request: &Projection,
         batch: &TernaryBatch,
@@ -53,7 +54,7 @@ impl Cpu {
         let split = camera.is_some() && request.mode != Mode::Intensity;
         let vectors = if split { Vectors::split(batch)? } else { Vectors::whole(batch) };
         let readout = camera.map_or(Readout::Exact, Readout::Camera);
-        Context { request, cpu: *self }.run(&vectors.at(columns), readout, outputs, &mut coordinator)
+        Context { request, cpu: *self }.run(&vectors.at(columns), readout, T::outputs(outputs), &mut coordinator)
     }
 
     /// Projects a batch of encoded numbers. There is no camera: a camera measures one digit at a time.
@@ -67,7 +68,7 @@ impl Cpu {
     /// # Panics
     ///
     /// As [`project`](Self::project), or if the request has a camera.
-    pub fn project_encoded<T: Real>(
+    pub fn project_encoded<T: Output>(
         &self,
         request: &Projection,
         batch: &Encoded,
@@ -85,7 +86,7 @@ impl Cpu {
         let max_input = self.kernel.panel_shape().max_input;
         let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut coordinator)?;
         let readout = Readout::Sum { weights: &weights, scales: batch.scales() };
-        Context { request, cpu: *self }.run(&vectors.at(columns), readout, outputs, &mut coordinator)
+        Context { request, cpu: *self }.run(&vectors.at(columns), readout, T::outputs(outputs), &mut coordinator)
     }
 
     /// Writes the exact integer fields, √2048 Tx, of vectors whose elements belong to the columns from `column_start` on:
@@ -102,7 +103,7 @@ impl Cpu {
     /// # Panics
     ///
     /// If there is not one output of that size for each vector, or T has no such columns.
-    pub fn fields<T: Real>(
+    pub fn fields<T: Output>(
         &self,
         request: &Projection,
         batch: &TernaryBatch,
@@ -116,7 +117,7 @@ impl Cpu {
         batch.check_nonzeros(&mut coordinator)?;
         let request = &Projection { mode: Mode::Complex, measurement: None, ..request.clone() };
         let vectors = Vectors::whole(batch).at(Columns::From(column_start));
-        Context { request, cpu: *self }.run(&vectors, Readout::Field, outputs, &mut coordinator)
+        Context { request, cpu: *self }.run(&vectors, Readout::Field, T::outputs(outputs), &mut coordinator)
     }
 
     /// Reads whole fields, as [`fields`](Self::fields) writes them, into the results that [`project`](Self::project) would
@@ -129,7 +130,7 @@ impl Cpu {
     /// # Panics
     ///
     /// If there is not one output for each field, or a size is wrong.
-    pub fn read_fields<T: Real>(
+    pub fn read_fields<T: Output>(
         &self,
         request: &Projection,
         fields: &[&[i32]],
@@ -147,14 +148,24 @@ impl Cpu {
         Context { request, cpu: *self }.run(
             &Vectors::whole(&all_zero),
             Readout::Given(fields),
-            outputs,
+            T::outputs(outputs),
             &mut coordinator,
         )
     }
 }
 
 impl Context<'_> {
-    fn run<T: Real>(
+    fn run(
+        &self,
+        vectors: &Vectors<'_>,
+        readout: Readout<'_>,
+        outputs: Outputs<'_, '_>,
+        coordinator: &mut Coordinator<'_, '_>,
+    ) -> Result<(), Stopped> {
+        with_typed!(outputs => self.run_typed(vectors, readout, outputs, coordinator))
+    }
+
+    fn run_typed<T: Real>(
         &self,
         vectors: &Vectors<'_>,
         readout: Readout<'_>,

@@ -232,19 +232,13 @@ impl ProjectionWorker<'_> {
             let of_rows = VectorMeasurement { first_row: first_row + rows.start as u64, ..of_output };
             let field = parts_of(field, rows.clone());
             if per_output == 1 {
-                kernel.vectorize(
-                    #[inline(always)]
-                    || of_rows.intensity(field, output),
-                );
+                of_rows.intensity(kernel, field, output);
             } else {
                 let first = parts_of(&first, rows.clone());
                 let anchors = anchors.chunks_exact(n_sums).take(of_rows.anchors());
                 let rows = tile.rows.start + rows.start..tile.rows.start + rows.end;
                 let anchors = collect(anchors.map(|anchor| parts_of(anchor, rows.clone())))?;
-                kernel.vectorize(
-                    #[inline(always)]
-                    || of_rows.recover(first, field, &anchors, output),
-                );
+                of_rows.recover(kernel, first, field, &anchors, output);
             }
             self.ticker.count(work)
         })?;

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{LANES, Lanes, Line, Pass, unrolled};
+use super::registers::registers;
 
 /// Runs a pass with these lanes.
 ///
@@ -14,9 +15,10 @@ pub(super) unsafe fn run<P: Pass>(pass: P) -> P::Output {
     pass.run::<Ymm>()
 }
 
-/// A line in two registers. Values exist only inside `run`, whose caller guarantees the instructions.
-#[derive(Clone, Copy)]
-struct Ymm([__m256; 2]);
+registers!(
+    Ymm, 2 of __m256, 8 lanes,
+    _mm256_setzero_ps, _mm256_load_ps, _mm256_store_ps, _mm256_add_ps, _mm256_sub_ps
+);
 
 /// Moves bit l of a word to the sign bit of lane l. The first register has the low byte, the second the high byte.
 #[inline(always)]
@@ -31,39 +33,6 @@ unsafe fn spread(word: u16) -> [__m256; 2] {
 }
 
 impl Lanes for Ymm {
-    #[inline(always)]
-    fn zero() -> Self {
-        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
-        unsafe { Self([_mm256_setzero_ps(); 2]) }
-    }
-
-    #[inline(always)]
-    fn load(line: &Line) -> Self {
-        // SAFETY: values of this type exist only inside `run`, which enables the instructions; a line is 64 aligned bytes.
-        unsafe { Self([_mm256_load_ps(line.0.as_ptr()), _mm256_load_ps(line.0[8..].as_ptr())]) }
-    }
-
-    #[inline(always)]
-    fn store(self, line: &mut Line) {
-        // SAFETY: as in `load`.
-        unsafe {
-            _mm256_store_ps(line.0.as_mut_ptr(), self.0[0]);
-            _mm256_store_ps(line.0[8..].as_mut_ptr(), self.0[1]);
-        }
-    }
-
-    #[inline(always)]
-    fn plus(self, other: Self) -> Self {
-        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
-        unsafe { Self([_mm256_add_ps(self.0[0], other.0[0]), _mm256_add_ps(self.0[1], other.0[1])]) }
-    }
-
-    #[inline(always)]
-    fn minus(self, other: Self) -> Self {
-        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
-        unsafe { Self([_mm256_sub_ps(self.0[0], other.0[0]), _mm256_sub_ps(self.0[1], other.0[1])]) }
-    }
-
     #[inline(always)]
     fn flip(self, word: u16) -> Self {
         // SAFETY: values of this type exist only inside `run`, which enables the instructions.
@@ -121,18 +90,6 @@ impl Lanes for Ymm {
                 lines[l].0[1] = _mm256_xor_ps(lines[l].0[1], _mm256_and_ps(bits, sign));
             });
         }
-    }
-
-    #[inline(always)]
-    fn prefetch(at: *const u8) {
-        // SAFETY: a prefetch of any address is sound.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_to_write(at: *const u8) {
-        // SAFETY: as in `prefetch`.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::lanes::{LANES, Lanes, Line, Pass, unrolled};
 use super::passes::SignBlock;
+use super::registers::registers;
 use crate::definition::transmission::Transmission;
 
 /// Runs a pass with these lanes.
@@ -16,51 +17,22 @@ pub(super) unsafe fn run<P: Pass>(pass: P) -> P::Output {
     pass.run::<Zmm>()
 }
 
-/// A line in one register. Values exist only inside `run`, whose caller guarantees the instructions.
-#[derive(Clone, Copy)]
-struct Zmm(__m512);
+registers!(
+    Zmm, 1 of __m512, 16 lanes,
+    _mm512_setzero_ps, _mm512_load_ps, _mm512_store_ps, _mm512_add_ps, _mm512_sub_ps
+);
 
 impl Lanes for Zmm {
     #[inline(always)]
-    fn zero() -> Self {
-        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
-        Self(unsafe { _mm512_setzero_ps() })
-    }
-
-    #[inline(always)]
-    fn load(line: &Line) -> Self {
-        // SAFETY: values of this type exist only inside `run`, which enables the instructions; a line is 64 aligned bytes.
-        Self(unsafe { _mm512_load_ps(line.0.as_ptr()) })
-    }
-
-    #[inline(always)]
-    fn store(self, line: &mut Line) {
-        // SAFETY: as in `load`.
-        unsafe { _mm512_store_ps(line.0.as_mut_ptr(), self.0) }
-    }
-
-    #[inline(always)]
-    fn plus(self, other: Self) -> Self {
-        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
-        Self(unsafe { _mm512_add_ps(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    fn minus(self, other: Self) -> Self {
-        // SAFETY: values of this type exist only inside `run`, which enables the instructions.
-        Self(unsafe { _mm512_sub_ps(self.0, other.0) })
-    }
-
-    #[inline(always)]
     fn flip(self, word: u16) -> Self {
         // SAFETY: values of this type exist only inside `run`, which enables the instructions.
-        Self(unsafe { _mm512_mask_xor_ps(self.0, word, self.0, _mm512_set1_ps(-0.0)) })
+        Self([unsafe { _mm512_mask_xor_ps(self.0[0], word, self.0[0], _mm512_set1_ps(-0.0)) }])
     }
 
     #[inline(always)]
     fn ones(word: u16) -> Self {
         // SAFETY: values of this type exist only inside `run`, which enables the instructions.
-        Self(unsafe { _mm512_maskz_mov_ps(word, _mm512_set1_ps(1.0)) })
+        Self([unsafe { _mm512_maskz_mov_ps(word, _mm512_set1_ps(1.0)) }])
     }
 
     #[inline(always)]
@@ -78,22 +50,10 @@ impl Lanes for Zmm {
             unrolled!(l < LANES => {
                 // Bit l of every word becomes its highest bit: v ⊕ (shifted & sign).
                 let shifted = _mm512_sll_epi32(words, _mm_cvtsi32_si128(31 - l as i32));
-                let flipped = _mm512_ternarylogic_epi32::<0x78>(_mm512_castps_si512(lines[l].0), shifted, sign);
-                lines[l].0 = _mm512_castsi512_ps(flipped);
+                let flipped = _mm512_ternarylogic_epi32::<0x78>(_mm512_castps_si512(lines[l].0[0]), shifted, sign);
+                lines[l].0 = [_mm512_castsi512_ps(flipped)];
             });
         }
-    }
-
-    #[inline(always)]
-    fn prefetch(at: *const u8) {
-        // SAFETY: a prefetch of any address is sound.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_to_write(at: *const u8) {
-        // SAFETY: as in `prefetch`.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 }
 
@@ -104,8 +64,8 @@ unsafe fn transpose(lines: &mut [Zmm; LANES]) {
     unsafe {
         let mut pairs = [_mm512_setzero_ps(); LANES];
         unrolled!(k < 8 => {
-            pairs[2 * k] = _mm512_unpacklo_ps(lines[2 * k].0, lines[2 * k + 1].0);
-            pairs[2 * k + 1] = _mm512_unpackhi_ps(lines[2 * k].0, lines[2 * k + 1].0);
+            pairs[2 * k] = _mm512_unpacklo_ps(lines[2 * k].0[0], lines[2 * k + 1].0[0]);
+            pairs[2 * k + 1] = _mm512_unpackhi_ps(lines[2 * k].0[0], lines[2 * k + 1].0[0]);
         });
         // fours[4q + m]: lanes m of lines 4q to 4q + 3, in each quarter.
         let mut fours = pairs;
@@ -120,10 +80,10 @@ unsafe fn transpose(lines: &mut [Zmm; LANES]) {
             let [a, b, c, d] = [fours[m], fours[4 + m], fours[8 + m], fours[12 + m]];
             let (ab, ab_high) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
             let (cd, cd_high) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
-            lines[m] = Zmm(_mm512_shuffle_f32x4::<0x88>(ab, cd));
-            lines[4 + m] = Zmm(_mm512_shuffle_f32x4::<0xdd>(ab, cd));
-            lines[8 + m] = Zmm(_mm512_shuffle_f32x4::<0x88>(ab_high, cd_high));
-            lines[12 + m] = Zmm(_mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high));
+            lines[m] = Zmm([_mm512_shuffle_f32x4::<0x88>(ab, cd)]);
+            lines[4 + m] = Zmm([_mm512_shuffle_f32x4::<0xdd>(ab, cd)]);
+            lines[8 + m] = Zmm([_mm512_shuffle_f32x4::<0x88>(ab_high, cd_high)]);
+            lines[12 + m] = Zmm([_mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high)]);
         });
     }
 }

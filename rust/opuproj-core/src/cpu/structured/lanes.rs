@@ -30,14 +30,22 @@ impl Line {
     pub(super) const ZERO: Self = Self([0.0; LANES]);
 }
 
-/// A line in registers. Implementations use no closures, which the compiler may leave outside of the function that enables
-/// the instruction set. Lane l has bit l of a word of signs; a set bit means −1.
-pub(super) trait Lanes: Copy {
+/// A line in registers, and what each register does by itself.
+pub(super) trait Registers: Copy {
     fn zero() -> Self;
     fn load(line: &Line) -> Self;
     fn store(self, line: &mut Line);
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
+    /// Prefetches memory that will be read soon. Any address is allowed.
+    fn prefetch(at: *const u8);
+    /// Prefetches memory that will be written soon. Any address is allowed.
+    fn prefetch_to_write(at: *const u8);
+}
+
+/// What a transform needs besides: signs, and lanes of several lines. Implementations use no closures, which the compiler may
+/// leave outside of the function that enables the instruction set. Lane l has bit l of a word of signs; a set bit means −1.
+pub(super) trait Lanes: Registers {
     /// Negates the lanes whose bit is set.
     fn flip(self, word: u16) -> Self;
     /// 1 in the lanes whose bit is set, else 0.
@@ -46,10 +54,6 @@ pub(super) trait Lanes: Copy {
     fn transpose(lines: &mut [Self; LANES]);
     /// Applies signs to transposed lines: word k has the signs of the original line k.
     fn flip_transposed(lines: &mut [Self; LANES], words: &[u16; LANES]);
-    /// Prefetches memory that will be read soon. Any address is allowed.
-    fn prefetch(at: *const u8);
-    /// Prefetches memory that will be written soon. Any address is allowed.
-    fn prefetch_to_write(at: *const u8);
 }
 
 /// A piece of work that is generic over the lanes.
@@ -62,7 +66,7 @@ pub(super) trait Pass {
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; LANES]);
 
-impl Lanes for Plain {
+impl Registers for Plain {
     #[inline(always)]
     fn zero() -> Self {
         Self([0.0; LANES])
@@ -89,6 +93,14 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    fn prefetch(_: *const u8) {}
+
+    #[inline(always)]
+    fn prefetch_to_write(_: *const u8) {}
+}
+
+impl Lanes for Plain {
+    #[inline(always)]
     fn flip(self, word: u16) -> Self {
         Self(std::array::from_fn(|l| f32::from_bits(self.0[l].to_bits() ^ (u32::from(word >> l) << 31))))
     }
@@ -112,10 +124,4 @@ impl Lanes for Plain {
             line.0 = std::array::from_fn(|k| f32::from_bits(line.0[k].to_bits() ^ (u32::from(words[k] >> l) << 31)));
         }
     }
-
-    #[inline(always)]
-    fn prefetch(_: *const u8) {}
-
-    #[inline(always)]
-    fn prefetch_to_write(_: *const u8) {}
 }

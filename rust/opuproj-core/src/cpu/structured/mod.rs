@@ -4,6 +4,7 @@
 //! * `inputs`: the vectors.
 //! * `passes`: the transforms, in as few passes over memory as possible.
 //! * `lanes`: what an instruction set must provide; `avx512` and `avx2` provide it, `dispatch` chooses one.
+//! * `registers`: what these two have in common.
 //! * `signs`: the diagonals of random signs.
 //! * `readout`: results from the two parts of a transform.
 //! * `worker`: one thread at work on a task; `workspace`: the memory that it works in.
@@ -19,6 +20,8 @@ mod inputs;
 mod lanes;
 mod passes;
 mod readout;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 mod run;
 mod signs;
 mod worker;

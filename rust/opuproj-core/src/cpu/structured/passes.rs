@@ -106,6 +106,11 @@ pub(super) struct StridedLines {
 }
 
 impl StridedLines {
+    /// The rows that a column goes through.
+    pub(super) fn rows(self) -> usize {
+        1 << self.bits
+    }
+
     /// The last line of the plane that these columns use.
     fn last(self, lines: &Range<usize>) -> usize {
         self.first + ((1 << self.bits) - 1) * self.step + lines.end - 1

@@ -22,17 +22,40 @@ pub(super) struct Phases<'a> {
     pub(super) sin: &'a [Line],
 }
 
-/// Computes the last stages of round 3, along columns of both parts, and reads the requested rows.
-pub(super) struct Finish<'a, T> {
-    pub(super) readout: TransformReadout,
+/// Computes the last stages of round 3, along columns of both parts, for some lines of each row.
+pub(super) struct Finish<'a> {
     pub(super) columns: StridedLines,
     /// The lines of each row.
     pub(super) lines: Range<usize>,
     pub(super) parts: &'a [Vec<Line>; 2],
     pub(super) packed: &'a mut [Line],
-    /// Buffers for one line of each row, for both parts.
-    pub(super) gathered: &'a mut [Vec<Line>; 2],
-    /// The number of a row's first line in the block, and its difference from one row to the next.
+    /// The results of both parts: for each of `lines` a line of each row.
+    pub(super) finished: &'a mut [Vec<Line>; 2],
+}
+
+impl Pass for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { columns, lines, parts, packed, finished } = self;
+        for (plane, finished) in parts.iter().zip(finished) {
+            for (column, finished) in lines.clone().zip(finished.chunks_exact_mut(columns.rows())) {
+                columns.gather::<L>(column, plane, packed, finished);
+            }
+        }
+    }
+}
+
+/// Reads the requested rows from finished lines of both parts.
+pub(super) struct Read<'a, T> {
+    pub(super) readout: TransformReadout,
+    /// The rows that the finished lines are taken from.
+    pub(super) rows: usize,
+    pub(super) finished: &'a [Vec<Line>; 2],
+    /// How many lines of each row are finished.
+    pub(super) n_lines: usize,
+    /// The number in the block of the first of them, and its difference from one row to the next.
     pub(super) line: usize,
     pub(super) step: usize,
     /// Those of all lines of the block, if the mode is "linear".
@@ -42,17 +65,14 @@ pub(super) struct Finish<'a, T> {
     pub(super) out: &'a mut [T],
 }
 
-impl<T: Real> Pass for Finish<'_, T> {
+impl<T: Real> Pass for Read<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { readout, columns, lines, parts, packed, gathered, line, step, phases, first, out } = self;
-        for column in lines {
-            for (plane, to) in parts.iter().zip(gathered.iter_mut()) {
-                columns.gather::<L>(column, plane, packed, to);
-            }
-            let [re, im] = &*gathered;
+        let Self { readout, rows, finished, n_lines, line, step, phases, first, out } = self;
+        let [re, im] = finished;
+        for (column, (re, im)) in (0..n_lines).zip(re.chunks_exact(rows).zip(im.chunks_exact(rows))) {
             for (k, (re, im)) in re.iter().zip(im).enumerate() {
                 let line = line + column + k * step;
                 let phase = phases.map_or((&Line::ZERO, &Line::ZERO), |phases| (&phases.cos[line], &phases.sin[line]));

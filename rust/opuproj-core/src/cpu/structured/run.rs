@@ -9,6 +9,7 @@ use super::passes::TransformShape;
 use super::worker::{PhasePlanes, Task, TransformWorker};
 use super::workspace::{Workspace, extend};
 use crate::cpu::kernel::{SignedColumns, TILE_BLOCKS};
+use crate::cpu::outputs::{Output, Outputs, with_typed};
 use crate::cpu::resources::Cpu;
 use crate::cpu::threads::{Ticker, next, share};
 use crate::definition::anchor;
@@ -47,7 +48,27 @@ impl Cpu {
     /// # Panics
     ///
     /// If there is not one output of that size for each vector.
-    pub fn project_structured<T: Real>(
+    pub fn project_structured<T: Output>(
+        &self,
+        request: &Structured,
+        vectors: TransformInputs<'_>,
+        outputs: &mut [&mut [T]],
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        self.run_structured(request, vectors, T::outputs(outputs), poll)
+    }
+
+    fn run_structured(
+        &self,
+        request: &Structured,
+        vectors: TransformInputs<'_>,
+        outputs: Outputs<'_, '_>,
+        poll: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(), Stopped> {
+        with_typed!(outputs => self.run_structured_typed(request, vectors, outputs, poll))
+    }
+
+    fn run_structured_typed<T: Real>(
         &self,
         request: &Structured,
         vectors: TransformInputs<'_>,

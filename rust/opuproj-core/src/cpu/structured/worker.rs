@@ -6,9 +6,9 @@ use super::dispatch::run;
 use super::inputs::TransformInputs;
 use super::lanes::{LANES, Line};
 use super::passes::{FirstRow, InPlace, LINES_PER_BLOCK, MiddleRow, Signed, TransformShape};
-use super::readout::{Finish, Phases, TransformReadout};
+use super::readout::{Finish, Phases, Read, TransformReadout};
 use super::signs;
-use super::workspace::{Workspace, blocks_at_once};
+use super::workspace::{Workspace, blocks_at_once, lines_at_once};
 use crate::cpu::kernel::Kernel;
 use crate::cpu::threads::Ticker;
 use crate::definition::readout::{Mode, Real};
@@ -16,9 +16,6 @@ use crate::definition::structured::{Part, SIGNS, Signs};
 use crate::memory::touch;
 use crate::progress::Stopped;
 use crate::request::structured::Structured;
-
-/// Lines of a row that are read together.
-const READ_LINES: usize = 64;
 
 /// The output of a block is touched before it is written if it has this many bytes. Otherwise the first line of each group
 /// would touch most of its pages between two checks for a stop.
@@ -168,25 +165,25 @@ impl TransformWorker<'_> {
         if size_of_val(out) >= TOUCHED_FIRST {
             touch(out, T::rounded(0.0), || self.ticker.check())?;
         }
-        let step = READ_LINES.min(shape.lines());
+        let n_lines = lines_at_once(shape);
         for row in 0..shape.group() {
-            for line in (0..shape.lines()).step_by(step) {
-                let Workspace { parts, packed, gathered, .. } = &mut self.space;
-                let finish = Finish {
+            for line in (0..shape.lines()).step_by(n_lines) {
+                let Workspace { parts, packed, finished, .. } = &mut self.space;
+                let (columns, lines) = (shape.between(row), line..line + n_lines);
+                run(kernel, Finish { columns, lines, parts, packed, finished });
+                let read = Read {
                     readout,
-                    columns: shape.between(row),
-                    lines: line..line + step,
-                    parts,
-                    packed,
-                    gathered,
-                    line: row * shape.lines(),
+                    rows: columns.rows(),
+                    finished,
+                    n_lines,
+                    line: row * shape.lines() + line,
                     step: shape.group() * shape.lines(),
                     phases,
                     first,
                     out: &mut *out,
                 };
-                run(kernel, finish);
-                self.count(2 * step * shape.groups())?;
+                run(kernel, read);
+                self.count(2 * n_lines * shape.groups())?;
             }
         }
         Ok(())

@@ -12,6 +12,9 @@ use crate::progress::Stopped;
 /// Blocks of signs that are generated together if columns are short.
 const SIGN_BLOCKS: usize = 64;
 
+/// Lines of each part that are finished before they are read.
+const FINISHED_LINES: usize = 128;
+
 /// Lines that a plane grows by at a time: 1 MiB.
 const GROWTH_LINES: usize = 1 << 14;
 
@@ -38,15 +41,20 @@ pub(super) fn blocks_at_once(shape: TransformShape) -> usize {
     (SIGN_BLOCKS / shape.groups()).clamp(1, shape.lines() / LINES_PER_BLOCK)
 }
 
+/// Lines of a row that are finished and read together: 16 KiB of both parts in a column of 16 row groups.
+pub(super) fn lines_at_once(shape: TransformShape) -> usize {
+    (FINISHED_LINES / shape.groups()).clamp(1, shape.lines())
+}
+
 /// The workspace of a thread. Its memory is reserved before the work begins; the thread itself fills it.
 pub(super) struct Workspace {
     /// The result of the first round.
     pub(super) first: Vec<Line>,
     /// The real and the imaginary part of a block.
     pub(super) parts: [Vec<Line>; 2],
-    /// The lines of a strip of columns: between two steps (`packed`), and after the last one, for both parts (`gathered`).
+    /// The lines of a column between two steps (`packed`), and those of some columns after the last step, for both parts.
     pub(super) packed: Vec<Line>,
-    pub(super) gathered: [Vec<Line>; 2],
+    pub(super) finished: [Vec<Line>; 2],
     pub(super) signs: Vec<SignBlock>,
 }
 
@@ -73,17 +81,18 @@ impl Workspace {
     }
 
     fn lines(shape: TransformShape) -> usize {
-        3 * shape.plane() + 2 * shape.groups() + shape.groups().max(shape.group())
+        3 * shape.plane() + 2 * lines_at_once(shape) * shape.groups() + shape.groups().max(shape.group())
     }
 
     /// An empty workspace with its memory reserved.
     pub(super) fn reserved(shape: TransformShape) -> Result<Self, NoMemory> {
         let plane = || with_capacity(shape.plane());
+        let finished = lines_at_once(shape) * shape.groups();
         Ok(Self {
             first: plane()?,
             parts: [plane()?, plane()?],
             packed: with_capacity(shape.groups().max(shape.group()))?,
-            gathered: [with_capacity(shape.groups())?, with_capacity(shape.groups())?],
+            finished: [with_capacity(finished)?, with_capacity(finished)?],
             signs: with_capacity(sign_blocks(shape))?,
         })
     }
@@ -94,9 +103,9 @@ impl Workspace {
         for plane in [&mut self.first, re, im] {
             extend(plane, shape.plane(), || ticker.check())?;
         }
-        let [re, im] = &mut self.gathered;
+        let [re, im] = &mut self.finished;
         for place in [re, im] {
-            extend(place, shape.groups(), || ticker.check())?;
+            extend(place, lines_at_once(shape) * shape.groups(), || ticker.check())?;
         }
         extend(&mut self.packed, shape.groups().max(shape.group()), || ticker.check())?;
         self.signs.resize(sign_blocks(shape), SignBlock::default());

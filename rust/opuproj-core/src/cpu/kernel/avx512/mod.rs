@@ -11,12 +11,13 @@ mod panel;
 mod sizes;
 
 use super::contract::{PanelShape, Product, SignedColumns};
+use super::safe::safe_methods;
 use crate::definition::transmission::Transmission;
 use field::field;
 use generator::keystream;
 use multiply::multiply;
 use pack::planes;
-use panel::{panel_of, transposed_of};
+use panel::{panel, transposed};
 use sizes::{PANEL_BLOCKS, QUAD};
 
 /// One operand of VNNI is unsigned, so panels hold T + 128.
@@ -48,57 +49,26 @@ impl Avx512 {
         found.then_some(Self(()))
     }
 
-    pub(super) fn field(self, t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
+    /// A panel without the bias, for AMX tiles, which multiply signed by signed.
+    pub(super) fn signed_panel(self, t: &Transmission, columns: &[u64], row_block: u64, output: &mut [u8]) {
         // SAFETY: a value of this type exists only where `new` found the instructions.
-        unsafe { field(t, x, row_block, sums) }
+        unsafe { panel::<0>(t, columns, row_block, output) }
     }
 
-    /// Layout: row block, quad of columns, component, column.
-    pub(super) fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
-        // SAFETY: as in `field`.
-        unsafe { panel_of::<BIAS>(t, columns, row_block, panel) }
-    }
-
-    /// The same layout without the bias, for AMX tiles, which multiply signed by signed.
-    pub(super) fn signed_panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
-        // SAFETY: as in `field`.
-        unsafe { panel_of::<0>(t, columns, row_block, panel) }
-    }
-
-    /// Layout: 16 columns, quad of components, column, component.
-    pub(super) fn transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
-        // SAFETY: as in `field`.
-        unsafe { transposed_of::<BIAS>(t, column, row_blocks, panel) }
-    }
-
-    /// The same layout without the bias.
-    pub(super) fn signed_transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
-        // SAFETY: as in `field`.
-        unsafe { transposed_of::<0>(t, column, row_blocks, panel) }
-    }
-
-    pub(super) fn multiply(self, product: Product<'_>) {
-        // SAFETY: as in `field`; `Kernel::multiply` has checked that vectors and sums lie within their slices.
-        unsafe { multiply(product) }
-    }
-
-    #[inline]
-    pub(super) fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-        fn run<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        // SAFETY: as in `field`.
-        unsafe { run(work) }
-    }
-
-    pub(super) fn planes(self, codes: &[[i8; 64]], positive: &mut [u64], negative: &mut [u64]) -> bool {
-        // SAFETY: as in `field`.
-        unsafe { planes(codes, positive, negative) }
-    }
-
-    pub(super) fn keystream(self, t: &Transmission, n_bytes: u64) -> u64 {
-        // SAFETY: as in `field`.
-        unsafe { keystream(t, n_bytes) }
+    /// A transposed panel without the bias.
+    pub(super) fn signed_transposed(self, t: &Transmission, column: u64, row_blocks: &[u64], output: &mut [u8]) {
+        // SAFETY: as in `signed_panel`.
+        unsafe { transposed::<0>(t, column, row_blocks, output) }
     }
 }
+
+safe_methods!(
+    Avx512,
+    "avx512f,avx512bw,avx512vl,avx512dq",
+    field,
+    panel::<BIAS>,
+    transposed::<BIAS>,
+    multiply,
+    planes,
+    keystream
+);

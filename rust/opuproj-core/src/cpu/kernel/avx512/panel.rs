@@ -7,8 +7,9 @@ use super::generator::Generator;
 use super::sizes::{PANEL_BLOCKS, QUAD};
 use crate::definition::transmission::{BLOCK_COMPONENTS, Transmission};
 
+/// Writes a panel. Its layout: row block, quad of columns, component, column.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
-pub(super) fn panel_of<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
+pub(super) fn panel<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
     let generator = Generator::new(t, OFFSET);
     let block_bytes = BLOCK_COMPONENTS * columns.len();
     for (pass, panel) in (0..).zip(panel.chunks_exact_mut(PANEL_BLOCKS * block_bytes)) {
@@ -112,8 +113,9 @@ fn write_quads(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], quads: &[[
     }
 }
 
+/// Writes a transposed panel. Its layout: 16 columns, quad of components, column, component.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
-pub(super) fn transposed_of<const OFFSET: u8>(t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
+pub(super) fn transposed<const OFFSET: u8>(t: &Transmission, column: u64, row_blocks: &[u64], panel: &mut [u8]) {
     let generator = Generator::new(t, OFFSET);
     let sixteen_bytes = BLOCK_COMPONENTS * BLOCK_COMPONENTS * row_blocks.len();
     for (sixteen, panel) in (0..).zip(panel.chunks_exact_mut(sixteen_bytes)) {
