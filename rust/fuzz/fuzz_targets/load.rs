@@ -1,10 +1,11 @@
-//! Any bytes are either refused or a batch that is written back as the same bytes; those of the version before the same but
-//! for what the versions differ in. Hardly any bytes have the right checksums, so the target sets them.
+//! Any bytes are either refused or give a batch that is written back as the same bytes. For the previous version of the
+//! format, the same holds up to the difference between the versions. Hardly any bytes have the right checksums, so the target
+//! sets them.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use opuproj_core::ternary::TernaryBatch;
+use opuproj_core::batch::ternary::TernaryBatch;
 
 const CHECKSUM_BYTES: usize = 12;
 
@@ -13,13 +14,13 @@ fuzz_target!(|bytes: &[u8]| {
     for bytes in [bytes, &sealed] {
         let Some((batch, shape)) = read(bytes) else { continue };
         let mut written = Vec::new();
-        batch.write_to(&shape, &mut written, &mut |_| true).expect("a vector takes all");
+        batch.write_to(&shape, &mut written, &mut |_| true).expect("writing to a vector");
         if bytes.starts_with(b"OPUTERN1") {
             assert_eq!(written[8..written.len() - CHECKSUM_BYTES], bytes[8..]);
         } else {
             assert_eq!(written, bytes);
         }
-        // One damaged byte, which and how being as arbitrary as the bytes are.
+        // One byte is damaged; the input decides which and how.
         let at = usize::from(bytes[bytes.len() / 2]) * 257 % written.len();
         written[at] ^= bytes[bytes.len() - 1].max(1);
         assert!(read(&written).is_none());
@@ -37,7 +38,7 @@ fn read(bytes: &[u8]) -> Option<(TernaryBatch, Vec<u64>)> {
     TernaryBatch::read_from(bytes.len() as u64, &mut &bytes[..], &mut |_| true).ok()
 }
 
-/// The bytes as a file of this version: its first bytes, and the checksums of what would be the header and the planes.
+/// The bytes as a file of this version, with the magic number and the right checksums of header and planes.
 fn sealed(bytes: &[u8]) -> Vec<u8> {
     let rest = bytes.get(8..).unwrap_or_default();
     let dimensions = rest.first_chunk().map_or(0, |n| u64::from_le_bytes(*n).min(32) as usize);

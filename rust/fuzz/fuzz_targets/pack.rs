@@ -1,16 +1,17 @@
-//! Any numbers, packed as they are, made ternary, and from their nonzeros, are what a plain loop makes of them.
+//! Packing any numbers (as they are, made ternary, or from their nonzeros) gives the result of a plain loop.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use opuproj_core::ternary::{Packer, Refused, TernaryBatch};
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::packing::{Packer, Refused};
 
-/// More than two of the stretches that are packed at a time.
-const MOST_INPUTS: usize = 2500;
+/// More inputs than two of the parts that are packed together.
+const MAX_INPUTS: usize = 2500;
 
 fuzz_target!(|input: (u16, f64, Vec<f32>, Vec<i8>)| {
     let (n_inputs, threshold, floats, integers) = input;
-    let n_inputs = usize::from(n_inputs) % MOST_INPUTS + 1;
+    let n_inputs = usize::from(n_inputs) % MAX_INPUTS + 1;
 
     let integers = whole_rows(&integers, n_inputs);
     let mut packer = Packer::new(integers.len() / n_inputs, n_inputs).expect("memory");
@@ -47,7 +48,7 @@ fn at(place: usize, n_inputs: usize) -> Refused {
     Refused { row: place / n_inputs, column: place % n_inputs }
 }
 
-/// The batch of the nonzeros alone.
+/// The batch, made from the nonzeros.
 fn sparse(numbers: &[i8], n_inputs: usize) -> TernaryBatch {
     let (mut offsets, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
     for row in numbers.chunks_exact(n_inputs) {

@@ -1,13 +1,14 @@
-//! How fast each kernel of this CPU is, one thread: `cargo run --release --example rates`.
+//! The speed of each kernel of this CPU on one thread: `cargo run --release --example rates`.
 //!
-//! Bare keystream, the fused field of one vector, writing panels, and multiplying them, in 10⁹ bytes (entries' parts) or
-//! multiply-adds a second: the ninth decile of many short rounds in turn, which other work on the machine disturbs little.
+//! It measures the bare keystream, the field of one vector, the writing of panels and their multiplication, in 10⁹ bytes
+//! (components) or multiply-adds a second. The rate is the ninth decile of many short rounds in turn, on which other work of
+//! the machine has little influence.
 
 use std::time::Instant;
 
-use opuproj_core::kernel::{Kernel, SignedColumns};
-use opuproj_core::limits;
-use opuproj_core::transmission::Transmission;
+use opuproj_core::cpu::kernel::{Kernel, SignedColumns};
+use opuproj_core::cpu::limits;
+use opuproj_core::definition::transmission::Transmission;
 
 const ROUNDS: usize = 100;
 
@@ -15,10 +16,10 @@ fn main() {
     println!("{:>9} {:>10} {:>10} {:>10} {:>10} {:>12}", "", "keystream", "field", "panel", "multiply", "field/stream");
     for kernel in Kernel::available() {
         let t = Transmission::new(1);
-        let columns = kernel.shape().panel_columns;
+        let columns = kernel.panel_shape().panel_columns;
         let index: Vec<u64> = (0..columns as u64).collect();
         let sign: Vec<u8> = index.iter().map(|j| if j % 3 == 0 { 128 } else { 0 }).collect();
-        let mut panel = vec![0; 16 * columns * kernel.shape().panel_blocks];
+        let mut panel = vec![0; 16 * columns * kernel.panel_shape().panel_blocks];
         let mut field = vec![0; 16 * 64];
         let mut rates = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
@@ -41,7 +42,7 @@ fn main() {
     }
 }
 
-/// Units of work a second, over about a millisecond of it.
+/// Units of work a second, measured over about a millisecond.
 fn rate(units: usize, mut work: impl FnMut()) -> f64 {
     let start = Instant::now();
     let mut times = 0;

@@ -1,15 +1,18 @@
-//! How many structured projections a second: `cargo run --release --example structured_rate [isa [n_inputs n_outputs]]`.
+//! Structured projections a second: `cargo run --release --example structured_rate [isa [n_inputs n_outputs]]`.
 //!
-//! Intensities of dense ternary vectors, 10⁶ inputs and 2·10⁶ outputs unless told otherwise, on the best instruction set of
-//! this CPU or the one named, batches of 1 and 32, one thread and two: median and best of alternating rounds. On Linux also the
-//! calling thread's own time on a core for a vector, in the best round: what other programs do hardly changes that.
+//! It computes intensities of dense ternary vectors, by default 10⁶ inputs and 2·10⁶ outputs on the best instruction set of
+//! this CPU, in batches of 1 and 32, on one thread and on two. It prints the median and the best of alternating rounds and, on
+//! Linux, the CPU time of the calling thread for a vector in the best round, on which other programs have little influence.
 
 use std::time::Instant;
 
-use opuproj_core::kernel::{Isa, Kernel};
-use opuproj_core::readout::Mode;
-use opuproj_core::structured::{Inputs, Structured};
-use opuproj_core::ternary::{Packer, TernaryBatch};
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::{Isa, Kernel};
+use opuproj_core::cpu::packing::Packer;
+use opuproj_core::cpu::structured::TransformInputs;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::request::structured::Structured;
 
 const ROUNDS: usize = 3;
 
@@ -27,12 +30,14 @@ fn main() {
         for (((n_vectors, batch), threads), rates) in cases.iter().zip(&mut rates) {
             let mut outputs: Vec<&mut [f32]> = results.chunks_mut(n_outputs).take(*n_vectors).collect();
             let rows = 0..n_outputs as u64;
-            let projection = Structured { seed: 1, mode: Mode::Intensity, rows, kernel, threads: *threads };
-            let (start, on_core) = (Instant::now(), nanoseconds_on_core());
-            projection.run(Inputs::Ternary(batch), &mut outputs, &mut |_| true).expect("memory");
+            let (cpu, request) =
+                (Cpu { kernel, threads: *threads }, Structured { seed: 1, mode: Mode::Intensity, rows });
+            let (start, cpu_time) = (Instant::now(), cpu_nanoseconds());
+            cpu.project_structured(&request, TransformInputs::Ternary(batch), &mut outputs, &mut |_| true)
+                .expect("memory");
             if round > 0 {
                 let rate = *n_vectors as f64 / start.elapsed().as_secs_f64();
-                rates.push((rate, (nanoseconds_on_core() - on_core) / 1e6 / *n_vectors as f64));
+                rates.push((rate, (cpu_nanoseconds() - cpu_time) / 1e6 / *n_vectors as f64));
             }
         }
     }
@@ -40,7 +45,7 @@ fn main() {
         rates.sort_by(|a, b| a.0.total_cmp(&b.0));
         let milliseconds = rates.iter().map(|rate| rate.1).fold(f64::INFINITY, f64::min);
         println!(
-            "{} batch {n_vectors:>2}, {threads} threads: {:>6.1}/s, best {:>6.1}/s, {milliseconds:.2} ms of the caller's core",
+            "{} batch {n_vectors:>2}, {threads} threads: {:>6.1}/s, best {:>6.1}/s, {milliseconds:.2} ms of CPU time of the caller",
             kernel.isa(),
             rates[ROUNDS / 2].0,
             rates[ROUNDS - 1].0
@@ -48,10 +53,10 @@ fn main() {
     }
 }
 
-/// The time that this thread was on a core; 0 where the system does not say.
-fn nanoseconds_on_core() -> f64 {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    told.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
+/// The CPU time of this thread; 0 if the system does not report it.
+fn cpu_nanoseconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
 fn batch(n_vectors: usize, n_inputs: usize) -> TernaryBatch {

@@ -1,14 +1,16 @@
-//! The adjoint against the definition, in exact integers, however the work is cut.
+//! The adjoint agrees with the definition in exact integers, for every division of the work.
 
 use opuproj_core::Stopped;
-use opuproj_core::adjoint::{Adjoint, Read};
-use opuproj_core::encoded::{Code, Encoded};
-use opuproj_core::kernel::Kernel;
-use opuproj_core::transmission::Transmission;
+use opuproj_core::batch::encoded::{Code, Encoded};
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::Kernel;
+use opuproj_core::cpu::packing::encode as encode_numbers;
+use opuproj_core::definition::transmission::Transmission;
+use opuproj_core::request::adjoint::{Adjoint, AdjointMode};
 
-const READS: [Read; 3] = [Read::Complex, Read::Real, Read::Linear];
+const MODES: [AdjointMode; 3] = [AdjointMode::Complex, AdjointMode::Real, AdjointMode::Linear];
 
-/// Parts of `n_rows` complex numbers a vector, of all sizes and signs, in stretches with gaps of 0 between them.
+/// Parts of `n_rows` complex numbers for each vector, of all sizes and signs, with gaps of zeros.
 fn parts(n_vectors: usize, n_rows: usize) -> Vec<f64> {
     let part = |k: usize| if (k / 300) % 3 == 1 { 0.0 } else { (k as f64 * 0.7).sin() + 0.3 * (k as f64 * 1.9).cos() };
     (0..n_vectors * 2 * n_rows).map(part).collect()
@@ -16,7 +18,7 @@ fn parts(n_vectors: usize, n_rows: usize) -> Vec<f64> {
 
 fn encode(y: &[f64], n_parts: usize, digits: u32) -> Encoded {
     let largest: Vec<f64> = y.chunks(n_parts).map(|y| y.iter().fold(0.0, |max: f64, y| max.max(y.abs()))).collect();
-    Encoded::encode(y, n_parts, &largest, Code::BalancedTernary(digits), Kernel::best(), &mut |_| true).expect("memory")
+    encode_numbers(y, n_parts, &largest, Code::BalancedTernary(digits), Kernel::best(), &mut |_| true).expect("memory")
 }
 
 fn integers(batch: &Encoded, row: usize) -> Vec<i64> {
@@ -31,16 +33,23 @@ fn integers(batch: &Encoded, row: usize) -> Vec<i64> {
     integers
 }
 
-fn back(batch: &Encoded, read: Read, row_block: u64, n_columns: usize, kernel: Kernel, threads: usize) -> Vec<f64> {
-    let adjoint = Adjoint { transmission: Transmission::new(9), read, row_block, n_columns, kernel, threads };
-    let mut out = vec![f64::NAN; batch.scales().len() * n_columns * read.parts()];
-    let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(n_columns * read.parts()).collect();
-    adjoint.run(batch, &mut outputs, &mut |_| true).expect("not stopped");
+fn back(
+    batch: &Encoded,
+    mode: AdjointMode,
+    row_block: u64,
+    n_columns: usize,
+    kernel: Kernel,
+    threads: usize,
+) -> Vec<f64> {
+    let request = Adjoint { transmission: Transmission::new(9), mode, row_block, n_columns };
+    let mut out = vec![f64::NAN; batch.scales().len() * n_columns * mode.parts()];
+    let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(n_columns * mode.parts()).collect();
+    Cpu { kernel, threads }.project_back(&request, batch, &mut outputs, &mut |_| true).expect("not stopped");
     out
 }
 
-/// Tᴴ of the very integers that the digits stand for, from the definition alone.
-fn definition(batch: &Encoded, read: Read, row_block: u64, n_columns: usize) -> Vec<f64> {
+/// Tᴴ of the integers that the digits stand for, computed from the definition alone.
+fn definition(batch: &Encoded, mode: AdjointMode, row_block: u64, n_columns: usize) -> Vec<f64> {
     let t = Transmission::new(9);
     let mut expected = Vec::new();
     for (row, scale) in batch.scales().iter().enumerate() {
@@ -52,10 +61,10 @@ fn definition(batch: &Encoded, read: Read, row_block: u64, n_columns: usize) -> 
                 re += i64::from(a) * y[0] + i64::from(b) * y[1];
                 im += i64::from(a) * y[1] - i64::from(b) * y[0];
             }
-            match read {
-                Read::Linear => expected.push(re as f64 * (scale * (1.0 / 32.0))),
-                Read::Real => expected.push(re as f64 * (scale * (1.0 / 2048f64.sqrt()))),
-                Read::Complex => {
+            match mode {
+                AdjointMode::Linear => expected.push(re as f64 * (scale * (1.0 / 32.0))),
+                AdjointMode::Real => expected.push(re as f64 * (scale * (1.0 / 2048f64.sqrt()))),
+                AdjointMode::Complex => {
                     expected.extend([re, im].map(|part| part as f64 * (scale * (1.0 / 2048f64.sqrt()))));
                 }
             }
@@ -78,62 +87,56 @@ fn every_kernel_gives_the_definitions_sums() {
     ];
     for &(n_vectors, n_rows, n_columns, digits) in if cfg!(miri) { &small[..] } else { &sizes[..] } {
         let batch = encode(&parts(n_vectors, n_rows), 2 * n_rows, digits);
-        for read in READS {
-            let expected = definition(&batch, read, 3, n_columns);
+        for mode in MODES {
+            let expected = definition(&batch, mode, 3, n_columns);
             for kernel in Kernel::available() {
                 for threads in [1, 3] {
-                    let found = back(&batch, read, 3, n_columns, kernel, threads);
-                    assert_eq!(found, expected, "{} {read:?}: {n_vectors} × {n_rows} × {n_columns}", kernel.isa());
+                    let found = back(&batch, mode, 3, n_columns, kernel, threads);
+                    assert_eq!(found, expected, "{} {mode:?}: {n_vectors} × {n_rows} × {n_columns}", kernel.isa());
                 }
             }
         }
     }
 }
 
-/// More int8 vectors than a group takes, more sums than a stripe, more inputs than a chunk.
+/// There are more int8 vectors than in a group, more sums than in a stripe, and more inputs than in a chunk.
 #[test]
 #[cfg_attr(miri, ignore = "as much work as it needs to have several groups, stripes and chunks")]
-fn however_the_work_is_cut_the_bits_are_the_same() {
+fn every_division_of_the_work_gives_the_same_bits() {
     let kernel = Kernel::best();
-    // 300 vectors of four int8 vectors each are two groups, of which one takes 3 stripes.
+    // 300 vectors of four int8 vectors each are two groups. One of them takes 3 stripes.
     let (n_vectors, n_columns) = (300, 10_000);
     let batch = encode(&parts(n_vectors, 40), 80, 10);
-    let all = back(&batch, Read::Complex, 0, n_columns, kernel, 2);
+    let all = back(&batch, AdjointMode::Complex, 0, n_columns, kernel, 2);
     for v in [0, 200, 255, 256, 299] {
         let one = encode(&parts(n_vectors, 40)[v * 80..(v + 1) * 80], 80, 10);
-        let one = back(&one, Read::Complex, 0, n_columns, kernel, 1);
+        let one = back(&one, AdjointMode::Complex, 0, n_columns, kernel, 1);
         assert!(one == all[v * 2 * n_columns..(v + 1) * 2 * n_columns], "vector {v}");
     }
-    // 64 vectors of two int8 vectors each, as 200,000 nonzeros allow no more digits in one: 1.5 chunks.
+    // 64 vectors of two int8 vectors each are 1.5 chunks: with 200,000 nonzeros one int8 vector cannot hold more digits.
     let (n_vectors, n_rows) = (64, 150_000);
     let batch = encode(&parts(n_vectors, n_rows), 2 * n_rows, 5);
-    let all = back(&batch, Read::Linear, 0, 40, kernel, 1);
+    let all = back(&batch, AdjointMode::Linear, 0, 40, kernel, 1);
     for v in [0, 63] {
         let one = encode(&parts(n_vectors, n_rows)[v * 2 * n_rows..(v + 1) * 2 * n_rows], 2 * n_rows, 5);
-        assert!(back(&one, Read::Linear, 0, 40, kernel, 1) == all[v * 40..(v + 1) * 40], "vector {v}");
+        assert!(back(&one, AdjointMode::Linear, 0, 40, kernel, 1) == all[v * 40..(v + 1) * 40], "vector {v}");
     }
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "runs until the clock says so")]
-fn a_dark_vector_gives_zeros_and_whoever_polls_can_stop() {
-    let dark = encode(&[0.0; 140], 70, 10);
-    assert!(back(&dark, Read::Complex, 0, 30, Kernel::best(), 2).iter().all(|&part| part.to_bits() == 0));
+#[cfg_attr(miri, ignore = "runs for a fixed time")]
+fn an_all_zero_vector_gives_zeros_and_poll_can_stop() {
+    let zeros = encode(&[0.0; 140], 70, 10);
+    assert!(back(&zeros, AdjointMode::Complex, 0, 30, Kernel::best(), 2).iter().all(|&part| part.to_bits() == 0));
     let (n_rows, n_columns) = (20_000, 2_000_000);
     let batch = encode(&parts(1, n_rows), 2 * n_rows, 5);
-    let adjoint = Adjoint {
-        transmission: Transmission::new(1),
-        read: Read::Real,
-        row_block: 0,
-        n_columns,
-        kernel: Kernel::best(),
-        threads: 2,
-    };
+    let request = Adjoint { transmission: Transmission::new(1), mode: AdjointMode::Real, row_block: 0, n_columns };
+    let cpu = Cpu { kernel: Kernel::best(), threads: 2 };
     let (mut out, mut seen) = (vec![0f32; n_columns], Vec::new());
     let mut poll = |part: f64| {
         seen.push(part);
         seen.len() < 3
     };
-    assert_eq!(adjoint.run(&batch, &mut [&mut out[..]], &mut poll), Err(Stopped::Cancelled));
+    assert_eq!(cpu.project_back(&request, &batch, &mut [&mut out[..]], &mut poll), Err(Stopped::Cancelled));
     assert!(seen.len() == 3 && seen.is_sorted() && seen[2] < 0.9, "{seen:?}");
 }

@@ -1,6 +1,5 @@
-//! The AMX kernel's own machine code on a CPU without AMX: each of its tile instructions traps, and a handler carries it
-//! out. Slow, but it runs the real encodings, strides and shapes. Where the CPU has AMX nothing traps, and this is one
-//! more test of the hardware.
+//! The machine code of the AMX kernel on a CPU without AMX. Each tile instruction traps, and a handler executes it. This is
+//! slow, but it tests the real encodings, strides and shapes. On a CPU with AMX nothing traps, and the hardware is tested.
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
 
@@ -9,21 +8,23 @@ mod tiles;
 
 use std::sync::Arc;
 
-use opuproj_core::adjoint::{Adjoint, Read};
-use opuproj_core::encoded::Encoded;
-use opuproj_core::kernel::{Isa, Kernel, Product, SignedColumns};
-use opuproj_core::projection::Projection;
-use opuproj_core::readout::Mode;
-use opuproj_core::ternary::{Packer, TernaryBatch};
-use opuproj_core::transmission::{Transmission, gaussian};
+use opuproj_core::batch::encoded::Encoded;
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::{Isa, Kernel, Product, SignedColumns};
+use opuproj_core::cpu::packing::Packer;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::{Transmission, gaussian};
+use opuproj_core::request::adjoint::{Adjoint, AdjointMode};
+use opuproj_core::request::projection::{Columns, Projection};
 
-/// The AMX kernel, or nothing on a CPU without even its AVX-512 half.
+/// The AMX kernel; `None` on a CPU without AVX-512.
 fn amx() -> Option<Kernel> {
     if let Some(kernel) = Kernel::new(Isa::Amx) {
         return Some(kernel);
     }
     tiles::install();
-    // SAFETY: the handler that was just installed carries out tile instructions.
+    // SAFETY: the handler that was just installed executes tile instructions.
     let kernel = unsafe { Kernel::amx_unchecked() };
     if kernel.is_none() {
         println!("skipped: the AMX kernel generates T with AVX-512, which this CPU lacks");
@@ -44,7 +45,7 @@ fn a_panel_multiplies_to_the_definition() {
     let t = Transmission::new(5);
     for columns in [64, 128] {
         let index: Vec<u64> = (0..columns as u64).map(|k| k * k).collect();
-        let n_sums = kernel.shape().panel_blocks * 16;
+        let n_sums = kernel.panel_shape().panel_blocks * 16;
         let mut panel = vec![0; n_sums * columns];
         kernel.panel(&t, &index, 9, &mut panel);
         for n_vectors in [1, 2, 15, 16, 17, 31, 32, 33, 48, 65] {
@@ -62,14 +63,14 @@ fn a_panel_multiplies_to_the_definition() {
                 sums_stride,
             });
             for v in 0..n_vectors {
-                let (found, beside) = sums[v * sums_stride..][..sums_stride].split_at(n_sums);
+                let (found, padding) = sums[v * sums_stride..][..sums_stride].split_at(n_sums);
                 for (i, &sum) in found.iter().enumerate() {
                     let expected: i32 = index.iter().zip(&x[v * x_stride..]).fold(7, |sum, (&column, &x)| {
                         sum + i32::from(gaussian(t.block(9 + i as u64 / 16, column)[i % 16])) * i32::from(x)
                     });
                     assert_eq!(sum, expected, "sum {i} of vector {v} of {n_vectors}, {columns} columns");
                 }
-                assert_eq!(beside, [7; 3], "nothing is written beside the sums");
+                assert_eq!(padding, [7; 3], "only the sums are written");
             }
         }
     }
@@ -83,16 +84,11 @@ fn a_projection_gives_the_bits_of_the_portable_kernel() {
         let project = |kernel: Kernel, threads: usize| {
             let width = (rows.end - rows.start) as usize * 2;
             let mut out = vec![0f64; n_vectors * width];
-            let projection = Projection {
-                transmission: Transmission::new(11),
-                mode: Mode::Complex,
-                sight: None,
-                rows: rows.clone(),
-                kernel,
-                threads,
-            };
+            let (transmission, mode) = (Transmission::new(11), Mode::Complex);
+            let request = Projection { transmission, mode, measurement: None, rows: rows.clone() };
+            let cpu = Cpu { kernel, threads };
             let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(width).collect();
-            projection.run(&batch, &mut outputs, &mut |_| true).expect("not stopped");
+            cpu.project(&request, &batch, Columns::From(0), &mut outputs, &mut |_| true).expect("not stopped");
             out
         };
         let portable = project(Kernel::new(Isa::Portable).expect("everywhere"), 1);
@@ -119,11 +115,11 @@ fn the_adjoint_gives_the_bits_of_the_portable_kernel() {
         let batch = batch(n_vectors, n_parts);
         let batch = Encoded::new(3, vec![Arc::new(batch)], vec![1.0; n_vectors]).expect("one digit");
         let back = |kernel: Kernel, threads: usize| {
-            let (transmission, read) = (Transmission::new(11), Read::Complex);
-            let adjoint = Adjoint { transmission, read, row_block: 3, n_columns, kernel, threads };
+            let (transmission, mode) = (Transmission::new(11), AdjointMode::Complex);
+            let request = Adjoint { transmission, mode, row_block: 3, n_columns };
             let mut out = vec![0f64; n_vectors * 2 * n_columns];
             let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(2 * n_columns).collect();
-            adjoint.run(&batch, &mut outputs, &mut |_| true).expect("not stopped");
+            Cpu { kernel, threads }.project_back(&request, &batch, &mut outputs, &mut |_| true).expect("not stopped");
             out
         };
         let portable = back(Kernel::new(Isa::Portable).expect("everywhere"), 1);

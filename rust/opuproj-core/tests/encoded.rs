@@ -1,10 +1,12 @@
-//! Real numbers through T, digit by digit or added up: the same exact fields.
+//! Real numbers through T: digit by digit or added up, the exact fields are the same.
 
-use opuproj_core::encoded::{Code, Encoded};
-use opuproj_core::kernel::{Isa, Kernel};
-use opuproj_core::projection::Projection;
-use opuproj_core::readout::Mode;
-use opuproj_core::transmission::Transmission;
+use opuproj_core::batch::encoded::{Code, Encoded};
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::{Isa, Kernel};
+use opuproj_core::cpu::packing::{encode as encode_dense, encode_sparse};
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::Transmission;
+use opuproj_core::request::projection::{Columns, Projection};
 
 const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 9 }];
 const CODES: [Code; 8] = [
@@ -27,7 +29,7 @@ fn numbers(n: usize, part: f64) -> Vec<f64> {
 fn encode(x: &[f64], n_inputs: usize, code: Code) -> Encoded {
     let largest: Vec<f64> =
         x.chunks(n_inputs).map(|row| row.iter().fold(0.0, |max: f64, x| max.max(x.abs()))).collect();
-    let by = |kernel| Encoded::encode(x, n_inputs, &largest, code, kernel, &mut |_| true).expect("memory");
+    let by = |kernel| encode_dense(x, n_inputs, &largest, code, kernel, &mut |_| true).expect("memory");
     let batch = by(Kernel::best());
     for kernel in Kernel::available() {
         assert!(by(kernel) == batch, "{}", kernel.isa());
@@ -50,11 +52,11 @@ fn integers(batch: &Encoded, row: usize) -> Vec<i64> {
 }
 
 fn project(batch: &Encoded, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel, threads: usize) -> Vec<f64> {
-    let projection = Projection { transmission: Transmission::new(4), mode, sight: None, rows, kernel, threads };
-    let width = (projection.rows.end - projection.rows.start) as usize * mode.parts();
+    let request = Projection { transmission: Transmission::new(4), mode, measurement: None, rows };
+    let (cpu, width) = (Cpu { kernel, threads }, request.width());
     let mut out = vec![0.0; batch.scales().len() * width];
     let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(width).collect();
-    projection.run_encoded(batch, &mut outputs, &mut |_| true).expect("not stopped");
+    cpu.project_encoded(&request, batch, Columns::From(0), &mut outputs, &mut |_| true).expect("not stopped");
     out
 }
 
@@ -130,7 +132,7 @@ fn modes_agree_among_kernels_and_with_the_field() {
 #[test]
 #[cfg_attr(miri, ignore = "hundreds of thousands of entries")]
 fn sums_of_many_large_numbers_are_exact() {
-    // 250,000 times 121 entries of up to 100 might not fit: fewer digits are added up then.
+    // 250,000 times 121 entries of up to 100 might not fit, so fewer digits are added up.
     let n_inputs = 250_000;
     let t = Transmission::new(4);
     let x: Vec<f64> = (0..n_inputs as u64).map(|j| if t.entry(5, j).0 < 0 { -1.0 } else { 1.0 }).collect();
@@ -146,7 +148,7 @@ fn sums_of_many_large_numbers_are_exact() {
 fn sparse<T: Copy + PartialEq + Default>(x: &[T], n_inputs: usize) -> (Vec<usize>, Vec<usize>, Vec<T>) {
     let (mut offsets, mut columns, mut values) = (vec![0], vec![], vec![]);
     for row in x.chunks(n_inputs) {
-        // One zero stays, which is allowed.
+        // It keeps one zero, which is allowed.
         for (column, &value) in row.iter().enumerate().filter(|&(j, value)| *value != T::default() || j == 1) {
             columns.push(column);
             values.push(value);
@@ -157,7 +159,7 @@ fn sparse<T: Copy + PartialEq + Default>(x: &[T], n_inputs: usize) -> (Vec<usize
 }
 
 #[test]
-fn sparse_rows_are_encoded_as_dense_ones_are() {
+fn sparse_and_dense_rows_are_encoded_alike() {
     for code in CODES {
         for n_inputs in [1, 63, 65, 1025, 2500].into_iter().take(if cfg!(miri) { 3 } else { 5 }) {
             for (part, size) in [(0.0, 1.0), (0.05, 1.0), (1.0, 1.0), (0.5, 1e-310), (0.5, 1e308)] {
@@ -165,20 +167,17 @@ fn sparse_rows_are_encoded_as_dense_ones_are() {
                 let dense = encode(&x, n_inputs, code);
                 let (offsets, columns, values) = sparse(&x, n_inputs);
                 for kernel in Kernel::available() {
-                    let batch =
-                        Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, kernel, &mut |_| true);
+                    let batch = encode_sparse(n_inputs, &offsets, &columns, &values, code, kernel, &mut |_| true);
                     assert!(batch.expect("memory") == dense, "{code:?} {n_inputs} {part} {size} {}", kernel.isa());
                 }
             }
             let narrow: Vec<f32> = numbers(2 * n_inputs, 0.3).into_iter().map(|x| x as f32).collect();
             let wide: Vec<f64> = narrow.iter().copied().map(f64::from).collect();
             let (offsets, columns, values) = sparse(&narrow, n_inputs);
-            let batch =
-                Encoded::encode_sparse(n_inputs, &offsets, &columns, &values, code, Kernel::best(), &mut |_| true);
+            let batch = encode_sparse(n_inputs, &offsets, &columns, &values, code, Kernel::best(), &mut |_| true);
             assert!(batch.expect("memory") == encode(&wide, n_inputs, code));
         }
     }
-    let none =
-        Encoded::encode_sparse::<f32>(70, &[0], &[], &[], Code::BalancedTernary(5), Kernel::best(), &mut |_| true);
+    let none = encode_sparse::<f32>(70, &[0], &[], &[], Code::BalancedTernary(5), Kernel::best(), &mut |_| true);
     assert!(none.expect("memory").scales().is_empty());
 }

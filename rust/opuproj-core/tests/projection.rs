@@ -1,17 +1,20 @@
-//! Whole projections against the definition, and against each other: every way to compute an output gives the same bits.
+//! Whole projections agree with the definition and with each other: every way to compute an output gives the same bits.
 
 use opuproj_core::Stopped;
-use opuproj_core::encoded::{Code, Encoded};
-use opuproj_core::kernel::{Kernel, MAX_NONZEROS};
-use opuproj_core::projection::{Columns, Projection};
-use opuproj_core::readout::{Mode, Real, entries};
-use opuproj_core::ternary::{Packer, TernaryBatch};
-use opuproj_core::transmission::Transmission;
+use opuproj_core::batch::encoded::Code;
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::kernel::Kernel;
+use opuproj_core::cpu::packing::{Packer, encode};
+use opuproj_core::cpu::{Cpu, Output};
+use opuproj_core::definition::anchor;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::{MAX_NONZEROS, Transmission};
+use opuproj_core::request::projection::{Columns, Projection};
 use proptest::prelude::*;
 
 const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 5 }];
 
-/// The largest random batches: Miri takes a tenth of a second for a block of T.
+/// The sizes of random batches. Miri needs a tenth of a second for a block of T.
 const MAX_INPUTS: usize = if cfg!(miri) { 12 } else { 700 };
 const MAX_VECTORS: usize = if cfg!(miri) { 4 } else { 12 };
 const MAX_ROWS: u64 = if cfg!(miri) { 10 } else { 150 };
@@ -22,30 +25,31 @@ fn batch(n_inputs: usize, numbers: &[i8]) -> TernaryBatch {
     packer.finish().expect("all rows")
 }
 
-fn project<T: Real>(projection: &Projection, batch: &TernaryBatch, zero: T) -> Vec<T> {
-    let width = (projection.rows.end - projection.rows.start) as usize * projection.mode.parts();
+fn project<T: Output>((cpu, request): &(Cpu, Projection), batch: &TernaryBatch, zero: T) -> Vec<T> {
+    let width = request.width();
     let mut out = vec![zero; batch.n_rows() * width];
     let mut outputs: Vec<&mut [T]> = if width == 0 {
         (0..batch.n_rows()).map(|_| &mut [][..]).collect()
     } else {
         out.chunks_exact_mut(width).collect()
     };
-    projection.run(batch, &mut outputs, &mut |_| true).expect("not stopped");
+    cpu.project(request, batch, Columns::From(0), &mut outputs, &mut |_| true).expect("not stopped");
     out
 }
 
-/// An array as that many equal parts, be they empty.
+/// An array as `n` equal parts, which may be empty.
 fn slices<T>(numbers: &mut [T], n: usize) -> Vec<&mut [T]> {
     let width = numbers.len() / n.max(1);
     let mut rest = numbers;
     (0..n).map(|_| rest.split_off_mut(..width).expect("equal parts")).collect()
 }
 
-fn projection(seed: u64, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel, threads: usize) -> Projection {
-    Projection { transmission: Transmission::new(seed), mode, sight: None, rows, kernel, threads }
+fn projection(seed: u64, mode: Mode, rows: std::ops::Range<u64>, kernel: Kernel, threads: usize) -> (Cpu, Projection) {
+    let transmission = Transmission::new(seed);
+    (Cpu { kernel, threads }, Projection { transmission, mode, measurement: None, rows })
 }
 
-/// Tx of one row and vector in integers, from the definition alone.
+/// Tx of one row and vector in integers, computed from the definition alone.
 fn field(t: &Transmission, row: u64, x: &[i8]) -> (i64, i64) {
     (0..).zip(x).fold((0, 0), |(re, im), (column, &x)| {
         let entry = t.entry(row, column);
@@ -54,7 +58,7 @@ fn field(t: &Transmission, row: u64, x: &[i8]) -> (i64, i64) {
 }
 
 #[test]
-fn golden_entries_and_fields_are_met() {
+fn entries_and_fields_are_the_golden_ones() {
     let golden: serde_json::Value =
         serde_json::from_str(include_str!("../../../tests/data/golden.json")).expect("JSON");
     let number = |value: &serde_json::Value| value.as_str().expect("text").parse::<u64>().expect("a number");
@@ -99,7 +103,7 @@ fn golden_entries_and_fields_are_met() {
     }
 }
 
-/// Rows and vectors of a batch: dense ones, sparse ones, empty ones, and such as are alike in what they use.
+/// Batches of dense, sparse and empty vectors, and of vectors that use the same columns.
 fn batches() -> impl Strategy<Value = (usize, Vec<i8>)> {
     (1..MAX_INPUTS, 0..MAX_VECTORS, prop_oneof![Just(1), Just(2), Just(20), Just(300)], any::<u64>()).prop_map(
         |(n_inputs, n_vectors, rarity, salt)| {
@@ -133,7 +137,7 @@ proptest! {
         let batch = batch(n_inputs, &numbers);
         let t = Transmission::new(seed);
         let rows = first..first + n_rows;
-        let anchor = Mode::Linear { n_anchor: 5 }.anchor().expect("memory");
+        let anchor: Vec<u64> = anchor::columns(0, 5).collect();
         for mode in MODES {
             let mut expected = Vec::new();
             for x in numbers.chunks_exact(n_inputs) {
@@ -147,7 +151,7 @@ proptest! {
                                 let entry = t.entry(row, pixel);
                                 (re + i64::from(entry.0), im + i64::from(entry.1))
                             });
-                            // A dark pixel counts as phase 1.
+                            // A field of 0 counts as phase 1.
                             let (r_re, r_im) = if (r_re, r_im) == (0, 0) { (1, 0) } else { (r_re, r_im) };
                             let length = 32.0 * ((r_re * r_re + r_im * r_im) as f64).sqrt();
                             expected.push((re * r_re + im * r_im) as f64 * (1.0 / length));
@@ -179,11 +183,11 @@ proptest! {
                     continue;
                 }
                 let part: Vec<i8> = numbers.chunks_exact(n_inputs).flat_map(|x| &x[columns.clone()]).copied().collect();
-                let projection = projection(seed, Mode::Intensity, rows.clone(), kernel, 2);
+                let (cpu, request) = projection(seed, Mode::Intensity, rows.clone(), kernel, 2);
                 let mut found = vec![0i32; fields.len()];
                 let mut outputs = slices(&mut found, n_vectors);
                 let start = columns.start as u64;
-                projection.run_fields(&batch(columns.len(), &part), start, &mut outputs, &mut |_| true).expect("done");
+                cpu.fields(&request, &batch(columns.len(), &part), start, &mut outputs, &mut |_| true).expect("done");
                 fields.iter_mut().zip(&found).for_each(|(sum, part)| *sum += part);
             }
             for mode in MODES {
@@ -193,7 +197,8 @@ proptest! {
                     let mut fields = fields.clone();
                     let fields: Vec<&[i32]> = slices(&mut fields, n_vectors).into_iter().map(|field| &*field).collect();
                     let mut outputs = slices(&mut found, n_vectors);
-                    projection.read_fields(&fields, &mut outputs, &mut |_| true).expect("done");
+                    let (cpu, request) = &projection;
+                    cpu.read_fields(request, &fields, &mut outputs, &mut |_| true).expect("done");
                     let expected = project(&projection, &batch(n_inputs, &numbers), 0f32);
                     let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
                     prop_assert_eq!(bits(&found), bits(&expected), "{} {:?}", kernel.isa(), mode);
@@ -215,7 +220,8 @@ proptest! {
         for mode in [Mode::Complex, Mode::Linear { n_anchor: 64 }] {
             let mut window = vec![0f32; rows.len() * n_inputs * mode.parts()];
             let mut outputs: Vec<&mut [f32]> = window.chunks_exact_mut(n_inputs * mode.parts()).collect();
-            entries(Kernel::best(), &Transmission::new(seed), mode, &rows, &columns, &mut outputs, &mut |_| true).expect("memory");
+            let cpu = Cpu { kernel: Kernel::best(), threads: 1 };
+            cpu.entries(&Transmission::new(seed), mode, &rows, &columns, &mut outputs, &mut |_| true).expect("memory");
             let projected = project(&projection(seed, mode, first..first + n_rows, Kernel::best(), 1), &batch, 0f32);
             for (i, row) in window.chunks_exact(n_inputs * mode.parts()).enumerate() {
                 for (j, entry) in row.chunks_exact(mode.parts()).enumerate() {
@@ -235,7 +241,8 @@ fn entries_are_the_definition_for_rows_in_any_order() {
     for kernel in Kernel::available() {
         let mut window = [0f64; 2 * 9 * 4];
         let mut outputs: Vec<&mut [f64]> = window.chunks_exact_mut(2 * 4).collect();
-        entries(kernel, &t, Mode::Intensity, &rows, &columns, &mut outputs, &mut |_| true).expect("memory");
+        let cpu = Cpu { kernel, threads: 1 };
+        cpu.entries(&t, Mode::Intensity, &rows, &columns, &mut outputs, &mut |_| true).expect("memory");
         let expected = rows.iter().flat_map(|&row| {
             columns.into_iter().flat_map(move |column| {
                 let (re, im) = t.entry(row, column);
@@ -246,7 +253,7 @@ fn entries_are_the_definition_for_rows_in_any_order() {
     }
 }
 
-/// Enough vectors for several groups, and enough columns for several chunks of each form.
+/// There are enough vectors for several groups, and enough columns for several chunks of each form.
 #[test]
 #[cfg_attr(miri, ignore = "as much work as it needs to have several groups and chunks")]
 fn groups_and_chunks_change_nothing() {
@@ -268,7 +275,7 @@ fn groups_and_chunks_change_nothing() {
     let at = 777 * 170 + (42 - 5) * 2;
     assert_eq!(together[at..at + 2], [re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt())));
 
-    // One vector with more nonzeros than fit a list, next to sparse ones and an empty one.
+    // One vector with more nonzeros than fit a chunk of lists, besides sparse vectors and an empty one.
     let n_inputs = 1_200_000;
     let mut numbers = vec![0i8; 4 * n_inputs];
     for (j, x) in numbers[n_inputs..2 * n_inputs].iter_mut().enumerate() {
@@ -286,7 +293,7 @@ fn groups_and_chunks_change_nothing() {
     }
 }
 
-/// As many nonzeros as are accepted, through the whole path, against a sum in 64 bits.
+/// A projection of the most nonzeros that are accepted agrees with a sum in 64 bits.
 #[test]
 #[cfg_attr(miri, ignore = "tens of millions of entries")]
 fn the_most_nonzeros_that_are_accepted_sum_exactly() {
@@ -296,8 +303,8 @@ fn the_most_nonzeros_that_are_accepted_sum_exactly() {
     positive[words - 1] = u64::MAX >> (words * 64 - n_inputs);
     let too_many = TernaryBatch::from_words(1, n_inputs, positive.clone(), vec![0; words]).expect("planes");
     let mut out = [0f64; 2];
-    let stopped =
-        projection(2, Mode::Complex, 7..8, Kernel::best(), 2).run(&too_many, &mut [&mut out[..]], &mut |_| true);
+    let (cpu, request) = projection(2, Mode::Complex, 7..8, Kernel::best(), 2);
+    let stopped = cpu.project(&request, &too_many, Columns::From(0), &mut [&mut out[..]], &mut |_| true);
     assert_eq!(stopped, Err(Stopped::TooManyNonzeros(0)));
 
     positive[0] &= !1;
@@ -314,7 +321,7 @@ fn the_most_nonzeros_that_are_accepted_sum_exactly() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "runs until the clock says so")]
+#[cfg_attr(miri, ignore = "runs for a fixed time")]
 fn a_stopped_projection_ends_soon_and_reports_progress() {
     let n_inputs = 100_000;
     let numbers: Vec<i8> = (0..64 * n_inputs).map(|j| (j % 3) as i8 - 1).collect();
@@ -327,15 +334,15 @@ fn a_stopped_projection_ends_soon_and_reports_progress() {
             let mut outputs: Vec<&mut [f32]> = out.chunks_exact_mut(width).collect();
             let mut fractions = Vec::new();
             let mut stopped_at = None;
-            let result =
-                projection(0, Mode::Intensity, 0..width as u64, kernel, 2).run(&batch, &mut outputs, &mut |f| {
-                    fractions.push(f);
-                    if fractions.len() < 5 {
-                        return true;
-                    }
-                    stopped_at = Some(std::time::Instant::now());
-                    false
-                });
+            let (cpu, request) = projection(0, Mode::Intensity, 0..width as u64, kernel, 2);
+            let result = cpu.project(&request, &batch, Columns::From(0), &mut outputs, &mut |fraction| {
+                fractions.push(fraction);
+                if fractions.len() < 5 {
+                    return true;
+                }
+                stopped_at = Some(std::time::Instant::now());
+                false
+            });
             assert_eq!(result, Err(Stopped::Cancelled));
             let delay = stopped_at.expect("it was stopped").elapsed();
             assert!(delay.as_millis() < 200, "{}: {delay:?}", kernel.isa());
@@ -345,7 +352,7 @@ fn a_stopped_projection_ends_soon_and_reports_progress() {
 }
 
 #[test]
-fn elements_of_listed_columns_are_those_of_a_wide_batch() {
+fn listed_columns_give_the_results_of_a_wide_batch() {
     let listed = [699_u64, 3, 64, 130, 5, 63];
     let (wide, narrow) = (700, listed.len());
     for n_vectors in [1, 2, 40].into_iter().take(if cfg!(miri) { 2 } else { 3 }) {
@@ -356,10 +363,9 @@ fn elements_of_listed_columns_are_those_of_a_wide_batch() {
             large[at / narrow * wide + listed[at % narrow] as usize] = element;
         }
         let numbers = |x: &[i8], scale: f64| -> Vec<f64> { x.iter().map(|&x| f64::from(x) * scale).collect() };
-        let encode = |x: &[i8], n_inputs: usize, kernel: Kernel| {
+        let encoded = |x: &[i8], n_inputs: usize, kernel: Kernel| {
             let code = Code::BalancedTernary(7);
-            Encoded::encode(&numbers(x, 0.3), n_inputs, &vec![0.3; n_vectors], code, kernel, &mut |_| true)
-                .expect("memory")
+            encode(&numbers(x, 0.3), n_inputs, &vec![0.3; n_vectors], code, kernel, &mut |_| true).expect("memory")
         };
         for kernel in Kernel::available() {
             for mode in MODES {
@@ -368,17 +374,16 @@ fn elements_of_listed_columns_are_those_of_a_wide_batch() {
                 let expected = project(&projection, &batch(wide, &large), 0.0);
                 let mut out = vec![0.0; n_vectors * width];
                 let columns = Columns::Listed(&listed);
-                projection
-                    .run_at(&batch(narrow, &small), columns, &mut slices(&mut out, n_vectors), &mut |_| true)
+                let (cpu, request) = &projection;
+                cpu.project(request, &batch(narrow, &small), columns, &mut slices(&mut out, n_vectors), &mut |_| true)
                     .expect("not stopped");
                 assert!(out == expected, "{} {mode:?} {n_vectors}", kernel.isa());
-                let (of_all, of_listed) = (encode(&large, wide, kernel), encode(&small, narrow, kernel));
+                let (of_all, of_listed) = (encoded(&large, wide, kernel), encoded(&small, narrow, kernel));
                 let mut expected = vec![0.0; n_vectors * width];
-                projection
-                    .run_encoded(&of_all, &mut slices(&mut expected, n_vectors), &mut |_| true)
+                let mut outputs = slices(&mut expected, n_vectors);
+                cpu.project_encoded(request, &of_all, Columns::From(0), &mut outputs, &mut |_| true)
                     .expect("not stopped");
-                projection
-                    .run_encoded_at(&of_listed, columns, &mut slices(&mut out, n_vectors), &mut |_| true)
+                cpu.project_encoded(request, &of_listed, columns, &mut slices(&mut out, n_vectors), &mut |_| true)
                     .expect("not stopped");
                 assert!(out == expected, "{} {mode:?} {n_vectors}, encoded", kernel.isa());
             }

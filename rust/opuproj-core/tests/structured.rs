@@ -1,14 +1,18 @@
-//! Every kernel gives the structured matrix of the definition, bit for bit, and however the work is cut.
+//! Every kernel gives the structured matrix of the definition, bit for bit, for every division of the work.
 
 use std::slice::from_ref;
 
 use opuproj_core::Stopped;
-use opuproj_core::kernel::Kernel;
-use opuproj_core::readout::Mode;
-use opuproj_core::structured::definition::{self, Part, Signs};
-use opuproj_core::structured::{Floats, Inputs, Structured};
-use opuproj_core::ternary::{Packer, TernaryBatch};
-use opuproj_core::transmission::Transmission;
+use opuproj_core::batch::floats::Floats;
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::Kernel;
+use opuproj_core::cpu::packing::Packer;
+use opuproj_core::cpu::structured::TransformInputs;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::structured::{self as definition, Part, Signs};
+use opuproj_core::definition::transmission::Transmission;
+use opuproj_core::request::structured::Structured;
 
 const SEED: u64 = 0x0123_4567_89ab_cdef;
 
@@ -39,12 +43,18 @@ fn floats(rows: &[Vec<f32>]) -> Floats {
     floats
 }
 
-fn run(kernel: Kernel, mode: Mode, rows: std::ops::Range<u64>, threads: usize, vectors: Inputs<'_>) -> Vec<Vec<f64>> {
+fn run(
+    kernel: Kernel,
+    mode: Mode,
+    rows: std::ops::Range<u64>,
+    threads: usize,
+    vectors: TransformInputs<'_>,
+) -> Vec<Vec<f64>> {
     let width = (rows.end - rows.start) as usize * mode.parts();
     let mut results = vec![vec![f64::NAN; width]; vectors.n_rows()];
     let mut outputs: Vec<&mut [f64]> = results.iter_mut().map(|row| &mut row[..]).collect();
-    let projection = Structured { seed: SEED, mode, rows, kernel, threads };
-    projection.run(vectors, &mut outputs, &mut |_| true).expect("nobody stops it");
+    let request = Structured { seed: SEED, mode, rows };
+    Cpu { kernel, threads }.project_structured(&request, vectors, &mut outputs, &mut |_| true).expect("not stopped");
     results
 }
 
@@ -78,7 +88,7 @@ fn every_kernel_gives_the_field_of_the_definition() {
     let sizes = [1, 100, 255, 256, 257, 512, 1000, 4096, 4097, 9000, 20_000, 40_000, 70_000, 140_000, 1_000_000];
     for n_inputs in sizes.into_iter().filter(|&n| n < if cfg!(miri) { 300 } else { usize::MAX }) {
         let n = definition::length(n_inputs).expect("in range") as u64;
-        // Two blocks, the first one in part; and one far away.
+        // Rows of two blocks, and of a block further away.
         for rows in [n / 2 + 3..n + 5, 2 * n + 7..2 * n + 100] {
             let x = ternary(n_inputs, n_inputs as u64);
             let mut real = numbers(n_inputs, 7);
@@ -87,9 +97,11 @@ fn every_kernel_gives_the_field_of_the_definition() {
             let from_real = complex(&expected(&real, rows.clone()));
             for kernel in Kernel::available() {
                 let isa = kernel.isa();
-                let found = run(kernel, Mode::Complex, rows.clone(), 1, Inputs::Ternary(&packed(from_ref(&x))));
+                let found =
+                    run(kernel, Mode::Complex, rows.clone(), 1, TransformInputs::Ternary(&packed(from_ref(&x))));
                 assert!(same_bits(&found[0], &from_ternary), "ternary, {n_inputs} inputs, {isa}");
-                let found = run(kernel, Mode::Complex, rows.clone(), 1, Inputs::Real(&floats(from_ref(&real))));
+                let found =
+                    run(kernel, Mode::Complex, rows.clone(), 1, TransformInputs::Real(&floats(from_ref(&real))));
                 assert!(same_bits(&found[0], &from_real), "real, {n_inputs} inputs, {isa}");
             }
         }
@@ -102,7 +114,7 @@ fn long_transforms_are_those_of_the_definition() {
     let x: Vec<i8> = ternary((1 << 21) + 1, 3);
     let wanted = complex(&expected(&x.iter().map(|&x| f32::from(x)).collect::<Vec<_>>(), 0..1 << 22));
     for kernel in Kernel::available() {
-        let found = run(kernel, Mode::Complex, 0..1 << 22, 2, Inputs::Ternary(&packed(from_ref(&x))));
+        let found = run(kernel, Mode::Complex, 0..1 << 22, 2, TransformInputs::Ternary(&packed(from_ref(&x))));
         assert!(same_bits(&found[0], &wanted), "{}", kernel.isa());
     }
 }
@@ -114,8 +126,8 @@ fn intensity_and_linear_are_read_from_the_field() {
     let rows = if cfg!(miri) { 500..530 } else { 400..1500 };
     let batch = floats(&x);
     for kernel in Kernel::available() {
-        let intensity = run(kernel, Mode::Intensity, rows.clone(), 2, Inputs::Real(&batch));
-        let linear = run(kernel, Mode::Linear { n_anchor: 5 }, rows.clone(), 2, Inputs::Real(&batch));
+        let intensity = run(kernel, Mode::Intensity, rows.clone(), 2, TransformInputs::Real(&batch));
+        let linear = run(kernel, Mode::Linear { n_anchor: 5 }, rows.clone(), 2, TransformInputs::Real(&batch));
         for (v, x) in x.iter().enumerate() {
             let field = expected(&x.iter().map(|x| x / 2.0).collect::<Vec<_>>(), rows.clone());
             for (i, [re, im]) in field.into_iter().map(|parts| parts.map(|part| 2.0 * part)).enumerate() {
@@ -144,12 +156,12 @@ fn threads_batches_and_rows_do_not_matter() {
         let x: Vec<Vec<i8>> = (0..7).map(|k| ternary(n_inputs, k)).collect();
         for mode in [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 2 }] {
             let rows = 100..if cfg!(miri) { 1000 } else { 40_000 };
-            let whole = run(kernel, mode, rows.clone(), 1, Inputs::Ternary(&packed(&x)));
+            let whole = run(kernel, mode, rows.clone(), 1, TransformInputs::Ternary(&packed(&x)));
             for threads in [2, 3, 8] {
-                assert_eq!(run(kernel, mode, rows.clone(), threads, Inputs::Ternary(&packed(&x))), whole);
+                assert_eq!(run(kernel, mode, rows.clone(), threads, TransformInputs::Ternary(&packed(&x))), whole);
             }
             for (k, x) in x.iter().enumerate() {
-                let alone = run(kernel, mode, 300..777, 3, Inputs::Ternary(&packed(from_ref(x))));
+                let alone = run(kernel, mode, 300..777, 3, TransformInputs::Ternary(&packed(from_ref(x))));
                 assert_eq!(alone[0], whole[k][200 * mode.parts()..677 * mode.parts()]);
             }
         }
@@ -161,26 +173,27 @@ fn zeros_give_zeros_without_a_sign() {
     let zeros = packed(&[vec![0; 300]]);
     for kernel in Kernel::available() {
         for mode in [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 2 }] {
-            let found = run(kernel, mode, 0..1024, 1, Inputs::Ternary(&zeros));
+            let found = run(kernel, mode, 0..1024, 1, TransformInputs::Ternary(&zeros));
             assert!(found[0].iter().all(|y| y.to_bits() == 0), "{mode:?}");
         }
     }
 }
 
 #[test]
-fn it_reports_and_stops() {
+fn it_reports_progress_and_stops() {
     let x = packed(&(0..8).map(|k| ternary(if cfg!(miri) { 300 } else { 200_000 }, k)).collect::<Vec<_>>());
     let rows = 0..if cfg!(miri) { 1000 } else { 1 << 22 };
     for mode in [Mode::Intensity, Mode::Linear { n_anchor: 64 }] {
         let mut results = vec![vec![0f32; rows.end as usize]; 8];
         let mut outputs: Vec<&mut [f32]> = results.iter_mut().map(|row| &mut row[..]).collect();
-        let projection = Structured { seed: 0, mode, rows: rows.clone(), kernel: Kernel::best(), threads: 2 };
+        let request = Structured { seed: 0, mode, rows: rows.clone() };
+        let cpu = Cpu { kernel: Kernel::best(), threads: 2 };
         let mut seen = Vec::new();
         let mut poll = |done| {
             seen.push(done);
             seen.len() < 3
         };
-        let ended = projection.run(Inputs::Ternary(&x), &mut outputs, &mut poll);
+        let ended = cpu.project_structured(&request, TransformInputs::Ternary(&x), &mut outputs, &mut poll);
         assert!(seen.is_sorted() && seen.iter().all(|done| (0.0..=1.0).contains(done)));
         assert_eq!(ended, if seen.len() < 3 { Ok(()) } else { Err(Stopped::Cancelled) });
         assert!(cfg!(miri) || seen.len() == 3);
@@ -191,11 +204,11 @@ fn it_reports_and_stops() {
 #[cfg_attr(miri, ignore = "a transform of a million")]
 fn a_transform_that_no_memory_holds_is_refused() {
     let x = TernaryBatch::from_sparse(1 << 20, &[0, 0], &[], &[], &mut |_| true).expect("memory");
-    assert_eq!(opuproj_core::structured::bytes_per_thread(1 << 20).expect("in range") >> 20, 12);
-    assert_eq!(opuproj_core::structured::bytes_per_thread(1 << 60), None);
-    let projection =
-        Structured { seed: 0, mode: Mode::Linear { n_anchor: 1 }, rows: 0..1, kernel: Kernel::best(), threads: 1 };
+    assert_eq!(opuproj_core::cpu::structured::bytes_per_thread(1 << 20).expect("in range") >> 20, 12);
+    assert_eq!(opuproj_core::cpu::structured::bytes_per_thread(1 << 60), None);
+    let request = Structured { seed: 0, mode: Mode::Linear { n_anchor: 1 }, rows: 0..1 };
+    let cpu = Cpu { kernel: Kernel::best(), threads: 1 };
     let mut y = [0f32];
-    projection.run(Inputs::Ternary(&x), &mut [&mut y[..]], &mut |_| true).expect("memory");
+    cpu.project_structured(&request, TransformInputs::Ternary(&x), &mut [&mut y[..]], &mut |_| true).expect("memory");
     assert_eq!(y[0].to_bits(), 0);
 }

@@ -1,25 +1,26 @@
 //! The adjoint for Python.
 
 use numpy::{Complex64, IntoPyArray, PyArray1};
-use opuproj_core::adjoint::{Adjoint, Read};
-use opuproj_core::anchor::{self, MAX_ANCHOR};
-use opuproj_core::encoded;
-use opuproj_core::readout::Real;
-use opuproj_core::transmission::Transmission;
+use opuproj_core::batch::encoded::Encoded;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::Output;
+use opuproj_core::definition::anchor::MAX_ANCHOR;
+use opuproj_core::definition::transmission::Transmission;
+use opuproj_core::request::adjoint::{Adjoint, AdjointMode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Results, collected, write_results};
-use crate::call::{BUFFERS, kernel_of, polled};
-use crate::encoded::Encoded;
+use crate::arrays::{Results, collect, write_results};
+use crate::call::{BUFFERS, cpu_of, polled};
+use crate::encoded::PyEncoded;
 
-/// Projects a batch back into `out`: vectors of the parts of complex numbers in turn, from row block `row_block` on.
+/// Projects a batch back into `out`. Its vectors hold the parts of complex numbers in turn, from row block `row_block` on.
 #[pyfunction]
 #[pyo3(signature = (batch, out, *, seed, read, row_block, threads, isa, on_progress))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn adjoint(
     py: Python<'_>,
-    batch: PyRef<'_, Encoded>,
+    batch: PyRef<'_, PyEncoded>,
     out: &Bound<'_, PyAny>,
     seed: u64,
     read: &str,
@@ -28,39 +29,36 @@ pub(crate) fn adjoint(
     isa: Option<&str>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<()> {
-    let read = match read {
-        "complex" => Read::Complex,
-        "real" => Read::Real,
-        "linear" => Read::Linear,
+    let mode = match read {
+        "complex" => AdjointMode::Complex,
+        "real" => AdjointMode::Real,
+        "linear" => AdjointMode::Linear,
         _ => return Err(PyValueError::new_err(format!("read must be 'complex', 'real' or 'linear', but is '{read}'"))),
     };
-    let adjoint = Adjoint {
-        transmission: Transmission::new(seed),
-        read,
-        row_block,
-        n_columns: 0,
-        kernel: kernel_of(isa)?,
-        threads: threads.max(1),
-    };
-    write_results(out, read.parts(), Call { py, adjoint, batch: &batch.0, on_progress })
+    let request = Adjoint { transmission: Transmission::new(seed), mode, row_block, n_columns: 0 };
+    let cpu = cpu_of(isa, threads)?;
+    write_results(out, mode.parts(), AdjointCall { py, cpu, request, batch: &batch.0, on_progress })
 }
 
-struct Call<'a> {
+struct AdjointCall<'a> {
     py: Python<'a>,
-    adjoint: Adjoint,
-    batch: &'a encoded::Encoded,
+    cpu: Cpu,
+    request: Adjoint,
+    batch: &'a Encoded,
     on_progress: Option<Py<PyAny>>,
 }
 
-impl Results for Call<'_> {
-    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+impl Results for AdjointCall<'_> {
+    fn write<R: Output>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
         if outputs.len() != self.batch.scales().len() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
         }
-        let n_columns = outputs.first().map_or(0, |output| output.len() / self.adjoint.read.parts());
-        let adjoint = Adjoint { n_columns, ..self.adjoint };
-        let batch = self.batch;
-        polled(self.py, self.on_progress.as_ref(), BUFFERS, |poll| adjoint.run(batch, &mut outputs, poll))
+        let n_columns = outputs.first().map_or(0, |output| output.len() / self.request.mode.parts());
+        let request = Adjoint { n_columns, ..self.request };
+        let (cpu, batch) = (self.cpu, self.batch);
+        polled(self.py, self.on_progress.as_ref(), BUFFERS, |poll| {
+            cpu.project_back(&request, batch, &mut outputs, poll)
+        })
     }
 }
 
@@ -78,10 +76,10 @@ pub(crate) fn anchor_phases(
     if !(1..=MAX_ANCHOR).contains(&n_anchor) {
         return Err(PyValueError::new_err(format!("n_anchor must be 1 to {MAX_ANCHOR}, but is {n_anchor}")));
     }
-    let kernel = kernel_of(isa)?;
+    let cpu = cpu_of(isa, 1)?;
     let phases = polled(py, None, "the phases of the anchor", |poll| {
-        anchor::phases(kernel, &Transmission::new(seed), n_anchor, row_start, n_rows, poll)
+        cpu.anchor_phases(&Transmission::new(seed), n_anchor, row_start, n_rows, poll)
     })?;
-    let phases = collected(phases.iter().map(|&[re, im]| Complex64::new(re, im)))?;
+    let phases = collect(phases.iter().map(|&[re, im]| Complex64::new(re, im)))?;
     Ok(phases.into_pyarray(py).unbind())
 }

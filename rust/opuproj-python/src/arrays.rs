@@ -3,14 +3,14 @@
 use numpy::{
     Complex32, Complex64, Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods,
 };
+use opuproj_core::cpu::Output;
 use opuproj_core::memory::{self, NoMemory};
-use opuproj_core::readout::Real;
 use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::call::BATCH;
 
-/// A C-contiguous 2-D array of this type, if the object is one of this type at all.
+/// A C-contiguous 2-D array of this type; `None` if the object is not an array of this type.
 pub(crate) fn readonly<'py, T: Element>(array: &Bound<'py, PyAny>) -> PyResult<Option<PyReadonlyArray2<'py, T>>> {
     let Ok(array) = array.cast::<PyArray2<T>>() else { return Ok(None) };
     if !array.is_c_contiguous() {
@@ -19,7 +19,7 @@ pub(crate) fn readonly<'py, T: Element>(array: &Bound<'py, PyAny>) -> PyResult<O
     Ok(Some(array.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?))
 }
 
-/// A writable 2-D array of this type, if the object is one of this type at all.
+/// A writable 2-D array of this type; `None` if the object is not an array of this type.
 pub(crate) fn writable<'py, T: Element>(array: &Bound<'py, PyAny>) -> PyResult<Option<PyReadwriteArray2<'py, T>>> {
     let Ok(array) = array.cast::<PyArray2<T>>() else { return Ok(None) };
     Ok(Some(array.try_readwrite().map_err(|error| PyValueError::new_err(format!("out cannot be written: {error}")))?))
@@ -37,26 +37,26 @@ pub(crate) fn rows_mut<'a, T: Element, R>(
     let contiguous = width <= 1 || strides[1] == size_of::<T>() as isize;
     let apart = n_rows <= 1 || row_stride >= width * size_of::<T>();
     if !contiguous || !apart {
-        return Err(PyValueError::new_err("the last axis of out must be contiguous, and its rows apart"));
+        return Err(PyValueError::new_err("the last axis of out must be contiguous, and its rows must not overlap"));
     }
     let start = array.as_array_mut().as_mut_ptr().cast::<u8>();
     if !start.cast::<R>().is_aligned() || !row_stride.is_multiple_of(align_of::<R>()) {
         return Err(PyValueError::new_err("out must be aligned"));
     }
-    collected((0..n_rows).map(|row| {
-        // SAFETY: a row is `width` contiguous, aligned elements of the array that is exclusively borrowed for 'a;
-        // rows do not overlap, as they are at least their own length apart; a complex number is two real ones.
+    collect((0..n_rows).map(|row| {
+        // SAFETY: a row is `width` contiguous, aligned elements of the array, which is exclusively borrowed for 'a. Rows do
+        // not overlap, because their distance is at least their length. A complex number is two real numbers.
         unsafe { std::slice::from_raw_parts_mut(start.add(row * row_stride).cast::<R>(), width * parts) }
     }))
 }
 
-/// What results are made by, in whichever precision the output has.
+/// Computes results in the precision of the output.
 pub(crate) trait Results {
-    /// Writes them, the rows of the output being real numbers: those of a complex one in turn.
-    fn write<R: Real>(self, rows: Vec<&mut [R]>) -> PyResult<()>;
+    /// Writes the results to rows of real numbers; a complex number is its two parts.
+    fn write<R: Output>(self, rows: Vec<&mut [R]>) -> PyResult<()>;
 }
 
-/// Writes results of two real `parts` (complex ones) or one to a writable 2-D array of single or double precision.
+/// Writes results of one real number or of two `parts` (complex) to a writable 2-D array of single or double precision.
 pub(crate) fn write_results(out: &Bound<'_, PyAny>, parts: usize, results: impl Results) -> PyResult<()> {
     match parts {
         2 => single_or_double::<Complex32, Complex64>(out, 2, "complex64 or complex128", results),
@@ -79,22 +79,22 @@ fn single_or_double<A: Element, B: Element>(
     }
 }
 
-/// An empty vector with room for so many elements.
-pub(crate) fn room<T>(n: usize) -> PyResult<Vec<T>> {
-    memory::room(n).map_err(|NoMemory| no_memory())
+/// An empty vector with room for `n` elements.
+pub(crate) fn with_capacity<T>(n: usize) -> PyResult<Vec<T>> {
+    memory::with_capacity(n).map_err(|NoMemory| no_memory())
 }
 
-/// All elements.
-pub(crate) fn collected<T>(elements: impl IntoIterator<Item = T>) -> PyResult<Vec<T>> {
-    memory::collected(elements).map_err(|NoMemory| no_memory())
+/// A vector of all elements.
+pub(crate) fn collect<T>(elements: impl IntoIterator<Item = T>) -> PyResult<Vec<T>> {
+    memory::collect(elements).map_err(|NoMemory| no_memory())
 }
 
-/// What is raised when a batch does not fit the memory.
+/// The exception for a batch that does not fit the memory.
 pub(crate) fn no_memory() -> PyErr {
     PyMemoryError::new_err(format!("no memory for {BATCH}"))
 }
 
-/// What is raised for an array of another type.
+/// The exception for an array of another type.
 pub(crate) fn wrong_type(expected: &str) -> PyErr {
     PyTypeError::new_err(format!("the array must be two-dimensional, of type {expected}"))
 }

@@ -1,16 +1,18 @@
-//! What every long call of Python's has in common: names become a mode and a kernel, the GIL is released, signals are answered.
+//! What all long calls have in common: names become a mode and a kernel, the GIL is released, signals are answered.
 
 use std::time::{Duration, Instant};
 
 use opuproj_core::Stopped;
-use opuproj_core::anchor::MAX_ANCHOR;
-use opuproj_core::kernel::{Isa, Kernel, MAX_NONZEROS};
-use opuproj_core::readout::Mode;
-use opuproj_core::ternary::{FormatError, PlaneError};
+use opuproj_core::batch::ternary::{FormatError, PlaneError};
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::kernel::{Isa, Kernel};
+use opuproj_core::definition::anchor::MAX_ANCHOR;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::MAX_NONZEROS;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-/// Between two reports of progress.
+/// The interval between two reports of progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
@@ -37,15 +39,20 @@ pub(crate) fn kernel_of(isa: Option<&str>) -> PyResult<Kernel> {
     })
 }
 
-/// What a projection by T itself, or back, needs memory for.
+/// The CPU with a kernel and a number of threads.
+pub(crate) fn cpu_of(isa: Option<&str>, threads: usize) -> PyResult<Cpu> {
+    Ok(Cpu { kernel: kernel_of(isa)?, threads: threads.max(1) })
+}
+
+/// What a projection by T or Tᴴ needs memory for.
 pub(crate) const BUFFERS: &str = "the buffers of a projection";
 
 /// What packed vectors need memory for.
 pub(crate) const BATCH: &str = "the packed batch";
 
-/// Why long work ended before its end.
+/// Why long work did not finish.
 pub(crate) trait Failure: Send {
-    /// What to raise; nothing if the caller's own `poll` ended the work. `needed` is what it needs memory for.
+    /// The exception to raise; `None` if `poll` stopped the work. `needed` says what the work needs memory for.
     fn error(self, needed: &str) -> Option<PyErr>;
 }
 
@@ -83,8 +90,8 @@ impl Failure for FormatError {
     }
 }
 
-/// Runs long work without the GIL, which now and then answers signals and reports its progress; `needed` is what it needs
-/// memory for.
+/// Runs long work without the GIL. At intervals it takes the GIL to answer signals and report progress. `needed` says what
+/// the work needs memory for.
 pub(crate) fn polled<T: Send, E: Failure>(
     py: Python<'_>,
     on_progress: Option<&Py<PyAny>>,

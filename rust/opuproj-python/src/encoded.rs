@@ -4,37 +4,38 @@ use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1};
 use opuproj_core::Stopped;
-use opuproj_core::encoded::{self, Code};
-use opuproj_core::ternary::TernaryBatch;
+use opuproj_core::batch::encoded::{Code, Encoded};
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::packing;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PySequence;
 
-use crate::arrays::{collected, readonly, room, wrong_type};
+use crate::arrays::{collect, readonly, with_capacity, wrong_type};
 use crate::call::{BATCH, kernel_of, polled};
-use crate::packed::{Packed, each};
+use crate::packed::{PyPacked, each};
 use crate::sparse::indices as sizes;
 
 /// An immutable batch of real numbers as digits -1, 0 and 1.
-#[pyclass(frozen, module = "opuproj._core")]
-pub(crate) struct Encoded(pub(crate) Arc<encoded::Encoded>);
+#[pyclass(frozen, module = "opuproj._core", name = "Encoded")]
+pub(crate) struct PyEncoded(pub(crate) Arc<Encoded>);
 
-impl From<encoded::Encoded> for Encoded {
-    fn from(batch: encoded::Encoded) -> Self {
+impl From<Encoded> for PyEncoded {
+    fn from(batch: Encoded) -> Self {
         Self(Arc::new(batch))
     }
 }
 
 #[pymethods]
-impl Encoded {
+impl PyEncoded {
     /// A batch from its digits, the highest first, and the scale of each row.
     #[new]
     #[pyo3(signature = (base, digits, scales, /))]
     fn new(base: u32, digits: &Bound<'_, PySequence>, scales: PyReadonlyArray1<'_, f64>) -> PyResult<Self> {
-        let digits = each::<Packed, _>(digits, |digit| Arc::clone(&digit.0))?;
-        let scales = collected(scales.as_array().iter().copied())?;
-        let batch = encoded::Encoded::new(base, digits, scales);
-        batch.map(Self::from).ok_or_else(|| PyValueError::new_err("the digits and scales do not make a batch"))
+        let digits = each::<PyPacked, _>(digits, |digit| Arc::clone(&digit.0))?;
+        let scales = collect(scales.as_array().iter().copied())?;
+        let batch = Encoded::new(base, digits, scales);
+        batch.map(Self::from).ok_or_else(|| PyValueError::new_err("digits must be 1 to 20 batches of equal shape (15 for base 2), and scales must have a finite number for each row"))
     }
 
     #[getter]
@@ -58,7 +59,7 @@ impl Encoded {
     }
 
     fn scales<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<f64>>> {
-        Ok(collected(self.0.scales().iter().copied())?.into_pyarray(py))
+        Ok(collect(self.0.scales().iter().copied())?.into_pyarray(py))
     }
 
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -79,9 +80,9 @@ impl Encoded {
 
     /// One digit of all rows, the highest being 0.
     #[pyo3(signature = (k, /))]
-    fn digit(&self, k: usize) -> PyResult<Packed> {
+    fn digit(&self, k: usize) -> PyResult<PyPacked> {
         let digit = self.0.digits().get(k);
-        digit.cloned().map(Packed).ok_or_else(|| PyValueError::new_err("no such digit"))
+        digit.cloned().map(PyPacked).ok_or_else(|| PyValueError::new_err("k must be the number of a digit"))
     }
 
     #[staticmethod]
@@ -91,22 +92,22 @@ impl Encoded {
         let Some(first) = parts.first() else {
             return Err(PyValueError::new_err("at least one batch is needed"));
         };
-        let kind = |part: &encoded::Encoded| (part.base(), part.digits().len(), part.digits()[0].n_inputs());
+        let kind = |part: &Encoded| (part.base(), part.digits().len(), part.digits()[0].n_inputs());
         if parts.iter().any(|part| kind(part) != kind(first)) {
             return Err(PyValueError::new_err("the parts must be encoded alike, of equal numbers of inputs"));
         }
-        let mut digits = room(first.digits().len())?;
+        let mut digits = with_capacity(first.digits().len())?;
         for k in 0..first.digits().len() {
-            let of_parts = collected(parts.iter().map(|part| &*part.digits()[k]))?;
+            let of_parts = collect(parts.iter().map(|part| &*part.digits()[k]))?;
             let whole = polled(py, None, BATCH, |poll| TernaryBatch::concatenate(&of_parts, poll))?;
             digits.push(Arc::new(whole));
         }
-        let mut scales = room(digits[0].n_rows())?;
+        let mut scales = with_capacity(digits[0].n_rows())?;
         for part in &parts {
             scales.extend_from_slice(part.scales());
         }
-        let whole = encoded::Encoded::new(first.base(), digits, scales);
-        whole.map(Self::from).ok_or_else(|| PyValueError::new_err("the parts do not make a batch"))
+        let whole = Encoded::new(first.base(), digits, scales);
+        whole.map(Self::from).ok_or_else(|| PyValueError::new_err("the parts must have at least one digit"))
     }
 }
 
@@ -120,20 +121,20 @@ pub(crate) fn encode(
     base: u32,
     n_digits: u32,
     isa: Option<&str>,
-) -> PyResult<Encoded> {
+) -> PyResult<PyEncoded> {
     let (code, kernel) = (code_of(base, n_digits)?, kernel_of(isa)?);
-    let largest = collected(largest.as_array().iter().copied())?;
+    let largest = collect(largest.as_array().iter().copied())?;
     macro_rules! try_types {
         ($($type:ty),*) => {$(
             if let Some(x) = readonly::<$type>(x)? {
                 if x.as_array().nrows() != largest.len() {
-                    return Err(PyValueError::new_err("a magnitude a row is needed"));
+                    return Err(PyValueError::new_err("every row must have a magnitude"));
                 }
                 let (numbers, n_inputs) = (x.as_slice()?, x.as_array().ncols());
                 return polled(py, None, BATCH, |poll| {
-                    encoded::Encoded::encode(numbers, n_inputs, &largest, code, kernel, poll)
+                    packing::encode(numbers, n_inputs, &largest, code, kernel, poll)
                 })
-                .map(Encoded::from);
+                .map(PyEncoded::from);
             }
         )*};
     }
@@ -141,10 +142,10 @@ pub(crate) fn encode(
     Err(wrong_type("float32 or float64"))
 }
 
-/// Encodes compressed sparse rows of finite numbers: what `encode` makes of the same numbers and all the zeros.
+/// Encodes compressed sparse rows of finite numbers. The result is that of `encode` for the same numbers and the zeros.
 #[pyfunction]
 #[pyo3(signature = (indptr, indices, values, n_inputs, base, n_digits, isa, /))]
-#[allow(clippy::too_many_arguments, reason = "those of a matrix and of a code")]
+#[allow(clippy::too_many_arguments, reason = "a sparse matrix and a code")]
 pub(crate) fn encode_sparse(
     py: Python<'_>,
     indptr: PyReadonlyArray1<'_, i64>,
@@ -154,7 +155,7 @@ pub(crate) fn encode_sparse(
     base: u32,
     n_digits: u32,
     isa: Option<&str>,
-) -> PyResult<Encoded> {
+) -> PyResult<PyEncoded> {
     let (code, kernel) = (code_of(base, n_digits)?, kernel_of(isa)?);
     macro_rules! try_types {
         ($($type:ty),*) => {$(
@@ -166,9 +167,9 @@ pub(crate) fn encode_sparse(
                     return Err(PyValueError::new_err("the numbers must be finite"));
                 }
                 return polled(py, None, BATCH, |poll| {
-                    encoded::Encoded::encode_sparse(n_inputs, &offsets, &columns, values, code, kernel, poll)
+                    packing::encode_sparse(n_inputs, &offsets, &columns, values, code, kernel, poll)
                 })
-                .map(Encoded::from);
+                .map(PyEncoded::from);
             }
         )*};
     }
@@ -180,6 +181,6 @@ fn code_of(base: u32, n_digits: u32) -> PyResult<Code> {
     match (base, n_digits) {
         (3, 1..=20) => Ok(Code::BalancedTernary(n_digits)),
         (2, 1..=15) => Ok(Code::SignedBits(n_digits)),
-        _ => Err(PyValueError::new_err("no such code")),
+        _ => Err(PyValueError::new_err("base must be 3 with 1 to 20 digits, or 2 with 1 to 15")),
     }
 }

@@ -1,14 +1,15 @@
 //! Exact entries of T or R for Python.
 
 use numpy::PyReadonlyArray1;
-use opuproj_core::kernel::Kernel;
-use opuproj_core::readout::{self, Mode, Real};
-use opuproj_core::transmission::Transmission;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::Output;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::Transmission;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Results, write_results};
-use crate::call::{kernel_of, mode_of, polled};
+use crate::call::{cpu_of, mode_of, polled};
 
 /// Writes exact entries of T or R into `out`.
 #[pyfunction]
@@ -25,16 +26,16 @@ pub(crate) fn entries(
     isa: Option<&str>,
 ) -> PyResult<()> {
     let mode = mode_of(mode, n_anchor)?;
-    let (kernel, t) = (kernel_of(isa)?, Transmission::new(seed));
+    let (cpu, t) = (cpu_of(isa, 1)?, Transmission::new(seed));
     let parts = if let Mode::Linear { .. } = mode { 1 } else { 2 };
-    let window = Window { py, kernel, t, mode, parts, rows: rows.as_slice()?, columns: columns.as_slice()? };
+    let window = Window { py, cpu, t, mode, parts, rows: rows.as_slice()?, columns: columns.as_slice()? };
     write_results(out, parts, window)
 }
 
-/// Some rows and columns, `parts` real numbers an entry.
+/// Some rows and columns, with `parts` real numbers an entry.
 struct Window<'a> {
     py: Python<'a>,
-    kernel: Kernel,
+    cpu: Cpu,
     t: Transmission,
     mode: Mode,
     parts: usize,
@@ -43,12 +44,12 @@ struct Window<'a> {
 }
 
 impl Results for Window<'_> {
-    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+    fn write<R: Output>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
         let width = self.columns.len() * self.parts;
         if outputs.len() != self.rows.len() || outputs.iter().any(|output| output.len() != width) {
             return Err(PyValueError::new_err("out must have the shape of the window"));
         }
-        let Self { py, kernel, t, mode, rows, columns, .. } = self;
-        polled(py, None, "the window", |poll| readout::entries(kernel, &t, mode, rows, columns, &mut outputs, poll))
+        let Self { py, cpu, t, mode, rows, columns, .. } = self;
+        polled(py, None, "the window", |poll| cpu.entries(&t, mode, rows, columns, &mut outputs, poll))
     }
 }

@@ -1,7 +1,7 @@
-//! The compiled module `opuproj._core`: converts, releases the GIL, raises. No arithmetic, and no policy: shapes,
-//! environment variables and messages about a user's arguments are the Python package's.
+//! The compiled module `opuproj._core`. It converts arguments, releases the GIL and raises exceptions. It does no arithmetic
+//! and sets no policy: the Python package handles shapes, environment variables and messages about arguments.
 
-#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 passes arguments by value")]
 
 use pyo3::prelude::*;
 
@@ -18,7 +18,7 @@ mod sparse;
 mod structured;
 
 /// The compiled half of opuproj.
-// Sound without a GIL: what is shared is immutable (`frozen`), borrowed at run time (`Packer`) or behind a lock (the pool).
+// This is sound without a GIL: shared data is immutable (`frozen`), borrowed at run time (`PyPacker`) or locked (the pool).
 #[pymodule(name = "_core", gil_used = false)]
 mod core_module {
     use pyo3::prelude::*;
@@ -28,28 +28,28 @@ mod core_module {
     #[pymodule_export]
     use crate::adjoint::{adjoint, anchor_phases};
     #[pymodule_export]
-    use crate::encoded::{Encoded, encode, encode_sparse};
+    use crate::encoded::{PyEncoded, encode, encode_sparse};
     #[pymodule_export]
     use crate::entries::entries;
     #[pymodule_export]
     use crate::machine::{choose_isa, instruction_sets, keystream_seconds, multiply_seconds};
     #[pymodule_export]
-    use crate::packed::{Packed, Packer, row_max_abs};
+    use crate::packed::{PyPacked, PyPacker, row_max_abs};
     #[pymodule_export]
     use crate::projection::{fields, project, read_fields};
     #[pymodule_export]
-    use crate::structured::{Floats, project_structured, structured_bytes};
+    use crate::structured::{PyFloats, project_structured, structured_bytes};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("BLOCK_ROWS", opuproj_core::transmission::BLOCK_ROWS)?;
-        module.add("MAX_NONZEROS", opuproj_core::kernel::MAX_NONZEROS)?;
-        module.add("MAX_ANCHOR", opuproj_core::anchor::MAX_ANCHOR)
+        module.add("BLOCK_ROWS", opuproj_core::definition::transmission::BLOCK_ROWS)?;
+        module.add("MAX_NONZEROS", opuproj_core::definition::transmission::MAX_NONZEROS)?;
+        module.add("MAX_ANCHOR", opuproj_core::definition::anchor::MAX_ANCHOR)
     }
 }
 
-/// An environment variable, in a quarter of the time that `os.environ` takes.
+/// The value of an environment variable. This takes a quarter of the time of `os.environ`.
 #[pyfunction]
 #[pyo3(signature = (name, /))]
 fn variable(name: &str) -> Option<String> {

@@ -1,7 +1,7 @@
-//! What the machine at hand can do: its instruction sets, and how fast they are at their best.
+//! The instruction sets of this machine, and the limits of their speed.
 
-use opuproj_core::kernel::{Isa, Kernel};
-use opuproj_core::limits;
+use opuproj_core::cpu::kernel::{Isa, Kernel};
+use opuproj_core::cpu::limits;
 use pyo3::prelude::*;
 
 use crate::call::kernel_of;
@@ -19,7 +19,7 @@ pub(crate) fn choose_isa(isa: Option<&str>) -> PyResult<&'static str> {
     Ok(kernel_of(isa)?.isa().name())
 }
 
-/// Seconds that one thread takes for bare keystream.
+/// Seconds that one thread needs for bare keystream.
 #[pyfunction]
 #[pyo3(signature = (isa, n_bytes, /))]
 pub(crate) fn keystream_seconds(py: Python<'_>, isa: Option<&str>, n_bytes: u64) -> PyResult<f64> {
@@ -27,7 +27,7 @@ pub(crate) fn keystream_seconds(py: Python<'_>, isa: Option<&str>, n_bytes: u64)
     Ok(py.detach(|| limits::keystream(kernel, n_bytes)).as_secs_f64())
 }
 
-/// Seconds that one thread takes for bare multiply-adds.
+/// Seconds that one thread needs for bare multiply-adds.
 #[pyfunction]
 #[pyo3(signature = (isa, n_multiply_adds, /))]
 pub(crate) fn multiply_seconds(py: Python<'_>, isa: Option<&str>, n_multiply_adds: u64) -> PyResult<f64> {

@@ -7,36 +7,38 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
+use opuproj_core::batch::numbers::Value;
+use opuproj_core::batch::ternary::{FormatError, TernaryBatch, WORD};
+use opuproj_core::cpu::packing::{Packer, Refused, max_abs};
 use opuproj_core::memory::{self, NoMemory};
-use opuproj_core::ternary::{self, FormatError, Refused, TernaryBatch, Value, WORD};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySequence};
 use pyo3::{PyClass, ffi, pyclass::boolean_struct::True};
 
-use crate::arrays::{collected, no_memory, readonly, room, wrong_type};
+use crate::arrays::{collect, no_memory, readonly, with_capacity, wrong_type};
 use crate::call::{BATCH, kernel_of, polled};
 use crate::files;
 use crate::sparse::indices as sizes;
 
-/// Numbers that are packed between two looks whether there is a signal: some milliseconds.
-const NUMBERS_PER_LOOK: usize = 1 << 20;
+/// Numbers that are packed between two checks for a signal: some milliseconds.
+const NUMBERS_PER_CHECK: usize = 1 << 20;
 
 /// Both planes of a batch as bytes, rows on whole bytes.
 type Planes<'py> = (Bound<'py, PyArray2<u8>>, Bound<'py, PyArray2<u8>>);
 
 /// An immutable batch of -1, 0 and 1 in two bit planes.
-#[pyclass(frozen, module = "opuproj._core")]
-pub(crate) struct Packed(pub(crate) Arc<TernaryBatch>);
+#[pyclass(frozen, module = "opuproj._core", name = "Packed")]
+pub(crate) struct PyPacked(pub(crate) Arc<TernaryBatch>);
 
-impl From<TernaryBatch> for Packed {
+impl From<TernaryBatch> for PyPacked {
     fn from(batch: TernaryBatch) -> Self {
         Self(Arc::new(batch))
     }
 }
 
 #[pymethods]
-impl Packed {
+impl PyPacked {
     #[getter]
     fn n_rows(&self) -> usize {
         self.0.n_rows()
@@ -132,7 +134,7 @@ impl Packed {
         n_inputs: usize,
     ) -> PyResult<Self> {
         let (offsets, columns) = (sizes(&indptr)?, sizes(&indices)?);
-        let signs = collected(values.as_array().iter().copied())?;
+        let signs = collect(values.as_array().iter().copied())?;
         polled(py, None, BATCH, |poll| TernaryBatch::from_sparse(n_inputs, &offsets, &columns, &signs, poll))
             .map(Self::from)
     }
@@ -141,7 +143,7 @@ impl Packed {
     #[pyo3(signature = (parts, /))]
     fn concatenate(py: Python<'_>, parts: &Bound<'_, PySequence>) -> PyResult<Self> {
         let parts = each::<Self, _>(parts, |part| Arc::clone(&part.0))?;
-        let parts = collected(parts.iter().map(|part| &**part))?;
+        let parts = collect(parts.iter().map(|part| &**part))?;
         let Some(first) = parts.first() else {
             return Err(PyValueError::new_err("at least one batch is needed"));
         };
@@ -154,7 +156,7 @@ impl Packed {
     #[pyo3(signature = (path, shape, /))]
     fn save(&self, py: Python<'_>, path: PathBuf, shape: Vec<u64>) -> PyResult<()> {
         if !self.0.has_shape(&shape) {
-            return Err(PyValueError::new_err("shape must be one of the batch's vectors, of 32 axes at most"));
+            return Err(PyValueError::new_err("shape must be that of the batch, with 32 axes at most"));
         }
         polled(py, None, BATCH, |poll| files::save(&self.0, &shape, &path, poll))
     }
@@ -173,13 +175,13 @@ impl Packed {
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let shape = [self.0.n_rows() as u64, self.0.n_inputs() as u64];
         let n_bytes = self.0.file_bytes(shape.len());
-        // Not by PyO3, which would clear all of it first, and not come back for a signal meanwhile.
-        // SAFETY: what is returned is a new bytes object, or null with an exception; a slice's length fits isize.
+        // PyO3 would clear all of it first, without answering signals.
+        // SAFETY: the function returns a new bytes object, or null with an exception; the length of a slice fits isize.
         let bytes = unsafe {
             let new = ffi::PyBytes_FromStringAndSize(std::ptr::null(), n_bytes as isize);
             Bound::from_owned_ptr_or_err(py, new)?.cast_into_unchecked::<PyBytes>()
         };
-        // SAFETY: the object has so many bytes, and no other code has a pointer to them yet.
+        // SAFETY: the object has `n_bytes` bytes, and no other code has a pointer to them yet.
         let content = unsafe {
             let first = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<MaybeUninit<u8>>();
             std::slice::from_raw_parts_mut(first, n_bytes)
@@ -201,12 +203,12 @@ impl Packed {
     }
 }
 
-/// What each object of a sequence, all of one class, is made into.
+/// Applies `of` to each object of a sequence, all of one class.
 pub(crate) fn each<C, T>(objects: &Bound<'_, PySequence>, of: impl Fn(&C) -> T) -> PyResult<Vec<T>>
 where
     C: PyClass<Frozen = True> + Sync,
 {
-    let mut all = room(objects.len()?)?;
+    let mut all = with_capacity(objects.len()?)?;
     for object in objects.try_iter()? {
         memory::push(&mut all, of(object?.cast::<C>()?.get())).map_err(|NoMemory| no_memory())?;
     }
@@ -214,11 +216,11 @@ where
 }
 
 /// Fills a batch from pieces.
-#[pyclass(module = "opuproj._core")]
-pub(crate) struct Packer(Option<ternary::Packer>);
+#[pyclass(module = "opuproj._core", name = "Packer")]
+pub(crate) struct PyPacker(Option<Packer>);
 
 #[pymethods]
-impl Packer {
+impl PyPacker {
     #[new]
     #[pyo3(signature = (n_rows, n_inputs, isa, /))]
     fn new(n_rows: usize, n_inputs: usize, isa: Option<&str>) -> PyResult<Self> {
@@ -226,7 +228,7 @@ impl Packer {
             return Err(PyValueError::new_err("n_inputs must be at least 1"));
         }
         let kernel = kernel_of(isa)?;
-        ternary::Packer::new(n_rows, n_inputs).map(|packer| Self(Some(packer.on(kernel)))).ok_or_else(no_memory)
+        Packer::new(n_rows, n_inputs).map(|packer| Self(Some(packer.on(kernel)))).ok_or_else(no_memory)
     }
 
     #[pyo3(signature = (x, /))]
@@ -240,7 +242,7 @@ impl Packer {
             )*};
         }
         try_types!(i8, u8, f32, f64, i64, i32, i16, u16, u32, u64);
-        // Not as Rust's bool, which may be nothing but 0 and 1.
+        // Not as Rust's bool, whose only valid bytes are 0 and 1.
         if readonly::<bool>(x)?.is_some()
             && let Some(x) = readonly::<u8>(&x.call_method1("view", ("u1",))?)?
         {
@@ -256,7 +258,7 @@ impl Packer {
         thresholds: PyReadonlyArray1<'_, f64>,
     ) -> PyResult<Option<(usize, usize)>> {
         let packer = self.open()?;
-        let thresholds = collected(thresholds.as_array().iter().copied())?;
+        let thresholds = collect(thresholds.as_array().iter().copied())?;
         macro_rules! try_types {
             ($($type:ty),*) => {$(
                 if let Some(e) = readonly::<$type>(e)? {
@@ -273,10 +275,10 @@ impl Packer {
         Err(wrong_type("float32 or float64"))
     }
 
-    fn finish(&mut self) -> PyResult<Packed> {
+    fn finish(&mut self) -> PyResult<PyPacked> {
         self.open()?;
         let packer = self.0.take();
-        match packer.map(ternary::Packer::finish) {
+        match packer.map(Packer::finish) {
             Some(Ok(batch)) => Ok(batch.into()),
             Some(Err(missing)) => Err(PyValueError::new_err(format!("{missing} rows are missing"))),
             None => Err(finished()),
@@ -284,22 +286,22 @@ impl Packer {
     }
 }
 
-impl Packer {
-    fn open(&mut self) -> PyResult<&mut ternary::Packer> {
+impl PyPacker {
+    fn open(&mut self) -> PyResult<&mut Packer> {
         self.0.as_mut().ok_or_else(finished)
     }
 }
 
 fn finished() -> PyErr {
-    PyValueError::new_err("the batch is finished")
+    PyValueError::new_err("the packer has returned its batch")
 }
 
-/// Packs a piece in parts, with the rows that each touches; between two of them signals are answered.
+/// Packs a piece in parts and answers signals between them. `pack` gets the numbers of a part and the rows that they are in.
 fn push<T: Value + numpy::Element>(
     py: Python<'_>,
-    packer: &mut ternary::Packer,
+    packer: &mut Packer,
     x: &PyReadonlyArray2<'_, T>,
-    pack: impl Fn(&mut ternary::Packer, &[T], Range<usize>) -> Result<(), Refused>,
+    pack: impl Fn(&mut Packer, &[T], Range<usize>) -> Result<(), Refused>,
 ) -> PyResult<Option<(usize, usize)>> {
     let (n_rows, n_inputs) = x.as_array().dim();
     if n_inputs != packer.n_inputs() || n_rows > packer.missing() {
@@ -311,9 +313,9 @@ fn push<T: Value + numpy::Element>(
     let mut start = 0;
     while start < numbers.len() {
         let row = start / n_inputs;
-        let mut end = numbers.len().min(start + NUMBERS_PER_LOOK);
+        let mut end = numbers.len().min(start + NUMBERS_PER_CHECK);
         if end < numbers.len() {
-            // Whole rows, or whole words of one.
+            // Whole rows, or whole words of a row.
             let whole = end / n_inputs * n_inputs;
             end = if whole > start { whole } else { end - (end - row * n_inputs) % WORD };
         }
@@ -341,7 +343,7 @@ pub(crate) fn row_max_abs<'py>(
         ($($type:ty),*) => {$(
             if let Some(e) = readonly::<$type>(e)? {
                 let (numbers, n_inputs) = (e.as_slice()?, e.as_array().ncols().max(1));
-                let rows = polled(py, None, BATCH, |poll| ternary::max_abs(numbers, n_inputs, kernel, poll))?;
+                let rows = polled(py, None, BATCH, |poll| max_abs(numbers, n_inputs, kernel, poll))?;
                 return Ok(rows.into_pyarray(py));
             }
         )*};

@@ -1,22 +1,23 @@
 //! Projections for Python.
 
 use numpy::{Element, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
-use opuproj_core::camera::{Camera, Detector};
-use opuproj_core::kernel::Kernel;
-use opuproj_core::projection::{Columns, Projection};
-use opuproj_core::readout::{Mode, Real};
-use opuproj_core::recovery::Sight;
-use opuproj_core::ternary::TernaryBatch;
-use opuproj_core::transmission::Transmission;
+use opuproj_core::batch::ternary::TernaryBatch;
+use opuproj_core::cpu::Cpu;
+use opuproj_core::cpu::Output;
+use opuproj_core::definition::camera::Camera;
+use opuproj_core::definition::readout::Mode;
+use opuproj_core::definition::transmission::Transmission;
+use opuproj_core::request::measurement::Measurement;
+use opuproj_core::request::projection::{Columns, Projection};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Results, collected, rows_mut, writable, write_results, wrong_type};
-use crate::call::{BUFFERS, kernel_of, mode_of, polled};
-use crate::encoded::Encoded;
-use crate::packed::Packed;
+use crate::arrays::{Results, collect, rows_mut, writable, write_results, wrong_type};
+use crate::call::{BUFFERS, cpu_of, mode_of, polled};
+use crate::encoded::PyEncoded;
+use crate::packed::PyPacked;
 
-/// The camera that the Python package's object of that name describes, by its attributes.
+/// The attributes of the Python package's camera.
 #[derive(FromPyObject)]
 pub(crate) struct CameraFields {
     bits: Option<u32>,
@@ -30,7 +31,7 @@ pub(crate) struct CameraFields {
 }
 
 impl CameraFields {
-    /// The camera, if its fields are what the core relies on.
+    /// The camera, if its fields have values that the core accepts.
     fn checked(self) -> PyResult<Camera> {
         let Self { bits, full_scale, exposure, photons, read_noise, frames, dark_floor, anchors } = self;
         let sound = bits.is_none_or(|bits| (1..=16).contains(&bits) && full_scale.is_finite())
@@ -43,20 +44,20 @@ impl CameraFields {
             && dark_floor >= 0.0
             && anchors >= 2;
         if !sound {
-            return Err(PyValueError::new_err("no such camera"));
+            return Err(PyValueError::new_err("the camera has a field out of range"));
         }
         Ok(Camera { bits, full_scale, exposure, photons, read_noise, frames, dark_floor, anchors })
     }
 }
 
-/// Projects a batch into `out`. Encoded numbers have no camera but an ideal one, which sees one digit at a time. With
-/// `columns`, the elements belong to these columns of T, one an element.
+/// Projects a batch into `out`. Encoded numbers allow only an ideal camera, because a camera measures one digit at a time.
+/// `columns` are the columns of T of the elements, one each.
 #[pyfunction]
 #[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, camera, noise_seed, first_vector, threads, isa, on_progress, columns=None))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn project(
     py: Python<'_>,
-    batch: Batch<'_>,
+    batch: TernaryOrEncoded<'_>,
     out: &Bound<'_, PyAny>,
     seed: u64,
     mode: &str,
@@ -74,31 +75,23 @@ pub(crate) fn project(
         None => Columns::From(0),
         Some(columns) => Columns::Listed(listed(columns.as_slice()?, batch.n_inputs())?),
     };
-    let sight = match camera {
-        Some(camera) => {
-            let detector = Detector { camera: camera.checked()?, noise_seed };
-            Some(Sight { detector, first_vector, n_anchor, raw: false })
-        }
+    let measurement = match camera {
+        Some(camera) => Some(Measurement { camera: camera.checked()?, noise_seed, first_vector, n_anchor, raw: false }),
         None => None,
     };
-    let (batch, sight) = match &batch {
-        Batch::Ternary(batch) => (Held::Ternary(&batch.0, columns), sight),
-        Batch::Encoded(_) if sight.is_some_and(|sight| !sight.detector.camera.is_ideal()) => {
-            return Err(PyValueError::new_err("a camera sees one digit at a time"));
+    let (batch, measurement) = match &batch {
+        TernaryOrEncoded::Ternary(batch) => (JobInput::Ternary(&batch.0, columns), measurement),
+        TernaryOrEncoded::Encoded(_) if measurement.is_some_and(|measurement| !measurement.camera.is_ideal()) => {
+            return Err(PyValueError::new_err(
+                "encoded numbers allow only an ideal camera, which must be None or have no imperfection",
+            ));
         }
-        Batch::Encoded(batch) => (Held::Encoded(&batch.0, columns), None),
+        TernaryOrEncoded::Encoded(batch) => (JobInput::Encoded(&batch.0, columns), None),
     };
-    let call = Call {
-        transmission: Transmission::new(seed),
-        mode: mode_of(mode, n_anchor)?,
-        sight,
-        row_start,
-        kernel: kernel_of(isa)?,
-        threads: threads.max(1),
-        on_progress,
-    };
+    let (transmission, mode) = (Transmission::new(seed), mode_of(mode, n_anchor)?);
+    let call = ProjectionCall { transmission, mode, measurement, row_start, cpu: cpu_of(isa, threads)?, on_progress };
     let whole_numbers =
-        call.mode == Mode::Intensity && call.sight.is_some_and(|sight| sight.detector.camera.bits.is_some());
+        call.mode == Mode::Intensity && call.measurement.is_some_and(|measurement| measurement.camera.bits.is_some());
     if whole_numbers && (call.raw::<u8>(py, batch, out)? || call.raw::<u16>(py, batch, out)?) {
         return Ok(());
     }
@@ -112,7 +105,7 @@ pub(crate) fn project(
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn fields(
     py: Python<'_>,
-    batch: PyRef<'_, Packed>,
+    batch: PyRef<'_, PyPacked>,
     out: &Bound<'_, PyAny>,
     seed: u64,
     row_start: u64,
@@ -127,8 +120,8 @@ pub(crate) fn fields(
     if column_start.checked_add(batch.0.n_inputs() as u64).is_none() {
         return Err(PyValueError::new_err("the columns must end below 2**64"));
     }
-    let call = Call::exact(seed, Mode::Complex, row_start, threads, isa)?;
-    Job { call: &call, py, batch: Held::Columns(&batch.0, column_start), sight: None }
+    let call = ProjectionCall::exact(seed, Mode::Complex, row_start, threads, isa)?;
+    ProjectionJob { call: &call, py, batch: JobInput::Columns(&batch.0, column_start), measurement: None }
         .write::<i32>(rows_mut(&mut out, 1)?)
 }
 
@@ -147,24 +140,24 @@ pub(crate) fn read_fields(
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<()> {
-    // Borrowed as exclusively as the output: other threads read them while Python runs on.
+    // They are borrowed exclusively, like the output, because other threads read them while Python code runs.
     let Some(mut fields) = writable::<i32>(fields)? else { return Err(wrong_type("int32")) };
     if fields.shape()[1] != 2 * out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0) {
         return Err(PyValueError::new_err("fields must have two parts a row of T"));
     }
-    let fields: Vec<&[i32]> = collected(rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field))?;
-    let call = Call::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
-    call.run(py, Held::Fields(&fields), out)
+    let fields: Vec<&[i32]> = collect(rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field))?;
+    let call = ProjectionCall::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
+    call.run(py, JobInput::Fields(&fields), out)
 }
 
 /// What is projected.
 #[derive(FromPyObject)]
-pub(crate) enum Batch<'py> {
-    Ternary(PyRef<'py, Packed>),
-    Encoded(PyRef<'py, Encoded>),
+pub(crate) enum TernaryOrEncoded<'py> {
+    Ternary(PyRef<'py, PyPacked>),
+    Encoded(PyRef<'py, PyEncoded>),
 }
 
-impl Batch<'_> {
+impl TernaryOrEncoded<'_> {
     fn n_inputs(&self) -> usize {
         match self {
             Self::Ternary(batch) => batch.0.n_inputs(),
@@ -173,7 +166,7 @@ impl Batch<'_> {
     }
 }
 
-/// Columns of data, as many as there are elements; those from 2⁶³ on are for others, such as the anchor.
+/// Checks columns of data: one for each element, below 2⁶³. Columns above belong to the anchor.
 fn listed(columns: &[u64], n_inputs: usize) -> PyResult<&[u64]> {
     if columns.len() != n_inputs || columns.iter().any(|&column| i64::try_from(column).is_err()) {
         return Err(PyValueError::new_err("columns must have one below 2**63 for each input"));
@@ -181,18 +174,18 @@ fn listed(columns: &[u64], n_inputs: usize) -> PyResult<&[u64]> {
     Ok(columns)
 }
 
-/// The same without the Python object around it, for when other threads run.
+/// The input of a job, without the Python object around it, for use without the GIL.
 #[derive(Clone, Copy)]
-enum Held<'a> {
+enum JobInput<'a> {
     Ternary(&'a TernaryBatch, Columns<'a>),
-    Encoded(&'a opuproj_core::encoded::Encoded, Columns<'a>),
-    /// A batch from this column of T on, of which fields are wanted.
+    Encoded(&'a opuproj_core::batch::encoded::Encoded, Columns<'a>),
+    /// A batch whose elements belong to the columns from this one on, for its fields.
     Columns(&'a TernaryBatch, u64),
     /// Fields to be read.
     Fields(&'a [&'a [i32]]),
 }
 
-impl Held<'_> {
+impl JobInput<'_> {
     fn n_rows(self) -> usize {
         match self {
             Self::Ternary(batch, _) | Self::Columns(batch, _) => batch.n_rows(),
@@ -202,55 +195,53 @@ impl Held<'_> {
     }
 }
 
-struct Call {
+struct ProjectionCall {
     transmission: Transmission,
     mode: Mode,
-    sight: Option<Sight>,
+    measurement: Option<Measurement>,
     row_start: u64,
-    kernel: Kernel,
-    threads: usize,
+    cpu: Cpu,
     on_progress: Option<Py<PyAny>>,
 }
 
-impl Call {
+impl ProjectionCall {
     /// A projection without a camera, which reports no progress.
     fn exact(seed: u64, mode: Mode, row_start: u64, threads: usize, isa: Option<&str>) -> PyResult<Self> {
         Ok(Self {
             transmission: Transmission::new(seed),
             mode,
-            sight: None,
+            measurement: None,
             row_start,
-            kernel: kernel_of(isa)?,
-            threads: threads.max(1),
+            cpu: cpu_of(isa, threads)?,
             on_progress: None,
         })
     }
 
-    /// Writes the camera's own integers, if the output is of that type.
-    fn raw<R: Element + Real>(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Writes the camera's own integers, if the output has that type.
+    fn raw<R: Element + Output>(&self, py: Python<'_>, batch: JobInput<'_>, out: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(mut out) = writable::<R>(out)? else { return Ok(false) };
-        let sight = self.sight.map(|sight| Sight { raw: true, ..sight });
-        Job { call: self, py, batch, sight }.write::<R>(rows_mut(&mut out, 1)?)?;
+        let measurement = self.measurement.map(|measurement| Measurement { raw: true, ..measurement });
+        ProjectionJob { call: self, py, batch, measurement }.write::<R>(rows_mut(&mut out, 1)?)?;
         Ok(true)
     }
 
     /// Projects into an output of either precision.
-    fn run(&self, py: Python<'_>, batch: Held<'_>, out: &Bound<'_, PyAny>) -> PyResult<()> {
-        write_results(out, self.mode.parts(), Job { call: self, py, batch, sight: self.sight })
+    fn run(&self, py: Python<'_>, batch: JobInput<'_>, out: &Bound<'_, PyAny>) -> PyResult<()> {
+        write_results(out, self.mode.parts(), ProjectionJob { call: self, py, batch, measurement: self.measurement })
     }
 }
 
-/// A call on a batch, seen by this camera.
-struct Job<'a> {
-    call: &'a Call,
+/// A call with its input and camera.
+struct ProjectionJob<'a> {
+    call: &'a ProjectionCall,
     py: Python<'a>,
-    batch: Held<'a>,
-    sight: Option<Sight>,
+    batch: JobInput<'a>,
+    measurement: Option<Measurement>,
 }
 
-impl Results for Job<'_> {
-    fn write<R: Real>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
-        let Self { call, py, batch, sight } = self;
+impl Results for ProjectionJob<'_> {
+    fn write<R: Output>(self, mut outputs: Vec<&mut [R]>) -> PyResult<()> {
+        let Self { call, py, batch, measurement } = self;
         let n_rows = outputs.first().map_or(0, |output| output.len() / call.mode.parts()) as u64;
         if outputs.len() != batch.n_rows() {
             return Err(PyValueError::new_err("out must have a row for each vector"));
@@ -258,19 +249,13 @@ impl Results for Job<'_> {
         let Some(row_end) = call.row_start.checked_add(n_rows).filter(|&end| i64::try_from(end).is_ok()) else {
             return Err(PyValueError::new_err("the rows must end below 2**63"));
         };
-        let projection = Projection {
-            transmission: call.transmission,
-            mode: call.mode,
-            sight,
-            rows: call.row_start..row_end,
-            kernel: call.kernel,
-            threads: call.threads,
-        };
+        let ProjectionCall { transmission, mode, cpu, .. } = *call;
+        let request = Projection { transmission, mode, measurement, rows: call.row_start..row_end };
         polled(py, call.on_progress.as_ref(), BUFFERS, |poll| match batch {
-            Held::Ternary(batch, columns) => projection.run_at(batch, columns, &mut outputs, poll),
-            Held::Encoded(batch, columns) => projection.run_encoded_at(batch, columns, &mut outputs, poll),
-            Held::Columns(batch, column) => projection.run_fields(batch, column, &mut outputs, poll),
-            Held::Fields(fields) => projection.read_fields(fields, &mut outputs, poll),
+            JobInput::Ternary(batch, columns) => cpu.project(&request, batch, columns, &mut outputs, poll),
+            JobInput::Encoded(batch, columns) => cpu.project_encoded(&request, batch, columns, &mut outputs, poll),
+            JobInput::Columns(batch, column) => cpu.fields(&request, batch, column, &mut outputs, poll),
+            JobInput::Fields(fields) => cpu.read_fields(&request, fields, &mut outputs, poll),
         })
     }
 }

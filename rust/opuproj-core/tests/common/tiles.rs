@@ -1,4 +1,4 @@
-//! Carries out AMX tile instructions in software, from the trap that they cause where the CPU has none.
+//! Executes AMX tile instructions in software: a CPU without them traps, and a signal handler takes over.
 //!
 //! After Intel's Software Developer's Manual, volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBSSD, TILERELEASE, in the
 //! forms that compilers emit (three-byte VEX prefix, no segment or address-size prefix).
@@ -24,7 +24,7 @@ impl Tiles {
         usize::from(u16::from_le_bytes([self.shapes[16 + 2 * tile], self.shapes[17 + 2 * tile]]))
     }
 
-    /// `sums += left × right`, signed bytes by signed bytes, right in groups of four rows a row.
+    /// `sums += left × right`, signed bytes by signed bytes. A row of `right` holds four rows of the matrix.
     fn multiply(&mut self, sums: usize, left: usize, right: usize) {
         assert_eq!(self.rows(sums), self.rows(left), "#UD: rows");
         assert_eq!(self.row_bytes(left) / 4, self.rows(right), "#UD: depth");
@@ -50,11 +50,11 @@ thread_local! {
     static TILES: RefCell<Tiles> = const { RefCell::new(Tiles { shapes: [0; 64], data: [[0; TILE_BYTES]; 8] }) };
 }
 
-/// Catches the trap of instructions that the CPU lacks, from now on.
+/// Installs the handler for instructions that the CPU lacks.
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the handler touches thread-local memory and what the trapped instruction itself would have touched.
+        // SAFETY: the handler accesses thread-local memory and the memory that the trapped instruction would access.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handle as extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) as usize;
@@ -65,12 +65,12 @@ pub fn install() {
 }
 
 extern "C" fn handle(_signal: i32, _info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel passes the interrupted thread's registers.
+    // SAFETY: the operating system passes the registers of the interrupted thread.
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     let at = registers[libc::REG_RIP as usize] as *const u8;
-    // SAFETY: the longest of these instructions has 10 bytes, and code goes on after each.
+    // SAFETY: the longest of these instructions has 10 bytes, and other code follows each.
     let code = unsafe { std::slice::from_raw_parts(at, 10) };
-    let length = TILES.with_borrow_mut(|tiles| carry_out(tiles, code, registers));
+    let length = TILES.with_borrow_mut(|tiles| execute(tiles, code, registers));
     let Some(length) = length else {
         eprintln!("an illegal instruction that is no tile instruction: {code:02x?}");
         std::process::abort();
@@ -78,8 +78,8 @@ extern "C" fn handle(_signal: i32, _info: *mut libc::siginfo_t, context: *mut c_
     registers[libc::REG_RIP as usize] += length as i64;
 }
 
-/// Carries out the instruction at the start of `code`, and gives its length; nothing if it is none of ours.
-fn carry_out(tiles: &mut Tiles, code: &[u8], registers: &[i64; 23]) -> Option<usize> {
+/// Executes the instruction at the start of `code` and returns its length; `None` if it is not a tile instruction.
+fn execute(tiles: &mut Tiles, code: &[u8], registers: &[i64; 23]) -> Option<usize> {
     let [0xc4, first, second, opcode, modrm, rest @ ..] = code else { return None };
     // Map 0F38, 128 bits, W0.
     if first & 0x1f != 0b00010 || second & 0b1000_0100 != 0 {
@@ -95,7 +95,7 @@ fn carry_out(tiles: &mut Tiles, code: &[u8], registers: &[i64; 23]) -> Option<us
         }
         (0x49, 0, _) if reg == 0 => {
             let (address, _, length) = address(form, rm, x, b, rest, registers)?;
-            // SAFETY: the instruction reads 64 bytes there.
+            // SAFETY: the instruction reads 64 bytes at this address.
             tiles.shapes = unsafe { (address as *const [u8; 64]).read_unaligned() };
             assert_eq!(tiles.shapes[0], 1, "#GP: palette");
             tiles.data = [[0; TILE_BYTES]; 8];
@@ -107,7 +107,7 @@ fn carry_out(tiles: &mut Tiles, code: &[u8], registers: &[i64; 23]) -> Option<us
                 let memory = (base + row as i64 * stride) as *mut u8;
                 let bytes = tiles.row_bytes(reg);
                 let data = tiles.data[reg][row * ROW_BYTES..][..bytes].as_mut_ptr();
-                // SAFETY: the instruction accesses a row of these bytes there.
+                // SAFETY: the instruction accesses a row of this many bytes at this address.
                 unsafe {
                     let (from, to) = if prefix == 3 { (memory, data) } else { (data, memory) };
                     std::ptr::copy_nonoverlapping(from, to, bytes);
@@ -126,18 +126,18 @@ fn carry_out(tiles: &mut Tiles, code: &[u8], registers: &[i64; 23]) -> Option<us
     }
 }
 
-/// The address without the index, the index, and how many bytes follow the `ModRM` byte.
+/// The address without the index, the index, and the number of bytes after the `ModRM` byte.
 fn address(form: u8, rm: u8, x: u8, b: u8, rest: &[u8], registers: &[i64; 23]) -> Option<(i64, i64, usize)> {
     let (base, index, sib) = if rm == 4 {
         let sib = rest[0];
         let index = sib >> 3 & 7 | x << 3;
-        // Number 4 stands for "no index".
+        // Number 4 means that there is no index.
         let index = if index == 4 { 0 } else { register(index, registers) << (sib >> 6) };
         (sib & 7 | b << 3, index, 1)
     } else {
         (rm | b << 3, 0, 0)
     };
-    // Without displacement these forms mean an absolute or instruction-relative address.
+    // Without displacement this form is an absolute or instruction-relative address.
     if form == 0 && base & 7 == 5 {
         return None;
     }
