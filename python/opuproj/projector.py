@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from . import _check
 from ._check import Ensemble, Mode
 from ._spec import Spec
-from .backends import Read, backend
+from .backends import Read, Request, backend
 from .camera import Camera
 from .encoded import default_digits
 from .inputs.vectors import vectors
-from .projection import apply, apply_adjoint
+from .projection import apply, apply_adjoint, project
+
+__all__ = ["Adjoint", "Projector", "project"]
 
 # The end of the error about a value that is not ternary. matvec accepts real numbers, but not in mode "intensity".
 _ADVICE: dict[Mode, str] = {
@@ -386,7 +388,7 @@ class Projector:
             If `camera` is not a camera, if the dtype is an integer dtype that the new camera cannot give, or if the
             ensemble is ``"structured"``, which exists in software only.
         """
-        return Projector._of(self._spec.with_camera(camera), self.threads)
+        return self._with(self._spec.with_camera(camera))
 
     def seen_by(self, camera: Camera | None) -> Projector:
         """Return the same operator with another camera: the old name of :meth:`with_camera`.
@@ -410,7 +412,13 @@ class Projector:
         return self._window(start, max(start, stop))
 
     def _window(self, start: int, stop: int) -> Projector:
-        return Projector._of(self._spec.rows(start, stop), self.threads)
+        return self._with(self._spec.rows(start, stop))
+
+    def _with(self, spec: Spec) -> Projector:
+        """Return an operator of this class, with another specification."""
+        operator = object.__new__(type(self))
+        operator.__dict__.update(self.__dict__, _spec=spec)
+        return operator
 
     def matrix(
         self,
@@ -445,7 +453,8 @@ class Projector:
         (2, 2)
         """
         picked_rows = _check.picked("rows", rows, self.n_outputs)
-        return backend("cpu").entries(self._spec, picked_rows, _check.picked("columns", columns, self.n_inputs))
+        picked_columns = _check.picked("columns", columns, self.n_inputs)
+        return backend("cpu").entries(self._spec, picked_rows, picked_columns, Request(self.threads))
 
 
 @dataclass(frozen=True)

@@ -455,3 +455,12 @@ def test_feedback_that_is_collected_during_a_step() -> None:
     finally:
         handle.remove()
     assert not dropped
+
+
+@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-3, ValueError), (True, TypeError), ("a", TypeError)])
+def test_the_operator_of_a_length_that_is_none(n: Any, error: type) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+    feedback = dfa.attach(model, blocks=["1"])
+    model(torch.randn(2, 6)).sum().backward()
+    with pytest.raises(error, match="n_inputs"):
+        feedback.operator(n)

@@ -135,3 +135,10 @@ def test_batches_of_a_shape_that_is_none() -> None:
     ):
         with pytest.raises(ValueError, match="digits"):
             restore(*arguments)
+
+
+def test_the_former_places_of_names() -> None:
+    from opuproj import adjoint, projector
+
+    assert adjoint.Adjoint is opuproj.Adjoint
+    assert projector.project is opuproj.project

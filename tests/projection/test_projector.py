@@ -180,3 +180,12 @@ def test_project_is_the_operator() -> None:
     for mode in MODES:
         y = opuproj.project(x, 64, mode=mode, seed=1, rows=(8, 40))
         assert_same_bits(Projector(40, 64, mode=mode, seed=1)[8:40] @ x, y)
+
+
+def test_windows_and_cameras_keep_a_subclass() -> None:
+    class Named(Projector):
+        pass
+
+    op = Named(10, 20)
+    for same in (op[1:3], op.rows(0, 2), op.with_camera(None)):
+        assert type(same) is Named

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from opuproj.backends import backend  # noqa: E402
 from opuproj.inputs.tensors import DeviceRows  # noqa: E402
 from opuproj.inputs.tensors import _bits as bits  # noqa: E402
-from opuproj.torch import Projection, Ternarize  # noqa: E402
+from opuproj.torch import Projection, RowStd, Ternarize  # noqa: E402
 from tensors import RULES, cuda, gaussian, vectors  # noqa: E402
 
 VALUES = (torch.int8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -114,3 +114,22 @@ def test_a_gpu_gives_the_same_with_a_rule(mode: Any, rule: Any) -> None:
     y = layer(gaussian(4, 50).cuda())
     assert y.is_cuda
     assert torch.allclose(y.cpu(), layer(gaussian(4, 50)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [*RULES, RowStd(1.0)], ids=repr)
+def test_thresholds_on_the_device_are_those_of_a_call(rule: Any) -> None:
+    ternarize = Ternarize(rule)
+    for e in (gaussian(6, 70), torch.tensor([[0.1, -0.1] * 8] * 3), gaussian(3, 9, dtype=torch.float64)):
+        t, _ = ternarize(e)
+        thresholds, _ = ternarize._thresholds(e, None)
+        packed = backend("cpu").ternarize(DeviceRows("e", e), thresholds.reshape(-1).to(torch.float64).numpy())
+        assert_same_bits(opuproj.TernaryBatch._of(packed, tuple(e.shape)).to_numpy(), t.numpy())
+
+
+def test_packing_on_the_device_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = ternary(50, 70)
+    monkeypatch.setattr("opuproj.backends.cpu.dense.DEVICE_ELEMENTS", 70 * 8)
+    assert packed_on_device(torch.from_numpy(x)) == opuproj.pack(x)
+    x[49, 3] = 5
+    with pytest.raises(ValueError, match=r"^x\[49, 3\] is 5"):
+        packed_on_device(torch.from_numpy(x))

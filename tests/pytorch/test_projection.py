@@ -341,3 +341,37 @@ def test_a_camera_is_traced_copied_and_shown() -> None:
     assert not torch.equal(compiled(x), expected)
     with pytest.raises(TypeError, match=r"camera is 8, but must be an opuproj\.Camera"):
         Projection(10, 5, camera=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rows", (3, 9)),
+        ("mode", "complex"),
+        ("mode", "intensity"),
+        ("n_anchor", 9),
+        ("digits", 7),
+        ("camera", Camera.ideal()),
+        ("threads", 1),
+        ("seed", 5),
+    ],
+)
+def test_an_attribute_that_is_set_counts(name: str, value: Any) -> None:
+    options = {"digits": 5} if name == "digits" else {}
+    layer, x = Projection(50, 20, **options), gaussian(4, 50) if options else vectors(4, 50)
+    setattr(layer, name, value)
+    other = Projection(50, 20, **{**options, name: value})
+    assert_same_bits(layer(x), other(x))
+    assert repr(layer) == repr(other)
+    assert layer.dtype == other.dtype
+    assert torch.equal(layer.get_extra_state(), other.get_extra_state())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rows", (3, 99)), ("mode", "other"), ("n_anchor", 0), ("digits", 99), ("threads", 0)]
+)
+def test_an_attribute_is_checked_as_in_the_constructor(name: str, value: Any) -> None:
+    layer, x = Projection(50, 20), vectors(4, 50)
+    with pytest.raises(ValueError, match=name):
+        setattr(layer, name, value)
+    assert_same_bits(layer(x), Projection(50, 20)(x))

@@ -198,3 +198,8 @@ def test_solvers_may_multiply_by_it() -> None:
     op, x = Projector(300, 500, ensemble="structured"), np.random.default_rng(0).standard_normal(300)
     assert_same_bits(op.matvec(x), op(x))
     assert_same_bits(op.matmat(np.stack([x, -x], 1)), op(np.stack([x, -x])).T)
+
+
+def test_entries_are_computed_on_the_threads_of_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPUPROJ_NUM_THREADS", "none")  # would be refused if it were read
+    assert opuproj.Projector(10, 20, ensemble="structured", threads=1).matrix().shape == (20, 10)

@@ -104,7 +104,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def entries(self, spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArray[np.int64]) -> NDArray[Any]:
+    def entries(
+        self,
+        spec: Spec,
+        rows: range | NDArray[np.int64],
+        columns: range | NDArray[np.int64],
+        request: Request,
+    ) -> NDArray[Any]:
         """Return the entries of R (``"linear"``) or T at these outputs and inputs, of shape (n_rows, n_columns)."""
 
     # Fields, for sums over parts of the columns

@@ -58,7 +58,7 @@ class Job:
                 f"digits is {self._digits}, but {reader.name} is a packed file, which is ternary: leave it out"
             )
         # A projection of no vectors to no outputs checks every argument and computes nothing.
-        apply(spec.rows(0, 0), self._rows(0, 0), noise_seed=self._noise_given)
+        apply(spec.rows(0, 0), self._rows(0, 0), threads=self._threads, noise_seed=self._noise_given)
         self._shape = (*reader.shape[:-1], spec.n_outputs)
         # NumPy's limit on bytes counts an empty axis as one of length 1.
         if math.prod(length or 1 for length in self._shape) * spec.dtype.itemsize >= 2**63 - 2**16:
@@ -91,7 +91,7 @@ class Job:
     def _request(self) -> dict[str, Any]:
         """Return all values on which the bits of the result depend."""
         fields = json.loads(self._spec.encode())
-        del fields["row_start"], fields["n_outputs"]
+        del fields["row_start"], fields["n_outputs"], fields["ensemble"]
         request = {
             "opuproj": _core.__version__,
             "input": self._reader.identity(),

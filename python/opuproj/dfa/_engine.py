@@ -214,7 +214,11 @@ class Engine:
         """Return the operator with the rows of all blocks, for errors of n_inputs elements."""
         if self.layout is None:
             raise RuntimeError("the blocks get their rows of T at the first forward pass: call the model first")
-        spec = self.matrix.changed(n_inputs=n_inputs, n_outputs=self.layout.n_rows, dtype=_check.dtype(dtype, "linear"))
+        spec = self.matrix.changed(
+            n_inputs=_check.size("n_inputs", n_inputs),
+            n_outputs=_check.size("n_outputs", self.layout.n_rows),
+            dtype=_check.dtype(dtype, "linear"),
+        )
         return Projector._of(spec, self.threads)
 
     def block_vectors(self, name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -63,9 +63,12 @@ class DeviceRows(TensorRows, PlaneRows):
 
     def planes_above(self, thresholds: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         rows = self._some(0, self.n_rows)
-        wide = rows.to(torch.float64 if rows.dtype == torch.float64 else torch.float32)
-        t = torch.from_numpy(thresholds).to(wide.device, wide.dtype)[:, None]
-        return _bits(wide > t), _bits(wide < -t)
+        t = torch.from_numpy(thresholds)[:, None]
+        narrow = t.to(torch.float32)
+        if bool((narrow == t).all()):  # some devices have no float64
+            t = narrow
+        t = t.to(rows.device)
+        return _bits(rows > t), _bits(rows < -t)
 
     def _some(self, start: int, stop: int) -> torch.Tensor:
         return self.array.reshape(self.n_rows, self.n_inputs)[start:stop]

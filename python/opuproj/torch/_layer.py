@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +26,15 @@ class OperatorLayer(torch.nn.Module):
 
     n_inputs: int
     n_outputs: int
+    mode: Mode
+    ensemble: Ensemble
+    n_anchor: int
+    camera: Camera | None
+
+    # Setting one of these changes the results.
+    _settings: ClassVar[frozenset[str]] = frozenset(
+        ("_seed_tensor", "mode", "ensemble", "n_anchor", "camera", "rows", "threads")
+    )
 
     def __init__(
         self,
@@ -56,11 +65,9 @@ class OperatorLayer(torch.nn.Module):
         """Set the specification of the layer's rows. Its dtype is replaced by the dtype of the layer's precision."""
         dtype = np.dtype(_dtypes.name_of(_dtypes.computed(self._real, spec.mode)))
         self._spec = spec.changed(dtype=dtype)
-        # Plain values, which torch.compile and torch.export treat as constants.
-        self.mode: Mode = spec.mode
-        self.ensemble: Ensemble = spec.ensemble
-        self.n_anchor: int = spec.n_anchor
-        self.camera: Camera | None = spec.camera
+        # Plain values, which torch.compile and torch.export treat as constants. Not by __setattr__, which calls this.
+        names = ("mode", "ensemble", "n_anchor", "camera")
+        self.__dict__.update({name: getattr(spec, name) for name in names})
         self.dtype = _dtypes.result(self._real, self.mode)
         self._write_seed_tensor(device)
 
@@ -92,11 +99,41 @@ class OperatorLayer(torch.nn.Module):
         self._set(self._spec.changed(seed=_check.seed(seed)), self._own_seed_tensor.device)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name != "_seed_tensor" or "_own_seed_tensor" not in self.__dict__:
+        if "_own_seed_tensor" not in self.__dict__ or name not in self._settings:
             super().__setattr__(name, value)
+        elif name != "_seed_tensor":
+            self._change(name, value)
         elif isinstance(value, torch.Tensor) and not value.is_meta:
             # transformers fills buffers that are in no file with arbitrary values, but on the right device.
             self._write_seed_tensor(value.device)
+
+    def _change(self, name: str, value: Any) -> None:
+        """Set an attribute that decides the results, checked as in the constructor."""
+        spec = self._spec
+        changed: dict[str, Any] = {}
+        if name == "rows":
+            changed["rows"] = (0, self.n_outputs) if value is None else _check.row_range(value, self.n_outputs)
+        elif name == "threads":
+            changed["threads"] = _check.threads(value)
+        else:
+            spec = self._whole(**{name: value})
+        start, stop = changed.get("rows", self.rows)
+        spec = spec.changed(row_start=start, n_outputs=stop - start)
+        self._check_spec(spec)
+        self.__dict__.update(changed)
+        self._set(spec, self._own_seed_tensor.device)
+
+    def _whole(self, **changes: Any) -> Spec:
+        """Return the specification of all rows of the layer's matrix, or of a changed one, checked."""
+        spec = self._spec
+        fields: dict[str, Any] = {
+            "seed": spec.seed,
+            "mode": spec.mode,
+            "ensemble": spec.ensemble,
+            "n_anchor": spec.n_anchor,
+        }
+        fields |= {"camera": spec.camera, "dtype": _dtypes.computed(self._real, "linear"), **changes}
+        return Spec.checked(self.n_inputs, self.n_outputs, **fields)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -110,7 +147,8 @@ class OperatorLayer(torch.nn.Module):
             self._buffers.pop("_member", None)  # the old name of "_seed_tensor"
             self._non_persistent_buffers_set.discard("_member")
             self._non_persistent_buffers_set.add("_seed_tensor")
-            self._set(whole.rows(*self.rows), torch.device("cpu"))
+            own = old.pop("_own", None)  # the old name of "_own_seed_tensor"
+            self._set(whole.rows(*self.rows), torch.device("cpu") if own is None else own.device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         device = self._own_seed_tensor.device
@@ -122,10 +160,10 @@ class OperatorLayer(torch.nn.Module):
         self._set(self._spec, device if applied.is_meta else applied.device)
         return self
 
-    def _scaled(self, y: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-        """Multiply the results for t by the factors a, where x ≈ a t."""
+    def _scale(self, factors: torch.Tensor) -> torch.Tensor:
+        """Return what the results for t are multiplied by, for the factors a of x ≈ a t."""
         a = factors.to(torch.float64 if self._real == torch.float64 else torch.float32)
-        return y * (a * a if self.mode == "intensity" else a)
+        return a * a if self.mode == "intensity" else a
 
     # State
 
@@ -150,16 +188,7 @@ class OperatorLayer(torch.nn.Module):
         for name, value in expected.items():
             if found[name] != value:
                 raise ValueError(f"the state's {name} is {found[name]}, but this {type(self).__name__}'s is {value}")
-        spec = Spec.checked(
-            self.n_inputs,
-            self.n_outputs,
-            seed=found["seed"],
-            mode=found["mode"],
-            ensemble=found["ensemble"],
-            n_anchor=found["n_anchor"],
-            camera=self.camera,
-            dtype=_dtypes.computed(self._real, "linear"),
-        )
+        spec = self._whole(**{name: found[name] for name in ("seed", "mode", "ensemble", "n_anchor")})
         self._check_spec(spec)
         self._set(spec.rows(*self.rows), self._own_seed_tensor.device)
 

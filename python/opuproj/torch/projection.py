@@ -128,6 +128,20 @@ class Projection(OperatorLayer):
             threads=threads,
         )
 
+    _settings = OperatorLayer._settings | {"digits"}
+
+    def _change(self, name: str, value: Any) -> None:
+        if name != "digits":
+            super()._change(name, value)
+            return
+        before = self.digits
+        self.__dict__["digits"] = None if value is None else _check.integer("digits", value, 1, MAX_DIGITS)
+        try:
+            self._set(self._spec, self._own_seed_tensor.device)
+        except ValueError:
+            self.__dict__["digits"] = before
+            raise
+
     def _set(self, spec: Spec, device: torch.device) -> None:
         self._check_spec(spec)
         super()._set(spec, device)
@@ -172,7 +186,7 @@ class Projection(OperatorLayer):
         if self.ternarize is None or not x.is_floating_point():
             return self._project(x).to(self.dtype)
         t, a = self.ternarize(x)
-        return self._scaled(self._project(t), a).to(self.dtype)
+        return (self._project(t) * self._scale(a)).to(self.dtype)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         seed = self._seed_tensor

@@ -273,7 +273,7 @@ class ShardedProjection(OperatorLayer):
         rows = PackedRows("x", packed, (packed.n_rows, self.n_inputs))
         spec = self._spec.rows(start - self.rows[0], stop - self.rows[0])
         y = torch.from_numpy(apply(spec, rows, threads=self.threads, noise_seed=message["noise"]))
-        return leading, y if factors is None else self._scaled(y, factors.reshape(-1, 1))
+        return leading, y if factors is None else y.mul_(self._scale(factors.reshape(-1, 1)))
 
     def _by_columns(self, x: torch.Tensor | None) -> tuple[tuple[int, ...], torch.Tensor]:
         """Return the leading axes, and this rank's outputs of all vectors, summed over the columns of all ranks."""

@@ -99,7 +99,7 @@ class Ternarize:
             numbers = torch.where(finite, numbers, 0)
         thresholds, counts = self._thresholds(numbers, places)
         rows = array_rows("e", numbers)
-        packed = backend_for(rows).ternarize(rows, thresholds.to(torch.float64).reshape(-1).contiguous().cpu().numpy())
+        packed = backend_for(rows).ternarize(rows, thresholds.reshape(-1).cpu().to(torch.float64).contiguous().numpy())
         if counts is None:
             counts = torch.from_numpy(packed.row_nnz()).reshape(-1, 1).to(numbers.device)
         return packed, self._factors(numbers, counts, finite)

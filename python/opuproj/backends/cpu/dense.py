@@ -18,6 +18,8 @@ ENCODE_FEWER = "encode fewer vectors at a time"
 ENCODING = "encoding"
 # Float32 vectors that a projection holds at a time: half of the memory that it may use beyond inputs and outputs.
 FLOAT_BYTES = 1 << 25
+# The elements of a tensor that its own device packs at a time.
+DEVICE_ELEMENTS = 1 << 26
 
 
 class DenseConverter:
@@ -116,7 +118,9 @@ class DeviceConverter:
 
     def whole(self, rows: PlaneRows) -> _core.Packed:
         """Return all rows packed."""
-        return self._packed(rows, *rows.planes(0, rows.n_rows))
+        # Temporary arrays on the device take several bytes an element.
+        parts = list(self.blocks(rows, max(1, DEVICE_ELEMENTS // rows.n_inputs)))
+        return parts[0] if len(parts) == 1 else _core.Packed.concatenate(parts)
 
     def blocks(self, rows: PlaneRows, block_rows: int) -> Iterator[_core.Packed]:
         """Yield all rows packed, `block_rows` at a time; without rows, one empty block."""

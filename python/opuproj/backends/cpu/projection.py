@@ -164,7 +164,9 @@ def _reserve_transforms(n_inputs: int, threads: int, anchor: bool) -> None:
 # Entries
 
 
-def entries(spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArray[np.int64]) -> NDArray[Any]:
+def entries(
+    spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArray[np.int64], request: Request
+) -> NDArray[Any]:
     """Return entries, as :meth:`Backend.entries` says."""
     dtype = spec.dtype if spec.mode != "intensity" else np.result_type(spec.dtype, np.complex64)
     shape = (len(rows), len(columns))
@@ -174,7 +176,7 @@ def entries(spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArra
     index = [np.array(numbers, dtype=np.uint64) for numbers in (rows, columns)]
     index[0] += np.uint64(spec.row_start)
     if spec.ensemble == "structured":
-        _structured_entries(spec, index[0], index[1], out)
+        _structured_entries(spec, index[0], index[1], out, request)
     else:
         _gaussian_entries(spec, index[0], index[1], out)
     return out
@@ -196,7 +198,9 @@ def _gaussian_entries(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.
             )
 
 
-def _structured_entries(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.uint64], out: NDArray[Any]) -> None:
+def _structured_entries(
+    spec: Spec, rows: NDArray[np.uint64], columns: NDArray[np.uint64], out: NDArray[Any], request: Request
+) -> None:
     """Write entries of the structured matrix: project unit vectors, a block of rows at a time."""
     if out.size == 0:
         return
@@ -215,7 +219,7 @@ def _structured_entries(spec: Spec, rows: NDArray[np.uint64], columns: NDArray[n
         step = max(1, _WINDOW_BYTES // max(part.n_outputs * out.itemsize, spec.n_inputs // 4 + 1))
         for start in range(0, len(columns), step):
             units = _unit_vectors(columns[start : start + step].astype(np.int64), spec.n_inputs)
-            out[here, start : start + step] = project(part, units, None, Request())[:, picked].T
+            out[here, start : start + step] = project(part, units, None, request)[:, picked].T
 
 
 def _unit_vectors(columns: NDArray[np.int64], n_inputs: int) -> PackedRows[_core.Packed]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from ... import _check
 from ...camera import Camera, checked_camera
@@ -113,7 +113,7 @@ class BaseOPUMap:
         """Return the features of X. Before the first fit, fit to X and print that; `what` says what X is."""
         if not self.fitted:
             print(f"OPUMap was not fit to data. Performing fit on the {what} with default parameters...")
-            self._fit(X, None, False, False)
+            cast(Any, self).fit(X)  # a subclass may have its own
         return self.opu.transform(X)
 
 

@@ -1,0 +1,5 @@
+"""The former place of :class:`opuproj.Adjoint`, which pickles and imports may still name."""
+
+from .projector import Adjoint
+
+__all__ = ["Adjoint"]
