@@ -365,6 +365,7 @@ def test_completion_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 # Documentation
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
     programs = tmp_path / "bin"

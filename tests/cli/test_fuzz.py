@@ -23,6 +23,7 @@ from opuproj.cli import main
 Faulty = Callable[[list[str]], int]
 
 
+@pytest.mark.long
 def test_a_few_seconds() -> None:
     program = Path(fuzz_cli.__file__)
     done = subprocess.run(

@@ -210,6 +210,7 @@ def test_progress_is_shown_on_a_terminal() -> None:
 # Memory
 
 
+@pytest.mark.long
 def test_memory_holds_a_block_and_a_tile() -> None:
     resource = pytest.importorskip("resource")
     del resource

@@ -90,6 +90,7 @@ def test_hostile_pipes(content: bytes) -> None:
         read()
 
 
+@pytest.mark.long
 def test_a_damaged_byte_of_a_packed_file_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
     opuproj.pack(ternary(3, 70)).save("x.ternary")
     whole = Path("x.ternary").read_bytes()
@@ -115,6 +116,7 @@ def test_a_packed_file_without_checksums_is_taken() -> None:
     assert Path("new.ternary").read_bytes() == Path("x.ternary").read_bytes()
 
 
+@pytest.mark.long
 def test_any_bytes_in_place_of_a_header(capsys: pytest.CaptureFixture[str]) -> None:
     """The outcome is an error or a result."""
     random = np.random.default_rng(0)
@@ -378,6 +380,7 @@ def test_a_file_that_changes_while_it_is_read(
     assert names() == {"x.npy", "x.npz", "x.ternary"}
 
 
+@pytest.mark.long
 def test_a_pipe_that_ends_too_early() -> None:
     for content, said in (
         (saved(X)[:1000], "standard input ends too early"),

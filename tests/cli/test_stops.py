@@ -327,6 +327,7 @@ def started(*arguments: str) -> subprocess.Popen[bytes]:
     raise AssertionError(process.communicate()[1])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     ("number", "code", "said"),

@@ -120,6 +120,7 @@ def test_an_independent_calculation_gives_the_same(rule: Any, dtype: Any) -> Non
         assert a[:3].isfinite().all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [1, 2, 16])
 @pytest.mark.parametrize("norm", ["row", "batch"])
 def test_over_passes_a_t_is_right_on_average(norm: Any, n: int) -> None:
@@ -200,6 +201,7 @@ def fed(rank: int, world: int) -> Any:
     return accumulated(1, {})["hidden.0.0.weight"].numpy()
 
 
+@pytest.mark.long
 def test_replicas_have_thresholds_of_their_own() -> None:
     alone = fed(0, 1)
     first, second = on_ranks(fed, 2)
@@ -222,6 +224,7 @@ def digits_accuracy(data: Any, parts: int, seed: int) -> float:
         return 100 * float((model(x_test).argmax(1) == y_test).double().mean())
 
 
+@pytest.mark.long
 def test_a_network_learns_as_much_from_a_step_in_parts() -> None:
     # Thresholds that restart in each pass leave 13 % in 16 parts and 12 % in 64 (mean of 48 seeds). Otherwise the
     # difference has a mean of 0.2 and a deviation of 2 points. examples/accumulation.py measures it more precisely.

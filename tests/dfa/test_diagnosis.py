@@ -44,6 +44,7 @@ def test_alignment_at_the_ends_of_the_blocks() -> None:
     assert math.isclose(found["hidden.0"], 1.0, rel_tol=1e-6)
 
 
+@pytest.mark.long
 def test_alignment_grows_with_training() -> None:
     model, (x, y) = mlp(64, 64), examples(64)
     feedback = dfa.attach(model, BLOCKS)

@@ -238,6 +238,7 @@ def test_transforms_of_torch_func_are_refused_and_functional_calls_are_not() -> 
 # torch.compile, in any order
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("what", ["model", "in place", "blocks", "function", "step"])
 def test_a_model_that_was_compiled_and_trained_before_gets_its_feedback(what: str) -> None:

@@ -112,6 +112,7 @@ def assert_same(parts: list[dict[str, Any]], expected: dict[str, Any]) -> None:
         assert_same_bits(value, expected[name])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -146,6 +147,7 @@ def resumed(rank: int, world: int, saved: Any, steps: range) -> Any:
     return part.parameters(), part.feedback.state_dict()
 
 
+@pytest.mark.long
 def test_a_run_resumed_with_another_number_of_ranks_goes_on_as_it_was() -> None:
     ((uninterrupted, _),) = on_ranks(resumed, 1, None, range(4))
     for before, after in ((2, 4), (4, 1), (1, 2)):
@@ -167,6 +169,7 @@ def in_microbatches(rank: int, world: int, backwards: list[int]) -> Any:
     return part.parameters()
 
 
+@pytest.mark.long
 def test_errors_may_come_in_another_order_than_their_passes() -> None:
     for order in ([0, 1, 2], [2, 0, 1]):
         (alone,) = on_ranks(in_microbatches, 1, order)
@@ -198,6 +201,7 @@ def with_data_parallel(rank: int, world: int) -> dict[str, Any]:
     return {name: p.detach() for name, p in names.items()}
 
 
+@pytest.mark.long
 def test_parts_of_a_model_may_each_be_data_parallel() -> None:
     first, last, also_first, also_last = on_ranks(with_data_parallel, 4)
     assert_same([also_first, also_last], merged([first, last]))
@@ -272,6 +276,7 @@ def mistakes(rank: int, world: int) -> None:
         part.backward(loss)
 
 
+@pytest.mark.long
 def test_mistakes_are_named_on_all_ranks() -> None:
     on_ranks(mistakes, 2)
 
@@ -287,6 +292,7 @@ def deserted(rank: int, world: int) -> str | None:
     return str(caught.value)
 
 
+@pytest.mark.long
 def test_a_killed_rank_is_an_error_on_all_others() -> None:
     for rank, message in enumerate(on_ranks(deserted, 3, timeout=10, lost=(2,))[:2]):
         assert f"rank {rank} of 3 could not finish the broadcast of the error: another rank has ended" in message
@@ -298,6 +304,7 @@ def shallow(rank: int, world: int) -> dict[str, Any]:
     return part.parameters()
 
 
+@pytest.mark.long
 def test_shallow_training_sends_nothing_back() -> None:
     parts = merged(on_ranks(shallow, 2))
     for name, p in whole_model().named_parameters():
@@ -340,6 +347,7 @@ def with_steps_first(rank: int, world: int, batch_dim: Any) -> Any:
     return found, feedback.rows
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch_dim", [1, {"rnn": 1, "hidden": 0}])
 def test_ranks_agree_on_the_axes_that_count_vectors(batch_dim: Any) -> None:
     ((alone, rows),) = on_ranks(with_steps_first, 1, batch_dim)

@@ -33,6 +33,7 @@ def assert_same_model(a: Any, b: Any) -> None:
         assert torch.equal(p, q), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["odfa", "dfa"])
 def test_training_is_deterministic_and_the_seed_matters(method: Any) -> None:
     models = []
@@ -180,6 +181,7 @@ def test_a_gradient_scaler_changes_nothing(method: Any, rule: Any) -> None:
         torch.testing.assert_close(gradients(scaled)[name], gradient)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", ["blocks before", "blocks after", "model"])
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_blocks_get_the_same_gradients(when: str) -> None:
@@ -228,6 +230,7 @@ class Checkpointed(Language):
         return self.head(self.norm(x))
 
 
+@pytest.mark.long
 def test_checkpointing_around_a_block_changes_nothing() -> None:
     tokens, following = sentences()
     results = []
@@ -323,6 +326,7 @@ def test_an_optimizer_may_step_inside_the_backward_pass() -> None:
     assert feedback.statistics.projections == 3
 
 
+@pytest.mark.long
 def test_data_parallel_ranks_average_their_gradients() -> None:
     # Two processes have half of the batch each. The sum of their gradients is that of the whole batch.
     output = run(
@@ -444,6 +448,7 @@ def test_the_method_can_change_between_passes() -> None:
     assert not torch.equal(seen[1], seen[2])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["odfa", "dfa"])
 def test_it_learns_what_the_top_alone_cannot(method: Any) -> None:
     from sklearn.datasets import load_digits

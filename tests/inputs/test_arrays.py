@@ -71,6 +71,7 @@ def test_any_view(data: st.DataObject) -> None:
         assert_same_bits(opuproj.pack(view).to_numpy(), np.ascontiguousarray(view))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.dtype(">f8")])
 def test_arrays_of_many_pieces(dtype: np.dtype) -> None:
     x = ternary(9, 37, 40_001).astype(dtype)

@@ -151,12 +151,14 @@ def client() -> Iterator[Any]:
         yield connected
 
 
+@pytest.mark.long
 def test_on_a_cluster(client: Any) -> None:
     x = ternary(50, 100)
     y = opuproj.dask.project(da.from_array(x, chunks=(20, 100)), 3000, seed=1, chunks=1000)
     assert_same_bits(client.compute(y).result(timeout=60), opuproj.project(x, 3000, seed=1))
 
 
+@pytest.mark.long
 def test_results_larger_than_memory_go_to_zarr(client: Any, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     x = ternary(1000, 64)

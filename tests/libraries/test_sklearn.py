@@ -113,6 +113,7 @@ def test_outputs_are_data_frames_where_asked_for(library: str) -> None:
     assert_same_bits(frame.to_numpy(), y)
 
 
+@pytest.mark.long
 def test_a_search_in_two_processes_chooses_the_number_of_components() -> None:
     X = ternary(200, 50)
     y = (X @ numbers(50) > 0).astype(int)

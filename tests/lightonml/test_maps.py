@@ -147,6 +147,7 @@ def test_parameters_that_are_set_change_the_features() -> None:
         mapping.set_params(camera=8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "encoder",
     [BinaryThresholdEncoder(8), BinaryThresholdEncoder(), MultiThresholdEncoder(n_bins=4), SequentialBaseTwoEncoder(8)],

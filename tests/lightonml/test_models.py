@@ -26,6 +26,7 @@ def made(name: str) -> Any:
     return models.LinearAE(16, 40) if name == "linear" else models.EncoderDecoder(16, 64)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["linear", "conv", "matrix"])
 def test_training_lowers_the_error_and_codes_are_binary(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     x = data().reshape(-1, 1, 4, 4) if name == "conv" else data()

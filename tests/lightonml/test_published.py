@@ -48,6 +48,7 @@ def test_features_approach_the_optical_kernel() -> None:
     assert abs(off.mean()) < 0.005
 
 
+@pytest.mark.long
 def test_a_pipeline_of_encoder_mapping_decoder_and_classifier() -> None:
     from opuproj.lightonml.projections.sklearn import OPUMap
     from sklearn.linear_model import RidgeClassifier
@@ -104,6 +105,7 @@ def test_triangle_estimation() -> None:
     assert abs(estimated / exact - 1) < 0.15
 
 
+@pytest.mark.long
 def test_randomized_svd() -> None:
     def randomized_svd(A: np.ndarray, m: int, num_iter: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         opu = OPU(n_components=m, max_n_features=A.shape[1], simulated=True)
@@ -184,6 +186,7 @@ def test_a_binary_reservoir_online() -> None:
 # Transfer learning
 
 
+@pytest.mark.long
 def test_transfer_learning_from_half_of_the_digits_to_the_others() -> None:
     torch = pytest.importorskip("torch")
     from opuproj.lightonml.projections.sklearn import OPUMap

@@ -49,6 +49,7 @@ ON_A_BATCH = {
 }
 
 
+@pytest.mark.long
 @linux
 @pytest.mark.parametrize("work", ON_A_BATCH)
 def test_ctrl_c_returns_control_during_one_call_on_a_batch(work: str, tmp_path: Path) -> None:
@@ -75,6 +76,7 @@ def test_ctrl_c_returns_control_during_one_call_on_a_batch(work: str, tmp_path: 
         assert TernaryBatch.load(tmp_path / "large").shape == (1000, 1_000_000)
 
 
+@pytest.mark.long
 @linux
 @pytest.mark.parametrize("work", ENDLESS)
 def test_ctrl_c_returns_control_at_once(work: str) -> None:
@@ -210,6 +212,7 @@ def test_fork(before: str, tmp_path: Any) -> None:
         assert_same_bits(np.load(tmp_path / f"{name}.npy"), expected)
 
 
+@pytest.mark.long
 @linux
 def test_fork_while_another_thread_projects(tmp_path: Any) -> None:
     code = """
@@ -234,6 +237,7 @@ def test_fork_while_another_thread_projects(tmp_path: Any) -> None:
     assert run(code).split()[-1] == "right"
 
 
+@pytest.mark.long
 @linux
 def test_workers_of_a_data_loader() -> None:
     pytest.importorskip("torch")

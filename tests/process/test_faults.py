@@ -82,6 +82,7 @@ STARVED = """
 """
 
 
+@pytest.mark.long
 @linux
 @pytest.mark.parametrize(
     "work",

@@ -36,6 +36,7 @@ def growth(setup: str, work: str, result: str = "0") -> float:
     return float(run(textwrap.dedent(MEMORY) + "\n".join(lines)))
 
 
+@pytest.mark.long
 @linux
 @pytest.mark.parametrize(
     ("x", "k"),

@@ -131,6 +131,7 @@ def test_it_exports_with_any_batch_size() -> None:
         assert_same_bits(program(vectors(n, 50)), layer(vectors(n, 50)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ternarize", [None, *(Ternarize(rule) for rule in RULES)], ids=repr)
 def test_a_model_with_the_layer_exports_with_any_batch_size(ternarize: Any) -> None:
     torch.manual_seed(0)

@@ -73,6 +73,7 @@ def same_bits(rank: int, world: int) -> int:
     return compared
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_bits_are_those_of_one_process(world: int) -> None:
     assert on_ranks(same_bits, world) == [len(SIZES) * 2 * 3 * 4 * 2] * world
@@ -139,6 +140,7 @@ def most_nonzeros(rank: int, world: int) -> None:
     assert_same_bits(layer(x).full_tensor(), opuproj.project(batch, 3, mode="complex", dtype="complex128"))
 
 
+@pytest.mark.long
 def test_as_many_nonzeros_over_all_ranks_as_32_bits_hold() -> None:
     on_ranks(most_nonzeros, 2)
 
@@ -190,6 +192,7 @@ def test_ranks_of_a_group() -> None:
     on_ranks(in_a_group, 3)
 
 
+@pytest.mark.long
 def test_tensors_spread_over_a_mesh() -> None:
     on_ranks(on_a_mesh, 4)
 
@@ -226,6 +229,7 @@ def in_parallel(rank: int, world: int) -> dict[str, Any]:
     return {name: whole(p).detach() for name, p in top.named_parameters()}
 
 
+@pytest.mark.long
 def test_it_composes_with_data_and_tensor_parallel_training() -> None:
     (alone,) = on_ranks(in_parallel, 1)
     together = on_ranks(in_parallel, 4)
@@ -253,6 +257,7 @@ def trained(rank: int, world: int, shard: Any, steps: range, saved: Any) -> Any:
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shard", SHARDS)
 def test_a_run_resumed_with_another_number_of_ranks_goes_on_as_it_was(shard: Any) -> None:
     uninterrupted = on_ranks(trained, 1, shard, range(6), None)[0]
@@ -382,10 +387,12 @@ def unforeseen(rank: int, world: int) -> None:
         columns(part)
 
 
+@pytest.mark.long
 def test_what_one_rank_refuses_for_a_reason_of_its_own_all_refuse() -> None:
     on_ranks(unforeseen, 2, timeout=5)
 
 
+@pytest.mark.long
 def test_what_one_rank_refuses_all_refuse() -> None:
     on_ranks(refusals, 3)
 
@@ -405,6 +412,7 @@ def deserted(rank: int, world: int, shard: Any, how: str) -> tuple[str, float] |
     return str(caught.value), time.monotonic() - started
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize("shard", SHARDS)
 def test_a_killed_rank_is_an_error_on_all_others(shard: Any, world: int) -> None:
@@ -417,6 +425,7 @@ def test_a_killed_rank_is_an_error_on_all_others(shard: Any, world: int) -> None
             assert seconds < 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shard", SHARDS)
 def test_a_rank_that_does_not_come_is_an_error_within_the_timeout(shard: Any) -> None:
     (message, seconds) = on_ranks(deserted, 3, shard, "asleep", timeout=2)[0]

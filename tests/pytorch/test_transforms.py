@@ -314,6 +314,7 @@ def test_a_stack_of_what_is_no_seed_is_refused() -> None:
 # Compiled
 
 
+@pytest.mark.long
 @modern
 @pytest.mark.parametrize("mode", MODES)
 def test_transforms_compile_into_one_graph(mode: str) -> None:

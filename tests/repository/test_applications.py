@@ -167,6 +167,7 @@ def test_sampling_amplifies_and_ends_at_the_whole_batch() -> None:
     assert bounds[0] == pytest.approx(6 / 2 * 1e-6 * (math.e - 1), rel=0.05)
 
 
+@pytest.mark.long
 def test_what_a_private_network_sums_is_clipped_and_noisy_as_it_claims() -> None:
     import torch
 

@@ -90,6 +90,7 @@ def test_a_peer_without_enough_memory_says_so() -> None:
         PEERS[0].check(10**6, 10**6)
 
 
+@pytest.mark.long
 def test_the_kernel_for_gpus_is_right_in_the_interpreter() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("triton")

@@ -39,6 +39,7 @@ def torch_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("torch_threads")
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_code_of_a_page_runs(

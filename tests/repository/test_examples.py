@@ -56,6 +56,7 @@ def images(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_tells_what_a_program_does_and_how_to_use_it(program: str) -> None:
     text = run(program, "--help")
@@ -67,6 +68,7 @@ def curves(folder: Path) -> dict[str, Any]:
     return {path.name: json.loads(path.read_text())["curve"] for path in sorted(folder.rglob("*seed*.json"))}
 
 
+@pytest.mark.long
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
     data = images(tmp_path / "data")
     options = [
@@ -102,6 +104,7 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
     assert list((tmp_path / "killed").glob("*.png"))
 
 
+@pytest.mark.long
 def test_optical_times_are_drawn_from_what_was_measured(tmp_path: Path) -> None:
     parts = {"forward": 0.01, "backward": 0.03, "projection": 0.02, "optimizer": 0.01, "step": 0.05, "rounds": 5}
     for width, layers in ((100, 1), (2048, 96)):
@@ -126,6 +129,7 @@ def test_optical_times_are_drawn_from_what_was_measured(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_a_plan_is_told_from_what_was_measured(tmp_path: Path) -> None:
     core = {"cores": 1, "entry": 1e-10, "multiply": 1e-11, "pack": 1e-10, "read": 1e-9}
     job = {"n": 1, "d": 1000, "m": 1000, "shard": "rows", "ranks": 1, "seconds": 0.5}

@@ -66,6 +66,7 @@ def received(rank: int, ranks: int) -> dict[Any, int]:
     return result
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_the_model_s_bytes_are_those_that_travel(cluster: Any, ranks: int) -> None:
     for result in on_ranks(received, ranks):
