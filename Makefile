@@ -43,7 +43,7 @@ demo: build $(VENV)/.with-demo ## Run the demo: digits, then 2,000,000 outputs (
 	$(BIN)/python examples/demo.py
 
 .PHONY: test
-# Two workers a core would only wait for each other: calls use all cores themselves.
+# One process a core: a call uses all cores, so more processes would only wait for each other.
 test: build $(VENV)/.with-test ## Run the tests, Rust and Python, on every instruction set of this CPU, except the long ones
 	cargo test --workspace
 	env -u OPUPROJ_ISA $(BIN)/python -m pytest -q -n auto -m "not long"
