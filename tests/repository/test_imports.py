@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import sys
+from collections.abc import Callable
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import FrameType
 
+import numpy as np
+import opuproj
 import pytest
 from helpers import ROOT
 
@@ -96,3 +101,41 @@ def test_only_the_cpu_backend_calls_what_computes_in_the_core() -> None:
     # A type of the core may stand in an annotation of the contract, but nothing else is called.
     assert callers, "the test looks at nothing"
     assert {name for name in callers if not f"{name}.".startswith("opuproj.backends.cpu.")} == set()
+
+
+WAYS = {
+    "dense": lambda x: opuproj.project(x, 20),
+    "digits": lambda x: opuproj.project(x / 3, 20, digits=5),
+    "packed": lambda x: opuproj.project(opuproj.pack(x), 20),
+    "structured": lambda x: opuproj.project(x / 3, 20, ensemble="structured"),
+    "operator": lambda x: opuproj.Projector(30, 20) @ x,
+    "camera": lambda x: opuproj.project(x, 20, camera=opuproj.Camera()),
+    "sparse": lambda x: opuproj.project(pytest.importorskip("scipy.sparse").csr_array(x), 20),
+    "tensor": lambda x: opuproj.project(pytest.importorskip("torch").from_numpy(x), 20),
+}
+
+
+@pytest.mark.parametrize("call", WAYS.values(), ids=list(WAYS))
+def test_the_way_of_x_re_enters_no_module(call: Callable[[np.ndarray], object]) -> None:
+    x, ways = np.ones((4, 30), np.int8), set()
+
+    def follow(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            modules = []
+            at: FrameType | None = frame
+            while at is not None:
+                name = at.f_globals.get("__name__", "")
+                if name.startswith("opuproj.") and name not in modules[-1:]:
+                    modules.append(name)
+                at = at.f_back
+            ways.add(tuple(reversed(modules)))
+
+    call(x)
+    before = sys.getprofile()
+    sys.setprofile(follow)
+    try:
+        call(x)
+    finally:
+        sys.setprofile(before)
+    assert any("opuproj.backends.cpu" in name for way in ways for name in way), "the call was not followed"
+    assert not [way for way in ways if len(set(way)) < len(way)]
