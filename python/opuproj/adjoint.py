@@ -1,5 +1,3 @@
 """The former place of :class:`opuproj.Adjoint`, which pickles and imports may still name."""
 
-from .projector import Adjoint
-
-__all__ = ["Adjoint"]
+from .projector import Adjoint as Adjoint

@@ -17,9 +17,8 @@ from .backends import Read, Request, backend
 from .camera import Camera
 from .encoded import default_digits
 from .inputs.vectors import vectors
-from .projection import apply, apply_adjoint, project
-
-__all__ = ["Adjoint", "Projector", "project"]
+from .projection import apply, apply_adjoint
+from .projection import project as project  # its former place
 
 # The end of the error about a value that is not ternary. matvec accepts real numbers, but not in mode "intensity".
 _ADVICE: dict[Mode, str] = {
