@@ -92,6 +92,14 @@ class Spec:
         """Return the specification of outputs start to stop - 1."""
         return self.changed(n_outputs=stop - start, row_start=self.row_start + start)
 
+    def with_shape(self, n_inputs: Any, n_outputs: Any, dtype: Any) -> Spec:
+        """Return the specification with another shape and dtype, which are checked."""
+        return self.changed(
+            n_inputs=_check.size("n_inputs", n_inputs),
+            n_outputs=_check.size("n_outputs", n_outputs),
+            dtype=_check.dtype(dtype, self.mode, self.camera),
+        )
+
     def with_camera(self, camera: Any) -> Spec:
         """Return the specification with another camera, or with none."""
         if self.ensemble == "structured":

@@ -26,8 +26,7 @@ from ._spec import Spec
 from .backends.cpu import machine
 from .camera import Camera, refuse_digits
 from .encoded import MAX_DIGITS
-from .inputs.arrays import check_array
-from .inputs.vectors import vectors
+from .inputs.arrays import check_array, vectors
 from .packing import pack
 from .projection import apply
 from .ternary import TernaryBatch

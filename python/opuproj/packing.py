@@ -9,9 +9,8 @@ import numpy as np
 
 from .backends import backend_for
 from .encoded import EncodedBatch
-from .inputs.arrays import array_rows
+from .inputs.arrays import array_rows, digit_rows
 from .inputs.rows import Threshold
-from .inputs.vectors import digit_rows
 from .ternary import TernaryBatch
 
 

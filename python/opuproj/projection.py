@@ -17,9 +17,8 @@ from ._spec import Spec
 from .backends import Read, Request, backend_for
 from .camera import Camera, refuse_digits
 from .encoded import MAX_DIGITS, default_digits
-from .inputs.arrays import array_rows
+from .inputs.arrays import array_rows, vectors
 from .inputs.rows import DigitRows, PackedRows, Rows
-from .inputs.vectors import vectors
 
 
 def project(

@@ -16,7 +16,7 @@ from ._spec import Spec
 from .backends import Read, Request, backend
 from .camera import Camera
 from .encoded import default_digits
-from .inputs.vectors import vectors
+from .inputs.arrays import vectors
 from .projection import apply, apply_adjoint
 from .projection import project as project  # its former place
 

@@ -16,9 +16,8 @@ from helpers import AWKWARD, MODES, assert_same_bits, ternary
 from opuproj import Camera, _core, backends
 from opuproj._spec import Spec
 from opuproj.backends import Backend, Request
-from opuproj.inputs.arrays import array_rows
+from opuproj.inputs.arrays import array_rows, digit_rows, vectors
 from opuproj.inputs.rows import ArrayRows, Threshold
-from opuproj.inputs.vectors import digit_rows, vectors
 
 pytestmark = pytest.mark.every_backend
 

@@ -109,16 +109,16 @@ def test_a_check_names_what_is_trained_from_several_places() -> None:
 
 
 def test_a_check_finds_a_wrong_projection(monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj.dfa import _projection
+    from opuproj.dfa import _error
 
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS)
-    right = _projection.projected
+    right = _error.projected
 
     def shifted(*arguments: Any) -> Any:
         return right(*arguments).roll(1, 1)
 
-    monkeypatch.setattr(_projection, "projected", shifted)
+    monkeypatch.setattr(_error, "projected", shifted)
     with pytest.raises(RuntimeError, match=r"block 'hidden.0' did not receive its projection"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
 

@@ -104,7 +104,7 @@ def test_packing_a_batch_gives_that_batch() -> None:
 
 
 def test_a_batch_is_read_as_one_block_however_few_rows_are_asked_for() -> None:
-    from opuproj.inputs.vectors import vectors
+    from opuproj.inputs.arrays import vectors
 
     batch = opuproj.pack(ternary(5, 4, 70))
     rows = vectors(batch, None, "gaussian")

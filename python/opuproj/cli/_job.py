@@ -19,10 +19,9 @@ from .. import _check, _core, _memory
 from .._spec import Spec
 from ..backends import backend_for
 from ..encoded import MAX_DIGITS, TERNARY_BASE
-from ..inputs.rows import DigitRows, NumberRows, PackedRows
+from ..inputs.rows import DigitRows, NumberRows, PackedRows, Rows
 from ..projection import apply
 from ._errors import Terminated, Unfinished
-from ._file_source import file_rows
 from ._packed import PackedReader
 from ._partial import Partial
 from ._plan import Plan, plan
@@ -69,8 +68,8 @@ class Job:
         if spec.noisy:
             self._noise = _check.noise_seed(self._noise_given)
 
-    def _rows(self, start: int, stop: int) -> NumberRows | PackedRows[_core.Packed] | DigitRows:
-        rows = file_rows(self._reader, start, stop, _ADVICE)
+    def _rows(self, start: int, stop: int) -> Rows:
+        rows = self._reader.rows(start, stop, _ADVICE)
         if self._digits is None:
             return rows
         assert isinstance(rows, NumberRows), "a packed file has no digits"

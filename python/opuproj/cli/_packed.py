@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core, _memory
+from ..inputs.rows import PackedRows
 from ..ternary import TernaryBatch
 from ._files import Replacement, reserve_space
 from ._reader import MAX_AXES, FileReader
@@ -87,6 +88,9 @@ class PackedReader(FileReader):
         except ValueError as error:
             raise self._damaged(start, stop, str(error)) from error
 
+    def rows(self, start: int, stop: int, advice: str = "") -> PackedFileRows:
+        return PackedFileRows(self, start, stop)
+
     def _damaged(self, start: int, stop: int, why: str) -> ValueError:
         return ValueError(f"{self.name} is a damaged ternary batch, in its vectors {start} to {stop - 1}: {why}")
 
@@ -94,6 +98,27 @@ class PackedReader(FileReader):
         out = np.empty((stop - start, self.n_inputs), np.int8)
         self.packed(start, stop).unpack_into(out, 0, 0)
         return out
+
+
+class PackedFileRows(PackedRows[_core.Packed]):
+    """Rows start to stop - 1 of a packed file, which are read a block at a time."""
+
+    def __init__(self, reader: PackedReader, start: int, stop: int) -> None:
+        super(PackedRows, self).__init__(reader.name, (stop - start, reader.n_inputs))
+        self._reader, self._start = reader, start
+
+    encoded = False
+
+    def block_rows(self) -> int:
+        return _memory.rows_within(self.n_rows, _memory.packed_bytes(self.n_rows, self.n_inputs))
+
+    def whole(self) -> _core.Packed:
+        return self._reader.packed(self._start, self._start + self.n_rows)
+
+    def blocks(self, block_rows: int) -> Iterator[_core.Packed]:
+        stop = self._start + self.n_rows
+        for start in range(self._start, max(stop, self._start + 1), block_rows):
+            yield self._reader.packed(start, min(start + block_rows, stop))
 
 
 def _header(path: str, file: BinaryIO) -> tuple[bytes, tuple[int, ...]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import _memory
 from ..inputs.arrays import check_shape
+from ..inputs.rows import ArrayRows, Rows
 
 MAX_AXES = 32
 
@@ -54,6 +55,13 @@ class Reader:
             yield self.read(start, end)
             start = end
 
+    def rows(self, start: int, stop: int, advice: str = "") -> Rows:
+        """Return rows start to stop - 1 in the form that backends accept.
+
+        `advice` ends the error message about a value that is not ternary.
+        """
+        return FileRows(self, start, stop, advice)
+
     def step(self) -> int:
         """Return the number of rows to read at a time."""
         return max(1, _memory.PIECE_BYTES // self.row_bytes)
@@ -67,6 +75,26 @@ class Reader:
 
     def close(self) -> None:
         """Close the file."""
+
+
+class FileRows(ArrayRows):
+    """Rows start to stop - 1 of a file of numbers."""
+
+    def __init__(self, reader: Reader, start: int, stop: int, advice: str = "") -> None:
+        # This array gives only the shape and the precision. It has no values and takes no memory.
+        super().__init__(reader.name, np.broadcast_to(np.empty((), reader.dtype), (stop - start, reader.n_inputs)))
+        self.advice = advice
+        self._reader, self._start = reader, start
+
+    def small(self) -> bool:
+        return False  # there is no array to pack at once
+
+    def pieces(self) -> Iterator[Any]:
+        return self._reader.pieces(self._start, self._start + self.n_rows)
+
+    def position(self, row: int, column: int) -> str:
+        leading = np.unravel_index(self._start + row, self._reader.shape[:-1]) if len(self._reader.shape) > 1 else ()
+        return f"{self.name}[{', '.join(map(str, [*leading, column]))}]"
 
 
 class FileReader(Reader):

@@ -12,10 +12,9 @@ from .. import _core, _memory
 from ..backends import backend_for
 from ..packing import checked_threshold
 from . import _arguments
-from ._file_source import FileRows, file_rows
 from ._open import open_input
 from ._packed import PackedReader, write_packed
-from ._reader import Reader
+from ._reader import FileRows, Reader
 
 _EXAMPLES = """\
   opuproj pack x.npy x.ternary                           # values of -1, 0 and 1
@@ -82,7 +81,7 @@ def _packed_blocks(
     parts = ((start, min(start + step, reader.n_rows)) for start in starts)
     if threshold is None and relative is None:
         for start, stop in parts:
-            rows = file_rows(reader, start, stop, "use --threshold or --relative for other values")
+            rows = reader.rows(start, stop, "use --threshold or --relative for other values")
             yield backend_for(rows).pack(rows)
         reader.refuse_change()
         return
@@ -92,9 +91,9 @@ def _packed_blocks(
     if scale == "global":
         if not reader.seekable:
             raise ValueError(f"scale is 'global', which must read {reader.name} twice: write it to a file first")
-        numbers = FileRows(reader, 0, reader.n_rows, "")
+        numbers = FileRows(reader, 0, reader.n_rows)
         rule = rule._replace(level=backend_for(numbers).largest(numbers))
     for start, stop in parts:
-        numbers = FileRows(reader, start, stop, "")
+        numbers = FileRows(reader, start, stop)
         yield backend_for(numbers).ternarize(numbers, rule)
     reader.refuse_change()

@@ -9,7 +9,7 @@ The rest of the training loop stays as it is. See :func:`attach`.
 """
 
 from ..torch import BatchMax, Dither, Fixed, PlacedRule, RowMax, RowStd, Rule, Ternarize, TopK
-from ._method import Method
+from ._pass import Method
 from .attach import attach
 from .diagnosis import Check
 from .feedback import Feedback

@@ -14,20 +14,17 @@ from typing import Any, cast
 
 import torch
 
-from .. import _check
 from .._spec import Spec
 from ..camera import Camera
 from ..projector import Projector
 from ..torch import Ternarize
-from ..torch._camera import noise_for, seed_of
-from . import _projection
+from ..torch._state import noise_for
+from . import _error
 from ._calls import in_backward
-from ._error import Error, FloatError, TernaryError
+from ._error import Error, FloatError, TernaryError, float_error
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
-from ._method import Method
-from ._pass import Pass, Record
+from ._pass import Method, Pass, Record
 from ._pipeline import Pipeline
-from ._projection import float_error
 from ._statistics import Statistics
 from ._step_guard import StepGuard
 from ._ternary import ErrorTernarizer, ternary_reference
@@ -214,12 +211,7 @@ class Engine:
         """Return the operator with the rows of all blocks, for errors of n_inputs elements."""
         if self.layout is None:
             raise RuntimeError("the blocks get their rows of T at the first forward pass: call the model first")
-        spec = self.matrix.changed(
-            n_inputs=_check.size("n_inputs", n_inputs),
-            n_outputs=_check.size("n_outputs", self.layout.n_rows),
-            dtype=_check.dtype(dtype, "linear"),
-        )
-        return Projector._of(spec, self.threads)
+        return Projector._of(self.matrix.with_shape(n_inputs, self.layout.n_rows, dtype), self.threads)
 
     def block_vectors(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Return an output of a block, or its gradient, as vectors, of shape (n, length)."""
@@ -324,7 +316,8 @@ class Engine:
         if current.method == "odfa":
             rule, number = self.settings.ternarize, current.number
             batch, factors = self._ternarizer(e, rule, rank=self._replica(), number=number)
-            content = TernaryError(batch, factors, seed_of(noise_for(camera)))
+            noise = noise_for(camera)
+            content = TernaryError(batch, factors, None if noise is None else int(noise))
         else:
             content, camera = float_error(e, encoded=self.matrix.ensemble == "gaussian"), None
         return Error(current.number, tuple(error.shape), scale, content, camera)
@@ -363,7 +356,7 @@ class Engine:
         n, n_inputs = error.content.shape
         names, rows = self._group(current, name, n)
         dtype = "float64" if error.content.dtype == torch.float64 else "float32"
-        result = _projection.projected(error, self.operator(n_inputs, dtype).rows(rows.start, rows.stop))
+        result = _error.projected(error, self.operator(n_inputs, dtype).rows(rows.start, rows.stop))
         for one in names:
             mine = self.rows[one]
             part = result[:, mine.start - rows.start : mine.stop - rows.start]

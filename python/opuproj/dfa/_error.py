@@ -1,14 +1,23 @@
-"""The error signal: the gradient at the model's output, in the form in which it is projected."""
+"""The error signal: the gradient at the model's output, in the form in which it is projected; and its projection."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
 from ..camera import Camera
-from ..encoded import EncodedBatch
+from ..encoded import MAX_DIGITS, EncodedBatch
+from ..packing import encode
+from ..projector import Projector
 from ..ternary import TernaryBatch
+
+# One product takes five digits, so these take three products.
+_DIGITS = 15
+# The relative error that the digits of a float32 error may cause in its feedback.
+_PRECISION = 2e-6
 
 
 @dataclass(frozen=True)
@@ -92,3 +101,42 @@ class Error:
     scale: float
     content: TernaryError | FloatError
     camera: Camera | None
+
+
+def float_error(e: torch.Tensor, *, encoded: bool) -> FloatError:
+    """Return an error of shape (n, n_inputs), encoded in digits unless the matrix takes floats directly."""
+    e = e.to("cpu", torch.float64 if e.dtype == torch.float64 else torch.float32)
+    finite = e.isfinite().all(dim=1, keepdim=True)
+    numbers = torch.where(finite, e, 0.0)
+    return FloatError(numbers, finite, _encoded(numbers) if encoded else ())
+
+
+def digits_for(n_inputs: int) -> int:
+    """Return the number of digits that keep the feedback of a float32 error within 2e-6 of its norm.
+
+    With d digits and M = (3^d - 1) / 2, the rounding error of an element is uniform and at most max|e| / 2M. So the
+    feedback's error is √n / (2√3 M) max|e|, and max|e| is at most the norm of e.
+    """
+    largest = (3**_DIGITS - 1) / 2
+    return _DIGITS if math.sqrt(n_inputs) / (2 * math.sqrt(3) * largest) <= _PRECISION else MAX_DIGITS
+
+
+def _encoded(numbers: torch.Tensor) -> tuple[EncodedBatch, ...]:
+    if numbers.dtype == torch.float32:
+        return (encode(numbers, digits=digits_for(numbers.shape[1])),)
+    value = encode(numbers, digits=MAX_DIGITS)
+    remainder = numbers - torch.from_numpy(value.to_numpy())
+    return value, encode(remainder, digits=_DIGITS)
+
+
+def projected(error: Error, operator: Projector) -> torch.Tensor:
+    """Return R t or R e, of shape (n, n_rows), on the CPU."""
+    content = error.content
+    if isinstance(content, TernaryError):
+        return torch.from_numpy(operator.with_camera(error.camera)(content.batch, noise_seed=content.noise_seed))
+    if content.encoded:
+        result = cast(torch.Tensor, sum(torch.from_numpy(operator(part)) for part in content.encoded))
+    else:
+        result = cast(torch.Tensor, operator(content.numbers))
+    # Gradient scalers look for values that are not finite, so they must stay.
+    return result if bool(content.finite.all()) else torch.where(content.finite, result, torch.nan)

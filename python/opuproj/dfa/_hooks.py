@@ -10,8 +10,7 @@ import torch
 
 from ..torch._autograd import transformed
 from . import _calls, _module_hooks, _tensors
-from ._method import Method
-from ._pass import BlockOutput, CaptureOutputGradient, InjectFeedback, Pass
+from ._pass import BlockOutput, CaptureOutputGradient, InjectFeedback, Method, Pass
 
 _STEPS_FIRST = (
     "its axis 0 counts steps, but feedback assumes that axis 0 of every block's output counts examples. Name the axis "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from ._error import Error
-from ._method import Method
+
+Method = Literal["odfa", "dfa", "bp", "shallow"]
+METHODS: tuple[Method, ...] = ("odfa", "dfa", "bp", "shallow")
 
 ErrorCallback = Callable[["Pass", torch.Tensor], None]
 FeedbackCallback = Callable[["Pass", str], list[torch.Tensor]]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
 from .. import _core
+from ..camera import Camera
 from ..ternary import TernaryBatch
-from ..torch._camera import camera_of, text_of
 from ..torch._dtypes import BY_NAME, name_of
 from ..torch._ranks import Ranks
-from ._error import Error, FloatError, TernaryError
-from ._projection import float_error
+from ._error import Error, FloatError, TernaryError, float_error
 
 
 class Pipeline:
@@ -84,7 +84,7 @@ class Pipeline:
             "number": error.number,
             "shape": error.shape,
             "scale": error.scale,
-            "camera": text_of(error.camera),
+            "camera": None if error.camera is None else asdict(error.camera),
             "noise": content.noise_seed if isinstance(content, TernaryError) else None,
             "encoded": isinstance(content, FloatError) and bool(content.encoded),
             "ternary": isinstance(content, TernaryError),
@@ -116,4 +116,5 @@ class Pipeline:
             content = TernaryError(batch, numbers, meta["noise"])
         else:
             content = float_error(numbers, encoded=meta["encoded"])
-        return Error(meta["number"], tuple(meta["shape"]), meta["scale"], content, camera_of(meta["camera"]))
+        camera = None if meta["camera"] is None else Camera(**meta["camera"])
+        return Error(meta["number"], tuple(meta["shape"]), meta["scale"], content, camera)

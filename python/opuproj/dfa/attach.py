@@ -18,7 +18,7 @@ from . import _sequence_first
 from ._engine import Engine, Settings
 from ._hooks import owners
 from ._layout import OUTPUT, Axes
-from ._method import Method
+from ._pass import Method
 from ._pipeline import Pipeline
 from .feedback import Feedback, camera_for, checked_method, checked_ternarize
 

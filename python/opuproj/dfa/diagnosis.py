@@ -14,8 +14,7 @@ import torch
 
 from ._engine import Engine
 from ._graph import leaves, nodes
-from ._method import Method
-from ._pass import Pass, Record
+from ._pass import Method, Pass, Record
 
 Closure: TypeAlias = Callable[[], torch.Tensor]
 Gradient: TypeAlias = torch.Tensor | None

@@ -18,7 +18,7 @@ from . import _optimizers, _settings_state
 from ._engine import Engine
 from ._hooks import Hooks, owners
 from ._layout import Layout
-from ._method import METHODS, Method
+from ._pass import METHODS, Method
 from ._statistics import Statistics
 from .diagnosis import Check, alignment, check
 from .hardware_report import HardwareReport, report

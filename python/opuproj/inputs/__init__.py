@@ -1,7 +1,7 @@
 """Reads the vectors that users pass, from any array library, as `Rows`, which backends accept.
 
-- `vectors.py`: `vectors` returns a projection's x as rows: ternary, in digits, or as float32. Projections start here.
-- `arrays.py`: `array_rows` finds the library of an array and checks its dtype and shape. It reads no value.
+- `arrays.py`: `vectors` returns a projection's x as rows: ternary, in digits, or as float32. Projections start here.
+  `array_rows` finds the library of an array and checks its dtype and shape. It reads no value.
 - `rows.py`: the classes of rows. `ArrayRows` (NumPy and its subclasses for other libraries) gives numbers in pieces.
   `PackedRows` holds a packed batch. `DigitRows` and `FloatRows` wrap rows of real numbers.
 - `tensors.py` and `sparse.py`: the rows of torch tensors and of scipy.sparse matrices.

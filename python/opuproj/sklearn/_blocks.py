@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import _check, _memory
 from .._spec import Spec
 from ..inputs import sparse
-from ..inputs.vectors import vectors
+from ..inputs.arrays import vectors
 from ..packing import encode
 from ..projection import apply
 

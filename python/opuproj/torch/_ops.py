@@ -17,7 +17,7 @@ import torch
 from .._spec import Spec
 from ..backends import Read
 from ..encoded import default_digits
-from ..inputs.vectors import vectors
+from ..inputs.arrays import vectors
 from ..projection import apply as _forward
 from ..projection import apply_adjoint as _adjoint
 from . import _dtypes, _state

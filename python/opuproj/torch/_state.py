@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .._spec import Spec
+from ..camera import Camera, imperfect
 from . import _numbers
 
 VERSION = 1
@@ -87,3 +88,10 @@ def seed_of(tensor: torch.Tensor, fingerprint: int) -> int:
             "rows, mode, n_anchor, ensemble, digits, ternarize and camera"
         )
     return int(seed)
+
+
+def noise_for(camera: Camera | None) -> torch.Tensor | None:
+    """Draw a seed for a camera's noise from torch's generator, which users can seed, save and restore."""
+    if not imperfect(camera):
+        return None
+    return torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")

@@ -12,9 +12,9 @@ from .._spec import Spec
 from ..camera import Camera, refuse_digits
 from ..encoded import MAX_DIGITS
 from . import _autograd
-from ._camera import noise_for
 from ._layer import OperatorLayer
 from ._ops import Call
+from ._state import noise_for
 from .ternarize import Ternarize
 
 

@@ -20,7 +20,6 @@ from ..inputs.rows import PackedRows
 from ..projection import apply
 from . import _dtypes, _state
 from ._autograd import refuse_tangent, transformed
-from ._camera import noise_for
 from ._layer import OperatorLayer
 from ._mesh import DistributedInput, distributed_input, group_of
 from ._message import Vectors, as_bytes, described, from_bytes
@@ -252,7 +251,7 @@ class ShardedProjection(OperatorLayer):
         if replicated or ranks.rank == self.src:
             try:
                 vectors = self._vectors(x, self.n_inputs)
-                noise = int(noise_for(self.camera) or 0) if noisy else None
+                noise = int(_state.noise_for(self.camera) or 0) if noisy else None
                 message = {**described(vectors), "noise": noise}
                 payload = b"" if replicated else as_bytes(vectors)
             except Exception as caught:  # any error: the other ranks wait for the broadcast
