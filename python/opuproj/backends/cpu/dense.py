@@ -27,12 +27,13 @@ class DenseConverter:
 
     def block_rows(self, rows: ArrayRows) -> int:
         """Return how many rows to pack at a time so that a projection stays within its working memory."""
-        return _memory.rows_within(rows.n_rows, _memory.packed_bytes(rows.n_rows, rows.n_inputs))
+        n_bytes = rows.n_rows * -(-rows.n_inputs // 64) * 16  # as packed_bytes, whose call a small projection notices
+        return rows.n_rows or 1 if n_bytes <= _memory.BLOCK_BYTES else _memory.rows_within(rows.n_rows, n_bytes)
 
     def whole(self, rows: ArrayRows) -> _core.Packed:
         """Return all rows packed."""
-        if rows.small():  # the common case, without the cost of a loop
-            packer = _packer(rows, rows.n_rows)
+        if rows.small():  # the common case, without a loop, and without asking for memory: it takes at most 64 MiB
+            packer = _core.Packer(rows.n_rows, rows.n_inputs, machine.isa())
             _push(rows, packer, rows.array.reshape(rows.n_rows, rows.n_inputs), 0)
             return packer.finish()
         return next(self.blocks(rows, max(1, rows.n_rows)))
@@ -64,10 +65,10 @@ def ternarized(rows: ArrayRows, threshold: Threshold | NDArray[np.float64]) -> _
     for piece in rows.real_pieces():
         if not isinstance(threshold, Threshold):
             levels = threshold[done : done + len(piece)]
-        elif threshold.level is None:
-            levels = threshold.of(rows, largest(rows, piece, done, RELATIVE))
         else:
-            levels = threshold.of(rows, np.full(len(piece), threshold.level))
+            level = threshold.level
+            found = largest(rows, piece, done, RELATIVE) if level is None else np.full(len(piece), level)
+            levels = threshold.of(rows, found)
         bad = packer.push_ternarized(piece, levels)
         if bad is not None:
             raise ValueError(f"{rows.position(done + bad[0], bad[1])} is NaN, but must be a number")

@@ -80,11 +80,11 @@ def _run(
                 on_progress=report,
             )
         else:
-            call = (request.noise_seed, request.first_vector + done, isa, threads, report)
+            first = request.first_vector + done
             if isinstance(batch, _core.Packed) or not spec.noisy:
-                _multiply(spec, batch, columns, rows, *call)
+                _multiply(spec, batch, columns, rows, request.noise_seed, first, isa, threads, report)
             else:
-                _expose_digits(spec, batch, columns, rows, *call)
+                _expose_digits(spec, batch, columns, rows, request.noise_seed, first, isa, threads, report)
         done += size
         del block, batch, columns  # free their memory before the next block is made
 
