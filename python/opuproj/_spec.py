@@ -13,8 +13,6 @@ from . import _check
 from ._check import Ensemble, Mode
 from .camera import Camera, checked_camera, imperfect
 
-_SOFTWARE_ONLY = "ensemble is 'structured', which exists in software only"
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -151,6 +149,6 @@ def refuse_camera(camera: object) -> None:
     """Raise ValueError if a camera is given for the ensemble ``"structured"``."""
     if camera is not None:
         raise ValueError(
-            f"camera is {camera}, but {_SOFTWARE_ONLY}: for a camera, which reads the device's own matrix, use "
-            "ensemble 'gaussian'"
+            f"camera is {camera}, but ensemble is 'structured', which exists in software only: for a camera, which "
+            "reads the device's own matrix, use ensemble 'gaussian'"
         )
