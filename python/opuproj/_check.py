@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from . import _core
 
-Mode = Literal["intensity", "linear", "complex"]
-"""What a projection returns: |Tx|², Rx or Tx."""
+Mode = Literal["intensity", "linear", "complex", "real"]
+"""What a projection returns: |Tx|², Rx, Tx or Gx."""
 
-MODES: tuple[Mode, ...] = ("intensity", "linear", "complex")
+MODES: tuple[Mode, ...] = ("intensity", "linear", "complex", "real")
 
 Ensemble = Literal["gaussian", "structured"]
 """The distribution of T: independent entries, or three rounds of signs and Walsh-Hadamard transforms."""

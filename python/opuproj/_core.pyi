@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "BLOCK_ROWS",
+    "BLOCK_COMPONENTS",
     "MAX_ANCHOR",
     "MAX_NONZEROS",
     "Encoded",
@@ -142,6 +142,7 @@ def fields(
     out: NDArray[np.int32],
     *,
     seed: int,
+    mode: str,
     row_start: int,
     column_start: int,
     threads: int,
@@ -197,7 +198,7 @@ def instruction_sets() -> list[tuple[str, bool]]: ...
 def variable(name: str, /) -> str | None: ...
 def choose_isa(isa: str | None, /) -> str: ...
 
-BLOCK_ROWS: int
+BLOCK_COMPONENTS: int
 MAX_NONZEROS: int
 MAX_ANCHOR: int
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _check
+from . import _check, _core
 from ._check import Ensemble, Mode
 from .camera import Camera, checked_camera, imperfect
 
@@ -24,7 +24,7 @@ class Spec:
         The lengths of an input vector and of a result.
     seed : int
         Selects T: from 0 to 2**64 - 1.
-    mode : {"intensity", "linear", "complex"}
+    mode : {"intensity", "linear", "complex", "real"}
         The quantity that is returned.
     ensemble : {"gaussian", "structured"}
         The distribution of T.
@@ -35,7 +35,7 @@ class Spec:
     dtype : numpy.dtype
         The dtype that results are rounded to.
     row_start : int
-        The row of T that gives output 0.
+        The row of T (of G for mode ``"real"``) that gives output 0.
     """
 
     n_inputs: int
@@ -63,8 +63,7 @@ class Spec:
     ) -> Spec:
         """Check a user's arguments and return the specification of all rows; an error names the wrong argument."""
         mode, ensemble = _check.mode(mode), _check.ensemble(ensemble)
-        if ensemble == "structured":
-            refuse_camera(camera)
+        refuse_camera(camera, mode, ensemble)
         return cls(
             n_inputs=_check.size("n_inputs", n_inputs),
             n_outputs=_check.size("n_outputs", n_outputs),
@@ -80,6 +79,16 @@ class Spec:
     def row_stop(self) -> int:
         """The row of T after the last one."""
         return self.row_start + self.n_outputs
+
+    @property
+    def components(self) -> int:
+        """The number of integers in the field of one output: both parts of a row of T, or 1 for mode ``"real"``."""
+        return 1 if self.mode == "real" else 2
+
+    @property
+    def block_rows(self) -> int:
+        """The number of outputs that one block of the keystream gives."""
+        return _core.BLOCK_COMPONENTS // self.components
 
     @property
     def noisy(self) -> bool:
@@ -100,8 +109,7 @@ class Spec:
 
     def with_camera(self, camera: Any) -> Spec:
         """Return the specification with another camera, or with none."""
-        if self.ensemble == "structured":
-            refuse_camera(camera)
+        refuse_camera(camera, self.mode, self.ensemble)
         return self.changed(camera=checked_camera(camera), dtype=_check.dtype(self.dtype, self.mode, camera))
 
     def changed(self, **fields: Any) -> Spec:
@@ -145,10 +153,17 @@ def _decoded(text: str) -> Spec:
     return Spec.from_state({**state, "camera": camera})
 
 
-def refuse_camera(camera: object) -> None:
-    """Raise ValueError if a camera is given for the ensemble ``"structured"``."""
-    if camera is not None:
+def refuse_camera(camera: object, mode: Mode, ensemble: Ensemble) -> None:
+    """Raise ValueError if a camera is given for mode ``"real"`` or ensemble ``"structured"``, which no device has."""
+    if camera is None:
+        return
+    if ensemble == "structured":
         raise ValueError(
             f"camera is {camera}, but ensemble is 'structured', which exists in software only: for a camera, which "
             "reads the device's own matrix, use ensemble 'gaussian'"
+        )
+    if mode == "real":
+        raise ValueError(
+            f"camera is {camera}, but mode is 'real', which exists in software only: for the linear projection that "
+            "can be recovered from a camera's readings, use mode 'linear'"
         )

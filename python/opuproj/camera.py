@@ -162,7 +162,9 @@ class Camera:
 
         It is 1 for ``"intensity"``, 4 for ``"linear"``, and 2 (1 + anchors) for ``"complex"``.
         """
-        return {"intensity": 1, "linear": 4, "complex": 2 * (1 + self.anchors)}[_check.mode(mode)]
+        if _check.mode(mode) == "real":
+            raise ValueError("mode is 'real', which no camera reads: use mode 'linear'")
+        return {"intensity": 1, "linear": 4, "complex": 2 * (1 + self.anchors)}[mode]
 
 
 def imperfect(camera: Camera | None) -> bool:

@@ -235,7 +235,7 @@ def apply_adjoint(
             f"takes {spec.n_outputs}, one for each output"
         )
     dtype = np.result_type(spec.dtype, np.float64) if rows.double else spec.dtype
-    if read == "real":
+    if read == "real part":
         dtype = np.empty(0, dtype).real.dtype
     n_digits = _check.integer("digits", default_digits(dtype) if digits is None else digits, 1, MAX_DIGITS)
     result = backend_for(rows).adjoint(

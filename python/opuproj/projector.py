@@ -24,7 +24,7 @@ from .projection import project as project  # its former place
 _ADVICE: dict[Mode, str] = {
     "intensity": "use op(x, digits=…) for real numbers, or opuproj.ternarize",
     **dict.fromkeys(
-        ("linear", "complex"), "use op(x, digits=…) or op.matvec(x) for real numbers, or opuproj.ternarize"
+        ("linear", "complex", "real"), "use op(x, digits=…) or op.matvec(x) for real numbers, or opuproj.ternarize"
     ),
 }
 
@@ -339,7 +339,7 @@ class Projector:
         if self.mode == "intensity":
             raise ValueError("mode is 'intensity', which is not linear: use mode 'linear' or 'complex'")
         digits = None if self.ensemble == "structured" else default_digits(self.dtype)
-        if x.dtype.kind != "c" or self.mode == "linear":
+        if x.dtype.kind != "c" or self.mode != "complex":
             return np.asarray(self(x, digits=digits))
         real, imaginary = self(np.stack([x.real, x.imag]), digits=digits)
         return np.asarray(real + 1j * imaginary)
@@ -521,7 +521,7 @@ class Adjoint:
             )
         if self.operator.ensemble == "structured":
             raise ValueError("ensemble is 'structured', which has no adjoint here: use ensemble 'gaussian'")
-        if self.operator.mode == "linear":
+        if self.operator.mode != "complex":
             object.__setattr__(self, "conjugated", True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -588,7 +588,7 @@ class Adjoint:
         MemoryError
             If the result cannot be allocated.
         """
-        read: Read = "complex" if self.operator.mode == "complex" else "linear"
+        read: Read = "complex" if self.operator.mode == "complex" else "real"
         operator = self.operator
         return apply_adjoint(
             operator._spec,

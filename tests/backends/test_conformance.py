@@ -208,7 +208,7 @@ def test_the_adjoint(mode: str, start: int, stop: int, at: Bench) -> None:
     one = spec(90, start, stop, mode, n_anchor=9)
     y = numbers(5, stop - start)
     rows = at.rows(y, complex_too=mode == "complex")
-    read = "complex" if mode == "complex" else "linear"
+    read = "complex" if mode == "complex" else "real"
     options: dict[str, Any] = {"conjugated": True, "n_digits": 20, "out": None, "request": Request()}
     x = on_host(at.backend.adjoint(one, rows, read, **options))  # type: ignore[arg-type]
     matrix = at.backend.entries(one, range(stop - start), range(90), Request())

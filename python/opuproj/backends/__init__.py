@@ -25,8 +25,8 @@ from .. import _core
 from .._spec import Spec
 from ..inputs.rows import ArrayRows, DigitRows, Rows, Threshold
 
-Read = Literal["complex", "real", "linear"]
-"""What the adjoint returns: Tᴴy, Re(Tᴴy) or Rᵗy."""
+Read = Literal["complex", "real part", "real"]
+"""What the adjoint returns: Tᴴy, Re(Tᴴy), or the product with the transpose of the real matrix of the mode, R or G."""
 
 
 class Request(NamedTuple):  # creating a dataclass takes a microsecond more

@@ -431,6 +431,5 @@ def checked_ternarize(value: Any) -> Ternarize:
 
 def camera_for(camera: Any, ensemble: Ensemble) -> Camera | None:
     """Return a camera that the ensemble supports, or raise ValueError or TypeError."""
-    if ensemble == "structured":
-        refuse_camera(camera)
+    refuse_camera(camera, "linear", ensemble)
     return checked_camera(camera)

@@ -79,7 +79,7 @@ class Call:
 
     def backward(self, *, double: bool) -> Call:
         """Return the call that propagates a gradient back: the adjoint of a projection, or the reverse."""
-        mode = "linear" if self.spec.mode == "linear" else "complex"
+        mode = "complex" if self.spec.mode == "intensity" else self.spec.mode
         if not self.adjoint:
             return replace(self, spec=_exact(self.spec, mode, double=double), adjoint=True, digits=None)
         return replace(self, adjoint=False, digits=default_digits(self.spec.dtype))
@@ -103,7 +103,7 @@ def apply(x: torch.Tensor, call: str, noise: torch.Tensor | None, seed: torch.Te
     found = Call.decode(call)
     spec = found.spec if seed is None else found.spec.changed(seed=_state.seed_of(seed, found.fingerprint))
     if found.adjoint:
-        read: Read = "linear" if spec.mode == "linear" else "real"
+        read: Read = "real part" if spec.mode == "complex" else "real"
         return cast(torch.Tensor, _adjoint(spec, x, read, threads=found.threads)).to(found.dtype)
     rows = vectors(x, found.digits, spec.ensemble, ADVICE)
     noise_seed = None if noise is None else int(noise)

@@ -310,19 +310,22 @@ class ShardedProjection(OperatorLayer):
         ranks, spec, request = self._ranks, self._spec, Request(self.threads)
         shares = [_share(spec.n_outputs, rank, ranks.size) for rank in range(ranks.size)]
         widest, mine = shares[0][1], shares[ranks.rank]
-        tile = max(1, _FIELD_BYTES // (8 * len(y) * ranks.size * _core.BLOCK_ROWS)) * _core.BLOCK_ROWS
+        block_bytes = 4 * _core.BLOCK_COMPONENTS * len(y) * ranks.size
+        tile = max(1, _FIELD_BYTES // block_bytes) * spec.block_rows
         for at in range(0, widest, tile):
-            sums = torch.zeros(ranks.size, len(y), 2 * min(tile, widest - at), dtype=torch.int32)
+            sums = torch.zeros(ranks.size, len(y), spec.components * min(tile, widest - at), dtype=torch.int32)
             for share, part in zip(shares, sums.numpy(), strict=True):
                 rows = _tile(share, at, tile)
                 if packed is not None and len(rows):
                     window = spec.rows(rows.start, rows.stop)
-                    backend("cpu").fields(window, packed, column_start, part[:, : 2 * len(rows)], request)
+                    backend("cpu").fields(window, packed, column_start, part[:, : spec.components * len(rows)], request)
             rows = _tile(mine, at, tile)
             whole = ranks.reduce_scatter(sums, "the sums over columns").numpy()
             if len(rows):
                 out = y[:, rows.start - mine[0] : rows.stop - mine[0]].numpy()
-                backend("cpu").read_fields(spec.rows(rows.start, rows.stop), whole[:, : 2 * len(rows)], out, request)
+                backend("cpu").read_fields(
+                    spec.rows(rows.start, rows.stop), whole[:, : spec.components * len(rows)], out, request
+                )
 
     def _check_nonzeros(self, packed: _core.Packed | None, n: int) -> None:
         counts = torch.zeros(n, dtype=torch.int64) if packed is None else torch.from_numpy(packed.row_nnz())

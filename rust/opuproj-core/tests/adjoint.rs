@@ -8,7 +8,7 @@ use opuproj_core::cpu::packing::encode as encode_numbers;
 use opuproj_core::definition::transmission::Transmission;
 use opuproj_core::request::adjoint::{Adjoint, AdjointMode};
 
-const MODES: [AdjointMode; 3] = [AdjointMode::Complex, AdjointMode::Real, AdjointMode::Linear];
+const MODES: [AdjointMode; 3] = [AdjointMode::Complex, AdjointMode::RealPart, AdjointMode::Real];
 
 /// Parts of `n_rows` complex numbers for each vector, of all sizes and signs, with gaps of zeros.
 fn parts(n_vectors: usize, n_rows: usize) -> Vec<f64> {
@@ -62,8 +62,8 @@ fn definition(batch: &Encoded, mode: AdjointMode, row_block: u64, n_columns: usi
                 im += i64::from(a) * y[1] - i64::from(b) * y[0];
             }
             match mode {
-                AdjointMode::Linear => expected.push(re as f64 * (scale * (1.0 / 32.0))),
-                AdjointMode::Real => expected.push(re as f64 * (scale * (1.0 / 2048f64.sqrt()))),
+                AdjointMode::Real => expected.push(re as f64 * (scale * (1.0 / 32.0))),
+                AdjointMode::RealPart => expected.push(re as f64 * (scale * (1.0 / 2048f64.sqrt()))),
                 AdjointMode::Complex => {
                     expected.extend([re, im].map(|part| part as f64 * (scale * (1.0 / 2048f64.sqrt()))));
                 }
@@ -116,10 +116,10 @@ fn every_division_of_the_work_gives_the_same_bits() {
     // 64 vectors of two int8 vectors each are 1.5 chunks: with 200,000 nonzeros one int8 vector cannot hold more digits.
     let (n_vectors, n_rows) = (64, 150_000);
     let batch = encode(&parts(n_vectors, n_rows), 2 * n_rows, 5);
-    let all = back(&batch, AdjointMode::Linear, 0, 40, kernel, 1);
+    let all = back(&batch, AdjointMode::Real, 0, 40, kernel, 1);
     for v in [0, 63] {
         let one = encode(&parts(n_vectors, n_rows)[v * 2 * n_rows..(v + 1) * 2 * n_rows], 2 * n_rows, 5);
-        assert!(back(&one, AdjointMode::Linear, 0, 40, kernel, 1) == all[v * 40..(v + 1) * 40], "vector {v}");
+        assert!(back(&one, AdjointMode::Real, 0, 40, kernel, 1) == all[v * 40..(v + 1) * 40], "vector {v}");
     }
 }
 
@@ -130,7 +130,7 @@ fn an_all_zero_vector_gives_zeros_and_poll_can_stop() {
     assert!(back(&zeros, AdjointMode::Complex, 0, 30, Kernel::best(), 2).iter().all(|&part| part.to_bits() == 0));
     let (n_rows, n_columns) = (20_000, 2_000_000);
     let batch = encode(&parts(1, n_rows), 2 * n_rows, 5);
-    let request = Adjoint { transmission: Transmission::new(1), mode: AdjointMode::Real, row_block: 0, n_columns };
+    let request = Adjoint { transmission: Transmission::new(1), mode: AdjointMode::RealPart, row_block: 0, n_columns };
     let cpu = Cpu { kernel: Kernel::best(), threads: 2 };
     let (mut out, mut seen) = (vec![0f32; n_columns], Vec::new());
     let mut poll = |part: f64| {

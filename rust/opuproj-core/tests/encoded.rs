@@ -8,7 +8,7 @@ use opuproj_core::definition::readout::Mode;
 use opuproj_core::definition::transmission::Transmission;
 use opuproj_core::request::projection::{Columns, Projection};
 
-const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 9 }];
+const MODES: [Mode; 4] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 9 }, Mode::Real];
 const CODES: [Code; 8] = [
     Code::BalancedTernary(1),
     Code::BalancedTernary(5),

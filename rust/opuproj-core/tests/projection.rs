@@ -7,12 +7,14 @@ use opuproj_core::cpu::kernel::Kernel;
 use opuproj_core::cpu::packing::{Packer, encode};
 use opuproj_core::cpu::{Cpu, Output};
 use opuproj_core::definition::anchor;
+use opuproj_core::definition::camera::Camera;
 use opuproj_core::definition::readout::Mode;
-use opuproj_core::definition::transmission::{MAX_NONZEROS, Transmission};
+use opuproj_core::definition::transmission::{MAX_NONZEROS, Transmission, gaussian};
+use opuproj_core::request::measurement::Measurement;
 use opuproj_core::request::projection::{Columns, Projection};
 use proptest::prelude::*;
 
-const MODES: [Mode; 3] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 5 }];
+const MODES: [Mode; 4] = [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 5 }, Mode::Real];
 
 /// The sizes of random batches. Miri needs a tenth of a second for a block of T.
 const MAX_INPUTS: usize = if cfg!(miri) { 12 } else { 700 };
@@ -142,8 +144,9 @@ proptest! {
             let mut expected = Vec::new();
             for x in numbers.chunks_exact(n_inputs) {
                 for row in rows.clone() {
-                    let (re, im) = field(&t, row, x);
+                    let (re, im) = field(&t, if mode == Mode::Real { row / 2 } else { row }, x);
                     match mode {
+                        Mode::Real => expected.push((if row % 2 == 0 { re } else { im }) as f64 / 32.0),
                         Mode::Complex => expected.extend([re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt()))),
                         Mode::Intensity => expected.push((re * re + im * im) as f64 / 2048.0),
                         Mode::Linear { .. } => {
@@ -177,20 +180,21 @@ proptest! {
         let rows = first..first + n_rows;
         let n_vectors = numbers.len() / n_inputs;
         for kernel in Kernel::available() {
-            let mut fields = vec![0i32; n_vectors * n_rows as usize * 2];
+          for read in [Mode::Intensity, Mode::Real] {
+            let mut fields = vec![0i32; n_vectors * n_rows as usize * read.components()];
             for columns in [0..cut_a.min(cut_b), cut_a.min(cut_b)..cut_a.max(cut_b), cut_a.max(cut_b)..n_inputs] {
                 if columns.is_empty() {
                     continue;
                 }
                 let part: Vec<i8> = numbers.chunks_exact(n_inputs).flat_map(|x| &x[columns.clone()]).copied().collect();
-                let (cpu, request) = projection(seed, Mode::Intensity, rows.clone(), kernel, 2);
+                let (cpu, request) = projection(seed, read, rows.clone(), kernel, 2);
                 let mut found = vec![0i32; fields.len()];
                 let mut outputs = slices(&mut found, n_vectors);
                 let start = columns.start as u64;
                 cpu.fields(&request, &batch(columns.len(), &part), start, &mut outputs, &mut |_| true).expect("done");
                 fields.iter_mut().zip(&found).for_each(|(sum, part)| *sum += part);
             }
-            for mode in MODES {
+            for mode in MODES.into_iter().filter(|mode| mode.field() == read.field()) {
                 for threads in [1, 3] {
                     let projection = projection(seed, mode, rows.clone(), kernel, threads);
                     let mut found = vec![0f32; n_vectors * n_rows as usize * mode.parts()];
@@ -204,6 +208,7 @@ proptest! {
                     prop_assert_eq!(bits(&found), bits(&expected), "{} {:?}", kernel.isa(), mode);
                 }
             }
+          }
         }
     }
 
@@ -217,7 +222,7 @@ proptest! {
         let batch = batch(n_inputs, &unit);
         let rows: Vec<u64> = (first..first + n_rows).collect();
         let columns: Vec<u64> = (0..n_inputs as u64).collect();
-        for mode in [Mode::Complex, Mode::Linear { n_anchor: 64 }] {
+        for mode in [Mode::Complex, Mode::Linear { n_anchor: 64 }, Mode::Real] {
             let mut window = vec![0f32; rows.len() * n_inputs * mode.parts()];
             let mut outputs: Vec<&mut [f32]> = window.chunks_exact_mut(n_inputs * mode.parts()).collect();
             let cpu = Cpu { kernel: Kernel::best(), threads: 1 };
@@ -250,7 +255,26 @@ fn entries_are_the_definition_for_rows_in_any_order() {
             })
         });
         assert!(expected.eq(window), "{}", kernel.isa());
+
+        let mut outputs: Vec<&mut [f64]> = window[..9 * 4].chunks_exact_mut(4).collect();
+        cpu.entries(&t, Mode::Real, &rows, &columns, &mut outputs, &mut |_| true).expect("memory");
+        let expected = rows.iter().flat_map(|&row| {
+            columns
+                .into_iter()
+                .map(move |column| f64::from(gaussian(t.block(row / 16, column)[row as usize % 16])) / 32.0)
+        });
+        assert!(expected.eq(window[..9 * 4].iter().copied()), "real, {}", kernel.isa());
     }
+}
+
+#[test]
+#[should_panic(expected = "no camera reads")]
+fn no_camera_reads_real_projections() {
+    let camera = Camera::IDEAL;
+    let measurement = Measurement { camera, noise_seed: 0, first_vector: 0, n_anchor: 1, raw: false };
+    let (cpu, mut request) = projection(0, Mode::Real, 0..1, Kernel::best(), 1);
+    request.measurement = Some(measurement);
+    let _ = cpu.project(&request, &batch(1, &[1]), Columns::From(0), &mut [&mut [0f32][..]], &mut |_| true);
 }
 
 /// There are enough vectors for several groups, and enough columns for several chunks of each form.

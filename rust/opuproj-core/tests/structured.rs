@@ -120,6 +120,21 @@ fn long_transforms_are_those_of_the_definition() {
 }
 
 #[test]
+fn the_rows_of_real_are_both_parts_of_the_field_in_turn() {
+    let x = numbers(300, 5);
+    let batch = floats(from_ref(&x));
+    // A block has 512 rows of T, so 1,024 results.
+    for rows in [0..2048u64, 3..20, 1001..1030, 1023..1024, 1024..1025, 2047..2050] {
+        let field = expected(&x, rows.start / 2..rows.end.div_ceil(2)).into_iter().flatten();
+        let wanted: Vec<f64> = field.skip(rows.start as usize % 2).take((rows.end - rows.start) as usize).collect();
+        for kernel in Kernel::available() {
+            let found = run(kernel, Mode::Real, rows.clone(), 2, TransformInputs::Real(&batch));
+            assert!(same_bits(&found[0], &wanted), "{rows:?}, {}", kernel.isa());
+        }
+    }
+}
+
+#[test]
 fn intensity_and_linear_are_read_from_the_field() {
     let x: Vec<Vec<f32>> = (0..3).map(|k| numbers(300, k).iter().map(|x| x * 3.0).collect()).collect();
     // Across the end of a block of 512.
@@ -154,7 +169,7 @@ fn threads_batches_and_rows_do_not_matter() {
     let kernel = Kernel::best();
     for n_inputs in [50, if cfg!(miri) { 300 } else { 9000 }] {
         let x: Vec<Vec<i8>> = (0..7).map(|k| ternary(n_inputs, k)).collect();
-        for mode in [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 2 }] {
+        for mode in [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 2 }, Mode::Real] {
             let rows = 100..if cfg!(miri) { 1000 } else { 40_000 };
             let whole = run(kernel, mode, rows.clone(), 1, TransformInputs::Ternary(&packed(&x)));
             for threads in [2, 3, 8] {
@@ -172,7 +187,7 @@ fn threads_batches_and_rows_do_not_matter() {
 fn zeros_give_zeros_without_a_sign() {
     let zeros = packed(&[vec![0; 300]]);
     for kernel in Kernel::available() {
-        for mode in [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 2 }] {
+        for mode in [Mode::Complex, Mode::Intensity, Mode::Linear { n_anchor: 2 }, Mode::Real] {
             let found = run(kernel, mode, 0..1024, 1, TransformInputs::Ternary(&zeros));
             assert!(found[0].iter().all(|y| y.to_bits() == 0), "{mode:?}");
         }

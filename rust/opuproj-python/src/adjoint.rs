@@ -31,9 +31,13 @@ pub(crate) fn adjoint(
 ) -> PyResult<()> {
     let mode = match read {
         "complex" => AdjointMode::Complex,
+        "real part" => AdjointMode::RealPart,
         "real" => AdjointMode::Real,
-        "linear" => AdjointMode::Linear,
-        _ => return Err(PyValueError::new_err(format!("read must be 'complex', 'real' or 'linear', but is '{read}'"))),
+        _ => {
+            return Err(PyValueError::new_err(format!(
+                "read must be 'complex', 'real part' or 'real', but is '{read}'"
+            )));
+        }
     };
     let request = Adjoint { transmission: Transmission::new(seed), mode, row_block, n_columns: 0 };
     let cpu = cpu_of(isa, threads)?;

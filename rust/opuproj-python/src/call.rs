@@ -19,9 +19,12 @@ pub(crate) fn mode_of(name: &str, n_anchor: u32) -> PyResult<Mode> {
     match name {
         "complex" => Ok(Mode::Complex),
         "intensity" => Ok(Mode::Intensity),
+        "real" => Ok(Mode::Real),
         "linear" if (1..=MAX_ANCHOR).contains(&n_anchor) => Ok(Mode::Linear { n_anchor }),
         "linear" => Err(PyValueError::new_err(format!("n_anchor must be 1 to {MAX_ANCHOR}, but is {n_anchor}"))),
-        _ => Err(PyValueError::new_err(format!("mode must be 'intensity', 'linear' or 'complex', but is '{name}'"))),
+        _ => Err(PyValueError::new_err(format!(
+            "mode must be 'intensity', 'linear', 'complex' or 'real', but is '{name}'"
+        ))),
     }
 }
 

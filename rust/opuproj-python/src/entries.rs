@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::arrays::{Results, write_results};
 use crate::call::{cpu_of, mode_of, polled};
 
-/// Writes exact entries of T or R into `out`.
+/// Writes exact entries of T, R or G into `out`.
 #[pyfunction]
 #[pyo3(signature = (rows, columns, out, *, seed, mode, n_anchor, isa))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
@@ -27,7 +27,7 @@ pub(crate) fn entries(
 ) -> PyResult<()> {
     let mode = mode_of(mode, n_anchor)?;
     let (cpu, t) = (cpu_of(isa, 1)?, Transmission::new(seed));
-    let parts = if let Mode::Linear { .. } = mode { 1 } else { 2 };
+    let parts = if mode == Mode::Intensity { 2 } else { mode.parts() };
     let window = Window { py, cpu, t, mode, parts, rows: rows.as_slice()?, columns: columns.as_slice()? };
     write_results(out, parts, window)
 }

@@ -89,6 +89,9 @@ pub(crate) fn project(
         TernaryOrEncoded::Encoded(batch) => (JobInput::Encoded(&batch.0, columns), None),
     };
     let (transmission, mode) = (Transmission::new(seed), mode_of(mode, n_anchor)?);
+    if mode == Mode::Real && measurement.is_some() {
+        return Err(PyValueError::new_err("camera must be None for mode 'real', which no camera reads"));
+    }
     let call = ProjectionCall { transmission, mode, measurement, row_start, cpu: cpu_of(isa, threads)?, on_progress };
     let whole_numbers =
         call.mode == Mode::Intensity && call.measurement.is_some_and(|measurement| measurement.camera.bits.is_some());
@@ -99,28 +102,30 @@ pub(crate) fn project(
 }
 
 /// Writes the exact integer fields of a batch whose elements belong to columns `column_start` on into `out`, of int32:
-/// real and imaginary parts in turn.
+/// real and imaginary parts in turn, or one number a row for "real".
 #[pyfunction]
-#[pyo3(signature = (batch, out, *, seed, row_start, column_start, threads, isa))]
+#[pyo3(signature = (batch, out, *, seed, mode, row_start, column_start, threads, isa))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn fields(
     py: Python<'_>,
     batch: PyRef<'_, PyPacked>,
     out: &Bound<'_, PyAny>,
     seed: u64,
+    mode: &str,
     row_start: u64,
     column_start: u64,
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<()> {
     let Some(mut out) = writable::<i32>(out)? else { return Err(wrong_type("int32")) };
-    if !out.shape()[1].is_multiple_of(2) {
+    let mode = mode_of(mode, 1)?.field();
+    if !out.shape()[1].is_multiple_of(mode.components()) {
         return Err(PyValueError::new_err("out must have two parts a row of T"));
     }
     if column_start.checked_add(batch.0.n_inputs() as u64).is_none() {
         return Err(PyValueError::new_err("the columns must end below 2**64"));
     }
-    let call = ProjectionCall::exact(seed, Mode::Complex, row_start, threads, isa)?;
+    let call = ProjectionCall::exact(seed, mode, row_start, threads, isa)?;
     ProjectionJob { call: &call, py, batch: JobInput::Columns(&batch.0, column_start), measurement: None }
         .write::<i32>(rows_mut(&mut out, 1)?)
 }
@@ -142,11 +147,12 @@ pub(crate) fn read_fields(
 ) -> PyResult<()> {
     // They are borrowed exclusively, like the output, because other threads read them while Python code runs.
     let Some(mut fields) = writable::<i32>(fields)? else { return Err(wrong_type("int32")) };
-    if fields.shape()[1] != 2 * out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0) {
-        return Err(PyValueError::new_err("fields must have two parts a row of T"));
+    let mode = mode_of(mode, n_anchor)?;
+    if fields.shape()[1] != mode.components() * out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0) {
+        return Err(PyValueError::new_err("fields must have the components of each row"));
     }
     let fields: Vec<&[i32]> = collect(rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field))?;
-    let call = ProjectionCall::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
+    let call = ProjectionCall::exact(seed, mode, row_start, threads, isa)?;
     call.run(py, JobInput::Fields(&fields), out)
 }
 

@@ -79,6 +79,7 @@ class Cpu(Backend):
             batch,
             out,
             seed=spec.seed,
+            mode=spec.mode,
             row_start=spec.row_start,
             column_start=column_start,
             threads=machine.n_threads(request.threads),

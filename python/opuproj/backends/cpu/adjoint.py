@@ -68,7 +68,7 @@ def _run(
             part,
             seed=spec.seed,
             read=read,
-            row_block=spec.row_start // _core.BLOCK_ROWS,
+            row_block=spec.row_start // spec.block_rows,
             threads=n_threads,
             isa=isa,
             on_progress=advance and _progress.part_of(advance, done / len(out), len(part) / len(out)),
@@ -78,23 +78,26 @@ def _run(
 
 
 class _InterleavedRows(NumberRows):
-    """Vectors of outputs as the core needs them: real and imaginary parts alternate, from the start of a row block."""
+    """Vectors of outputs as the core needs them: the components of whole row blocks of T.
+
+    Real and imaginary parts alternate. A vector for mode ``"real"`` holds these components already.
+    """
 
     def __init__(self, y: ArrayRows, spec: Spec, *, negated: bool) -> None:
         self._y, self._spec, self._negated = y, spec, negated
         # The number of rows of the first block that come before the window; they get zeros.
-        self._before = spec.row_start % _core.BLOCK_ROWS
-        super().__init__("y", (y.n_rows, 2 * (self._before + spec.n_outputs)))
+        self._before = spec.row_start % spec.block_rows
+        super().__init__("y", (y.n_rows, spec.components * (self._before + spec.n_outputs)))
 
     def position(self, row: int, column: int) -> str:
-        return self._y.position(row, column // 2 - self._before)
+        return self._y.position(row, column // self._spec.components - self._before)
 
     def real_pieces(self) -> Iterator[NDArray[Any]]:
         phases = _phases(self._spec) if self._spec.mode == "linear" else None
         done = 0
         for piece in self._y.real_pieces():
             real = piece.real.dtype if phases is None else np.float64
-            parts = np.zeros((len(piece), self._before + self._spec.n_outputs, 2), real)
+            parts = np.zeros((len(piece), self._before + self._spec.n_outputs, self._spec.components), real)
             inner = parts[:, self._before :]
             if phases is None:
                 inner[..., 0] = piece.real

@@ -212,7 +212,7 @@ def _structured_entries(
         part = spec.changed(
             n_outputs=last + 1 - first,
             row_start=first,
-            mode="linear" if spec.mode == "linear" else "complex",
+            mode="complex" if spec.mode == "intensity" else spec.mode,
             dtype=out.dtype,
         )
         picked = (rows[here] - np.uint64(first)).astype(np.intp)

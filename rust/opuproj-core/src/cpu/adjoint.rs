@@ -20,7 +20,7 @@ use super::threads::{ENTRIES_PER_THREAD, Ticker, WORK_PER_CHECK, WORK_PER_ENTRY,
 use super::vectors::Vectors;
 use crate::batch::encoded::Encoded;
 use crate::batch::ternary::WORD;
-use crate::definition::readout::Real;
+use crate::definition::readout::Number;
 use crate::definition::transmission::BLOCK_COMPONENTS;
 use crate::memory::{NoMemory, collect, push, resized, with_capacity, zeros};
 use crate::progress::{Coordinator, Progress, Stopped};
@@ -67,7 +67,7 @@ impl AdjointContext<'_> {
         with_typed!(outputs => self.run_typed(batch, outputs, poll))
     }
 
-    fn run_typed<T: Real>(
+    fn run_typed<T: Number>(
         &self,
         batch: &Encoded,
         outputs: &mut [&mut [T]],
@@ -124,7 +124,7 @@ impl AdjointContext<'_> {
         Ok(groups)
     }
 
-    fn run_group<T: Real>(
+    fn run_group<T: Number>(
         &self,
         vectors: &Vectors<'_>,
         group: &AdjointGroup<'_>,
@@ -242,7 +242,7 @@ impl AdjointContext<'_> {
     }
 
     /// Adds up the fused vectors of each output exactly, and rounds once.
-    fn read_out<T: Real>(&self, group: &AdjointGroup<'_>, scales: &[f64], tile: &mut ColumnTile<'_, '_, T>) {
+    fn read_out<T: Number>(&self, group: &AdjointGroup<'_>, scales: &[f64], tile: &mut ColumnTile<'_, '_, T>) {
         let (turns, parts) = (self.turns(), group.weights.len());
         let stride = self.sums_stride(&tile.columns);
         let sums = &*tile.sums;

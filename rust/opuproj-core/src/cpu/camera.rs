@@ -8,7 +8,7 @@
 use super::kernel::Kernel;
 use super::noise::{self, PIXELS, Pixels};
 use crate::definition::camera::Camera;
-use crate::definition::readout::{Mode, Real};
+use crate::definition::readout::{Mode, Number};
 use crate::definition::recovery::{self, Equations};
 use crate::request::measurement::Measurement;
 
@@ -37,7 +37,7 @@ impl VectorMeasurement<'_> {
     }
 
     /// What the camera reads of |Tx|² at no more than [`PIXELS`] rows.
-    pub(super) fn intensity<T: Real>(&self, kernel: Kernel, field: &[i32], out: &mut [T]) {
+    pub(super) fn intensity<T: Number>(&self, kernel: Kernel, field: &[i32], out: &mut [T]) {
         let mut values = [0.0; PIXELS];
         self.expose(kernel, 0, field, &[], self.measurement.raw, &mut values);
         round(kernel, &values, out);
@@ -45,7 +45,7 @@ impl VectorMeasurement<'_> {
 
     /// What is recovered of T(p − q) from its frames at no more than [`PIXELS`] rows: R(p − q), or the two parts of the
     /// field in turn.
-    pub(super) fn recover<T: Real>(&self, kernel: Kernel, p: &[i32], q: &[i32], anchors: &[&[i32]], out: &mut [T]) {
+    pub(super) fn recover<T: Number>(&self, kernel: Kernel, p: &[i32], q: &[i32], anchors: &[&[i32]], out: &mut [T]) {
         let mut results = [0.0; 2 * PIXELS];
         let results = &mut results[..out.len()];
         self.recover_exact(kernel, [p, q], anchors, results);
@@ -228,7 +228,7 @@ fn products(with: &[Pixels<f64>; 2], without: &[Pixels<f64>; 2]) -> Pixels<f64> 
 }
 
 /// Rounds results to the type of the output.
-fn round<T: Real>(kernel: Kernel, results: &[f64], out: &mut [T]) {
+fn round<T: Number>(kernel: Kernel, results: &[f64], out: &mut [T]) {
     kernel.vectorize(
         #[inline(always)]
         || {
@@ -302,6 +302,7 @@ mod tests {
                         }
                         Mode::Linear { .. } => vec![pixel.linear(p, q, anchors[0], floor)],
                         Mode::Complex => pixel.complex(p, q, &anchors, floor).to_vec(),
+                        Mode::Real => unreachable!("no camera reads it"),
                     };
                     let bits = |numbers: &[f64]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                     assert_eq!(bits(found), bits(&expected), "{mode:?}, row {row}, {camera:?}");

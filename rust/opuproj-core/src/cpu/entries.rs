@@ -1,21 +1,21 @@
-//! Exact entries of T and R, and the phases of the anchor's field.
+//! Exact entries of T, R and G, and the phases of the anchor's field.
 
 use super::kernel::{SignedColumns, TILE_BLOCKS};
 use super::outputs::{Output, Outputs, with_typed};
 use super::reference::{Reference, read};
 use super::resources::Cpu;
 use crate::definition::anchor;
-use crate::definition::readout::{Mode, Real};
+use crate::definition::readout::{Mode, Number};
 use crate::definition::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 use crate::memory::{collect, with_capacity, zeros};
 use crate::progress::{Stopped, on_calling_thread};
 
-/// Rows whose field is computed at a time.
+/// Rows of T whose field is computed at a time.
 const TILE_ROWS: usize = TILE_BLOCKS * BLOCK_ROWS;
 
 impl Cpu {
     /// Writes the exact entries of what a mode multiplies by, a row in each of `outputs`: T for "complex" and "intensity"
-    /// (two parts an entry), R for "linear". It uses one thread.
+    /// (two parts an entry), R for "linear", G for "real". It uses one thread.
     ///
     /// `poll` is called as by [`Cpu::project`].
     ///
@@ -49,7 +49,7 @@ impl Cpu {
         with_typed!(outputs => self.write_typed_entries(t, mode, window, outputs, poll))
     }
 
-    fn write_typed_entries<T: Real>(
+    fn write_typed_entries<T: Number>(
         &self,
         t: &Transmission,
         mode: Mode,
@@ -69,15 +69,15 @@ impl Cpu {
             field
         };
         let mut reference = Reference::default();
+        let (block_rows, tile_rows) = (mode.block_rows() as u64, (TILE_BLOCKS * mode.block_rows()) as u64);
         let mut values = [T::rounded(0.0); 2 * TILE_ROWS];
-        let values = &mut values[..TILE_ROWS * parts];
+        let values = &mut values[..tile_rows as usize * parts];
         let mut done = 0;
         on_calling_thread(poll, |coordinator| {
             while let Some(&first) = rows.get(done) {
                 // The field of one column is that column, for all rows of a tile at once.
-                let row_block = first / BLOCK_ROWS as u64;
-                let in_tile =
-                    |row: u64| row.checked_sub(row_block * BLOCK_ROWS as u64).filter(|&at| at < TILE_ROWS as u64);
+                let row_block = first / block_rows;
+                let in_tile = |row: u64| row.checked_sub(row_block * block_rows).filter(|&at| at < tile_rows);
                 let places = collect(rows[done..].iter().map_while(|&row| in_tile(row).map(|at| at as usize)))?;
                 reference.set(&field(&anchor, row_block))?;
                 for (j, column) in columns.iter().enumerate() {

@@ -3,7 +3,7 @@
 //! The public methods are generic over the type. They pass the outputs on as [`Outputs`], so that this crate compiles the
 //! code of each type, once, and not the crates that call it.
 
-use crate::definition::readout::Real;
+use crate::definition::readout::Number;
 
 /// The outputs of a call, a slice for each vector.
 pub enum Outputs<'a, 'o> {
@@ -20,7 +20,7 @@ pub enum Outputs<'a, 'o> {
 }
 
 /// A number type of outputs.
-pub trait Output: Real {
+pub trait Output: Number {
     /// The outputs with their type.
     fn outputs<'a, 'o>(outputs: &'a mut [&'o mut [Self]]) -> Outputs<'a, 'o>;
 }

@@ -1,7 +1,7 @@
 //! The readout of many rows at a time, in loops that compilers vectorise: the results of [`definition::readout`](crate::definition::readout).
 
 use crate::definition::anchor;
-use crate::definition::readout::{self, Mode, Real};
+use crate::definition::readout::{self, Mode, Number};
 use crate::memory::{NoMemory, refill};
 
 /// The anchor's field r at some rows, and the scale of each row.
@@ -25,7 +25,7 @@ impl Reference {
 /// Reads a field and multiplies it by `scale`: two parts a row for "complex", else one number. Only "linear" uses
 /// `reference`.
 #[inline]
-pub(super) fn read<T: Real, F: Copy + Into<f64>>(
+pub(super) fn read<T: Number, F: Copy + Into<f64>>(
     mode: Mode,
     field: &[F],
     scale: f64,
@@ -36,6 +36,11 @@ pub(super) fn read<T: Real, F: Copy + Into<f64>>(
         Mode::Complex => {
             for (out, &part) in out.iter_mut().zip(field) {
                 *out = T::rounded(readout::complex(part.into(), scale));
+            }
+        }
+        Mode::Real => {
+            for (out, &component) in out.iter_mut().zip(field) {
+                *out = T::rounded(readout::real(component.into(), scale));
             }
         }
         Mode::Intensity => {
@@ -54,7 +59,7 @@ pub(super) fn read<T: Real, F: Copy + Into<f64>>(
     }
 }
 
-/// The parts of a field that belong to some of its rows.
-pub(super) fn parts_of(field: &[i32], rows: std::ops::Range<usize>) -> &[i32] {
-    &field[2 * rows.start..2 * rows.end]
+/// The components of a field that belong to some of its rows.
+pub(super) fn components_of(mode: Mode, field: &[i32], rows: std::ops::Range<usize>) -> &[i32] {
+    &field[mode.components() * rows.start..mode.components() * rows.end]
 }

@@ -1,7 +1,10 @@
-//! From the exact integer field of a row to a result: the complex field, its intensity, or its linear recovery.
+//! From the exact integer field of a row to a result: the complex field, its intensity, its linear recovery, or two real
+//! numbers.
 //!
 //! A field is √2048 times Tx, a real and an imaginary part. All arithmetic is float64 on integers that float64 holds
 //! exactly, and the result is rounded once to the type of the output.
+
+use super::transmission::BLOCK_COMPONENTS;
 
 /// T's entries are integers over the root of this: twice the variance 1024 of a part.
 pub const VARIANCE: f64 = 2048.0;
@@ -18,6 +21,8 @@ pub enum Mode {
         /// Pixels of the anchor: 1 to [`MAX_ANCHOR`](super::anchor::MAX_ANCHOR).
         n_anchor: u32,
     },
+    /// Gx for the real matrix G, whose rows 2k and 2k + 1 are √2 times the real and the imaginary part of row k of T.
+    Real,
 }
 
 impl Mode {
@@ -26,34 +31,52 @@ impl Mode {
     pub fn parts(self) -> usize {
         match self {
             Self::Complex => 2,
-            Self::Intensity | Self::Linear { .. } => 1,
+            Self::Intensity | Self::Linear { .. } | Self::Real => 1,
         }
+    }
+
+    /// Components of a field that make a result: the two parts of a row of T, or one for a row of G.
+    #[must_use]
+    pub fn components(self) -> usize {
+        if self == Self::Real { 1 } else { 2 }
+    }
+
+    /// The rows whose results one block of the keystream gives.
+    #[must_use]
+    pub fn block_rows(self) -> usize {
+        BLOCK_COMPONENTS / self.components()
+    }
+
+    /// The mode that reads the components of this mode's fields as they are.
+    #[must_use]
+    pub fn field(self) -> Self {
+        if self == Self::Real { Self::Real } else { Self::Complex }
     }
 
     /// Pixels of the mode's own anchor; 0 if it has none.
     #[must_use]
     pub fn anchor_pixels(self) -> u64 {
         match self {
-            Self::Complex | Self::Intensity => 0,
+            Self::Complex | Self::Intensity | Self::Real => 0,
             Self::Linear { n_anchor } => u64::from(n_anchor),
         }
     }
 }
 
 /// A number type of an output: floating point, a camera's integers, or the integers of a field.
-pub trait Real: Copy + Send + Sync {
+pub trait Number: Copy + Send + Sync {
     /// The nearest number of this type.
     fn rounded(exact: f64) -> Self;
 }
 
-impl Real for f32 {
+impl Number for f32 {
     #[inline]
     fn rounded(exact: f64) -> Self {
         exact as f32
     }
 }
 
-impl Real for f64 {
+impl Number for f64 {
     #[inline]
     fn rounded(exact: f64) -> Self {
         exact
@@ -62,7 +85,7 @@ impl Real for f64 {
 
 macro_rules! integer {
     ($($type:ty),*) => {$(
-        impl Real for $type {
+        impl Number for $type {
             #[inline]
             fn rounded(exact: f64) -> Self {
                 exact.round_ties_even() as $type
@@ -77,6 +100,13 @@ integer!(u8, u16, i32);
 #[must_use]
 pub fn complex(part: f64, scale: f64) -> f64 {
     part * (scale * (1.0 / VARIANCE.sqrt()))
+}
+
+/// "real": `scale` · Gx.
+#[inline]
+#[must_use]
+pub fn real(component: f64, scale: f64) -> f64 {
+    component * (scale * (1.0 / 32.0))
 }
 
 /// "intensity": |`scale` · Tx|².

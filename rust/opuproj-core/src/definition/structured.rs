@@ -14,7 +14,7 @@
 //!    and 3 take the strides 1, 2, 4, …, n/2; round 2 takes n/2, …, 2, 1.
 //! 3. The vector is first divided by a power of two ([`exponent`]), so that its largest magnitude is 1 to 2. Elements below
 //!    2⁻¹⁰⁰ then become 0 ([`scaled`]). No intermediate number is then too small or too large for its full precision.
-//! 4. Results are read in float64 and rounded once ([`complex`], [`intensity`], [`linear`]).
+//! 4. Results are read in float64 and rounded once ([`complex`], [`real`], [`intensity`], [`linear`]).
 //!
 //! The sign of an intermediate zero is not defined. No result shows it.
 
@@ -146,6 +146,13 @@ pub fn scaled(x: f64, scale: f64) -> f32 {
 pub fn complex(part: f32, scale: f64) -> f64 {
     // Adding 0 turns −0 into 0.
     f64::from(part) * scale * FRAC_1_SQRT_2 + 0.0
+}
+
+/// "real": the row of G that is √2 times this part of T.
+#[inline(always)]
+#[must_use]
+pub fn real(part: f32, scale: f64) -> f64 {
+    f64::from(part) * scale + 0.0
 }
 
 /// "intensity": |Tx|².

@@ -9,9 +9,9 @@ pub enum AdjointMode {
     /// Tᴴy itself, real and imaginary parts in turn.
     Complex,
     /// Re(Tᴴy): the gradient of a real vector.
+    RealPart,
+    /// √2 Re(Tᴴy). This is Gᵗ times the parts of y, or Rᵗ if the caller has multiplied y by the phases of the anchor.
     Real,
-    /// √2 Re(Tᴴy). This is Rᵗ if the caller has multiplied y by the phases of the anchor.
-    Linear,
 }
 
 impl AdjointMode {
@@ -24,7 +24,7 @@ impl AdjointMode {
     /// What the exact integer sums are multiplied by.
     #[must_use]
     pub fn scale(self) -> f64 {
-        if self == Self::Linear { 1.0 / 32.0 } else { 1.0 / VARIANCE.sqrt() }
+        if self == Self::Real { 1.0 / 32.0 } else { 1.0 / VARIANCE.sqrt() }
     }
 }
 

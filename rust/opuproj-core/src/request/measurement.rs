@@ -24,7 +24,7 @@ impl Measurement {
     #[must_use]
     pub fn anchors(&self, mode: Mode) -> u32 {
         match mode {
-            Mode::Intensity => 0,
+            Mode::Intensity | Mode::Real => 0,
             Mode::Linear { .. } => 1,
             Mode::Complex => self.camera.anchors,
         }
@@ -46,7 +46,7 @@ impl Measurement {
     #[must_use]
     pub fn exposures(&self, mode: Mode) -> u64 {
         match mode {
-            Mode::Intensity => 1,
+            Mode::Intensity | Mode::Real => 1,
             Mode::Linear { .. } | Mode::Complex => 2 * (1 + u64::from(self.anchors(mode))),
         }
     }

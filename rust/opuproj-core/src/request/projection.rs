@@ -13,9 +13,9 @@ pub struct Projection {
     pub transmission: Transmission,
     /// What is read.
     pub mode: Mode,
-    /// The camera that reads it. Without a camera results are exact, as with an ideal one.
+    /// The camera that reads it. Without a camera results are exact, as with an ideal one. No camera reads "real".
     pub measurement: Option<Measurement>,
-    /// The rows of T, one result each.
+    /// The rows of T (of G for "real"), one result each.
     pub rows: Range<u64>,
 }
 

@@ -22,10 +22,16 @@ impl Structured {
         (self.rows.end - self.rows.start) as usize * self.mode.parts()
     }
 
-    /// Those of its rows that lie in some blocks of the matrix, of `n` rows each.
+    /// The results that a row of T gives: two for "real".
+    #[must_use]
+    pub fn rows_per_row(&self) -> u64 {
+        2 / self.mode.components() as u64
+    }
+
+    /// Those of its rows that lie in some blocks of the matrix, of `n` rows of T each.
     #[must_use]
     pub fn rows_of(&self, n: usize, blocks: &Range<u64>) -> Range<u64> {
-        let n = n as u64;
+        let n = n as u64 * self.rows_per_row();
         self.rows.start.max(blocks.start * n)..self.rows.end.min(blocks.end.saturating_mul(n))
     }
 }

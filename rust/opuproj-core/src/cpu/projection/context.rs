@@ -7,7 +7,7 @@ use crate::cpu::gather::MAX_VECTORS;
 use crate::cpu::kernel::TILE_BLOCKS;
 use crate::cpu::resources::Cpu;
 use crate::cpu::threads::WORK_PER_ENTRY;
-use crate::definition::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
+use crate::definition::transmission::BLOCK_COMPONENTS;
 use crate::request::projection::Projection;
 
 /// Bytes of sums that the tiles of all threads may have together.
@@ -23,8 +23,8 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// The row blocks that hold the rows.
     pub(super) fn blocks(&self) -> Range<u64> {
-        let rows = &self.request.rows;
-        rows.start / BLOCK_ROWS as u64..rows.end.div_ceil(BLOCK_ROWS as u64)
+        let (rows, per_block) = (&self.request.rows, self.request.mode.block_rows() as u64);
+        rows.start / per_block..rows.end.div_ceil(per_block)
     }
 
     /// The row blocks of a tile are a multiple of this.

@@ -6,7 +6,8 @@ use super::context::Context;
 use super::operand::{Form, VectorGroup};
 use crate::cpu::gather::TILE_SUMS;
 use crate::cpu::threads::{ENTRIES_PER_THREAD, WORK_PER_ENTRY};
-use crate::definition::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
+use crate::definition::readout::Mode;
+use crate::definition::transmission::BLOCK_COMPONENTS;
 use crate::memory::{NoMemory, collect};
 
 /// The most row blocks of a tile, so that threads stay equally busy. A vector's results still fill a page of memory.
@@ -14,10 +15,10 @@ const MAX_BLOCKS: usize = 128;
 
 /// The tiles of one group.
 pub(super) struct Layout {
-    /// The requested rows, the row blocks that hold them, and real numbers in a result.
+    /// The requested rows, the row blocks that hold them, and what is read of them.
     rows: Range<u64>,
     blocks: Range<u64>,
-    parts: usize,
+    mode: Mode,
     unit: usize,
     tile_blocks: usize,
     pub(super) threads: usize,
@@ -43,7 +44,7 @@ impl Layout {
         Self {
             rows: context.request.rows.clone(),
             blocks,
-            parts: context.request.mode.parts(),
+            mode: context.request.mode,
             unit,
             tile_blocks,
             threads,
@@ -62,8 +63,9 @@ impl Layout {
     /// The requested rows of a tile, counted from its first row.
     pub(super) fn rows(&self, tile: usize) -> Range<usize> {
         let blocks = self.blocks(tile);
-        let first = blocks.start * BLOCK_ROWS as u64;
-        let end = (blocks.end * BLOCK_ROWS as u64).min(self.rows.end);
+        let per_block = self.mode.block_rows() as u64;
+        let first = blocks.start * per_block;
+        let end = (blocks.end * per_block).min(self.rows.end);
         (self.rows.start.max(first) - first) as usize..(end - first) as usize
     }
 
@@ -73,7 +75,7 @@ impl Layout {
         tile: usize,
         rests: &mut [&'o mut [T]],
     ) -> Result<Vec<&'o mut [T]>, NoMemory> {
-        let width = self.rows(tile).len() * self.parts;
+        let width = self.rows(tile).len() * self.mode.parts();
         let rests = rests.iter_mut();
         collect(rests.map(|rest| rest.split_off_mut(..width).expect("outputs are as wide as their tiles together")))
     }

@@ -16,7 +16,7 @@ use crate::cpu::outputs::{Output, Outputs, with_typed};
 use crate::cpu::resources::Cpu;
 use crate::cpu::threads::{Ticker, WORK_PER_CHECK, next, share};
 use crate::cpu::vectors::Vectors;
-use crate::definition::readout::{Mode, Real};
+use crate::definition::readout::{Mode, Number};
 use crate::memory::{collect, with_capacity, zeros};
 use crate::progress::{Coordinator, Progress, Stopped};
 use crate::request::measurement::Measurement;
@@ -35,7 +35,8 @@ impl Cpu {
     ///
     /// # Panics
     ///
-    /// If there is not one output of that size for each vector, or not one listed column for each element.
+    /// If there is not one output of that size for each vector, or not one listed column for each element, or a camera for
+    /// "real".
     pub fn project<T: Output>(
         &self,
         request: &Projection,
@@ -48,6 +49,7 @@ impl Cpu {
         let progress = Progress::new();
         let mut coordinator = Coordinator::new(&progress, poll);
         batch.check_nonzeros(&mut coordinator)?;
+        assert!(request.mode != Mode::Real || request.measurement.is_none(), "no camera reads \"real\"");
         let camera =
             request.measurement.as_ref().filter(|measurement| measurement.raw || !measurement.camera.is_ideal());
         // A linear or complex result is recovered from intensities of p and q apart, for x = p − q.
@@ -90,7 +92,8 @@ impl Cpu {
     }
 
     /// Writes the exact integer fields, √2048 Tx, of vectors whose elements belong to the columns from `column_start` on:
-    /// real and imaginary parts in turn, two numbers a row. The mode and the camera of the request are not used.
+    /// real and imaginary parts in turn, two numbers a row; for "real" one number a row, 32 Gx. The camera of the request is
+    /// not used.
     ///
     /// Fields of disjoint columns add up to the field of all columns. With up to
     /// [`MAX_NONZEROS`](crate::definition::transmission::MAX_NONZEROS) nonzeros together the sum still fits 32 bits, and
@@ -115,7 +118,7 @@ impl Cpu {
         let progress = Progress::new();
         let mut coordinator = Coordinator::new(&progress, poll);
         batch.check_nonzeros(&mut coordinator)?;
-        let request = &Projection { mode: Mode::Complex, measurement: None, ..request.clone() };
+        let request = &Projection { mode: request.mode.field(), measurement: None, ..request.clone() };
         let vectors = Vectors::whole(batch).at(Columns::From(column_start));
         Context { request, cpu: *self }.run(&vectors, Readout::Field, T::outputs(outputs), &mut coordinator)
     }
@@ -138,7 +141,8 @@ impl Cpu {
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
         let n_rows = (request.rows.end - request.rows.start) as usize;
-        assert!(fields.iter().all(|field| field.len() == 2 * n_rows), "two parts a row");
+        let width = n_rows * request.mode.components();
+        assert!(fields.iter().all(|field| field.len() == width), "the components of each row");
         // All-zero vectors, whose sums cost nothing. So tiles, threads and the anchor are those of any projection.
         let all_zero = TernaryBatch::from_words(fields.len(), 1, zeros(fields.len())?, zeros(fields.len())?)
             .expect("planes without a bit");
@@ -165,7 +169,7 @@ impl Context<'_> {
         with_typed!(outputs => self.run_typed(vectors, readout, outputs, coordinator))
     }
 
-    fn run_typed<T: Real>(
+    fn run_typed<T: Number>(
         &self,
         vectors: &Vectors<'_>,
         readout: Readout<'_>,
@@ -193,7 +197,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn run_group<T: Real>(
+    fn run_group<T: Number>(
         &self,
         vectors: &Vectors<'_>,
         readout: Readout<'_>,

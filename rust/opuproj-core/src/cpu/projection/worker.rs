@@ -9,11 +9,11 @@ use super::readout::{Readout, WORK_PER_READING};
 use crate::cpu::camera::VectorMeasurement;
 use crate::cpu::kernel::{Product, SignedColumns};
 use crate::cpu::noise::PIXELS;
-use crate::cpu::reference::{Reference, parts_of, read};
+use crate::cpu::reference::{Reference, components_of, read};
 use crate::cpu::threads::Ticker;
 use crate::definition::anchor;
-use crate::definition::readout::{Mode, Real};
-use crate::definition::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
+use crate::definition::readout::{Mode, Number};
+use crate::definition::transmission::BLOCK_COMPONENTS;
 use crate::memory::{collect, push, refill, resized, zeros};
 use crate::progress::Stopped;
 
@@ -36,6 +36,11 @@ impl<T> RowTile<'_, '_, T> {
     fn n_sums(&self) -> usize {
         (self.blocks.end - self.blocks.start) as usize * BLOCK_COMPONENTS
     }
+
+    /// The first requested row.
+    fn first_row(&self, mode: Mode) -> u64 {
+        self.blocks.start * mode.block_rows() as u64 + self.rows.start as u64
+    }
 }
 
 /// One thread, which computes tiles over a chunk of the inputs.
@@ -57,7 +62,11 @@ pub(super) struct ProjectionWorker<'a> {
 
 impl ProjectionWorker<'_> {
     /// Sums a tile over the chunk.
-    pub(super) fn process<T: Real>(&mut self, operand: &Operand, mut tile: RowTile<'_, '_, T>) -> Result<(), Stopped> {
+    pub(super) fn process<T: Number>(
+        &mut self,
+        operand: &Operand,
+        mut tile: RowTile<'_, '_, T>,
+    ) -> Result<(), Stopped> {
         if self.last {
             self.set_reference(&tile)?;
         }
@@ -170,23 +179,23 @@ impl ProjectionWorker<'_> {
             self.ticker.check()?;
         }
         if let (Mode::Linear { .. }, true) = (mode, self.measurements.is_empty()) {
-            self.scratch.reference.set(parts_of(fields, tile.rows.clone()))?;
+            self.scratch.reference.set(components_of(mode, fields, tile.rows.clone()))?;
         }
         Ok(())
     }
 
     /// Reads the field of one vector out into its part of the output, if this is the last chunk.
-    fn read_out<T: Real>(&mut self, tile: &mut RowTile<'_, '_, T>, v: usize, sums: &[i32]) -> Result<(), Stopped> {
+    fn read_out<T: Number>(&mut self, tile: &mut RowTile<'_, '_, T>, v: usize, sums: &[i32]) -> Result<(), Stopped> {
         if !self.last {
             return Ok(());
         }
+        let mode = self.context.request.mode;
         let field = match self.readout {
             Readout::Given(fields) => {
-                let first = tile.blocks.start * BLOCK_ROWS as u64 + tile.rows.start as u64;
-                let at = (first - self.context.request.rows.start) as usize;
-                parts_of(fields[self.first_output + v], at..at + tile.rows.len())
+                let at = (tile.first_row(mode) - self.context.request.rows.start) as usize;
+                components_of(mode, fields[self.first_output + v], at..at + tile.rows.len())
             }
-            _ => parts_of(sums, tile.rows.clone()),
+            _ => components_of(mode, sums, tile.rows.clone()),
         };
         match self.readout {
             Readout::Field => {
@@ -195,7 +204,7 @@ impl ProjectionWorker<'_> {
                 }
             }
             Readout::Exact | Readout::Given(_) => {
-                let (kernel, mode) = (self.context.cpu.kernel, self.context.request.mode);
+                let kernel = self.context.cpu.kernel;
                 let output = &mut tile.outputs[v];
                 kernel.vectorize(
                     #[inline(always)]
@@ -210,14 +219,14 @@ impl ProjectionWorker<'_> {
     }
 
     /// Reads the field of one vector, or of a pair of vectors after the second one, through the camera.
-    fn read_through_camera<T: Real>(
+    fn read_through_camera<T: Number>(
         &mut self,
         tile: &mut RowTile<'_, '_, T>,
         v: usize,
         field: &[i32],
     ) -> Result<(), Stopped> {
         let (kernel, mode) = (self.context.cpu.kernel, self.context.request.mode);
-        let first_row = tile.blocks.start * BLOCK_ROWS as u64 + tile.rows.start as u64;
+        let first_row = tile.first_row(mode);
         let per_output = self.starts.len() / self.measurements.len();
         let of_output = self.measurements[v / per_output];
         if per_output == 2 && v.is_multiple_of(2) {
@@ -230,14 +239,14 @@ impl ProjectionWorker<'_> {
         outputs.enumerate().try_for_each(|(i, output)| {
             let rows = i * PIXELS..(i * PIXELS + output.len() / mode.parts());
             let of_rows = VectorMeasurement { first_row: first_row + rows.start as u64, ..of_output };
-            let field = parts_of(field, rows.clone());
+            let field = components_of(mode, field, rows.clone());
             if per_output == 1 {
                 of_rows.intensity(kernel, field, output);
             } else {
-                let first = parts_of(&first, rows.clone());
+                let first = components_of(mode, &first, rows.clone());
                 let anchors = anchors.chunks_exact(n_sums).take(of_rows.anchors());
                 let rows = tile.rows.start + rows.start..tile.rows.start + rows.end;
-                let anchors = collect(anchors.map(|anchor| parts_of(anchor, rows.clone())))?;
+                let anchors = collect(anchors.map(|anchor| components_of(mode, anchor, rows.clone())))?;
                 of_rows.recover(kernel, first, field, &anchors, output);
             }
             self.ticker.count(work)
@@ -247,7 +256,7 @@ impl ProjectionWorker<'_> {
     }
 
     /// Adds the field of one vector to the sum for its output, and reads the sum out after the last one.
-    fn sum_up<T: Real>(
+    fn sum_up<T: Number>(
         &mut self,
         tile: &mut RowTile<'_, '_, T>,
         v: usize,

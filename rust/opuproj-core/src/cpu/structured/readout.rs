@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::lanes::{LANES, Lanes, Line, Pass};
 use super::passes::{AHEAD, StridedLines};
-use crate::definition::readout::{Mode, Real};
+use crate::definition::readout::{Mode, Number};
 use crate::definition::structured;
 
 /// What is read of the transforms of one vector, which are S x / `scale`.
@@ -13,6 +13,13 @@ pub(super) struct TransformReadout {
     pub(super) mode: Mode,
     /// The factor of the transforms: an exact power of two.
     pub(super) scale: f64,
+}
+
+impl TransformReadout {
+    /// Numbers of a row of T: its two parts, or one result.
+    fn per_row(self) -> usize {
+        self.mode.parts() * (2 / self.mode.components())
+    }
 }
 
 /// The phases of the anchor's field at some rows: cosines and sines as float32.
@@ -60,12 +67,12 @@ pub(super) struct Read<'a, T> {
     pub(super) step: usize,
     /// Those of all lines of the block, if the mode is "linear".
     pub(super) phases: Option<Phases<'a>>,
-    /// The first requested row of the block. `out` has room for all of them.
+    /// The number of the block's first requested result, each part counted. `out` has room for all of them.
     pub(super) first: usize,
     pub(super) out: &'a mut [T],
 }
 
-impl<T: Real> Pass for Read<'_, T> {
+impl<T: Number> Pass for Read<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -76,42 +83,42 @@ impl<T: Real> Pass for Read<'_, T> {
             for (k, (re, im)) in re.iter().zip(im).enumerate() {
                 let line = line + column + k * step;
                 let phase = phases.map_or((&Line::ZERO, &Line::ZERO), |phases| (&phases.cos[line], &phases.sin[line]));
-                read_rows::<L, T>(readout, (re, im), phase, LANES * line, first, out);
+                read_rows::<L, T>(readout, (re, im), phase, LANES * line * readout.per_row(), first, out);
             }
         }
     }
 }
 
-/// Reads a line, whose first row is `row`, and writes those of its rows that belong to `out`, which begins with row `first`.
+/// Reads a line, whose first number is `start`, and writes those of its numbers that belong to `out`, which begins with number
+/// `first`.
 #[inline(always)]
-fn read_rows<L: Lanes, T: Real>(
+fn read_rows<L: Lanes, T: Number>(
     readout: TransformReadout,
     parts: (&Line, &Line),
     phase: (&Line, &Line),
-    row: usize,
+    start: usize,
     first: usize,
     out: &mut [T],
 ) {
-    let numbers = readout.mode.parts();
-    let at = row.wrapping_sub(first).wrapping_mul(numbers);
-    if row >= first
-        && let Some(here) = out.get_mut(at..at.wrapping_add(numbers * LANES))
+    let numbers = readout.per_row() * LANES;
+    let at = start.wrapping_sub(first);
+    if start >= first
+        && let Some(here) = out.get_mut(at..at.wrapping_add(numbers))
     {
-        L::prefetch_to_write(here.as_ptr().wrapping_add(AHEAD * numbers * LANES).cast());
+        L::prefetch_to_write(here.as_ptr().wrapping_add(AHEAD * numbers).cast());
         read_line(readout, parts, phase, here);
         return;
     }
-    let (start, end) = (first.max(row), (first + out.len() / numbers).min(row + LANES));
-    if start < end {
+    let asked = first.max(start)..(first + out.len()).min(start + numbers);
+    if !asked.is_empty() {
         let mut whole = [T::rounded(0.0); 2 * LANES];
-        read_line(readout, parts, phase, &mut whole[..numbers * LANES]);
-        out[numbers * (start - first)..numbers * (end - first)]
-            .copy_from_slice(&whole[numbers * (start - row)..numbers * (end - row)]);
+        read_line(readout, parts, phase, &mut whole[..numbers]);
+        out[asked.start - first..asked.end - first].copy_from_slice(&whole[asked.start - start..asked.end - start]);
     }
 }
 
 #[inline(always)]
-fn read_line<T: Real>(
+fn read_line<T: Number>(
     TransformReadout { mode, scale }: TransformReadout,
     (re, im): (&Line, &Line),
     (cos, sin): (&Line, &Line),
@@ -123,6 +130,13 @@ fn read_line<T: Real>(
             for (l, out) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
                 out[0] = T::rounded(structured::complex(re.0[l], scale));
                 out[1] = T::rounded(structured::complex(im.0[l], scale));
+            }
+        }
+        Mode::Real => {
+            let out: &mut [T; 2 * LANES] = out.try_into().expect("two rows a lane");
+            for (l, out) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                out[0] = T::rounded(structured::real(re.0[l], scale));
+                out[1] = T::rounded(structured::real(im.0[l], scale));
             }
         }
         Mode::Intensity => {

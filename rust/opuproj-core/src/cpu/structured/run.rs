@@ -13,7 +13,7 @@ use crate::cpu::outputs::{Output, Outputs, with_typed};
 use crate::cpu::resources::Cpu;
 use crate::cpu::threads::{Ticker, next, share};
 use crate::definition::anchor;
-use crate::definition::readout::{Mode, Real};
+use crate::definition::readout::{Mode, Number};
 use crate::definition::structured::{self, Signs};
 use crate::definition::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS, Transmission};
 use crate::memory::{collect, drop_in_background, with_capacity, zeros};
@@ -68,7 +68,7 @@ impl Cpu {
         with_typed!(outputs => self.run_structured_typed(request, vectors, outputs, poll))
     }
 
-    fn run_structured_typed<T: Real>(
+    fn run_structured_typed<T: Number>(
         &self,
         request: &Structured,
         vectors: TransformInputs<'_>,
@@ -83,7 +83,8 @@ impl Cpu {
         }
         let n = structured::length(vectors.n_inputs()).filter(|&n| n <= 1 << 48).ok_or(Stopped::NoMemory)?;
         let shape = TransformShape::new(n);
-        let blocks = request.rows.start / n as u64..request.rows.end.div_ceil(n as u64);
+        let block_rows = n as u64 * request.rows_per_row();
+        let blocks = request.rows.start / block_rows..request.rows.end.div_ceil(block_rows);
         let n_blocks = blocks.end - blocks.start;
         let total = (FIRST_PASSES + n_blocks * BLOCK_PASSES) * lines(shape) * outputs.len() as u64;
         let tasks = outputs.len().saturating_mul(n_blocks as usize);
@@ -100,7 +101,7 @@ impl Cpu {
         let mut rests: Vec<&mut [T]> = collect(outputs.iter_mut().map(|output| &mut **output))?;
         let at_once = match request.mode {
             Mode::Linear { .. } => (PHASE_BYTES / (8 * n)).max(1) as u64,
-            Mode::Complex | Mode::Intensity => n_blocks,
+            Mode::Complex | Mode::Intensity | Mode::Real => n_blocks,
         };
         for first in blocks.clone().step_by(at_once as usize) {
             let stripe = first..blocks.end.min(first.saturating_add(at_once));

@@ -11,7 +11,7 @@ use super::signs;
 use super::workspace::{Workspace, blocks_at_once, lines_at_once};
 use crate::cpu::kernel::Kernel;
 use crate::cpu::threads::Ticker;
-use crate::definition::readout::{Mode, Real};
+use crate::definition::readout::{Mode, Number};
 use crate::definition::structured::{Part, SIGNS, Signs};
 use crate::memory::touch;
 use crate::progress::Stopped;
@@ -54,7 +54,7 @@ pub(super) struct TransformWorker<'a> {
 
 impl TransformWorker<'_> {
     /// Computes a task.
-    pub(super) fn process<T: Real>(&mut self, task: Task<'_, T>) -> Result<(), Stopped> {
+    pub(super) fn process<T: Number>(&mut self, task: Task<'_, T>) -> Result<(), Stopped> {
         if self.current != Some(task.vector) {
             self.current = None;
             self.first_round(task.vector)?;
@@ -69,7 +69,8 @@ impl TransformWorker<'_> {
                 self.between_groups(block, part)?;
                 self.within_groups(block, part)?;
             }
-            self.read(task.vector, block, (rows.start - block * self.n as u64) as usize, out)?;
+            let first = (rows.start - block * self.n as u64 * self.request.rows_per_row()) as usize;
+            self.read(task.vector, block, first * self.request.mode.parts(), out)?;
         }
         Ok(())
     }
@@ -153,7 +154,7 @@ impl TransformWorker<'_> {
     }
 
     /// Computes the stages of round 3 between row groups, and reads both parts.
-    fn read<T: Real>(&mut self, vector: usize, block: u64, first: usize, out: &mut [T]) -> Result<(), Stopped> {
+    fn read<T: Number>(&mut self, vector: usize, block: u64, first: usize, out: &mut [T]) -> Result<(), Stopped> {
         let Self { shape, n, .. } = *self;
         let (kernel, mode) = (self.kernel, self.request.mode);
         let readout = TransformReadout { mode, scale: self.vectors.scale(vector) / n as f64 };
