@@ -329,12 +329,7 @@ impl AdjointWorker<'_> {
         self.sum(&tile.columns, sums)?;
         let fields = if let Some(kept) = &mut tile.kept {
             let kept = &mut kept[..sums.len()];
-            if self.first {
-                kept.fill(0);
-            }
-            for (kept, &sum) in kept.iter_mut().zip(&*sums) {
-                *kept += i64::from(sum);
-            }
+            Field::Int32(sums).add_to(kept, self.first);
             Field::Int64(kept)
         } else {
             Field::Int32(sums)

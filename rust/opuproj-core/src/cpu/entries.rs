@@ -79,7 +79,7 @@ impl Cpu {
                 let row_block = first / block_rows;
                 let in_tile = |row: u64| row.checked_sub(row_block * block_rows).filter(|&at| at < tile_rows);
                 let places = collect(rows[done..].iter().map_while(|&row| in_tile(row).map(|at| at as usize)))?;
-                reference.set(&field(&anchor, row_block))?;
+                reference.set(anchor.len(), &field(&anchor, row_block))?;
                 for (j, column) in columns.iter().enumerate() {
                     read(mode, &field(std::slice::from_ref(column), row_block), 1.0, &reference, values);
                     coordinator.count_bytes(size_of_val(values) + size_of::<T>() * parts * places.len())?;

@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
     /// Whether each has this many components.
     pub(super) fn have_length(self, length: usize) -> bool {
         (0..self.len()).all(|vector| match self.of(vector) {
-            Field::Int32(field) => field.len() == length,
+            Field::Short(field) | Field::Int32(field) => field.len() == length,
             Field::Int64(field) => field.len() == length,
         })
     }
@@ -52,6 +52,8 @@ impl<'a> Fields<'a> {
 /// The field of a vector.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Field<'a> {
+    /// Of up to [`INT16_NONZEROS`](super::reference::INT16_NONZEROS) nonzeros: it fits int16.
+    Short(&'a [i32]),
     Int32(&'a [i32]),
     Int64(&'a [i64]),
 }
@@ -65,15 +67,29 @@ impl Field<'_> {
     /// Some of its components.
     pub(super) fn of(self, components: Range<usize>) -> Self {
         match self {
+            Self::Short(field) => Self::Short(&field[components]),
             Self::Int32(field) => Self::Int32(&field[components]),
             Self::Int64(field) => Self::Int64(&field[components]),
+        }
+    }
+
+    /// Adds it to sums of 64 bits, or replaces them by it if it is the `first` one.
+    pub(super) fn add_to(self, sums: &mut [i64], first: bool) {
+        if first {
+            sums.fill(0);
+        }
+        match self {
+            Self::Short(field) | Self::Int32(field) => {
+                sums.iter_mut().zip(field).for_each(|(sum, &part)| *sum += i64::from(part));
+            }
+            Self::Int64(field) => sums.iter_mut().zip(field).for_each(|(sum, &part)| *sum += part),
         }
     }
 
     /// Writes it as float64, which holds all its integers exactly.
     pub(super) fn to_f64(self, floats: &mut Vec<f64>) -> Result<(), NoMemory> {
         match self {
-            Self::Int32(field) => refill(floats, field.iter().map(|&sum| f64::from(sum))),
+            Self::Short(field) | Self::Int32(field) => refill(floats, field.iter().map(|&sum| f64::from(sum))),
             Self::Int64(field) => refill(floats, field.iter().map(|&sum| sum as f64)),
         }
     }
@@ -109,7 +125,7 @@ impl WeightedSum {
         fits: bool,
     ) -> Result<(), NoMemory> {
         match field {
-            Field::Int32(field) if fits => {
+            Field::Short(field) | Field::Int32(field) if fits => {
                 if first {
                     refill(&mut self.floats, field.iter().map(|_| 0.0))?;
                 }
@@ -124,7 +140,7 @@ impl WeightedSum {
                 );
                 Ok(())
             }
-            Field::Int32(field) => self.add_integers(field, weight, first),
+            Field::Short(field) | Field::Int32(field) => self.add_integers(field, weight, first),
             Field::Int64(field) => self.add_integers(field, weight, first),
         }
     }

@@ -1,5 +1,6 @@
 //! The vectors that are multiplied: the vectors of a batch, halves of them, or sums of several digits.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::ternary::{TernaryBatch, WORD};
@@ -145,9 +146,27 @@ impl<'a> Vectors<'a> {
         self.terms(vector).fold(0, |union, (planes, _)| union | used(planes, word))
     }
 
-    /// The number of nonzeros of a vector.
-    pub(super) fn nonzeros(&self, vector: usize) -> u64 {
-        (0..self.row_words()).map(|word| u64::from(self.used(vector, word).count_ones())).sum()
+    /// Adds the nonzero elements of a vector in some words to a union.
+    pub(super) fn add_used(&self, vector: usize, words: Range<usize>, union: &mut [u64]) {
+        for ((positive, negative), _) in self.terms(vector) {
+            let planes = positive[words.clone()].iter().zip(&negative[words.clone()]);
+            for (union, (positive, negative)) in union.iter_mut().zip(planes) {
+                *union |= positive | negative;
+            }
+        }
+    }
+
+    /// The number of nonzeros of a vector in some words.
+    pub(super) fn nonzeros(&self, vector: usize, words: Range<usize>) -> u64 {
+        let count = |used: u64| u64::from(used.count_ones());
+        match &self.parts {
+            Parts::Whole(_) | Parts::Split(..) => {
+                let ((positive, negative), _) = self.terms(vector).next().expect("a vector has a term");
+                let planes = positive[words.clone()].iter().zip(&negative[words]);
+                planes.map(|(positive, negative)| count(positive | negative)).sum()
+            }
+            Parts::Fused(_) => words.map(|word| count(self.used(vector, word))).sum(),
+        }
     }
 }
 

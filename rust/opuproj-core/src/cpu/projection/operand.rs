@@ -23,6 +23,9 @@ const MAX_ROWS_COLUMNS: usize = 1 << 20;
 /// The most words of a chunk, whose union is kept in memory.
 const MAX_WORDS: usize = 1 << 20;
 
+/// The words whose union is taken at a time: it stays in a first-level cache.
+const UNION_WORDS: usize = 1 << 11;
+
 /// How the inputs of a group are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -117,7 +120,7 @@ pub(super) fn groups(
         let columns = if vectors.len() > 1 { union(&vectors)? } else { u64::MAX };
         let mut nonzeros: Vec<u64> = with_capacity(vectors.len())?;
         for vector in vectors.clone() {
-            nonzeros.push(batch.nonzeros(vector));
+            nonzeros.push(batch.nonzeros(vector, 0..batch.row_words()));
             coordinator.count_bytes(batch.row_bytes())?;
         }
         if vectors.len() > 1 && rows_cost(columns, vectors.len()) < nonzeros.iter().sum::<u64>() as f64 {
@@ -153,6 +156,9 @@ pub(super) fn chunk_words(
             (ROWS_CAPACITY / group.vectors.len()).min(MAX_ROWS_COLUMNS).min(fitting)
         }
     };
+    if start == 0 && group.columns <= capacity as u64 && batch.row_words() <= MAX_WORDS {
+        return Ok(0..batch.row_words());
+    }
     let mut columns = 0;
     let mut end = start;
     while end < batch.row_words().min(start + MAX_WORDS) {
@@ -228,10 +234,20 @@ fn for_each_union(
     coordinator: &mut Coordinator<'_, '_>,
     mut each: impl FnMut(u64),
 ) -> Result<(), Stopped> {
-    words.into_iter().try_for_each(|word| {
-        each(union_of(batch, vectors, word));
-        coordinator.count_bytes(word_bytes(batch, vectors))
-    })
+    let mut union = [0; UNION_WORDS];
+    for start in words.clone().step_by(UNION_WORDS) {
+        let words = start..words.end.min(start + UNION_WORDS);
+        let union = &mut union[..words.len()];
+        union.fill(0);
+        for vector in vectors.clone() {
+            batch.add_used(vector, words.clone(), union);
+            coordinator.count_bytes(words.len() * word_bytes(batch, &(vector..vector + 1)))?;
+        }
+        for &used in &*union {
+            each(used);
+        }
+    }
+    Ok(())
 }
 
 /// Bytes that are read for one word of some vectors.

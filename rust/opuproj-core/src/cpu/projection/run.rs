@@ -266,8 +266,8 @@ impl Context<'_> {
         let mut measurements = with_capacity(outputs.len())?;
         for output in outputs {
             let of_output = output * vectors.per_output()..(output + 1) * vectors.per_output();
-            let brightest =
-                of_output.map(|vector| vectors.nonzeros(vector)).max().unwrap_or(0) + measurement.anchor_pixels(mode);
+            let brightest = of_output.map(|vector| vectors.nonzeros(vector, 0..vectors.row_words())).max().unwrap_or(0)
+                + measurement.anchor_pixels(mode);
             let mean = measurement.mean(brightest);
             measurements.push(VectorMeasurement { measurement, mode, vector: output as u64, first_row: 0, mean });
             coordinator.count_bytes(vectors.per_output() * vectors.row_bytes())?;

@@ -10,7 +10,7 @@ use crate::cpu::camera::VectorMeasurement;
 use crate::cpu::field::{Field, WeightedSum, components_of};
 use crate::cpu::kernel::{Product, SignedColumns};
 use crate::cpu::noise::PIXELS;
-use crate::cpu::reference::{Reference, read};
+use crate::cpu::reference::{INT16_NONZEROS, Reference, read, read_short};
 use crate::cpu::threads::Ticker;
 use crate::definition::anchor;
 use crate::definition::readout::{Mode, Number};
@@ -79,8 +79,11 @@ impl ProjectionWorker<'_> {
                 // They are read out before the next vector is summed, so they stay in a first-level cache.
                 let sums = resized(&mut all_sums, n_sums)?;
                 sums.fill(0);
-                self.add_list(Operand::list(index, sign, ends, v), &tile, sums)?;
-                self.finish(&mut tile, v, sums, kept.as_deref_mut())
+                let list = Operand::list(index, sign, ends, v);
+                self.add_list(list, &tile, sums)?;
+                let short = list.index.len() <= INT16_NONZEROS;
+                let field = if short { Field::Short(sums) } else { Field::Int32(sums) };
+                self.finish(&mut tile, v, field, kept.as_deref_mut())
             })?,
             Operand::Rows { columns, inputs, largest, starts } => {
                 let sums = resized(&mut all_sums, self.n_vectors * n_sums)?;
@@ -89,7 +92,7 @@ impl ProjectionWorker<'_> {
                 }
                 self.add_rows(columns, inputs, *largest, &tile, sums)?;
                 let mut vectors = sums.chunks_exact(n_sums).enumerate();
-                vectors.try_for_each(|(v, sums)| self.finish(&mut tile, v, sums, kept.as_deref_mut()))?;
+                vectors.try_for_each(|(v, sums)| self.finish(&mut tile, v, Field::Int32(sums), kept.as_deref_mut()))?;
             }
         }
         self.scratch.sums = all_sums;
@@ -101,17 +104,13 @@ impl ProjectionWorker<'_> {
         &mut self,
         tile: &mut RowTile<'_, '_, T>,
         v: usize,
-        sums: &[i32],
+        field: Field<'_>,
         kept: Option<&mut [i64]>,
     ) -> Result<(), Stopped> {
-        let Some(kept) = kept else { return self.read_out(tile, v, Field::Int32(sums)) };
-        let kept = &mut kept[v * sums.len()..(v + 1) * sums.len()];
-        if self.first {
-            kept.fill(0);
-        }
-        for (kept, &sum) in kept.iter_mut().zip(sums) {
-            *kept += i64::from(sum);
-        }
+        let Some(kept) = kept else { return self.read_out(tile, v, field) };
+        let n_sums = tile.n_sums();
+        let kept = &mut kept[v * n_sums..(v + 1) * n_sums];
+        field.add_to(kept, self.first);
         if self.last { self.read_out(tile, v, Field::Int64(kept)) } else { Ok(()) }
     }
 
@@ -189,7 +188,7 @@ impl ProjectionWorker<'_> {
             self.ticker.check()?;
         }
         if let (Mode::Linear { .. }, true) = (mode, self.measurements.is_empty()) {
-            self.scratch.reference.set(components_of(mode, fields, tile.rows.clone()))?;
+            self.scratch.reference.set(anchors[0].len(), components_of(mode, fields, tile.rows.clone()))?;
         }
         Ok(())
     }
@@ -219,14 +218,19 @@ impl ProjectionWorker<'_> {
             }
             Readout::Exact | Readout::Given(_) => {
                 let output = &mut tile.outputs[v];
-                if let Field::Int32(field) = field {
-                    kernel.vectorize(
+                match field {
+                    Field::Short(field) => kernel.vectorize(
+                        #[inline(always)]
+                        || read_short(mode, field, reference, output),
+                    ),
+                    Field::Int32(field) => kernel.vectorize(
                         #[inline(always)]
                         || read(mode, field, 1.0, reference, output),
-                    );
-                } else {
-                    field.to_f64(floats)?;
-                    read(mode, floats, 1.0, reference, output);
+                    ),
+                    Field::Int64(_) => {
+                        field.to_f64(floats)?;
+                        read(mode, floats, 1.0, reference, output);
+                    }
                 }
             }
             Readout::Camera(_) => self.read_through_camera(tile, v, field)?,
