@@ -36,7 +36,7 @@ impl Portable {
         panel_blocks: TILE_BLOCKS,
         panel_columns: INT16_COLUMNS,
         max_input: 127,
-        multiply_cost: 0.2,
+        multiply_cost: 0.05,
     };
 
     pub(super) const COLUMNS: ColumnShape =

@@ -42,7 +42,7 @@ impl Avx2 {
         // 16 × 1024 bytes a block: half of a first-level cache.
         panel_columns: 1024,
         max_input: 13,
-        multiply_cost: 0.05,
+        multiply_cost: 0.03,
     };
 
     pub(super) const COLUMNS: ColumnShape = ColumnShape {
