@@ -39,7 +39,7 @@ impl Avx512 {
         // 4 blocks × 16 × 512 bytes: two thirds of a 48 KiB first-level cache.
         panel_columns: 512,
         max_input: 127,
-        multiply_cost: 0.05,
+        multiply_cost: 0.1,
     };
 
     // The costs are predicted from the number of instructions, not measured.
