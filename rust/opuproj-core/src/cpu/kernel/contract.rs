@@ -133,6 +133,10 @@ impl Product<'_> {
 
 /// One column of T over four row blocks, for [`Kernel::add_columns`](super::Kernel::add_columns): a cache line of entries
 /// plus 128, in the order of components. All kernels have this layout.
+///
+/// They add columns as 16-bit lanes. A lane holds two components, low + 256 · high. One register sums the lanes (`pairs`) and
+/// another their high halves (`highs`), both modulo 2¹⁶. So pairs − 256 · highs is the sum of the low halves. This takes one
+/// shift for two components, where widening each of them takes two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct PanelColumn(pub [u8; COLUMN_COMPONENTS]);

@@ -133,7 +133,7 @@ impl Portable {
         }
     }
 
-    /// The sums of pairs of components, and from them of both, as in the AVX2 kernel.
+    /// See `PanelColumn` for the method.
     pub(super) fn add_columns(
         self,
         panel: &[PanelColumn],

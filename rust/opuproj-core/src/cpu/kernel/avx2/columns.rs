@@ -26,11 +26,7 @@ pub(super) fn column_panel(t: &Transmission, columns: &[u64], row_block: u64, pa
     }
 }
 
-/// Adds the columns of a panel; see `Kernel::add_columns`.
-///
-/// A 16-bit lane of a column holds two components, low + 256 · high. `pairs` sums the lanes and `highs` their high halves,
-/// both modulo 2¹⁶, so pairs − 256 · highs is the sum of the low halves. That is one shift for two components, in place of
-/// two that widen both.
+/// Adds the columns of a panel; see `Kernel::add_columns`, and `PanelColumn` for the method.
 #[target_feature(enable = "avx2")]
 pub(super) fn add_columns(panel: &[PanelColumn], x: SignedPositions<'_>, sums: &mut [i32; COLUMN_COMPONENTS]) {
     for run in x.runs() {
