@@ -7,7 +7,7 @@
 use std::arch::asm;
 
 use super::avx512::Avx512;
-use super::contract::{PanelShape, Product, SignedColumns};
+use super::contract::{COLUMN_COMPONENTS, PanelColumn, PanelShape, Product, SignedColumns, SignedPositions};
 use crate::definition::transmission::{BLOCK_COMPONENTS, Transmission};
 
 /// Columns in a tile, and bytes in a row of one.
@@ -67,6 +67,20 @@ impl Amx {
         // SAFETY: a value of this type exists only in a process that executes tile instructions; `Kernel::multiply` has
         // checked that vectors and sums lie within their slices.
         unsafe { multiply(product) }
+    }
+
+    pub(super) fn column_panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [PanelColumn]) {
+        self.0.column_panel(t, columns, row_block, panel);
+    }
+
+    #[inline]
+    pub(super) fn add_columns(
+        self,
+        panel: &[PanelColumn],
+        x: SignedPositions<'_>,
+        sums: &mut [i32; COLUMN_COMPONENTS],
+    ) {
+        self.0.add_columns(panel, x, sums);
     }
 
     #[inline]

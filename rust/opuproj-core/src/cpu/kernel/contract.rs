@@ -2,10 +2,16 @@
 
 use std::fmt;
 
-use crate::definition::transmission::BLOCK_COMPONENTS;
+use crate::definition::transmission::{BLOCK_COMPONENTS, MAX_MAGNITUDE};
 
 /// The row blocks of a tile are a multiple of this, because the kernels unroll over this many.
 pub const TILE_BLOCKS: usize = 8;
+
+/// Row blocks of a [`PanelColumn`].
+pub const COLUMN_BLOCKS: usize = 4;
+
+/// Components of a [`PanelColumn`].
+pub const COLUMN_COMPONENTS: usize = COLUMN_BLOCKS * BLOCK_COMPONENTS;
 
 /// Columns of T, each with the sign of its input: one sparse ternary vector.
 #[derive(Clone, Copy, Debug)]
@@ -122,5 +128,77 @@ impl Product<'_> {
         };
         assert!(reach(self.x_stride, self.columns) <= self.x.len(), "vectors within x");
         assert!(reach(self.sums_stride, self.n_blocks() * BLOCK_COMPONENTS) <= self.sums.len(), "sums within range");
+    }
+}
+
+/// One column of T over four row blocks, for [`Kernel::add_columns`](super::Kernel::add_columns): a cache line of entries
+/// plus 128, in the order of components. All kernels have this layout.
+///
+/// They add columns as 16-bit lanes. A lane holds two components, low + 256 · high. One register sums the lanes (`pairs`) and
+/// another their high halves (`highs`), both modulo 2¹⁶. So pairs − 256 · highs is the sum of the low halves. This takes one
+/// shift for two components, where widening each of them takes two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct PanelColumn(pub [u8; COLUMN_COMPONENTS]);
+
+/// What a [`PanelColumn`] adds to every entry of T.
+pub(super) const COLUMN_BIAS: u8 = 128;
+
+/// The most entries whose sum fits int16, whatever they are.
+const INT16_ENTRIES: usize = i16::MAX as usize / MAX_MAGNITUDE as usize;
+
+/// One sparse ternary vector over the columns of a panel: positions in the panel, in any order.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedPositions<'a> {
+    /// Where the vector is +1.
+    pub positive: &'a [u16],
+    /// Where it is −1.
+    pub negative: &'a [u16],
+}
+
+impl<'a> SignedPositions<'a> {
+    /// The same in runs whose sums fit int16.
+    #[inline]
+    pub(super) fn runs(self) -> impl Iterator<Item = Self> {
+        let Self { mut positive, mut negative } = self;
+        std::iter::from_fn(move || {
+            let take = |rest: &mut &'a [u16], most: usize| {
+                let (run, left) = rest.split_at(rest.len().min(most));
+                *rest = left;
+                run
+            };
+            let first = take(&mut positive, INT16_ENTRIES);
+            let run = Self { positive: first, negative: take(&mut negative, INT16_ENTRIES - first.len()) };
+            (!run.positive.is_empty() || !run.negative.is_empty()).then_some(run)
+        })
+    }
+
+    /// −128 for each entry that is added and 128 for each that is subtracted: what takes off the bias of the columns.
+    #[inline]
+    pub(super) fn bias(self) -> i16 {
+        ((self.negative.len() as i32 - self.positive.len() as i32) * i32::from(COLUMN_BIAS)) as i16
+    }
+}
+
+/// The panels of columns of a kernel, and what they cost. All costs are relative to generating one entry of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct ColumnShape {
+    /// The columns of a full panel, which stays in a second-level cache.
+    pub panel_columns: usize,
+    /// The time to generate and write one entry.
+    pub entry_cost: f64,
+    /// The time to add one entry to a sum.
+    pub addition_cost: f64,
+    /// The time for each sum and panel, however few entries are added.
+    pub sum_cost: f64,
+}
+
+impl ColumnShape {
+    /// The time of one component over `columns` columns for vectors with `nonzeros` nonzeros together, over that of
+    /// generating one entry of a list.
+    #[must_use]
+    pub fn cost(&self, columns: u64, n_vectors: usize, nonzeros: u64) -> f64 {
+        let sums = columns.div_ceil(self.panel_columns as u64) * n_vectors as u64;
+        columns as f64 * self.entry_cost + nonzeros as f64 * self.addition_cost + sums as f64 * self.sum_cost
     }
 }

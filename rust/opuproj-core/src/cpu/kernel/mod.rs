@@ -1,14 +1,16 @@
 //! The inner loops: a file or folder for each instruction set, one contract, the same integers from each.
 //!
-//! A [`Kernel`] value proves that this CPU has its instructions. So its methods are safe to call. It has three operations
-//! on consecutive row blocks and a list of columns,
+//! A [`Kernel`] value proves that this CPU has its instructions. So its methods are safe to call. It has these operations
+//! on consecutive row blocks and a list of columns:
 //!
 //! * [`field`](Kernel::field): Tx of one vector. Entries of T are generated and summed in registers, never stored.
 //! * [`panel`](Kernel::panel): a panel of T as bytes, in a layout that each kernel chooses.
 //! * [`multiply`](Kernel::multiply): such a panel times many int8 vectors.
+//! * [`column_panel`](Kernel::column_panel): a panel of T whose columns are contiguous.
+//! * [`add_columns`](Kernel::add_columns): such a panel times one sparse ternary vector: the sum of the columns that it uses.
 //!
-//! one for the adjoint, [`transposed`](Kernel::transposed): a panel of the same layout with rows and columns exchanged;
-//! and one for packing, `planes`.
+//! The adjoint has one, [`transposed`](Kernel::transposed): a panel for `multiply` with rows and columns exchanged. Packing
+//! has one, `planes`.
 //!
 //! Sums are int32 and wrap. They are exact because callers add up longer sums, in 64 bits, from parts that fit int32: see
 //! [`INT32_NONZEROS`](crate::definition::transmission::INT32_NONZEROS).
@@ -27,7 +29,10 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod safe;
 
-pub use contract::{Isa, PanelShape, Product, SignedColumns, TILE_BLOCKS};
+pub use contract::{
+    COLUMN_BLOCKS, COLUMN_COMPONENTS, ColumnShape, Isa, PanelColumn, PanelShape, Product, SignedColumns,
+    SignedPositions, TILE_BLOCKS,
+};
 pub(crate) use portable::keystream_blocks;
 
 use crate::definition::transmission::{BLOCK_COMPONENTS, Transmission};
@@ -200,6 +205,39 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Inner::Avx2(_) => &avx2::Avx2::SHAPE,
             Inner::Portable(_) => &portable::Portable::SHAPE,
+        }
+    }
+
+    /// Writes T at `columns`, one in each of `panel`, for [`COLUMN_BLOCKS`] row blocks from `row_block` on.
+    ///
+    /// # Panics
+    ///
+    /// If the panel does not have one column for each of `columns`.
+    pub fn column_panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [PanelColumn]) {
+        assert_eq!(columns.len(), panel.len(), "one column of the panel for each of T");
+        dispatch!(self, kernel => kernel.column_panel(t, columns, row_block, panel));
+    }
+
+    /// Adds Tx to `sums`, for a panel that [`column_panel`](Self::column_panel) wrote and a vector with any number of
+    /// nonzeros in it.
+    ///
+    /// # Panics
+    ///
+    /// If the panel has no such position.
+    pub fn add_columns(self, panel: &[PanelColumn], x: SignedPositions<'_>, sums: &mut [i32; COLUMN_COMPONENTS]) {
+        dispatch!(self, kernel => kernel.add_columns(panel, x, sums));
+    }
+
+    /// The shape of its panels of columns.
+    #[must_use]
+    pub fn column_shape(self) -> &'static ColumnShape {
+        match self.0 {
+            // All of it is in AVX-512.
+            #[cfg(target_arch = "x86_64")]
+            Inner::Amx(_) | Inner::Avx512(_) => &avx512::Avx512::COLUMNS,
+            #[cfg(target_arch = "x86_64")]
+            Inner::Avx2(_) => &avx2::Avx2::COLUMNS,
+            Inner::Portable(_) => &portable::Portable::COLUMNS,
         }
     }
 

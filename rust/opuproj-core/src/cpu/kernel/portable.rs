@@ -2,7 +2,10 @@
 
 use aes::hazmat::{self, Block8};
 
-use super::contract::{PanelShape, Product, SignedColumns, TILE_BLOCKS};
+use super::contract::{
+    COLUMN_BIAS, COLUMN_BLOCKS, COLUMN_COMPONENTS, ColumnShape, PanelColumn, PanelShape, Product, SignedColumns,
+    SignedPositions, TILE_BLOCKS,
+};
 use crate::definition::transmission::{BLOCK_COMPONENTS, Transmission, gaussian};
 
 /// Columns whose int16 sums cannot overflow for inputs up to 1: 327 × 100 < 2¹⁵.
@@ -33,8 +36,11 @@ impl Portable {
         panel_blocks: TILE_BLOCKS,
         panel_columns: INT16_COLUMNS,
         max_input: 127,
-        multiply_cost: 0.2,
+        multiply_cost: 0.05,
     };
+
+    pub(super) const COLUMNS: ColumnShape =
+        ColumnShape { panel_columns: 2048, entry_cost: 0.8, addition_cost: 0.02, sum_cost: 0.5 };
 
     pub(super) fn field(self, t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
         for (tile, sums) in (0..).zip(sums.chunks_exact_mut(TILE_BLOCKS * BLOCK_COMPONENTS)) {
@@ -111,6 +117,56 @@ impl Portable {
         }
     }
 
+    pub(super) fn column_panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [PanelColumn]) {
+        // Two columns make up the eight blocks that are generated together.
+        for (columns, output) in columns.chunks(2).zip(panel.chunks_mut(2)) {
+            let last = columns[columns.len() - 1];
+            let column = |k: usize| columns.get(k / COLUMN_BLOCKS).copied().unwrap_or(last);
+            let row_block = |k: usize| row_block.wrapping_add((k % COLUMN_BLOCKS) as u64);
+            let blocks = eight_counters(t, std::array::from_fn(|k| (row_block(k), column(k))));
+            let entries = output.iter_mut().flat_map(|column| column.0.as_chunks_mut::<BLOCK_COMPONENTS>().0);
+            for (entries, bytes) in entries.zip(&blocks) {
+                for (entry, byte) in entries.iter_mut().zip(bytes) {
+                    *entry = (ENTRY[usize::from(*byte)] as u8).wrapping_add(COLUMN_BIAS);
+                }
+            }
+        }
+    }
+
+    /// See `PanelColumn` for the method.
+    pub(super) fn add_columns(
+        self,
+        panel: &[PanelColumn],
+        x: SignedPositions<'_>,
+        sums: &mut [i32; COLUMN_COMPONENTS],
+    ) {
+        for run in x.runs() {
+            let bias = run.bias() as u16;
+            let mut highs = [bias; COLUMN_COMPONENTS / 2];
+            let mut pairs = [bias.wrapping_mul(257); COLUMN_COMPONENTS / 2];
+            for &position in run.positive {
+                let lanes = panel[usize::from(position)].0.as_chunks::<2>().0;
+                for ((pair, high), lane) in pairs.iter_mut().zip(&mut highs).zip(lanes) {
+                    let lane = u16::from_le_bytes(*lane);
+                    *pair = pair.wrapping_add(lane);
+                    *high = high.wrapping_add(lane >> 8);
+                }
+            }
+            for &position in run.negative {
+                let lanes = panel[usize::from(position)].0.as_chunks::<2>().0;
+                for ((pair, high), lane) in pairs.iter_mut().zip(&mut highs).zip(lanes) {
+                    let lane = u16::from_le_bytes(*lane);
+                    *pair = pair.wrapping_sub(lane);
+                    *high = high.wrapping_sub(lane >> 8);
+                }
+            }
+            for ((pair, high), sums) in pairs.iter().zip(highs).zip(sums.as_chunks_mut::<2>().0) {
+                let low = pair.wrapping_sub(high << 8);
+                *sums = [sums[0].wrapping_add(i32::from(low as i16)), sums[1].wrapping_add(i32::from(high as i16))];
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
         work()
@@ -173,9 +229,15 @@ pub(crate) fn keystream_blocks(t: &Transmission, row_blocks: [u64; 8], column: u
 /// The blocks of eight row blocks in one column.
 #[inline]
 fn eight_blocks(t: &Transmission, row_blocks: [u64; 8], column: u64) -> Block8 {
+    eight_counters(t, row_blocks.map(|row_block| (row_block, column)))
+}
+
+/// The blocks of eight pairs of a row block and a column.
+#[inline]
+fn eight_counters(t: &Transmission, counters: [(u64, u64); 8]) -> Block8 {
     let round_keys = t.round_keys();
     let mut blocks = Block8::default();
-    for (row_block, block) in row_blocks.iter().zip(blocks.iter_mut()) {
+    for ((row_block, column), block) in counters.iter().zip(blocks.iter_mut()) {
         block[..8].copy_from_slice(&row_block.to_le_bytes());
         block[8..].copy_from_slice(&column.to_le_bytes());
         for (byte, key) in block.iter_mut().zip(&round_keys[0]) {

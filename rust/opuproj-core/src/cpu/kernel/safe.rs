@@ -5,7 +5,8 @@
 macro_rules! safe_methods {
     (
         $kernel:ident, $features:literal,
-        $field:expr, $panel:expr, $transposed:expr, $multiply:expr, $planes:expr, $keystream:expr
+        $field:expr, $panel:expr, $transposed:expr, $multiply:expr, $column_panel:expr, $add_columns:expr,
+        $planes:expr, $keystream:expr
     ) => {
         impl $kernel {
             pub(super) fn field(self, t: &Transmission, x: SignedColumns<'_>, row_block: u64, sums: &mut [i32]) {
@@ -26,6 +27,28 @@ macro_rules! safe_methods {
             pub(super) fn multiply(self, product: Product<'_>) {
                 // SAFETY: as in `field`; `Kernel::multiply` has checked that vectors and sums lie within their slices.
                 unsafe { $multiply(product) }
+            }
+
+            pub(super) fn column_panel(
+                self,
+                t: &Transmission,
+                columns: &[u64],
+                row_block: u64,
+                panel: &mut [PanelColumn],
+            ) {
+                // SAFETY: as in `field`.
+                unsafe { $column_panel(t, columns, row_block, panel) }
+            }
+
+            #[inline]
+            pub(super) fn add_columns(
+                self,
+                panel: &[PanelColumn],
+                x: SignedPositions<'_>,
+                sums: &mut [i32; COLUMN_COMPONENTS],
+            ) {
+                // SAFETY: as in `field`.
+                unsafe { $add_columns(panel, x, sums) }
             }
 
             #[inline]

@@ -248,6 +248,111 @@ fn the_largest_seed_row_and_column_are_entries_like_any_other() {
     }
 }
 
+/// A panel of columns as a kernel writes it.
+fn column_panel(kernel: Kernel, t: &Transmission, columns: &[u64], row_block: u64) -> Vec<PanelColumn> {
+    let mut panel = vec![PanelColumn([0; COLUMN_COMPONENTS]); columns.len()];
+    kernel.column_panel(t, columns, row_block, &mut panel);
+    panel
+}
+
+#[test]
+fn column_panels_have_the_entries_of_the_definition() {
+    let t = Transmission::new(79);
+    let mut extremes = vec![u64::MAX, 0, u64::MAX - 1];
+    extremes.extend(columns(3));
+    let lists = AWKWARD.iter().map(|&count| columns(count)).chain([extremes]);
+    for (columns, row_block) in lists.zip([0, 5, 1 << 40, (1 << 61) - COLUMN_BLOCKS as u64].into_iter().cycle()) {
+        let blocks = definition(&t, row_block, COLUMN_BLOCKS, &columns);
+        for kernel in Kernel::available() {
+            for (k, column) in column_panel(kernel, &t, &columns, row_block).iter().enumerate() {
+                let found = column.0.map(|entry| i16::from(entry) - 128);
+                let expected: Vec<i16> = blocks.iter().flat_map(|block| block[k].map(i16::from)).collect();
+                assert_eq!(found[..], expected, "{}: column {k} of {}", kernel.isa(), columns.len());
+            }
+        }
+    }
+}
+
+/// `count` positions in a panel of `columns` columns, in no order.
+fn positions(count: usize, columns: usize, salt: usize) -> Vec<u16> {
+    (0..count).map(|k| ((k * 7919 + k * k / 3 + salt) % columns) as u16).collect()
+}
+
+#[test]
+fn columns_add_up_to_the_definition() {
+    let t = Transmission::new(80);
+    let counts: &[usize] =
+        if cfg!(miri) { &[0, 1, 5] } else { &[0, 1, 2, 3, 4, 5, 8, 31, 163, 164, 326, 327, 328, 700] };
+    let panel_columns = if cfg!(miri) { 9 } else { 1031 };
+    let row_block = 3;
+    let panels = [columns(panel_columns), columns(panel_columns).into_iter().rev().map(|column| !column).collect()];
+    let blocks = panels.each_ref().map(|columns| definition(&t, row_block, COLUMN_BLOCKS, columns));
+    for kernel in Kernel::available() {
+        let written = panels.each_ref().map(|columns| column_panel(kernel, &t, columns, row_block));
+        for &n_positive in counts {
+            for &n_negative in counts {
+                let mut sums: [i32; COLUMN_COMPONENTS] = std::array::from_fn(|k| k as i32 - 40_000);
+                let mut expected = sums.to_vec();
+                for (salt, (panel, blocks)) in written.iter().zip(&blocks).enumerate() {
+                    let positive = positions(n_positive, panel_columns, salt);
+                    let negative = positions(n_negative, panel_columns, salt + 3);
+                    let mut x = vec![0; panel_columns];
+                    for &position in &positive {
+                        x[usize::from(position)] += 1;
+                    }
+                    for &position in &negative {
+                        x[usize::from(position)] -= 1;
+                    }
+                    expected.iter_mut().zip(sums_of(blocks, &x)).for_each(|(expected, sum)| *expected += sum);
+                    let x = SignedPositions { positive: &positive, negative: &negative };
+                    kernel.add_columns(panel, x, &mut sums);
+                }
+                assert_eq!(sums[..], expected, "{}: {n_positive} and {n_negative} nonzeros", kernel.isa());
+            }
+        }
+    }
+}
+
+/// Entries of the largest magnitude, such that int16 sums would overflow if a kernel did not widen them in time.
+#[test]
+#[cfg_attr(miri, ignore = "hundreds of thousands of additions")]
+fn the_largest_entries_add_up_in_columns() {
+    // Neighbouring components have all combinations of signs.
+    let entry = |k: usize| if ((k / 2) >> (k % 2)).is_multiple_of(2) { MAX_MAGNITUDE } else { -MAX_MAGNITUDE };
+    let column = |sign| PanelColumn(std::array::from_fn(|k| (sign * entry(k) + 128) as u8));
+    let panel = [column(1), column(-1)];
+    for kernel in Kernel::available() {
+        for count in [326, 327, 328, 329, 330, 654, 655, 1 << 16] {
+            let (one, other) = (vec![0; count], vec![1; count]);
+            for (positive, negative, sign) in [
+                (&one[..], &[][..], 1),
+                (&other, &[], -1),
+                (&[], &one, -1),
+                (&[], &other, 1),
+                (&one, &other, 2),
+                (&one, &one, 0),
+            ] {
+                let mut sums = [7; COLUMN_COMPONENTS];
+                kernel.add_columns(&panel, SignedPositions { positive, negative }, &mut sums);
+                let expected: [i32; COLUMN_COMPONENTS] = std::array::from_fn(|k| 7 + sign * count as i32 * entry(k));
+                assert_eq!(sums, expected, "{}: {count} times {sign}", kernel.isa());
+            }
+        }
+    }
+}
+
+#[test]
+fn positions_outside_a_panel_are_refused() {
+    let panel = [PanelColumn([128; COLUMN_COMPONENTS]); 3];
+    for kernel in Kernel::available() {
+        for (positive, negative) in [(&[0, 3][..], &[][..]), (&[], &[u16::MAX])] {
+            let add =
+                || kernel.add_columns(&panel, SignedPositions { positive, negative }, &mut [0; COLUMN_COMPONENTS]);
+            assert!(std::panic::catch_unwind(add).is_err(), "{}", kernel.isa());
+        }
+    }
+}
+
 #[test]
 fn codes_become_the_planes_of_their_signs() {
     let codes: Vec<[i8; 64]> =

@@ -49,8 +49,15 @@ impl Generator {
     #[target_feature(enable = "avx512f,vaes")]
     #[inline]
     pub(super) fn row(&self, row_block: u64) -> __m512i {
-        let low = (row_block ^ self.row_key) as i64;
-        let state = _mm512_aesenc_epi128(_mm512_set_epi64(0, low, 0, low, 0, low, 0, low), self.round_keys[0]);
+        self.rows([row_block; QUAD])
+    }
+
+    /// The part of four row blocks in that state, a row block a lane.
+    #[target_feature(enable = "avx512f,vaes")]
+    #[inline]
+    pub(super) fn rows(&self, row_blocks: [u64; QUAD]) -> __m512i {
+        let [a, b, c, d] = row_blocks.map(|row_block| (row_block ^ self.row_key) as i64);
+        let state = _mm512_aesenc_epi128(_mm512_set_epi64(0, d, 0, c, 0, b, 0, a), self.round_keys[0]);
         // Takes off what the round makes of the zero bytes of the other half; the sum of both parts would have it twice.
         let zero = _mm512_setzero_si512();
         _mm512_xor_si512(state, _mm512_aesenc_epi128(zero, zero))
@@ -84,7 +91,7 @@ impl Generator {
         _mm512_xor_si512(self.round_keys[6], signs)
     }
 
-    /// The keystream of one row block in four columns, a column a lane.
+    /// The keystream of four pairs of a row block and a column, a pair a lane.
     #[target_feature(enable = "avx512f,vaes")]
     #[inline]
     pub(super) fn rounds(&self, row: __m512i, columns: __m512i, last_key: __m512i) -> __m512i {

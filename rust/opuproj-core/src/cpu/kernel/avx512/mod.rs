@@ -3,6 +3,7 @@
 //! A 64-byte register holds one row block of a quad of columns, a column a lane. One byte permutation turns it into the
 //! quads that VNNI sums: 16 components, each with its four columns side by side.
 
+mod columns;
 mod field;
 mod generator;
 mod multiply;
@@ -10,9 +11,12 @@ mod pack;
 mod panel;
 mod sizes;
 
-use super::contract::{PanelShape, Product, SignedColumns};
+use super::contract::{
+    COLUMN_COMPONENTS, ColumnShape, PanelColumn, PanelShape, Product, SignedColumns, SignedPositions,
+};
 use super::safe::safe_methods;
 use crate::definition::transmission::Transmission;
+use columns::{add_columns, column_panel};
 use field::field;
 use generator::keystream;
 use multiply::multiply;
@@ -35,8 +39,12 @@ impl Avx512 {
         // 4 blocks × 16 × 512 bytes: two thirds of a 48 KiB first-level cache.
         panel_columns: 512,
         max_input: 127,
-        multiply_cost: 0.05,
+        multiply_cost: 0.1,
     };
+
+    // The costs are predicted from the number of instructions, not measured.
+    pub(super) const COLUMNS: ColumnShape =
+        ColumnShape { panel_columns: 2048, entry_cost: 1.2, addition_cost: 0.27, sum_cost: 6.5 };
 
     pub(super) fn new() -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
@@ -69,6 +77,8 @@ safe_methods!(
     panel::<BIAS>,
     transposed::<BIAS>,
     multiply,
+    column_panel,
+    add_columns,
     planes,
     keystream
 );

@@ -22,7 +22,7 @@ pub(super) fn panel<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_blo
 /// The entries (plus the offset) that bytes stand for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 #[inline]
-fn entries(generator: &Generator, bytes: __m512i) -> __m512i {
+pub(super) fn entries(generator: &Generator, bytes: __m512i) -> __m512i {
     let magnitudes = generator.magnitudes(bytes);
     // Modulo 256 the negative of 128 + m is 128 − m, so one table serves panels with and without the bias.
     _mm512_mask_sub_epi8(magnitudes, _mm512_movepi8_mask(bytes), _mm512_setzero_si512(), magnitudes)

@@ -3,11 +3,16 @@
 //! Columns are generated in quads, as in the AVX-512 kernel. A row block of a quad becomes the same 64 bytes: 16 components,
 //! each with its four columns side by side.
 
+mod columns;
+
 use std::arch::x86_64::*;
 
-use super::contract::{PanelShape, Product, SignedColumns};
+use super::contract::{
+    COLUMN_COMPONENTS, ColumnShape, PanelColumn, PanelShape, Product, SignedColumns, SignedPositions,
+};
 use super::safe::safe_methods;
 use crate::definition::transmission::{BLOCK_COMPONENTS, MAGNITUDE, Transmission};
+use columns::{add_columns, column_panel};
 
 /// Columns that are generated together.
 const QUAD: usize = 4;
@@ -37,7 +42,15 @@ impl Avx2 {
         // 16 × 1024 bytes a block: half of a first-level cache.
         panel_columns: 1024,
         max_input: 13,
-        multiply_cost: 0.05,
+        multiply_cost: 0.03,
+    };
+
+    pub(super) const COLUMNS: ColumnShape = ColumnShape {
+        // 128 KiB: half of the smallest second-level cache.
+        panel_columns: 2048,
+        entry_cost: 1.0,
+        addition_cost: 0.06,
+        sum_cost: 1.7,
     };
 
     pub(super) fn new() -> Option<Self> {
@@ -45,7 +58,7 @@ impl Avx2 {
     }
 }
 
-safe_methods!(Avx2, "avx2", field, panel, transposed, multiply, planes, keystream);
+safe_methods!(Avx2, "avx2", field, panel, transposed, multiply, column_panel, add_columns, planes, keystream);
 
 /// The constants of generating T.
 struct Generator {
@@ -87,7 +100,13 @@ impl Generator {
     #[target_feature(enable = "avx2,aes")]
     #[inline]
     fn bytes(&self, row: __m128i, columns: [u64; QUAD], last_keys: [__m128i; QUAD]) -> [__m256i; 2] {
-        let mut states = columns.map(|column| _mm_xor_si128(row, _mm_set_epi64x(column as i64, 0)));
+        self.rounds(columns.map(|column| _mm_xor_si128(row, _mm_set_epi64x(column as i64, 0))), last_keys)
+    }
+
+    /// The keystream of four counters, each XORed with the key of round 0: counters 0 and 2, then 1 and 3, side by side.
+    #[target_feature(enable = "avx2,aes")]
+    #[inline]
+    fn rounds(&self, mut states: [__m128i; QUAD], last_keys: [__m128i; QUAD]) -> [__m256i; 2] {
         for round_key in &self.round_keys[..6] {
             for state in &mut states {
                 *state = _mm_aesenc_si128(*state, *round_key);
