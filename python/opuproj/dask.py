@@ -33,8 +33,8 @@ from .ternary import TernaryBatch
 
 __all__ = ["project"]
 
-# An automatic chunk has a multiple of this number of outputs, so that it consists of whole tiles of the core.
-_ROWS = 64
+# An automatic chunk has a multiple of this number of row blocks, so that it consists of whole tiles of the core.
+_BLOCKS = 8
 
 # Each task uses all threads of its worker, or of the process. So tasks of one worker run one after the other: one lock
 # for each worker, and one for a process without workers.
@@ -158,8 +158,8 @@ def _widths(chunks: Any, spec: Spec, n_vectors: int) -> tuple[int, ...]:
     n = spec.n_outputs
     if isinstance(chunks, str) and chunks == "auto":
         limit = parse_bytes(dask.config.get("array.chunk-size"))
-        fitting = limit // (max(1, n_vectors) * spec.dtype.itemsize) // _ROWS * _ROWS
-        chunks = max(_ROWS, fitting)
+        rows = _BLOCKS * spec.block_rows
+        chunks = max(rows, limit // (max(1, n_vectors) * spec.dtype.itemsize) // rows * rows)
     if isinstance(chunks, (tuple, list)):
         widths = tuple(_check.integer("chunks", width, 1, _check.MAX_SIZE) for width in chunks)
         if sum(widths) != n:

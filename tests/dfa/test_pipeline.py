@@ -120,8 +120,9 @@ def assert_same(parts: list[dict[str, Any]], expected: dict[str, Any]) -> None:
         {"method": "dfa"},
         {"method": "odfa", "camera": CAMERA, "gain": 0.5},
         {"method": "odfa", "ternarize": dfa.Ternarize(dfa.RowMax(0.3), norm="row"), "n_anchor": 3},
+        {"method": "odfa", "mode": "real"},
     ],
-    ids=["odfa", "dfa", "camera", "options"],
+    ids=["odfa", "dfa", "camera", "options", "real"],
 )
 def test_a_model_over_several_ranks_trains_to_the_bits_of_one_process(arguments: Any) -> None:
     ((alone, state, rows),) = on_ranks(trained, 1, arguments)
@@ -253,6 +254,8 @@ def mistakes(rank: int, world: int) -> None:
     # If ranks disagree, all of them raise an error.
     for arguments, message in (
         ({"seed": rank}, "seed is 1 on rank 1, but 0 on rank 0"),
+        ({"mode": "real" if last else "linear"}, "mode is 'real' on rank 1, but 'linear' on rank 0"),
+        ({"ensemble": "structured" if last else "gaussian"}, "ensemble is 'structured' on rank 1, but 'gaussian' on"),
         ({"method": "dfa" if last else "odfa"}, "method is 'dfa' on rank 1, but 'odfa' on rank 0"),
     ):
         part = Part(rank, world, **arguments)

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
-from helpers import MODES, assert_same_bits, ternary
+from helpers import assert_same_bits, ternary
 
 da = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
 
 import opuproj.dask  # noqa: E402
 from opuproj import Camera  # noqa: E402
+from opuproj._check import MODES  # noqa: E402
 
 CAMERA = Camera(photons=50, read_noise=0.01)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import pickle
 import warnings
@@ -47,7 +48,7 @@ def mixed(n_rows: int = 12, n_inputs: int = 300) -> np.ndarray:
 
 def expected(X: np.ndarray, make: Any, n: int, seed: int, digits: int = 5, dtype: Any = np.float64) -> np.ndarray:
     """Return the results row by row, from the package's own functions."""
-    mode = "intensity" if make is OpticalRandomFeatures else "linear"
+    mode = "intensity" if make is OpticalRandomFeatures else "real"
     rows = []
     for x in X:
         code = None if np.isin(x, (-1, 0, 1)).all() else digits
@@ -74,18 +75,27 @@ def no_advice() -> Iterator[None]:
         OpticalRandomFeatures(),
         OpticalRandomFeatures(20, scale="intensity", digits=10),
         OpticalRandomProjection(),
-        OpticalRandomProjection(2, camera=Camera(bits=10)),
-        OpticalRandomProjection(2, camera=NOISY, noise_seed=1),
+        OpticalRandomProjection(mode="linear"),
+        OpticalRandomProjection(2, mode="linear", camera=Camera(bits=10)),
+        OpticalRandomProjection(2, mode="linear", camera=NOISY, noise_seed=1),
     ]
 )
 def test_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-@BOTH
-def test_clones_copies_and_pickles_give_the_same(make: Any) -> None:
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        OpticalRandomFeatures(7, random_state=5, camera=Camera.ideal()),
+        OpticalRandomProjection(7, random_state=5),
+        OpticalRandomProjection(7, random_state=5, mode="linear", n_anchor=9, camera=Camera.ideal()),
+    ],
+    ids=repr,
+)
+def test_clones_copies_and_pickles_give_the_same(transformer: Any) -> None:
     X = mixed()
-    transformer = make(7, random_state=5, camera=Camera.ideal()).fit(X)
+    transformer = clone(transformer).fit(X)
     y = transformer.transform(X)
     for again in (copy.deepcopy(transformer), pickle.loads(pickle.dumps(transformer)), clone(transformer).fit(X)):
         assert_same_bits(again.transform(X), y)
@@ -131,7 +141,7 @@ def test_tags() -> None:
 
     quiet = Camera(bits=4, full_scale=3.0)
     for camera, noisy in ((None, False), (Camera.ideal(), False), (quiet, False), (NOISY, True)):
-        tags = get_tags(OpticalRandomProjection(camera=camera))
+        tags = get_tags(OpticalRandomProjection(mode="linear", camera=camera))
         assert tags.input_tags.sparse
         assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
         assert tags.non_deterministic is noisy
@@ -255,10 +265,46 @@ def test_projections_keep_distances_as_the_lemma_says() -> None:
 
 def test_the_operator_is_there_to_look_at() -> None:
     X = ternary(5, 20).astype(float)
-    projection = OpticalRandomProjection(6, n_anchor=100, random_state=1).fit(X)
-    assert projection.projector_ == opuproj.Projector(20, 6, seed=1, n_anchor=100, dtype=np.float64)
-    R = projection.projector_.matrix()
-    np.testing.assert_allclose(projection.transform(X), X @ R.T / np.sqrt(6), rtol=1e-12)
+    projection = OpticalRandomProjection(6, n_anchor=100, random_state=1)
+    for mode in ("real", "linear"):
+        projection.set_params(mode=mode).fit(X)
+        operator = opuproj.Projector(20, 6, seed=1, mode=mode, n_anchor=100, dtype=np.float64)
+        assert projection.projector_ == operator
+        np.testing.assert_allclose(projection.transform(X), X @ operator.matrix().T / np.sqrt(6), rtol=1e-12)
+
+
+def test_a_new_estimator_has_the_real_matrix() -> None:
+    X = mixed()
+    y = OpticalRandomProjection(9, random_state=4).fit_transform(X)
+    assert_same_bits(y, OpticalRandomProjection(9, random_state=4, mode="real").fit_transform(X))
+    assert not np.array_equal(y, OpticalRandomProjection(9, random_state=4, mode="linear").fit_transform(X))
+
+
+# OpticalRandomProjection(4, random_state=3, n_anchor=9), fitted to OLD_X and pickled before there was a mode.
+OLD_X = np.arange(-7, 8).reshape(3, 5) / 7
+OLD = base64.b64decode(
+    """
+    gASVhwEAAAAAAACMGm9wdXByb2ouc2tsZWFybi5wcm9qZWN0aW9ulIwXT3B0aWNhbFJhbmRvbVByb2plY3Rpb26Uk5QpgZR9lCiM
+    DG5fY29tcG9uZW50c5RLBIwGZGlnaXRzlEsFjAxyYW5kb21fc3RhdGWUSwOMBmNhbWVyYZROjApub2lzZV9zZWVklE6MB3RocmVh
+    ZHOUTowDZXBzlEc/uZmZmZmZmowIbl9hbmNob3KUSwmMDm5fZmVhdHVyZXNfaW5flEsFjAVzZWVkX5RLA4wNbl9jb21wb25lbnRz
+    X5RLBIwKcHJvamVjdG9yX5SMEW9wdXByb2oucHJvamVjdG9ylIwIX3Jlc3RvcmWUk5R9lCiMCG5faW5wdXRzlEsFjAluX291dHB1
+    dHOUSwSMBHNlZWSUSwOMBG1vZGWUjAZsaW5lYXKUjAhlbnNlbWJsZZSMCGdhdXNzaWFulGgMSwloCE6MBWR0eXBllIwHZmxvYXQ2
+    NJRoCk6MCXJvd19zdGFydJRLAHWFlFKUdWIu
+    """
+)
+OLD_Y = """
+    -0x1.cc821918e5eecp-1 -0x1.da1b22a8943ffp-7 0x1.ac96df3e5c2dcp-2 -0x1.7cda56b687abep-5
+    0x1.bd9aba152353dp-3 -0x1.57fb88b4ae822p-3 0x1.cc620e7f08a95p-5 0x1.c72f7dc6ca858p-4
+    0x1.5607e222971f8p+0 -0x1.4e443b3d44b67p-2 -0x1.3ada20a523f2bp-2 0x1.177c1bf223a45p-2
+"""
+
+
+def test_an_estimator_pickled_before_there_was_a_mode_gives_the_bits_it_gave() -> None:
+    old = pickle.loads(OLD)
+    y = np.array([float.fromhex(value) for value in OLD_Y.split()]).reshape(3, 4)
+    for same in (old, clone(old).fit(OLD_X), pickle.loads(pickle.dumps(old)), copy.copy(old), copy.deepcopy(old)):
+        assert same.get_params()["mode"] == "linear"
+        assert_same_bits(same.transform(OLD_X), y)
 
 
 # Random numbers
@@ -299,14 +345,14 @@ def test_a_camera_sees_ternary_vectors_as_the_operator_does() -> None:
     assert_same_bits(y, opuproj.project(X, 30, seed=2, camera=camera))
     assert not np.array_equal(y, opuproj.project(X, 30, seed=2))
     Y = mixed()
-    projection = OpticalRandomProjection(30, camera=camera, random_state=2).fit(Y)
+    projection = OpticalRandomProjection(30, mode="linear", camera=camera, random_state=2).fit(Y)
     rows = [projection.projector_(y, digits=None if np.isin(y, (-1, 0, 1)).all() else 5) for y in Y]
     assert_same_bits(projection.transform(Y), np.array(rows) * 30**-0.5)
 
 
 def test_noise_is_fresh_unless_it_has_a_seed() -> None:
     X = mixed()
-    projection = OpticalRandomProjection(30, camera=NOISY, random_state=2).fit(X)
+    projection = OpticalRandomProjection(30, mode="linear", camera=NOISY, random_state=2).fit(X)
     assert not np.array_equal(projection.transform(X), projection.transform(X))
     projection.set_params(noise_seed=4)
     y = projection.transform(X)
@@ -321,13 +367,14 @@ def test_no_two_places_have_the_same_noise(
 ) -> None:
     monkeypatch.setattr(_blocks._memory, "BLOCK_BYTES", block_bytes)
     X = mixed(2)[np.tile([0, 1], 40)]
-    y = OpticalRandomProjection(30, camera=NOISY, noise_seed=noise_seed, random_state=2).fit_transform(X)
+    projection = OpticalRandomProjection(30, mode="linear", camera=NOISY, noise_seed=noise_seed, random_state=2)
+    y = projection.fit_transform(X)
     assert len(np.unique(y[::2], axis=0)) == len(np.unique(y[1::2], axis=0)) == 40
 
 
 def test_noise_depends_on_a_vectors_place_and_not_on_others() -> None:
     X = ternary(6, 40).astype(np.float64)
-    projection = OpticalRandomProjection(30, camera=NOISY, noise_seed=3, random_state=2).fit(X)
+    projection = OpticalRandomProjection(30, mode="linear", camera=NOISY, noise_seed=3, random_state=2).fit(X)
     y = projection.transform(X)
     assert_same_bits(y, projection.projector_(X, noise_seed=3) * 30**-0.5)
     for row in (0, 3):
@@ -368,6 +415,13 @@ def test_bad_arguments_are_named(make: Any, arguments: dict[str, Any], error: An
         (OpticalRandomFeatures, {"scale": "variance"}, "scale is 'variance', but must be 'kernel' or 'intensity'"),
         (OpticalRandomFeatures, {"scale": None}, "scale is None, but must be"),
         (OpticalRandomProjection, {"n_components": "all"}, "n_components is 'all', but must be an integer or 'auto'"),
+        (OpticalRandomProjection, {"mode": "complex"}, "mode is 'complex', but must be 'real' or 'linear'"),
+        (OpticalRandomProjection, {"mode": None}, "mode is None, but must be 'real' or 'linear'"),
+        (
+            OpticalRandomProjection,
+            {"camera": NOISY},
+            "camera is Camera.*, but mode is 'real', .*: .* use mode 'linear'",
+        ),
         (OpticalRandomProjection, {"eps": 1.0}, "eps is 1.0, but must be less than 1"),
         (OpticalRandomProjection, {"eps": 0}, "eps is 0.0, but must be above 0"),
         (OpticalRandomProjection, {"n_anchor": 0}, "n_anchor is 0, but must be from 1 to 4096"),

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import MODES, assert_same_bits
+from helpers import assert_same_bits
 
 torch = pytest.importorskip("torch")
 from opuproj import Camera  # noqa: E402
+from opuproj._check import MODES  # noqa: E402
 from opuproj.torch import Dither, Projection, RowMax, Ternarize, TopK, _ops  # noqa: E402
 from tensors import BY_VECTOR, RULES, call, gaussian, vectors  # noqa: E402
 

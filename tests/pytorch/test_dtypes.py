@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
-from helpers import MODES, assert_same_bits
+from helpers import assert_same_bits
 
 torch = pytest.importorskip("torch")
 from opuproj import Camera  # noqa: E402
+from opuproj._check import MODES  # noqa: E402
 from opuproj.torch import Projection, RowMax, Ternarize  # noqa: E402
 from tensors import gaussian, vectors  # noqa: E402
 
@@ -65,7 +66,7 @@ def test_a_move_casts_nothing() -> None:
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("mode", ["linear", "intensity"])
+@pytest.mark.parametrize("mode", ["linear", "intensity", "real"])
 def test_half_precision_can_be_asked_for(mode: Any, dtype: Any) -> None:
     x, name = vectors(4, 50), str(dtype).removeprefix("torch.")
     for given in (dtype, name) if dtype == torch.bfloat16 else (dtype, name, np.float16, np.dtype("float16")):

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
-from helpers import AWKWARD, MODES, assert_same_bits, ternary
+from helpers import AWKWARD, assert_same_bits, ternary
 
 torch = pytest.importorskip("torch")
+from opuproj._check import MODES  # noqa: E402
 from opuproj.backends import backend  # noqa: E402
 from opuproj.inputs.tensors import DeviceRows  # noqa: E402
 from opuproj.inputs.tensors import _bits as bits  # noqa: E402

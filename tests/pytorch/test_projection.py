@@ -11,12 +11,13 @@ import numpy as np
 import opuproj
 import oracle
 import pytest
-from helpers import MODES, assert_same_bits, examples, integers, ternary
+from helpers import assert_same_bits, examples, integers, ternary
 from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 from opuproj import Camera  # noqa: E402
+from opuproj._check import MODES  # noqa: E402
 from opuproj.backends.cpu import machine  # noqa: E402
 from opuproj.torch import Projection, RowMax, Ternarize, TopK  # noqa: E402
 from tensors import BY_VECTOR, RULES, gaussian, vectors  # noqa: E402
@@ -26,6 +27,7 @@ SEEDS = (0, 1, 2**63 - 1, 2**63, 2**64 - 1)
 DTYPES = {
     "intensity": ("float32", "float64"),
     "linear": ("float32", "float64"),
+    "real": ("float32", "float64"),
     "complex": ("complex64", "complex128"),
 }
 INPUT_DTYPES = (
@@ -169,7 +171,7 @@ def test_floats_are_projected_as_a_matrix_would() -> None:
     e = gaussian(5, 50)
     t, a = Ternarize(TopK(9))(e)
     x = (a * t).numpy().astype(float)
-    for mode in ("linear", "complex"):
+    for mode in ("linear", "real", "complex"):
         matrix = opuproj.Projector(50, 20, seed=3, mode=mode).matrix()
         y = Projection(50, 20, seed=3, mode=mode, ternarize=Ternarize(TopK(9)))(e)
         assert np.allclose(y, x @ matrix.T, rtol=1e-5, atol=1e-4)
@@ -183,6 +185,7 @@ def test_floats_are_projected_as_a_matrix_would() -> None:
         ("complex", torch.float32),
         ("complex", torch.float64),
         ("linear", torch.float32),
+        ("real", torch.float64),
         pytest.param("linear", torch.float64),
         pytest.param("intensity", torch.float32),
         pytest.param("intensity", torch.float64),
@@ -343,12 +346,39 @@ def test_a_camera_is_traced_copied_and_shown() -> None:
         Projection(10, 5, camera=8)
 
 
+def test_a_structured_real_matrix_projects_forward_only() -> None:
+    e, options = gaussian(3, 50), {"seed": 3, "mode": "real", "ensemble": "structured", "rows": (3, 18)}
+    layer = Projection(50, 20, **options)
+    assert_same_bits(layer(e), opuproj.project(e.numpy(), 20, **options))
+    matrix = opuproj.Projector(50, 20, seed=3, mode="real", ensemble="structured").matrix()
+    assert np.allclose(layer(e), e.numpy() @ matrix[3:18].T, rtol=1e-5, atol=1e-4)
+    with pytest.raises(NotImplementedError, match="ensemble 'structured' has no gradient"):
+        layer(e.requires_grad_()).sum().backward()
+
+
+def test_a_real_matrix_and_a_camera_exclude_each_other_by_name() -> None:
+    refused = pytest.raises(
+        ValueError, match=r"camera is Camera\(.*\), but mode is 'real', which exists in software only"
+    )
+    with refused:
+        Projection(10, 5, mode="real", camera=CAMERA)
+    real, seen = Projection(10, 5, mode="real"), Projection(10, 5, camera=CAMERA)
+    with refused:
+        real.camera = CAMERA
+    with refused:
+        seen.mode = "real"
+    with refused:
+        seen.load_state_dict(real.state_dict())
+    assert (real.camera, seen.mode, seen.camera) == (None, "linear", CAMERA)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("rows", (3, 9)),
         ("mode", "complex"),
         ("mode", "intensity"),
+        ("mode", "real"),
         ("n_anchor", 9),
         ("digits", 7),
         ("camera", Camera.ideal()),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
-from helpers import MODES, assert_same_bits, ternary
+from helpers import assert_same_bits, ternary
 from ranks import on_ranks
 
 torch = pytest.importorskip("torch")
@@ -22,6 +22,7 @@ if not dist.is_available():
     pytest.skip("torch without torch.distributed", allow_module_level=True)
 
 from opuproj import Camera, _core  # noqa: E402
+from opuproj._check import MODES  # noqa: E402
 from opuproj.torch import Projection, RowMax, ShardedProjection, Ternarize  # noqa: E402
 
 WORLDS = (1, 2, 4)
@@ -76,14 +77,14 @@ def same_bits(rank: int, world: int) -> int:
 @pytest.mark.long
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_bits_are_those_of_one_process(world: int) -> None:
-    assert on_ranks(same_bits, world) == [len(SIZES) * 2 * 3 * 4 * 2] * world
+    assert on_ranks(same_bits, world) == [len(SIZES) * 2 * len(MODES) * 4 * 2] * world
 
 
 def options(rank: int, world: int) -> None:
     x, n_inputs, n_outputs = vectors(1500, 70), 70, 50
     for shard in SHARDS:
         # Rows of the matrix, other precisions and anchors, more vectors than are summed at a time.
-        for dtype, mode in ((torch.float64, "linear"), (torch.complex128, "complex")):
+        for dtype, mode in ((torch.float64, "linear"), (torch.complex128, "complex"), (torch.float64, "real")):
             arguments: Any = {"seed": 3, "mode": mode, "rows": (7, 48), "n_anchor": 5, "dtype": dtype, "threads": 1}
             layer = ShardedProjection(n_inputs, n_outputs, shard=shard, **arguments)
             y = layer(given(layer, x, rank))
@@ -119,8 +120,10 @@ def small_tiles(rank: int, world: int) -> None:
 
     sharded._FIELD_BYTES, sharded._VECTORS = 1, 2
     x = vectors(5, 33)
-    layer = ShardedProjection(33, 71, shard="columns")
-    assert_same_bits(layer(given(layer, x, rank)).full_tensor(), opuproj.project(x.numpy(), 71, mode="linear"))
+    for mode, rows in (("linear", (0, 71)), ("real", (0, 71)), ("real", (5, 70))):
+        layer = ShardedProjection(33, 71, mode=mode, rows=rows, shard="columns")
+        expected = opuproj.project(x.numpy(), 71, mode=mode, rows=rows)
+        assert_same_bits(layer(given(layer, x, rank)).full_tensor(), expected)
 
 
 def test_sums_in_many_tiles_have_the_same_bits() -> None:
@@ -272,7 +275,7 @@ def test_a_run_resumed_with_another_number_of_ranks_goes_on_as_it_was(shard: Any
 def in_half(rank: int, world: int) -> None:
     x = vectors(7, 50)
     for shard in SHARDS:
-        for mode, dtype in (("linear", torch.bfloat16), ("intensity", torch.float16), ("complex", torch.float64)):
+        for mode, dtype in zip(MODES, (torch.float16, torch.bfloat16, torch.float64, torch.bfloat16), strict=True):
             for gather in (False, True):
                 layer = ShardedProjection(50, 30, seed=1, mode=mode, shard=shard, gather=gather).to(dtype)
                 y = whole(layer(given(layer, x, rank)))
@@ -460,6 +463,7 @@ def test_without_a_process_group() -> None:
             "ternarize is .*, but with shard 'columns' no rank has whole vectors",
         ),
         ({"shard": "columns", "camera": Camera()}, "camera is .*, but with shard 'columns' no rank has whole vectors"),
+        ({"mode": "real", "camera": Camera()}, "camera is .*, but mode is 'real', which exists in software only"),
         ({"src": 1}, "src is 1, but must be from 0 to 0"),
         ({"mesh_dim": 0}, "mesh_dim is 0, but there is no mesh"),
         ({"n_inputs": 0}, "n_inputs is 0"),

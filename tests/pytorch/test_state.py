@@ -8,9 +8,10 @@ import pickle
 from typing import Any
 
 import pytest
-from helpers import MODES, assert_same_bits
+from helpers import assert_same_bits
 
 torch = pytest.importorskip("torch")
+from opuproj._check import MODES  # noqa: E402
 from opuproj.torch import Projection, Ternarize, TopK, _numbers, _state  # noqa: E402
 from tensors import BY_VECTOR, gaussian, vectors  # noqa: E402
 
@@ -75,6 +76,7 @@ def test_loading_keeps_what_tells_no_matrices_apart() -> None:
     [
         ("linear", "intensity", torch.float64),
         ("linear", "complex", torch.complex128),
+        ("complex", "real", torch.float64),
         ("complex", "linear", torch.float64),
     ],
 )
@@ -171,6 +173,11 @@ def test_the_format_of_the_state_is_fixed() -> None:
     assert "".join(f"{int(n):x}" for n in numbers) == (
         "10c210000000000000230000000000000030000000000000002010000000000000a00000000000000820000110fce380f9"
     )
+
+
+def test_each_mode_has_its_number_in_the_state() -> None:
+    numbers = {mode: _state.tensor_of(Projection(5, 4, mode=mode)._spec, 4)[82:84].tolist() for mode in MODES}
+    assert numbers == {"intensity": [0, 0], "linear": [1, 0], "complex": [2, 0], "real": [3, 0]}
 
 
 def averaged(state: Any, other: Any, how: str) -> Any:

@@ -283,6 +283,8 @@ class Engine:
             "output": self.output,
             "alike": {
                 "seed": self.matrix.seed,
+                "mode": self.matrix.mode,
+                "ensemble": self.matrix.ensemble,
                 "method": current.method,
                 "n_anchor": self.matrix.n_anchor,
                 "batch_axes": self.axes.batch_axes,

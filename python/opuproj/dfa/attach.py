@@ -20,7 +20,7 @@ from ._hooks import owners
 from ._layout import OUTPUT, Axes
 from ._pass import Method
 from ._pipeline import Pipeline
-from .feedback import Feedback, camera_for, checked_method, checked_ternarize
+from .feedback import Feedback, MatrixMode, camera_for, checked_method, checked_mode, checked_ternarize
 
 Which: TypeAlias = str | torch.nn.Module
 Feed: TypeAlias = Literal["first", "all"]
@@ -41,6 +41,7 @@ def attach(
     method: Method = "odfa",
     ternarize: Ternarize | None = None,
     seed: int = 0,
+    mode: MatrixMode = "linear",
     ensemble: Ensemble = "gaussian",
     gain: float | Mapping[str, float] = 1.0,
     batch_axes: int | None = None,
@@ -81,6 +82,10 @@ def attach(
         How ``"odfa"`` makes the error ternary; by default ``Ternarize()``.
     seed : int, default 0
         The seed of the random matrix.
+    mode : {"linear", "real"}, default "linear"
+        The matrix of ``"odfa"`` and ``"dfa"``, as in :func:`opuproj.project`. ``"linear"`` is the device's own, whose
+        projections are recovered from intensities. ``"real"`` has entries of the same distribution and takes half the
+        time, but no device has it, so it cannot have a `camera`.
     ensemble : {"gaussian", "structured"}, default "gaussian"
         The distribution of the matrix, as in :func:`opuproj.project`: independent entries, or the fast transforms of
         ``"structured"``, which project the floating-point error of ``"dfa"`` directly and have no camera.
@@ -103,10 +108,10 @@ def attach(
         concatenated to one vector. Other outputs are detached. Parameters that only they depend on are not trained,
         and a warning names them.
     n_anchor : int, default 64
-        The number of pixels of the anchor, as in :func:`opuproj.project`.
+        The number of pixels of the anchor of mode ``"linear"``, as in :func:`opuproj.project`.
     camera : Camera, optional
-        For ``"odfa"``: recover the projection of the ternary error from the frames of this camera, as the hardware
-        does. Each pass has new noise, whose seed torch's generator draws.
+        For ``"odfa"`` with mode ``"linear"``: recover the projection of the ternary error from the frames of this
+        camera, as the hardware does. Each pass has new noise, whose seed torch's generator draws.
     threads : int, optional
         The number of threads of the projection, as in :func:`opuproj.project`.
     scaler : torch.amp.GradScaler, optional
@@ -190,13 +195,13 @@ def attach(
         )
     output_name, output_module = _find(model, names, "output", model if output is None else output)
     axes = _axes(batch_axes, batch_dim, tuple(found))
-    ensemble = _check.ensemble(ensemble)
+    mode, ensemble = checked_mode(mode), _check.ensemble(ensemble)
     settings = Settings(
         checked_method(method, pipelined=pipeline is not None),
         checked_ternarize(Ternarize() if ternarize is None else ternarize),
-        camera_for(camera, ensemble),
+        camera_for(camera, mode, ensemble),
     )
-    matrix = Spec.checked(1, 1, seed=seed, ensemble=ensemble, n_anchor=n_anchor)
+    matrix = Spec.checked(1, 1, seed=seed, mode=mode, ensemble=ensemble, n_anchor=n_anchor)
     gains, feed_all = _gains(gain, tuple(found)), _feed_all(feed, tuple(found))
     scaler, rank = _scaler(scaler), None if rank is None else _check.integer("rank", rank, 0, 2**63 - 1)
     _sequence_first.refuse_states(found, feed_all)

@@ -23,6 +23,11 @@ from ._statistics import Statistics
 from .diagnosis import Check, alignment, check
 from .hardware_report import HardwareReport, report
 
+MatrixMode = Literal["linear", "real"]
+"""The mode of the random matrix."""
+
+_MATRIX_MODES: tuple[MatrixMode, ...] = ("linear", "real")
+
 
 class Feedback:
     r"""The feedback of a model; :func:`attach` makes one.
@@ -46,9 +51,12 @@ class Feedback:
     ternarize : Ternarize
         How the error is made ternary. It can be set at any time.
     camera : Camera or None
-        The camera from whose frames the projection of the ternary error is recovered. It can be set at any time.
+        The camera from whose frames the projection of the ternary error is recovered. It can be set at any time, but
+        not for mode ``"real"`` or the ensemble ``"structured"``.
     seed : int
         The seed of the random matrix.
+    mode : {"linear", "real"}
+        Which real random matrix it is: the device's own, or the one that takes half the time.
     ensemble : {"gaussian", "structured"}
         The distribution of the random matrix.
     blocks : tuple of str
@@ -103,12 +111,17 @@ class Feedback:
 
     @camera.setter
     def camera(self, value: Camera | None) -> None:
-        self._engine.settings.camera = camera_for(value, self.ensemble)
+        self._engine.settings.camera = camera_for(value, self.mode, self.ensemble)
 
     @property
     def seed(self) -> int:
         """The seed of the random matrix."""
         return self._engine.matrix.seed
+
+    @property
+    def mode(self) -> MatrixMode:
+        """Which real random matrix it is."""
+        return cast(MatrixMode, self._engine.matrix.mode)
 
     @property
     def ensemble(self) -> Ensemble:
@@ -127,7 +140,7 @@ class Feedback:
 
     @property
     def rows(self) -> dict[str, range]:
-        """The rows of T of each block. Empty before the first forward pass, which determines the blocks' widths."""
+        """The rows of the matrix of each block. Empty before the first forward pass, which determines their widths."""
         return self._engine.rows
 
     def operator(self, n_inputs: int, dtype: Any = "float32") -> Projector:
@@ -143,7 +156,8 @@ class Feedback:
         return self._engine.operator(n_inputs, dtype)
 
     def __repr__(self) -> str:
-        head = f"Feedback(method={self.method!r}, seed={self.seed}, error at {self._engine.where}, {self.ternarize})"
+        matrix = f"seed={self.seed}" if self.mode == "linear" else f"seed={self.seed}, mode={self.mode!r}"
+        head = f"Feedback(method={self.method!r}, {matrix}, error at {self._engine.where}, {self.ternarize})"
         rows = self.rows
         lines = [
             f"  {name}: rows {rows[name].start} to {rows[name].stop - 1}" if name in rows else f"  {name}"
@@ -262,9 +276,10 @@ class Feedback:
         """Return the cost of all projections since the feedback was attached on an optical processing unit.
 
         Every ternary error (method ``"odfa"``) takes the four frames of a linear projection to the rows of all blocks,
-        times the `frames` of the :attr:`camera` at that time. The hardware cannot project float errors (``"dfa"``): the
-        report leaves them out and gives their number. It also leaves out the rest of a training step, which a host
-        computes in either case.
+        times the `frames` of the :attr:`camera` at that time. This is also the cost for mode ``"real"`` and for the
+        ensemble ``"structured"``, which no device has: it would project by its own matrix to as many rows. The hardware
+        cannot project float errors (``"dfa"``): the report leaves them out and gives their number. It also leaves out
+        the rest of a training step, which a host computes in either case.
 
         Parameters
         ----------
@@ -314,11 +329,11 @@ class Feedback:
         Raises
         ------
         ValueError
-            If the saved feedback was attached with other arguments (seed, blocks, output, gains, anchor), so that
-            training would not continue as before, or if the state is not that of a feedback.
+            If the saved feedback was attached with other arguments (seed, mode, ensemble, blocks, output, gains,
+            anchor), so that training would not continue as before, or if the state is not that of a feedback.
         """
         engine = self._engine
-        state = {"ensemble": "gaussian", **state}
+        state = {"mode": "linear", "ensemble": "gaussian", **state}
         mine = self._compared()
         missing = [name for name in (*mine, "method", "batch_axes", "widths") if name not in state]
         if missing:
@@ -334,7 +349,7 @@ class Feedback:
         if "ternarize" in state:
             ternarize = _settings_state.ternarize_from_state(state["ternarize"])
         if "camera" in state:
-            camera = camera_for(_settings_state.camera_from_state(state["camera"]), self.ensemble)
+            camera = camera_for(_settings_state.camera_from_state(state["camera"]), self.mode, self.ensemble)
         passes = _check.integer("passes of the state", state.get("passes", engine.n_passes), 0, 2**63 - 1)
         if state["widths"] is not None:
             engine.set_layout(self._layout_of(state), engine.all_gains)
@@ -364,11 +379,13 @@ class Feedback:
         return {
             "version": 1,
             "seed": self.seed,
+            "mode": self.mode,
             "ensemble": self.ensemble,
             "blocks": list(engine.all_gains),
             "output": engine.all_output,
             "gains": dict(engine.all_gains),
-            "n_anchor": engine.matrix.n_anchor,
+            # Versions without modes compare the anchor, so None makes them refuse the state of a matrix they lack.
+            "n_anchor": engine.matrix.n_anchor if self.mode == "linear" else None,
         }
 
     def _load_whole(self, state: Mapping[str, Any]) -> None:
@@ -422,6 +439,13 @@ def checked_method(value: Any, *, pipelined: bool) -> Method:
     return cast(Method, value)
 
 
+def checked_mode(value: Any) -> MatrixMode:
+    """Return the mode of a random matrix, or raise ValueError."""
+    if value not in _MATRIX_MODES:
+        raise ValueError(f"mode is {value!r}, but must be one of {', '.join(map(repr, _MATRIX_MODES))}")
+    return cast(MatrixMode, value)
+
+
 def checked_ternarize(value: Any) -> Ternarize:
     """Return a Ternarize, or raise TypeError."""
     if not isinstance(value, Ternarize):
@@ -429,7 +453,7 @@ def checked_ternarize(value: Any) -> Ternarize:
     return value
 
 
-def camera_for(camera: Any, ensemble: Ensemble) -> Camera | None:
-    """Return a camera that the ensemble supports, or raise ValueError or TypeError."""
-    refuse_camera(camera, "linear", ensemble)
+def camera_for(camera: Any, mode: MatrixMode, ensemble: Ensemble) -> Camera | None:
+    """Return a camera that the matrix supports, or raise ValueError or TypeError."""
+    refuse_camera(camera, mode, ensemble)
     return checked_camera(camera)

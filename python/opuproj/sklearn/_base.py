@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import _check
-from .._check import Mode
 from ..camera import Camera, checked_camera
 from ..encoded import MAX_DIGITS
 from ..inputs import sparse
@@ -25,14 +24,13 @@ from ._blocks import project_rows
 class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """Base class of the transformers. `fit` makes a projector from the shape of X alone."""
 
-    _mode: ClassVar[Mode]
-
     n_features_in_: int
     n_components_: int
     seed_: int
     projector_: Projector
 
-    # OpticalRandomProjection has it as an argument; intensities need no anchor.
+    # OpticalRandomProjection has these as arguments; intensities need no anchor.
+    mode: Any = "intensity"
     n_anchor = 64
 
     @abstractmethod
@@ -83,7 +81,7 @@ class OpticalTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             X.shape[1],
             self.n_components_,
             seed=self.seed_,
-            mode=self._mode,
+            mode=self.mode,
             n_anchor=self.n_anchor,
             camera=self.camera,
             dtype=np.float64,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from .._check import Mode
 from ..camera import Camera
 from ._base import OpticalTransformer
 
@@ -93,8 +92,6 @@ class OpticalRandomFeatures(OpticalTransformer):
     >>> bool(np.allclose(Z @ Z.T, kernel, rtol=0.05))
     True
     """
-
-    _mode: ClassVar[Mode] = "intensity"
 
     def __init__(
         self,

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
 from .. import _check
-from .._check import Mode
+from .._spec import refuse_camera
 from ..camera import Camera
 from ._base import OpticalTransformer
+
+RealMode = Literal["real", "linear"]
 
 
 class OpticalRandomProjection(OpticalTransformer):
     r"""Reduce the dimension by Rx/√n_components, which approximately preserves distances. R is never stored.
 
-    R is a real random matrix whose entries are independent, with mean 0 and variance 1. It is the matrix of an optical
-    processing unit when linear projections are recovered from intensities [1]_. Squared distances are preserved on
-    average over R, with a relative standard deviation of √(2/n_components).
+    R is a real random matrix whose entries are independent, with mean 0 and variance 1. Squared distances are preserved
+    on average over R, with a relative standard deviation of √(2/n_components).
 
     Parameters
     ----------
@@ -35,10 +36,16 @@ class OpticalRandomProjection(OpticalTransformer):
     random_state : int, RandomState instance or None, default None
         Determines R at each call of `fit`. An integer from 0 to 2**64 - 1 is the seed of the medium itself. A
         generator, or NumPy's global one for None, draws a seed.
+    mode : {"real", "linear"}, default "real"
+        Which matrix R is, as in :func:`opuproj.project`. ``"real"`` takes half the time. ``"linear"`` is the matrix of
+        an optical processing unit, whose linear projections are recovered from intensities [1]_. Take it to reproduce
+        a device, with or without a camera. Both have the same distribution. An estimator that was pickled before there
+        was this argument has mode ``"linear"`` when it is loaded, and so have its clones: its results do not change.
     n_anchor : int, default 64
-        The number of pixels that the anchor lights, from 1 to 4096. R depends on it.
+        For mode ``"linear"``: the number of pixels that the anchor lights, from 1 to 4096. R depends on it.
     camera : opuproj.Camera, optional
-        Recover the projections from intensities as this camera reads them.
+        For mode ``"linear"``: recover the projections from intensities as this camera reads them. With mode ``"real"``,
+        `fit` raises an error.
     noise_seed : int, optional
         The seed of the camera's noise, which also depends on a vector's index in X. By default each call has new noise.
     threads : int, optional
@@ -96,8 +103,6 @@ class OpticalRandomProjection(OpticalTransformer):
     (100, 511)
     """
 
-    _mode: ClassVar[Mode] = "linear"
-
     def __init__(
         self,
         n_components: Any = "auto",
@@ -105,6 +110,7 @@ class OpticalRandomProjection(OpticalTransformer):
         eps: float = 0.1,
         digits: int | None = 5,
         random_state: Any = None,
+        mode: RealMode = "real",
         n_anchor: int = 64,
         camera: Camera | None = None,
         noise_seed: int | None = None,
@@ -119,10 +125,18 @@ class OpticalRandomProjection(OpticalTransformer):
             threads=threads,
         )
         self.eps = eps
+        self.mode = mode
         self.n_anchor = n_anchor
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Before there was a mode, every projection was "linear".
+        super().__setstate__({"mode": "linear", **state})
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
+        if self.mode not in ("real", "linear"):
+            raise ValueError(f"mode is {self.mode!r}, but must be 'real' or 'linear'")
+        refuse_camera(self.camera, self.mode, "gaussian")
         _check.n_anchor(self.n_anchor)
         if _check.real("eps", self.eps, above=0.0) >= 1:
             raise ValueError(f"eps is {self.eps}, but must be less than 1")

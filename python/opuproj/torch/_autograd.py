@@ -60,7 +60,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> N
 
 
 def _gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """Return the gradient of x. For a projection it is that of the exact Rx, Tx or |Tx|², whatever the camera."""
+    """Return the gradient of x. For a projection it is that of the exact Rx, Gx, Tx or |Tx|², whatever the camera."""
     (n, dtype), (x, seed) = ctx.x, ctx.saved_tensors
     double = torch.float64 in (dtype, gradient.real.dtype)
     back, field = _backward_calls(ctx.call, double)

@@ -39,8 +39,8 @@ class Call:
     spec : Spec
         The operator.
     adjoint : bool
-        Whether to multiply x by the adjoint: the result is then Rᵗx for mode ``"linear"`` and Re(Tᴴx) for
-        ``"complex"``.
+        Whether to multiply x by the adjoint: the result is then Rᵗx for mode ``"linear"``, Gᵗx for ``"real"`` and
+        Re(Tᴴx) for ``"complex"``.
     threads, digits : int or None
         As in :class:`Projection`.
     fingerprint : int

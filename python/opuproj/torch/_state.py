@@ -14,7 +14,7 @@ from . import _numbers
 VERSION = 1
 
 # The indices are part of the format: add new names only at the end.
-_MODES = ("intensity", "linear", "complex")
+_MODES = ("intensity", "linear", "complex", "real")
 _ENSEMBLES = ("gaussian", "structured")
 
 # version; shape and rows; seed; mode; n_anchor; ensemble

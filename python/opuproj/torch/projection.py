@@ -31,17 +31,18 @@ class Projection(OperatorLayer):
         The shape of the matrix is (n_outputs, n_inputs).
     seed : int, default 0
         Selects the medium: from 0 to 2**64 - 1.
-    mode : {"linear", "intensity", "complex"}, default "linear"
-        The quantity that is returned, as in :func:`opuproj.project`.
+    mode : {"linear", "real", "intensity", "complex"}, default "linear"
+        The quantity that is returned, as in :func:`opuproj.project`. ``"real"`` is a real Gaussian matrix in half the
+        time of ``"linear"``, which is the one that a camera's readings give.
     ensemble : {"gaussian", "structured"}, default "gaussian"
         The distribution of T, as in :func:`opuproj.project`. ``"structured"`` accepts floating-point input without
         rounding to -1, 0 and 1.
     rows : (start, stop), slice or range, optional
         Compute only these outputs: the last axis of the result has stop - start elements.
     ternarize : Ternarize, optional
-        Rounds floating-point input to ternary vectors: x ≈ a t. The result is then a R t, a T t or a²\|T t\|². Rounding
-        has no gradient: the result is detached. Without `ternarize` and `digits`, input of any dtype must hold -1, 0
-        and 1 only, except for the ensemble ``"structured"``. The rules ``Dither`` and ``BatchMax`` and the norm
+        Rounds floating-point input to ternary vectors: x ≈ a t. The result is then a R t, a G t, a T t or a²\|T t\|².
+        Rounding has no gradient: the result is detached. Without `ternarize` and `digits`, input of any dtype must hold
+        -1, 0 and 1 only, except for the ensemble ``"structured"``. The rules ``Dither`` and ``BatchMax`` and the norm
         ``"batch"`` depend on all vectors of a call. Choose others if a feature may depend on its own vector only.
     digits : int, optional
         Round real input to this many ternary digits, from 1 to 20, as :func:`opuproj.project` does. Give either
@@ -49,8 +50,8 @@ class Projection(OperatorLayer):
     n_anchor : int, default 64
         The number of pixels that the anchor of ``"linear"`` lights.
     camera : Camera, optional
-        The camera that reads the intensities, as in :func:`opuproj.project`. Each call has new noise, with a seed from
-        torch's generator: ``torch.manual_seed`` makes it repeatable.
+        The camera that reads the intensities, as in :func:`opuproj.project`; not for mode ``"real"``. Each call has new
+        noise, with a seed from torch's generator: ``torch.manual_seed`` makes it repeatable.
     dtype : dtype, default float32
         float32 or float64; or float16 or bfloat16, to which results are rounded from float32. Mode ``"complex"`` gives
         complex64 or complex128. A model's ``half()``, ``bfloat16()``, ``float()``, ``double()`` and ``to(dtype)`` set
@@ -70,7 +71,7 @@ class Projection(OperatorLayer):
 
     Gradients of first and second order flow back through the projection to floating-point input, in every mode, in the
     dtype of the input. They are computed by the adjoint of the same matrix (:class:`opuproj.Adjoint`), from vectors in
-    10 digits, or 20 in double precision. They are the gradients of the exact Rx, Tx or \|Tx\|² of an unrounded x:
+    10 digits, or 20 in double precision. They are the gradients of the exact Rx, Gx, Tx or \|Tx\|² of an unrounded x:
     digits count as exact, and a camera has no gradient of its own. There is no gradient for the ensemble
     ``"structured"``, and no forward-mode differentiation (``torch.func.jvp``, ``jacfwd``, ``hessian``): both raise
     NotImplementedError.
