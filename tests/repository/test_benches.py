@@ -264,6 +264,14 @@ def test_a_run_is_put_on_a_page(run_of_the_table: Path, tmp_path: Path, capsys: 
         markdown.main([str(run_of_the_table), "--page", str(page)])
 
 
+def test_the_page_shows_the_saved_runs() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    runs = sorted(saved.DATA.glob("bench-*.json"))
+    assert runs
+    for path in runs:
+        assert markdown.put(page, path.name, markdown.section(saved.read(path))) == page, path.name
+
+
 @pytest.mark.parametrize("arguments", [["--only", "no such case"], ["--isa", "no such set"]])
 def test_the_table_refuses_what_it_does_not_know(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
