@@ -42,11 +42,11 @@ class Call:
     @property
     def components(self) -> int:
         """Real components of T in x's columns, one byte of keystream each."""
-        return 2 * int(self.x.shape[-1]) * self.n_outputs
+        return (1 if self.mode == "real" else 2) * int(self.x.shape[-1]) * self.n_outputs
 
     @property
     def multiply_adds(self) -> int:
-        """Real multiply-adds of one call, two per entry of T."""
+        """Real multiply-adds of one call, one per component and vector."""
         return self.components * len(self.x)
 
     def with_threads(self, threads: int) -> Work:

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from opuproj import _core
 
+from benches.setting import UnavailableError
+
 
 def cpu_name() -> str:
     """Return the name of the processor, if the system gives it."""
@@ -34,6 +36,12 @@ def cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def need_cores(n: int) -> None:
+    """Raise UnavailableError if this process may use fewer cores."""
+    if cores() < n:
+        raise UnavailableError(f"it needs {n} cores, and this process may use {cores()}")
 
 
 def memory_bytes() -> int:
@@ -84,6 +92,7 @@ def describe() -> dict[str, str | int]:
     """Return the machine and the versions, to save with measured figures."""
     return {
         "cpu": cpu_name(),
+        "kind": kind(),
         "cores": cores(),
         "memory_bytes": memory_bytes(),
         "isa": instruction_set(),

@@ -1,4 +1,4 @@
-"""A measured ratio with its requirement, and the format of figures."""
+"""A measured ratio, and the format of figures."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """A measured ratio with its requirement."""
+    """A measured ratio with the two figures that it compares."""
 
     figure: str  # the figure of opuproj, with its unit
     against: str  # the figure of the comparison
     ratio: float
-    required: float
-    aim: float | None = None
-    at_most: bool = False  # whether `required` is a maximum instead of a minimum
-
-    @property
-    def reached(self) -> bool:
-        """Whether the requirement is met."""
-        return self.ratio <= self.required if self.at_most else self.ratio >= self.required
 
 
 def rate(per_second: float, unit: str) -> str:

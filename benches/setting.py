@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Mode = Literal["intensity", "linear", "complex"]
+Mode = Literal["intensity", "linear", "complex", "real"]
 
 
 class UnavailableError(Exception):

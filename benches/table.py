@@ -1,6 +1,7 @@
 """The speed table: every case of `benches.cases` and every peer once, as ratios of times measured in turn in this run.
 
-It reports and never fails, because the figures depend on the machine. `benches.check` can fail.
+At the end it lists which requirements this CPU meets. It never fails, because the figures depend on the machine;
+`benches.check` can fail.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import opuproj
 from opuproj import _core
 from tqdm import tqdm
 
-from benches import cases, comparison, machine
+from benches import cases, comparison, machine, report
 from benches.comparison import Standing
 from benches.peers import PEERS
 from benches.result import Result
@@ -55,25 +56,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             except UnavailableError as reason:
                 left_out[peer.name] = str(reason)
             bar.update()
+    measured = report.document(setting, results, standings, left_out)
     if results:
-        head = ("case", "opuproj", "against", "ratio", "must be", "reached")
-        _show([head, *((name, *_cells(result)) for name, result in results.items())])
+        head = ("case", "opuproj", "against", "ratio", "must be", "verdict")
+        _show([head, *((name, *_cells(case)) for name, case in measured["cases"].items())])
     if standings:
         print(f"\nPeers: {comparison.N_INPUTS:,} inputs, {comparison.N_OUTPUTS:,} outputs, every x dense.", end="")
         _show([comparison.HEAD, *(standing.cells() for standing in standings)])
-    if left_out:
-        print("\nLeft out:")
-        for name, why in left_out.items():
-            print(f"  {name}: {why}")
+    print(f"\nRequirements: {report.heading(measured['machine'])}")
+    for title, entries in report.summary(measured).items():
+        print(f"{title} ({len(entries)})", *entries, sep="\n  ")
     if arguments.json:
-        document = {
-            "machine": machine.describe() | {"isa": isa, "threads": setting.threads},
-            "cases": {name: asdict(result) | {"reached": result.reached} for name, result in results.items()},
-            "peers": [asdict(standing) for standing in standings],
-            "left out": left_out,
-        }
-        arguments.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"\nSaved to {arguments.json}.")
+        arguments.json.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(
+            f"\nSaved to {arguments.json}; `python -m benches.markdown {arguments.json}` prints a section for a page."
+        )
 
 
 def _show(rows: Sequence[tuple[str, ...]]) -> None:
@@ -83,11 +80,8 @@ def _show(rows: Sequence[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _cells(result: Result) -> tuple[str, ...]:
-    must = f"{'≤' if result.at_most else '≥'} {result.required:g}"
-    if result.aim is not None:
-        must += f" (aim {result.aim:g})"
-    return result.figure, result.against, f"{result.ratio:.3g}", must, "yes" if result.reached else "no"
+def _cells(case: dict[str, Any]) -> tuple[str, ...]:
+    return case["figure"], case["against"], f"{case['ratio']:.3g}", case["must be"], case["verdict"]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -64,7 +64,7 @@ class Outputs:
 class Mode:
     """The mode."""
 
-    params = (["intensity", "linear", "complex"], [1, 256])
+    params = (["intensity", "linear", "complex", "real"], [1, 256])
     param_names = ("mode", "batch")
     rounds, repeat = ROUNDS, REPEAT
 

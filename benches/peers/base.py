@@ -24,11 +24,8 @@ class Peer(ABC):
     """
 
     name: ClassVar[str]
-    mode: ClassVar[Mode] = "linear"  # the mode of opuproj with the same kind of result
+    modes: ClassVar[tuple[Mode, ...]] = ("linear", "real")  # the modes of opuproj with the same kind of result
     needs: ClassVar[tuple[str, ...]] = ()  # packages
-    generates: ClassVar[bool] = (
-        False  # whether every product generates the matrix, so that time is proportional to outputs
-    )
 
     @classmethod
     def check(cls, n_inputs: int, n_outputs: int) -> None:
@@ -49,6 +46,10 @@ class Peer(ABC):
     @abstractmethod
     def build(cls, n_inputs: int, n_outputs: int) -> Peer:
         """Draw the matrix, or prepare to."""
+
+    def first(self, n_inputs: int, n_outputs: int) -> Peer | None:
+        """Return the peer of the first outputs only, if its time is in proportion to them."""
+        return None
 
     @abstractmethod
     def multiply(self, x: Ternary) -> Work:

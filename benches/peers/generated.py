@@ -20,8 +20,6 @@ BLOCK_ENTRIES = 1 << 20
 class GeneratedPeer(Peer):
     """A matrix of which only the shape is stored between products."""
 
-    generates = True
-
     def __init__(self, n_inputs: int, n_outputs: int):
         self.shape = n_outputs, n_inputs
 
@@ -32,6 +30,9 @@ class GeneratedPeer(Peer):
     @classmethod
     def build(cls: type[P], n_inputs: int, n_outputs: int) -> P:
         return cls(n_inputs, n_outputs)
+
+    def first(self, n_inputs: int, n_outputs: int) -> Peer:
+        return self.build(n_inputs, n_outputs)
 
     def matrix(self) -> NDArray[np.float64]:
         """The products of unit vectors."""

@@ -19,7 +19,7 @@ class LightonmlSimulated(Peer):
     """
 
     name = "lightonml's simulated OPU"
-    mode = "intensity"
+    modes = ("intensity",)
 
     def __init__(self, transmission: NDArray[np.complex64]):
         self.transmission = transmission

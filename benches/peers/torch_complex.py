@@ -20,7 +20,7 @@ class TorchComplex64(Peer):
     """
 
     name = "torch complex64, stored"
-    mode = "complex"
+    modes = ("complex",)
     needs = ("torch",)
 
     def __init__(self, matrix: Any):

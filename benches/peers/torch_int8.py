@@ -37,6 +37,9 @@ class TorchInt8(Peer):
             part.copy_(drawn.mul_(32).round_().clamp_(-127, 127))
         return cls(matrix)
 
+    def first(self, n_inputs: int, n_outputs: int) -> TorchInt8:
+        return type(self)(self.stored[:n_outputs])
+
     def multiply(self, x: Ternary) -> Work:
         import torch
 

@@ -34,6 +34,9 @@ class TorchStored(Peer):
         matrix = torch.randn(n_outputs, n_inputs, generator=torch.Generator().manual_seed(0))
         return cls(matrix.to(getattr(torch, cls.dtype)))
 
+    def first(self, n_inputs: int, n_outputs: int) -> TorchStored:
+        return type(self)(self.stored[:n_outputs])
+
     def multiply(self, x: Ternary) -> Work:
         import torch
 

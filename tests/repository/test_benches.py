@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import ISAS, ROOT, run
+from opuproj import _core
 
-from benches import cases, check, comparison, growth, inputs, large, machine, saved, table
+from benches import cases, check, comparison, growth, inputs, large, machine, markdown, report, saved, table
 from benches.call import Call
+from benches.cases import Case
 from benches.figures import density, roofline, size, threads
 from benches.figures.__main__ import FIGURES
 from benches.figures.__main__ import main as figures
 from benches.figures.effort import QUICK as LITTLE
 from benches.peers import PEERS
 from benches.peers.base import Peer
+from benches.peers.part import affordable
+from benches.peers.torch_stored import TorchFloat32
+from benches.requirement import at_least, at_most
 from benches.result import Result
 from benches.setting import Setting, UnavailableError
 from benches.timing import Rounds, alternate
@@ -48,13 +53,13 @@ def test_a_peer_multiplies_by_its_matrix(peer: type[Peer], batch: int) -> None:
     x, matrix = inputs.sparse(batch, 70, 0.5), one.matrix()
     assert matrix.shape == (45, 70)
     field = x @ matrix.T
-    expected = np.abs(field) ** 2 if peer.mode == "intensity" else field
+    expected = np.abs(field) ** 2 if "intensity" in peer.modes else field
     tolerance = 2**-8 if "bfloat16" in peer.name else 2**-10 if "float16" in peer.name else 1e-5
     work = one.multiply(x)
     for _ in range(2):  # as the timing does: no result may add up, no matrix change
         result = as_numpy(work())
         assert result.shape == (batch, 45)
-        assert np.iscomplexobj(result) == (peer.mode == "complex")
+        assert np.iscomplexobj(result) == ("complex" in peer.modes)
         assert np.abs(result - expected).max() <= tolerance * np.abs(expected).max()
 
 
@@ -121,7 +126,9 @@ def test_a_comparison_is_of_all_outputs() -> None:
     few = Setting("portable", threads=1, call_seconds=0.002, budget=0.0)
     (standing,) = comparison.against(peer, few, 2000, 1000, (1,))
     assert standing.part < 1
-    assert standing.ratio == pytest.approx(standing.peer_seconds / standing.opuproj_seconds, rel=0.9)
+    assert set(standing.ratios) == {"linear", "real"}
+    for mode, ratio in standing.ratios.items():
+        assert ratio == pytest.approx(standing.peer_seconds / standing.opuproj_seconds[mode], rel=0.9)
     assert standing.cells()[1] == "nothing"
     assert len(standing.cells()) == len(comparison.HEAD)
 
@@ -141,13 +148,42 @@ def test_a_call_that_takes_too_long_computes_part_of_the_outputs() -> None:
     assert call.scale == 100_000 / call.n_outputs
     assert f"{call.n_outputs:,}" in call.note
     assert call.multiply_adds == 2 * 1000 * call.n_outputs
+    assert Call(QUICK, inputs.dense(3, 1000), 8, "real", whole=True).multiply_adds == 3 * 1000 * 8
 
 
-def test_a_result_is_reached_from_above_or_below() -> None:
-    assert Result("", "", 0.8, 0.75).reached
-    assert not Result("", "", 0.7, 0.75).reached
-    assert Result("", "", 1.9, 2, at_most=True).reached
-    assert not Result("", "", 2.1, 2, at_most=True).reached
+def test_a_requirement_is_a_minimum_or_a_maximum_and_may_depend_on_the_instruction_set() -> None:
+    assert [at_least(0.75).verdict(ratio, "avx2") for ratio in (0.7, 0.75)] == ["not met", "met"]
+    assert [at_most(2).verdict(ratio, "avx2") for ratio in (2, 2.1)] == ["met", "not met"]
+    some = at_least(avx512=3.5, amx=1.2)
+    assert [some.verdict(2, isa) for isa in ("avx512", "amx", "avx2")] == ["not met", "met", "no requirement"]
+    assert [some.text(isa) for isa in ("amx", "avx2")] == ["≥ 1.2", "≥ 3.5 on avx512, ≥ 1.2 on amx"]
+    assert at_most(2).text("portable") == "≤ 2"
+
+
+def test_the_requirements_of_cases_name_instruction_sets() -> None:
+    known = {isa for isa, _ in _core.instruction_sets()}
+    for name, case in cases.CASES.items():
+        assert case.requirement.every is not None or case.requirement.of_isa, name
+        assert set(case.requirement.of_isa) <= known, name
+    assert len({case.what for case in cases.CASES.values()}) == len(cases.CASES)
+
+
+def test_a_peer_that_is_too_slow_computes_part_of_the_outputs() -> None:
+    torch = pytest.importorskip("torch")
+    peer = TorchFloat32.build(64, 512)
+    x = inputs.dense(2, 64)
+    whole, share = affordable(peer, x, 512, Setting("portable", 1, call_seconds=60.0))
+    assert whole is peer
+    assert share == 1
+    part, share = affordable(peer, x, 512, Setting("portable", 1, call_seconds=0.0))
+    assert share == 1 / 256
+    assert torch.allclose(part.multiply(x)(), peer.multiply(x)()[:, :2], rtol=1e-4, atol=1e-4)
+
+
+def test_a_case_of_many_threads_needs_their_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 15)
+    with pytest.raises(UnavailableError, match="it needs 16 cores, and this process may use 15"):
+        cases.run("batch 1024, 16 threads", QUICK)
 
 
 def test_a_forced_instruction_set_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,26 +193,83 @@ def test_a_forced_instruction_set_is_given_back(monkeypatch: pytest.MonkeyPatch)
     assert "OPUPROJ_ISA" not in os.environ
 
 
-def test_the_table_runs_a_case_and_saves_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(cases.CASES, "small", lambda at: cases.overhead(at))
+@pytest.fixture
+def run_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A saved run of four cases: one for each verdict, and one that this machine cannot run."""
 
     def missing(at: Setting) -> Result:
         raise UnavailableError("no such device")
 
-    monkeypatch.setitem(cases.CASES, "small, elsewhere", missing)
+    chosen = {
+        "met": Case("a case that is met", lambda at: Result("3 s", "6 s other", 2.0), at_least(1)),
+        "not met": Case("a case that is not met", lambda at: Result("3 s", "6 s other", 2.0), at_most(1)),
+        "none": Case("a case of another CPU", lambda at: Result("3 s", "6 s other", 2.0), at_least(amx=3.5)),
+        "elsewhere": Case("a case that cannot run", missing, at_least(1)),
+    }
+    monkeypatch.setattr(cases, "CASES", chosen)
+    monkeypatch.setattr(report, "CASES", chosen)
     saved = tmp_path / "bench.json"
-    table.main(["--only", "small", "--no-peers", "--threads", "1", "--budget", "0", "--json", str(saved)])
-    printed = capsys.readouterr().out
-    assert "small, elsewhere: no such device" in printed
-    assert "≤ 1" in printed
-    document = json.loads(saved.read_text())
-    result = dict(document["cases"]["small"])
-    reached = result.pop("reached")
-    assert Result(**result).reached == reached
+    table.main(["--isa", "portable", "--no-peers", "--threads", "1", "--budget", "0", "--json", str(saved)])
+    return saved
+
+
+def test_the_table_says_which_requirements_are_met(run_of_the_table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = f"{machine.cpu_name()}, portable, {machine.cores()} core"
+    printed = capsys.readouterr().out.partition("Requirements: ")[2]
+    assert printed.startswith(here)
+    assert printed.splitlines()[1:9] == [
+        "Met (1)",
+        "  met",
+        "Not met (1)",
+        "  not met: 2, must be ≤ 1",
+        "No requirement on portable (1)",
+        "  none: 2, must be ≥ 3.5 on amx",
+        "Left out (1)",
+        "  elsewhere: no such device",
+    ]
+    document = json.loads(run_of_the_table.read_text())
     assert document["machine"]["cpu"] == machine.cpu_name()
-    assert document["left out"] == {"small, elsewhere": "no such device"}
+    assert document["requirements"] == {"met": ["met"], "not met": ["not met"], "no requirement": ["none"]}
+    assert document["left out"] == {"elsewhere": "no such device"}
+    assert document["cases"]["none"]["required"] is None
+    assert document["cases"]["not met"] == {
+        "what": "a case that is not met",
+        "figure": "3 s",
+        "against": "6 s other",
+        "ratio": 2.0,
+        "required": 1,
+        "must be": "≤ 1",
+        "verdict": "not met",
+    }
+
+
+def test_a_run_is_put_on_a_page(run_of_the_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    markdown.main([str(run_of_the_table)])
+    printed = capsys.readouterr().out
+    assert "| a case that is not met | 3 s | 6 s other | 2 | ≤ 1 | **no** |" in printed
+    assert "It meets 1 of 2 requirements." in printed
+    assert "- elsewhere: no such device" in printed
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench.json -->\nold\n<!-- end of bench.json -->\nafter\n")
+    for _ in range(2):
+        markdown.main([str(run_of_the_table), "--page", str(page)])
+        text = page.read_text()
+        assert text.startswith("before\n<!-- bench.json -->\n\n### ")
+        assert text.endswith("-->\nafter\n")
+        assert text.count("a case that is not met") == 1
+        assert "old" not in text
+    page.write_text("no place")
+    with pytest.raises(SystemExit, match=r"no place for bench.json"):
+        markdown.main([str(run_of_the_table), "--page", str(page)])
+
+
+def test_the_page_shows_the_saved_runs() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    runs = sorted(saved.DATA.glob("bench-*.json"))
+    assert runs
+    for path in runs:
+        assert markdown.put(page, path.name, markdown.section(saved.read(path))) == page, path.name
 
 
 @pytest.mark.parametrize("arguments", [["--only", "no such case"], ["--isa", "no such set"]])
