@@ -141,6 +141,12 @@ impl Product<'_> {
 #[repr(C, align(64))]
 pub struct PanelColumn(pub [u8; COLUMN_COMPONENTS]);
 
+impl Default for PanelColumn {
+    fn default() -> Self {
+        Self([0; COLUMN_COMPONENTS])
+    }
+}
+
 /// What a [`PanelColumn`] adds to every entry of T.
 pub(super) const COLUMN_BIAS: u8 = 128;
 

@@ -38,12 +38,9 @@ impl Context<'_> {
         fitting.clamp(32, MAX_VECTORS)
     }
 
-    /// The work of `columns` columns for one row block.
-    pub(super) fn work(&self, form: Form, n_vectors: usize, columns: u64) -> u64 {
-        let per_column = match form {
-            Form::Lists => 1.0,
-            Form::Rows => self.cpu.kernel.panel_shape().entry_cost(n_vectors),
-        };
-        (columns as f64 * per_column * BLOCK_COMPONENTS as f64 * WORK_PER_ENTRY as f64) as u64
+    /// The work of one row block for vectors with so many nonzeros together in `columns` columns.
+    pub(super) fn work(&self, form: Form, n_vectors: usize, columns: u64, nonzeros: u64) -> u64 {
+        let cost = form.cost(self.cpu.kernel, n_vectors, columns, nonzeros);
+        (cost * BLOCK_COMPONENTS as f64 * WORK_PER_ENTRY as f64) as u64
     }
 }

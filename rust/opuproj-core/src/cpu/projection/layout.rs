@@ -34,7 +34,7 @@ impl Layout {
         let n_blocks = (blocks.end - blocks.start) as usize;
         let n_vectors = group.vectors.len();
         let unit = context.unit();
-        let work = context.work(group.form, n_vectors, group.columns).saturating_add(readout_work);
+        let work = context.work(group.form, n_vectors, group.columns, group.nonzeros).saturating_add(readout_work);
         let entries = work.saturating_mul(n_blocks as u64) / WORK_PER_ENTRY;
         let threads = context.cpu.threads.min((entries / ENTRIES_PER_THREAD) as usize + 1);
         let at_once = if group.form == Form::Lists { 1 } else { n_vectors };

@@ -6,7 +6,7 @@
 //!
 //! * `run` is the way through all of it.
 //! * `context` is the request with the CPU that computes it, and the cost of its parts.
-//! * `operand` chooses the form of a group's inputs and lays them out.
+//! * `operand` chooses the form of a group's inputs and lays them out; `positions` is one of the forms.
 //! * `layout` chooses the size of tiles.
 //! * `worker` is one thread at work on them.
 //! * `readout` says what becomes of the fields.
@@ -14,6 +14,7 @@
 mod context;
 mod layout;
 mod operand;
+mod positions;
 mod readout;
 mod run;
 mod worker;

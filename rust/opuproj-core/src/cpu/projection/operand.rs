@@ -1,11 +1,12 @@
-//! The inputs of a group of vectors, in one of two forms that kernels multiply: lists of signed columns, or int8 rows over
-//! the columns that any of the vectors uses.
+//! The inputs of a group of vectors, in one of three forms that kernels multiply: lists of signed columns, int8 rows over the
+//! columns that any of the vectors uses, or positions among these columns.
 //!
-//! Both are laid out in chunks of bounded memory. A chunk covers a range of words of the planes, for all vectors of the group.
+//! All are laid out in chunks of bounded memory. A chunk covers a range of words of the planes, for all vectors of the group.
 //! It has so few columns that its sums fit int32.
 
 use std::ops::Range;
 
+use super::positions::PanelPositions;
 use crate::batch::ternary::WORD;
 use crate::cpu::gather::ROWS_CAPACITY;
 use crate::cpu::kernel::{Kernel, SignedColumns};
@@ -17,8 +18,11 @@ use crate::progress::{Coordinator, Stopped};
 /// Nonzeros in a chunk of lists: 9 bytes each.
 pub(super) const LIST_CAPACITY: usize = 1 << 20;
 
-/// Columns of a chunk of rows: 8 bytes each.
-const MAX_ROWS_COLUMNS: usize = 1 << 20;
+/// Columns of a chunk of rows or positions: 8 bytes each.
+const MAX_COLUMNS: usize = 1 << 20;
+
+/// Nonzeros in a chunk of positions: 2 bytes each.
+const POSITIONS_CAPACITY: usize = 8 << 20;
 
 /// The most words of a chunk, whose union is kept in memory.
 const MAX_WORDS: usize = 1 << 20;
@@ -33,6 +37,20 @@ pub(super) enum Form {
     Lists,
     /// All vectors over the union of their nonzero columns: each entry of T is generated once for all vectors.
     Rows,
+    /// The same, but each vector adds up only the entries at its own nonzeros.
+    Positions,
+}
+
+impl Form {
+    /// The time of one component of a group, over that of generating one entry of a list. The group uses `columns` columns,
+    /// and its vectors have so many nonzeros together.
+    pub(super) fn cost(self, kernel: Kernel, n_vectors: usize, columns: u64, nonzeros: u64) -> f64 {
+        match self {
+            Self::Lists => nonzeros as f64,
+            Self::Rows => columns as f64 * kernel.panel_shape().entry_cost(n_vectors),
+            Self::Positions => kernel.column_shape().cost(columns, n_vectors, nonzeros),
+        }
+    }
 }
 
 /// Consecutive vectors of a batch that are multiplied together.
@@ -40,8 +58,10 @@ pub(super) enum Form {
 pub(super) struct VectorGroup {
     pub(super) vectors: Range<usize>,
     pub(super) form: Form,
-    /// Columns that are generated for each row: those of all lists, or those of the union.
+    /// Columns that any of the vectors uses; not counted for lists.
     pub(super) columns: u64,
+    /// The nonzeros of all vectors together; not counted for sums of digits.
+    pub(super) nonzeros: u64,
 }
 
 impl VectorGroup {
@@ -67,6 +87,11 @@ pub(super) enum Operand {
         largest: u8,
         /// The initial value of each vector's sums, which takes off the kernel's bias in advance.
         starts: Vec<i32>,
+    },
+    Positions {
+        columns: Vec<u64>,
+        /// Those of each vector.
+        vectors: Vec<PanelPositions>,
     },
 }
 
@@ -97,8 +122,7 @@ pub(super) fn groups(
             })?;
             Ok(columns)
         };
-        // An entry of a panel is written, read back and multiplied; one of a list is generated and summed in registers.
-        let rows_cost = |columns: u64, n_vectors: usize| columns as f64 * kernel.panel_shape().entry_cost(n_vectors);
+        let rows_cost = |columns: u64, n_vectors: usize| Form::Rows.cost(kernel, n_vectors, columns, 0);
         if batch.is_fused() {
             // Lists hold only signs, so the alternative to one group is a group for each output.
             let step = batch.per_output();
@@ -109,10 +133,10 @@ pub(super) fn groups(
             let together = union(&vectors)?;
             let alone_cost: f64 = alone.iter().map(|(_, columns)| rows_cost(*columns, step)).sum();
             if rows_cost(together, vectors.len()) < alone_cost {
-                push(&mut groups, VectorGroup { vectors, form: Form::Rows, columns: together })?;
+                push(&mut groups, VectorGroup { vectors, form: Form::Rows, columns: together, nonzeros: 0 })?;
             } else {
                 for (vectors, columns) in alone {
-                    push(&mut groups, VectorGroup { vectors, form: Form::Rows, columns })?;
+                    push(&mut groups, VectorGroup { vectors, form: Form::Rows, columns, nonzeros: 0 })?;
                 }
             }
             continue;
@@ -123,50 +147,59 @@ pub(super) fn groups(
             nonzeros.push(batch.nonzeros(vector, 0..batch.row_words()));
             coordinator.count_bytes(batch.row_bytes())?;
         }
-        if vectors.len() > 1 && rows_cost(columns, vectors.len()) < nonzeros.iter().sum::<u64>() as f64 {
-            push(&mut groups, VectorGroup { vectors, form: Form::Rows, columns })?;
+        let all_nonzeros = nonzeros.iter().sum();
+        let cost = |form: &Form| form.cost(kernel, vectors.len(), columns, all_nonzeros);
+        let forms = [Form::Lists, Form::Rows, Form::Positions];
+        let form = forms.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("three forms");
+        if vectors.len() > 1 && form != Form::Lists {
+            push(&mut groups, VectorGroup { vectors, form, columns, nonzeros: all_nonzeros })?;
             continue;
         }
         // As many vectors as fit one chunk; a single vector may need several.
         let mut first = start;
-        let mut columns = 0;
+        let mut in_list = 0;
+        let mut push_list = |vectors: Range<usize>, nonzeros: u64| {
+            push(&mut groups, VectorGroup { vectors, form: Form::Lists, columns: 0, nonzeros })
+        };
         for (row, &count) in vectors.clone().zip(&nonzeros) {
-            if row > first && row.is_multiple_of(batch.per_output()) && columns + count > LIST_CAPACITY as u64 {
-                push(&mut groups, VectorGroup { vectors: first..row, form: Form::Lists, columns })?;
-                (first, columns) = (row, 0);
+            if row > first && row.is_multiple_of(batch.per_output()) && in_list + count > LIST_CAPACITY as u64 {
+                push_list(first..row, in_list)?;
+                (first, in_list) = (row, 0);
             }
-            columns += count;
+            in_list += count;
         }
-        push(&mut groups, VectorGroup { vectors: first..vectors.end, form: Form::Lists, columns })?;
+        push_list(first..vectors.end, in_list)?;
     }
     Ok(groups)
 }
 
-/// The range of words from `start` on whose columns fit one chunk.
+/// The range of words from `start` on whose columns and nonzeros fit one chunk.
 pub(super) fn chunk_words(
     batch: &Vectors<'_>,
     group: &VectorGroup,
     start: usize,
     coordinator: &mut Coordinator<'_, '_>,
 ) -> Result<Range<usize>, Stopped> {
-    let capacity = match group.form {
-        Form::Lists => LIST_CAPACITY,
-        Form::Rows => {
-            let fitting = INT32_NONZEROS as usize / usize::from(batch.largest());
-            (ROWS_CAPACITY / group.vectors.len()).min(MAX_ROWS_COLUMNS).min(fitting)
-        }
+    let n_vectors = group.vectors.len();
+    let int32_columns = INT32_NONZEROS as usize / usize::from(batch.largest());
+    let (most_columns, most_nonzeros) = match group.form {
+        Form::Lists => (usize::MAX, LIST_CAPACITY),
+        Form::Rows => ((ROWS_CAPACITY / n_vectors).min(MAX_COLUMNS).min(int32_columns), usize::MAX),
+        Form::Positions => (MAX_COLUMNS, POSITIONS_CAPACITY),
     };
-    if start == 0 && group.columns <= capacity as u64 && batch.row_words() <= MAX_WORDS {
+    let fit = group.columns <= most_columns as u64 && group.nonzeros <= most_nonzeros as u64;
+    if start == 0 && fit && batch.row_words() <= MAX_WORDS {
         return Ok(0..batch.row_words());
     }
-    let mut columns = 0;
+    let (mut columns, mut nonzeros) = (0, 0);
     let mut end = start;
     while end < batch.row_words().min(start + MAX_WORDS) {
-        columns += match group.form {
-            Form::Lists => group.vectors.clone().map(|row| batch.used(row, end).count_ones() as usize).sum(),
-            Form::Rows => union_of(batch, &group.vectors, end).count_ones() as usize,
-        };
-        if columns > capacity && end > start {
+        let used = group.vectors.clone().map(|row| batch.used(row, end));
+        let (union, count) =
+            used.fold((0, 0), |(union, count), used| (union | used, count + used.count_ones() as usize));
+        columns += union.count_ones() as usize;
+        nonzeros += count;
+        if (columns > most_columns || nonzeros > most_nonzeros) && end > start {
             break;
         }
         end += 1;
@@ -182,9 +215,8 @@ pub(super) fn lists(
     words: Range<usize>,
     coordinator: &mut Coordinator<'_, '_>,
 ) -> Result<Operand, Stopped> {
-    let n_columns = if words.len() == batch.row_words() { group.columns as usize } else { 0 };
-    let (mut index, mut sign, mut ends) =
-        (with_capacity(n_columns)?, with_capacity(n_columns)?, with_capacity(group.vectors.len())?);
+    let n = if words.len() == batch.row_words() { group.nonzeros as usize } else { 0 };
+    let (mut index, mut sign, mut ends) = (with_capacity(n)?, with_capacity(n)?, with_capacity(group.vectors.len())?);
     for vector in group.vectors.clone() {
         let ((positive, negative), _) = batch.terms(vector).next().expect("a vector has a term");
         for word in words.clone() {
@@ -253,8 +285,4 @@ fn for_each_union(
 /// Bytes that are read for one word of some vectors.
 fn word_bytes(batch: &Vectors<'_>, vectors: &Range<usize>) -> usize {
     vectors.len() * (batch.row_bytes() / batch.row_words().max(1))
-}
-
-fn union_of(batch: &Vectors<'_>, vectors: &Range<usize>, word: usize) -> u64 {
-    vectors.clone().fold(0, |union, vector| union | batch.used(vector, word))
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use super::context::Context;
 use super::layout::Layout;
 use super::operand::{self, Form, Operand, VectorGroup};
+use super::positions::PanelPositions;
 use super::readout::Readout;
 use super::worker::{ProjectionWorker, RowTile, Scratch};
 use crate::batch::encoded::Encoded;
@@ -182,7 +183,7 @@ impl Context<'_> {
         let groups = operand::groups(vectors, cpu.kernel, self.max_vectors(), coordinator)?;
         let work = |group: &VectorGroup| {
             let readout_work = readout.work(request.mode) * group.outputs(vectors).len() as u64;
-            (self.work(group.form, group.vectors.len(), group.columns) + readout_work) * n_blocks as u64
+            (self.work(group.form, group.vectors.len(), group.columns, group.nonzeros) + readout_work) * n_blocks as u64
         };
         coordinator.progress.set_total(groups.iter().map(work).sum());
         for group in &groups {
@@ -287,9 +288,27 @@ impl Context<'_> {
         if group.form == Form::Lists {
             return operand::lists(vectors, group, words, coordinator);
         }
+        let n_vectors = group.vectors.len();
+        if group.form == Form::Positions {
+            let (union, columns) = operand::union(vectors, group, words.clone(), 1, coordinator)?;
+            let panel_columns = self.cpu.kernel.column_shape().panel_columns;
+            let mut all = with_capacity(n_vectors)?;
+            all.resize_with(n_vectors, || None);
+            let queue = Mutex::new(group.vectors.clone().zip(&mut all));
+            let work = |goes_on: &mut dyn FnMut() -> bool| {
+                while let Some((vector, positions)) = next(&queue)
+                    && goes_on()
+                {
+                    *positions = Some(PanelPositions::of(vectors, vector, words.clone(), &union, panel_columns)?);
+                }
+                Ok(())
+            };
+            share(coordinator, layout.threads, work)?;
+            let vectors = collect(all.into_iter().map(|positions| positions.expect("every vector was taken")))?;
+            return Ok(Operand::Positions { columns, vectors });
+        }
         let shape = self.cpu.kernel.panel_shape();
         let (union, columns) = operand::union(vectors, group, words.clone(), shape.column_multiple, coordinator)?;
-        let n_vectors = group.vectors.len();
         let (mut inputs, mut starts) = (zeros(columns.len() * n_vectors)?, zeros(n_vectors)?);
         let parts = gather::parts(&mut inputs, n_vectors, shape.panel_columns)?;
         let queue = Mutex::new(group.vectors.clone().zip(starts.iter_mut().zip(parts)));

@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use super::context::Context;
 use super::operand::{Form, Operand};
+use super::positions::PanelPositions;
 use super::readout::{Readout, WORK_PER_READING};
 use crate::cpu::camera::VectorMeasurement;
 use crate::cpu::field::{Field, WeightedSum, components_of};
-use crate::cpu::kernel::{Product, SignedColumns};
+use crate::cpu::kernel::{COLUMN_BLOCKS, COLUMN_COMPONENTS, PanelColumn, Product, SignedColumns};
 use crate::cpu::noise::PIXELS;
 use crate::cpu::reference::{INT16_NONZEROS, Reference, read, read_short};
 use crate::cpu::threads::Ticker;
@@ -91,12 +92,28 @@ impl ProjectionWorker<'_> {
                     sums.fill(start);
                 }
                 self.add_rows(columns, inputs, *largest, &tile, sums)?;
-                let mut vectors = sums.chunks_exact(n_sums).enumerate();
-                vectors.try_for_each(|(v, sums)| self.finish(&mut tile, v, Field::Int32(sums), kept.as_deref_mut()))?;
+                self.finish_all(&mut tile, sums, kept)?;
+            }
+            Operand::Positions { columns, vectors } => {
+                let sums = resized(&mut all_sums, self.n_vectors * n_sums)?;
+                sums.fill(0);
+                self.add_positions(columns, vectors, &tile, sums)?;
+                self.finish_all(&mut tile, sums, kept)?;
             }
         }
         self.scratch.sums = all_sums;
         Ok(())
+    }
+
+    /// Ends the sums of all vectors over the chunk.
+    fn finish_all<T: Number>(
+        &mut self,
+        tile: &mut RowTile<'_, '_, T>,
+        sums: &[i32],
+        mut kept: Option<&mut [i64]>,
+    ) -> Result<(), Stopped> {
+        let mut vectors = sums.chunks_exact(tile.n_sums()).enumerate();
+        vectors.try_for_each(|(v, sums)| self.finish(tile, v, Field::Int32(sums), kept.as_deref_mut()))
     }
 
     /// Ends the sums of one vector over the chunk: adds them to those of the chunks before, and reads them out after the last.
@@ -124,7 +141,7 @@ impl ProjectionWorker<'_> {
         let (kernel, transmission) = (self.context.cpu.kernel, &self.context.request.transmission);
         x.index.chunks(LIST_PART).zip(x.sign.chunks(LIST_PART)).try_for_each(|(index, sign)| {
             kernel.field(transmission, SignedColumns { index, sign }, tile.blocks.start, sums);
-            let per_block = self.context.work(Form::Lists, 1, index.len() as u64);
+            let per_block = self.context.work(Form::Lists, 1, 0, index.len() as u64);
             self.ticker.count(per_block * (sums.len() / BLOCK_COMPONENTS) as u64)
         })
     }
@@ -157,8 +174,36 @@ impl ProjectionWorker<'_> {
                     sums: &mut sums[first..],
                     sums_stride: n_sums,
                 });
-                let per_block = self.context.work(Form::Rows, n_vectors, columns.len() as u64);
+                let per_block = self.context.work(Form::Rows, n_vectors, columns.len() as u64, 0);
                 self.ticker.count(per_block * (panel_sums / BLOCK_COMPONENTS) as u64)
+            })
+        })
+    }
+
+    /// Adds the fields of all vectors over their positions in the columns of the chunk, a panel at a time.
+    fn add_positions<T>(
+        &mut self,
+        columns: &[u64],
+        vectors: &[PanelPositions],
+        tile: &RowTile<'_, '_, T>,
+        sums: &mut [i32],
+    ) -> Result<(), Stopped> {
+        let (kernel, transmission) = (self.context.cpu.kernel, &self.context.request.transmission);
+        let n_sums = tile.n_sums();
+        (0..n_sums).step_by(COLUMN_COMPONENTS).try_for_each(|first| {
+            let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
+            columns.chunks(kernel.column_shape().panel_columns).enumerate().try_for_each(|(k, columns)| {
+                let panel = resized(&mut self.scratch.columns, columns.len())?;
+                kernel.column_panel(transmission, columns, row_block, panel);
+                let mut nonzeros = 0;
+                for (vector, sums) in vectors.iter().zip(sums.chunks_exact_mut(n_sums)) {
+                    let positions = vector.in_panel(k);
+                    nonzeros += (positions.positive.len() + positions.negative.len()) as u64;
+                    let sums = sums[first..].first_chunk_mut().expect("a tile has whole columns");
+                    kernel.add_columns(panel, positions, sums);
+                }
+                let per_block = self.context.work(Form::Positions, vectors.len(), columns.len() as u64, nonzeros);
+                self.ticker.count(per_block * COLUMN_BLOCKS as u64)
             })
         })
     }
@@ -293,6 +338,7 @@ impl ProjectionWorker<'_> {
 pub(super) struct Scratch {
     sums: Vec<i32>,
     panel: Vec<u8>,
+    columns: Vec<PanelColumn>,
     anchors: Vec<i32>,
     /// A field as floats, and that of the first of the two vectors that make an output.
     floats: Vec<f64>,
