@@ -16,7 +16,7 @@ import numpy as np
 import opuproj
 import pytest
 from cli_runs import COMMAND, REAL, X, names, saved, zarr_library
-from helpers import ROOT, linux, ternary
+from helpers import MODES, ROOT, linux, ternary
 from opuproj.cli import bench, demo, main
 
 COMMANDS = ("project", "pack", "info", "bench", "demo", "completion")
@@ -336,7 +336,7 @@ def test_completion_code(shell: str, capsys: pytest.CaptureFixture[str]) -> None
     [
         ("opuproj ", set(COMMANDS)),
         ("opuproj pr", {"project"}),
-        ("opuproj project --mode ", {"intensity", "linear", "complex"}),
+        ("opuproj project --mode ", set(MODES)),
         ("opuproj project --ch", {"--checkpoint"}),
         ("opuproj completion ", {"bash", "zsh", "fish"}),
     ],

@@ -285,6 +285,10 @@ def test_zarr_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         (["x.npy", "y.npy", "--dtype", "complex64"], "dtype is complex64"),
         (["x.npy", "y.npy", "--dtype", "uint8"], "only a camera with finite bits gives integers"),
         (["x.npy", "y.npy", "--noise-seed", "1"], "noise_seed is 1, but there is no camera"),
+        (
+            ["x.npy", "y.npy", "--mode", "real", "--camera", "ideal"],
+            "but mode is 'real', which exists in software",
+        ),
         (["x.npy", "y.npy", "--digits", "2", "--camera", "lighton"], "a camera sees the digits of x.npy one after"),
         (["x.ternary", "y.npy", "--digits", "2"], "digits is 2, but x.ternary is a packed file"),
         (["x.npy", "y.npy", "--batch-rows", "37", "--outputs", "9999999999999"], "takes"),
