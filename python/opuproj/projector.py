@@ -46,7 +46,7 @@ class Projector:
         Selects the medium: from 0 to 2**64 - 1.
     mode : {"intensity", "linear", "complex", "real"}, default "linear"
         The quantity that is returned, as in :func:`project`. ``"linear"`` is the device's own real matrix R, as a
-        camera's readings allow to recover it. ``"real"`` is a real matrix G of the same law at half the cost.
+        camera's readings allow to recover it. ``"real"`` is another real matrix, G, at half the cost.
     ensemble : {"gaussian", "structured"}, default "gaussian"
         The distribution of T, as in :func:`project`.
     n_anchor : int, default 64
