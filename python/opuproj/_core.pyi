@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BLOCK_COMPONENTS",
+    "INT32_NONZEROS",
     "MAX_ANCHOR",
-    "MAX_NONZEROS",
     "Encoded",
     "Floats",
     "Packed",
@@ -139,7 +139,7 @@ def project_structured(
 def structured_bytes(n_inputs: int, /) -> int | None: ...
 def fields(
     batch: Packed,
-    out: NDArray[np.int32],
+    out: NDArray[np.int32] | NDArray[np.int64],
     *,
     seed: int,
     mode: str,
@@ -149,7 +149,7 @@ def fields(
     isa: str | None,
 ) -> None: ...
 def read_fields(
-    fields: NDArray[np.int32],
+    fields: NDArray[np.int32] | NDArray[np.int64],
     out: NDArray[Any],
     *,
     seed: int,
@@ -199,7 +199,7 @@ def variable(name: str, /) -> str | None: ...
 def choose_isa(isa: str | None, /) -> str: ...
 
 BLOCK_COMPONENTS: int
-MAX_NONZEROS: int
+INT32_NONZEROS: int
 MAX_ANCHOR: int
 
 def keystream_seconds(isa: str | None, n_bytes: int, /) -> float: ...

@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from ..inputs.rows import ArrayRows, DigitRows, Rows, Threshold
 
 Read = Literal["complex", "real part", "real"]
 """What the adjoint returns: Tᴴy, Re(Tᴴy), or the product with the transpose of the real matrix of the mode, R or G."""
+
+IntegerFields: TypeAlias = "NDArray[np.int32] | NDArray[np.int64]"
+"""Exact fields: int32 holds those of vectors of up to `INT32_NONZEROS` nonzeros."""
 
 
 class Request(NamedTuple):  # creating a dataclass takes a microsecond more
@@ -116,16 +119,14 @@ class Backend(ABC):
     # Fields, for sums over parts of the columns
 
     @abstractmethod
-    def fields(
-        self, spec: Spec, batch: _core.Packed, column_start: int, out: NDArray[np.int32], request: Request
-    ) -> None:
+    def fields(self, spec: Spec, batch: _core.Packed, column_start: int, out: IntegerFields, request: Request) -> None:
         """Fill `out` with √2048 Tx, or with 32 Gx for mode ``"real"``, for vectors that begin at column `column_start`.
 
         `out` has shape (n, `spec.components` · n_outputs): real and imaginary parts alternate, or one integer a row.
         """
 
     @abstractmethod
-    def read_fields(self, spec: Spec, whole: NDArray[np.int32], out: NDArray[Any], request: Request) -> None:
+    def read_fields(self, spec: Spec, whole: IntegerFields, out: NDArray[Any], request: Request) -> None:
         """Convert fields summed over all columns, of the shape that `fields` fills, to the results of `project`."""
 
 

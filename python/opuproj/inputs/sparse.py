@@ -30,10 +30,6 @@ class SparseRows(ArrayRows):
         components = (*(getattr(self.array, name, None) for name in _COMPONENTS), *getattr(self.array, "coords", ()))
         return tuple(component for component in components if isinstance(component, np.ndarray))
 
-    def most_entries(self) -> int:
-        """Return the largest number of entries of a vector."""
-        return int(np.diff(self.canonical().indptr).max(initial=0))
-
     def canonical(self) -> Any:
         """Return the rows in canonical CSR."""
         if self._csr is None:

@@ -295,25 +295,27 @@ class ShardedProjection(OperatorLayer):
                 f"x has leading axes {leading} on rank {ranks.rank}, but the ranks have different axes or layers"
             )
         n = math.prod(leading)
-        if self.n_inputs > _core.MAX_NONZEROS:
-            self._check_nonzeros(packed, n)
+        dtype = torch.int64 if self._most_nonzeros(packed, n) > _core.INT32_NONZEROS else torch.int32
         first, last = self.shard_rows
         y = torch.empty(n, last - first, dtype=_dtypes.computed(self._real, self.mode))
         for vector in range(0, n, _VECTORS):
             some = range(vector, min(vector + _VECTORS, n))
             part = packed if packed is None or len(some) == n else packed.take(np.arange(some.start, some.stop))
-            self._add_up(part, start, y[some.start : some.stop])
+            self._add_up(part, start, y[some.start : some.stop], dtype)
         return leading, y
 
-    def _add_up(self, packed: _core.Packed | None, column_start: int, y: torch.Tensor) -> None:
-        """Fill y with this rank's outputs of some vectors, one tile of the rows of every rank at a time."""
+    def _add_up(self, packed: _core.Packed | None, column_start: int, y: torch.Tensor, dtype: torch.dtype) -> None:
+        """Fill y with this rank's outputs of some vectors, one tile of the rows of every rank at a time.
+
+        The sums over columns have this dtype.
+        """
         ranks, spec, request = self._ranks, self._spec, Request(self.threads)
         shares = [_share(spec.n_outputs, rank, ranks.size) for rank in range(ranks.size)]
         widest, mine = shares[0][1], shares[ranks.rank]
-        block_bytes = 4 * _core.BLOCK_COMPONENTS * len(y) * ranks.size
+        block_bytes = dtype.itemsize * _core.BLOCK_COMPONENTS * len(y) * ranks.size
         tile = max(1, _FIELD_BYTES // block_bytes) * spec.block_rows
         for at in range(0, widest, tile):
-            sums = torch.zeros(ranks.size, len(y), spec.components * min(tile, widest - at), dtype=torch.int32)
+            sums = torch.zeros(ranks.size, len(y), spec.components * min(tile, widest - at), dtype=dtype)
             for share, part in zip(shares, sums.numpy(), strict=True):
                 rows = _tile(share, at, tile)
                 if packed is not None and len(rows):
@@ -327,14 +329,12 @@ class ShardedProjection(OperatorLayer):
                     spec.rows(rows.start, rows.stop), whole[:, : spec.components * len(rows)], out, request
                 )
 
-    def _check_nonzeros(self, packed: _core.Packed | None, n: int) -> None:
+    def _most_nonzeros(self, packed: _core.Packed | None, n: int) -> int:
+        """Return the most nonzeros that a vector has over all ranks, or an upper bound if 32 bits hold any sums."""
+        if self.n_inputs <= _core.INT32_NONZEROS or n == 0:
+            return self.n_inputs
         counts = torch.zeros(n, dtype=torch.int64) if packed is None else torch.from_numpy(packed.row_nnz())
-        most = int(self._ranks.total(counts, "counting nonzeros").max()) if n else 0
-        if most > _core.MAX_NONZEROS:
-            raise ValueError(
-                f"x has a vector of {most} nonzeros over all ranks, but may have {_core.MAX_NONZEROS} at most: with "
-                "more, sums of entries might not fit in 32 bits"
-            )
+        return int(self._ranks.total(counts, "counting nonzeros").max())
 
     # Inputs and results
 

@@ -20,8 +20,6 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub enum Stopped {
     /// The caller's `poll` returned `false`.
     Cancelled,
-    /// This vector has more than [`MAX_NONZEROS`](crate::definition::transmission::MAX_NONZEROS) nonzeros.
-    TooManyNonzeros(usize),
     /// There is no memory for its buffers.
     NoMemory,
 }

@@ -132,15 +132,30 @@ fn modes_agree_among_kernels_and_with_the_field() {
 #[test]
 #[cfg_attr(miri, ignore = "hundreds of thousands of entries")]
 fn sums_of_many_large_numbers_are_exact() {
-    // 250,000 times 121 entries of up to 100 might not fit, so fewer digits are added up.
-    let n_inputs = 250_000;
+    // A column of T again and again: 180,000 times 121 times 100 does not fit 32 bits.
+    let n_inputs = 180_000;
     let t = Transmission::new(4);
-    let x: Vec<f64> = (0..n_inputs as u64).map(|j| if t.entry(5, j).0 < 0 { -1.0 } else { 1.0 }).collect();
-    let batch = encode(&x, n_inputs, Code::BalancedTernary(5));
-    let sum: i64 = (0..n_inputs as u64).map(|j| i64::from(t.entry(5, j).0.abs()) * 121).sum();
-    for kernel in Kernel::available().filter(|kernel| kernel.isa() != Isa::Portable) {
-        let field = project(&batch, Mode::Complex, 5..6, kernel, 1)[0];
-        assert_eq!((field * 2048f64.sqrt() / batch.scales()[0]).round() as i64, sum, "{}", kernel.isa());
+    let column = (0..10_000).find(|&column| t.entry(5, column).0 == 100).expect("one in 256 columns");
+    let columns = vec![column; n_inputs];
+    // 20 digits also exceed what float64 holds exactly.
+    for digits in [5, 6, 20] {
+        let code = Code::BalancedTernary(digits);
+        let batch = encode(&vec![1.0; 2 * n_inputs], n_inputs, code);
+        let sum = i128::from(code.largest()) * 100 * n_inputs as i128;
+        let expected = sum as f64 * (batch.scales()[0] * (1.0 / 2048f64.sqrt()));
+        for kernel in Kernel::available().filter(|kernel| digits == 5 || kernel.isa() != Isa::Portable) {
+            let request = Projection { transmission: t, mode: Mode::Complex, measurement: None, rows: 5..6 };
+            let mut out = [0f64; 4];
+            let mut outputs: Vec<&mut [f64]> = out.chunks_exact_mut(2).collect();
+            let cpu = Cpu { kernel, threads: 2 };
+            cpu.project_encoded(&request, &batch, Columns::Listed(&columns), &mut outputs, &mut |_| true)
+                .expect("done");
+            assert!(
+                out[0].to_bits() == expected.to_bits() && out[2].to_bits() == expected.to_bits(),
+                "{digits} digits, {}",
+                kernel.isa()
+            );
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use opuproj_core::batch::encoded::Code;
 use opuproj_core::batch::ternary::TernaryBatch;
 use opuproj_core::cpu::kernel::Kernel;
 use opuproj_core::cpu::packing::{Packer, encode};
-use opuproj_core::cpu::{Cpu, Output};
+use opuproj_core::cpu::{Cpu, Fields, Output};
 use opuproj_core::definition::anchor;
 use opuproj_core::definition::camera::Camera;
 use opuproj_core::definition::readout::Mode;
-use opuproj_core::definition::transmission::{MAX_NONZEROS, Transmission, gaussian};
+use opuproj_core::definition::transmission::{INT32_NONZEROS, Transmission, gaussian};
 use opuproj_core::request::measurement::Measurement;
 use opuproj_core::request::projection::{Columns, Projection};
 use proptest::prelude::*;
@@ -202,7 +202,7 @@ proptest! {
                     let fields: Vec<&[i32]> = slices(&mut fields, n_vectors).into_iter().map(|field| &*field).collect();
                     let mut outputs = slices(&mut found, n_vectors);
                     let (cpu, request) = &projection;
-                    cpu.read_fields(request, &fields, &mut outputs, &mut |_| true).expect("done");
+                    cpu.read_fields(request, Fields::Int32(&fields), &mut outputs, &mut |_| true).expect("done");
                     let expected = project(&projection, &batch(n_inputs, &numbers), 0f32);
                     let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
                     prop_assert_eq!(bits(&found), bits(&expected), "{} {:?}", kernel.isa(), mode);
@@ -317,30 +317,58 @@ fn groups_and_chunks_change_nothing() {
     }
 }
 
-/// A projection of the most nonzeros that are accepted agrees with a sum in 64 bits.
+/// So many entries of the largest magnitude that their sum exceeds 32 bits: a column of T again and again.
 #[test]
 #[cfg_attr(miri, ignore = "tens of millions of entries")]
-fn the_most_nonzeros_that_are_accepted_sum_exactly() {
-    let n_inputs = MAX_NONZEROS as usize + 1;
+fn sums_beyond_32_bits_are_exact() {
+    let n_inputs = INT32_NONZEROS as usize + 500_000;
+    let t = Transmission::new(2);
+    let column = (0..10_000).find(|&column| t.entry(7, column).0 == -100).expect("one in 256 columns");
+    let columns = vec![column; n_inputs];
     let words = n_inputs.div_ceil(64);
     let mut positive = vec![u64::MAX; words];
     positive[words - 1] = u64::MAX >> (words * 64 - n_inputs);
-    let too_many = TernaryBatch::from_words(1, n_inputs, positive.clone(), vec![0; words]).expect("planes");
-    let mut out = [0f64; 2];
-    let (cpu, request) = projection(2, Mode::Complex, 7..8, Kernel::best(), 2);
-    let stopped = cpu.project(&request, &too_many, Columns::From(0), &mut [&mut out[..]], &mut |_| true);
-    assert_eq!(stopped, Err(Stopped::TooManyNonzeros(0)));
-
-    positive[0] &= !1;
-    let most = TernaryBatch::from_words(1, n_inputs, positive, vec![0; words]).expect("planes");
-    let t = Transmission::new(2);
-    let (re, im) = (1..n_inputs as u64).fold((0i64, 0i64), |(re, im), column| {
-        let entry = t.entry(7, column);
-        (re + i64::from(entry.0), im + i64::from(entry.1))
-    });
+    // The second vector has fewer nonzeros, and of both signs.
+    positive.extend((0..words).map(|word| u64::from(word % 3 == 0)));
+    let mut negative = vec![0; 2 * words];
+    negative[words + 1] = 5;
+    let batch = TernaryBatch::from_words(2, n_inputs, positive, negative).expect("planes");
+    let sums = [n_inputs as f64, words.div_ceil(3) as f64 - 2.0];
+    let (re, im) = t.entry(7, column);
+    let (re, im) = (f64::from(re), f64::from(im));
+    let listed = Columns::Listed(&columns);
     for kernel in Kernel::available() {
-        let found = project(&projection(2, Mode::Complex, 7..8, kernel, 2), &most, 0f64);
-        assert_eq!(found, [re, im].map(|part| part as f64 * (1.0 / 2048f64.sqrt())), "{}", kernel.isa());
+        let (cpu, request) = projection(2, Mode::Complex, 7..8, kernel, 2);
+        let mut out = [0f64; 4];
+        cpu.project(&request, &batch, listed, &mut slices(&mut out, 2), &mut |_| true).expect("done");
+        let expected: Vec<f64> =
+            sums.iter().flat_map(|sum| [re, im].map(|part| sum * part * (1.0 / 2048f64.sqrt()))).collect();
+        assert!(expected == out, "{}", kernel.isa());
+    }
+}
+
+/// Fields beyond 32 bits are written, added up and read in 64 bits.
+#[test]
+fn fields_beyond_32_bits_are_read() {
+    let n_rows = 50;
+    let mut fields: Vec<i64> = (0..2 * n_rows).map(|k| (k - 40) * 1_000_000_007).collect();
+    let copy = fields.clone();
+    for mode in [Mode::Complex, Mode::Intensity, Mode::Real] {
+        let rows = 0..n_rows as u64 * 2 / mode.components() as u64;
+        let (cpu, request) = projection(3, mode, rows.clone(), Kernel::best(), 1);
+        let mut out = vec![0f64; rows.end as usize * mode.parts()];
+        let fields: Vec<&[i64]> = slices(&mut fields, 1).into_iter().map(|field| &*field).collect();
+        cpu.read_fields(&request, Fields::Int64(&fields), &mut [&mut out[..]], &mut |_| true).expect("done");
+        let expected: Vec<f64> = match mode {
+            Mode::Complex => copy.iter().map(|&part| part as f64 * (1.0 / 2048f64.sqrt())).collect(),
+            Mode::Real => copy.iter().map(|&part| part as f64 / 32.0).collect(),
+            Mode::Intensity => {
+                let pairs = copy.as_chunks::<2>().0.iter().map(|pair| pair.map(|part| part as f64));
+                pairs.map(|[re, im]| (re * re + im * im) * (1.0 / 2048.0)).collect()
+            }
+            Mode::Linear { .. } => unreachable!("left out"),
+        };
+        assert!(out == expected, "{mode:?}");
     }
 }
 

@@ -8,7 +8,6 @@ use opuproj_core::cpu::Cpu;
 use opuproj_core::cpu::kernel::{Isa, Kernel};
 use opuproj_core::definition::anchor::MAX_ANCHOR;
 use opuproj_core::definition::readout::Mode;
-use opuproj_core::definition::transmission::MAX_NONZEROS;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -63,9 +62,6 @@ impl Failure for Stopped {
     fn error(self, needed: &str) -> Option<PyErr> {
         match self {
             Self::Cancelled => None,
-            Self::TooManyNonzeros(vector) => Some(PyValueError::new_err(format!(
-                "vector {vector} has more than {MAX_NONZEROS} nonzeros, whose sums might not fit 32 bits"
-            ))),
             Self::NoMemory => Some(PyMemoryError::new_err(format!("no memory for {needed}"))),
         }
     }

@@ -44,7 +44,7 @@ mod core_module {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("BLOCK_COMPONENTS", opuproj_core::definition::transmission::BLOCK_COMPONENTS)?;
-        module.add("MAX_NONZEROS", opuproj_core::definition::transmission::MAX_NONZEROS)?;
+        module.add("INT32_NONZEROS", opuproj_core::definition::transmission::INT32_NONZEROS)?;
         module.add("MAX_ANCHOR", opuproj_core::definition::anchor::MAX_ANCHOR)
     }
 }

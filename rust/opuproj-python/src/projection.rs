@@ -1,9 +1,8 @@
 //! Projections for Python.
 
-use numpy::{Element, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{Element, PyReadonlyArray1, PyReadwriteArray2, PyUntypedArray, PyUntypedArrayMethods};
 use opuproj_core::batch::ternary::TernaryBatch;
-use opuproj_core::cpu::Cpu;
-use opuproj_core::cpu::Output;
+use opuproj_core::cpu::{Cpu, Fields, Output};
 use opuproj_core::definition::camera::Camera;
 use opuproj_core::definition::readout::Mode;
 use opuproj_core::definition::transmission::Transmission;
@@ -101,7 +100,7 @@ pub(crate) fn project(
     call.run(py, batch, out)
 }
 
-/// Writes the exact integer fields of a batch whose elements belong to columns `column_start` on into `out`, of int32:
+/// Writes the exact integer fields of a batch whose elements belong to columns `column_start` on into `out`, of int32 or int64:
 /// real and imaginary parts in turn, or one number a row for "real".
 #[pyfunction]
 #[pyo3(signature = (batch, out, *, seed, mode, row_start, column_start, threads, isa))]
@@ -117,17 +116,27 @@ pub(crate) fn fields(
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<()> {
-    let Some(mut out) = writable::<i32>(out)? else { return Err(wrong_type("int32")) };
     let mode = mode_of(mode, 1)?.field();
-    if !out.shape()[1].is_multiple_of(mode.components()) {
-        return Err(PyValueError::new_err("out must have two parts a row of T"));
-    }
     if column_start.checked_add(batch.0.n_inputs() as u64).is_none() {
         return Err(PyValueError::new_err("the columns must end below 2**64"));
     }
     let call = ProjectionCall::exact(seed, mode, row_start, threads, isa)?;
-    ProjectionJob { call: &call, py, batch: JobInput::Columns(&batch.0, column_start), measurement: None }
-        .write::<i32>(rows_mut(&mut out, 1)?)
+    let job = ProjectionJob { call: &call, py, batch: JobInput::Columns(&batch.0, column_start), measurement: None };
+    if let Some(mut out) = writable::<i32>(out)? {
+        job.write(whole_rows::<i32>(&mut out, mode)?)
+    } else if let Some(mut out) = writable::<i64>(out)? {
+        job.write(whole_rows::<i64>(&mut out, mode)?)
+    } else {
+        Err(wrong_type("int32 or int64"))
+    }
+}
+
+/// The rows of an array that has the components of whole rows of the matrix.
+fn whole_rows<'a, T: Element>(fields: &'a mut PyReadwriteArray2<'_, T>, mode: Mode) -> PyResult<Vec<&'a mut [T]>> {
+    if !fields.shape()[1].is_multiple_of(mode.components()) {
+        return Err(PyValueError::new_err("fields must have two parts a row of T"));
+    }
+    rows_mut(fields, 1)
 }
 
 /// Reads whole fields into `out`, as a projection would.
@@ -145,15 +154,26 @@ pub(crate) fn read_fields(
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<()> {
-    // They are borrowed exclusively, like the output, because other threads read them while Python code runs.
-    let Some(mut fields) = writable::<i32>(fields)? else { return Err(wrong_type("int32")) };
-    let mode = mode_of(mode, n_anchor)?;
-    if fields.shape()[1] != mode.components() * out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0) {
+    let call = ProjectionCall::exact(seed, mode_of(mode, n_anchor)?, row_start, threads, isa)?;
+    let n_rows = out.cast::<PyUntypedArray>()?.shape().get(1).copied().unwrap_or(0);
+    // Fields are borrowed exclusively, like the output, because other threads read them while Python code runs.
+    if let Some(mut fields) = writable::<i32>(fields)? {
+        let fields = shared(whole_rows(&mut fields, call.mode)?, call.mode, n_rows)?;
+        call.run(py, JobInput::Fields(Fields::Int32(&fields)), out)
+    } else if let Some(mut fields) = writable::<i64>(fields)? {
+        let fields = shared(whole_rows(&mut fields, call.mode)?, call.mode, n_rows)?;
+        call.run(py, JobInput::Fields(Fields::Int64(&fields)), out)
+    } else {
+        Err(wrong_type("int32 or int64"))
+    }
+}
+
+/// Fields of so many rows each, to be read.
+fn shared<T>(fields: Vec<&mut [T]>, mode: Mode, n_rows: usize) -> PyResult<Vec<&[T]>> {
+    if fields.iter().any(|field| field.len() != mode.components() * n_rows) {
         return Err(PyValueError::new_err("fields must have the components of each row"));
     }
-    let fields: Vec<&[i32]> = collect(rows_mut::<i32, i32>(&mut fields, 1)?.into_iter().map(|field| &*field))?;
-    let call = ProjectionCall::exact(seed, mode, row_start, threads, isa)?;
-    call.run(py, JobInput::Fields(&fields), out)
+    collect(fields.into_iter().map(|field| &*field))
 }
 
 /// What is projected.
@@ -188,7 +208,7 @@ enum JobInput<'a> {
     /// A batch whose elements belong to the columns from this one on, for its fields.
     Columns(&'a TernaryBatch, u64),
     /// Fields to be read.
-    Fields(&'a [&'a [i32]]),
+    Fields(Fields<'a>),
 }
 
 impl JobInput<'_> {

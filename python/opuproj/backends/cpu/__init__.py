@@ -20,7 +20,7 @@ from ... import _core
 from ..._spec import Spec
 from ...inputs.rows import ArrayRows, DigitRows, PlaneRows, Rows, Threshold
 from ...inputs.sparse import SparseRows
-from .. import Backend, Request, register
+from .. import Backend, IntegerFields, Request, register
 from . import adjoint, dense, machine, projection, sparse
 from .blocks import check_values, converter_of
 
@@ -72,9 +72,7 @@ class Cpu(Backend):
     adjoint = staticmethod(adjoint.adjoint)
     entries = staticmethod(projection.entries)
 
-    def fields(
-        self, spec: Spec, batch: _core.Packed, column_start: int, out: NDArray[np.int32], request: Request
-    ) -> None:
+    def fields(self, spec: Spec, batch: _core.Packed, column_start: int, out: IntegerFields, request: Request) -> None:
         _core.fields(
             batch,
             out,
@@ -86,7 +84,7 @@ class Cpu(Backend):
             isa=machine.isa(),
         )
 
-    def read_fields(self, spec: Spec, whole: NDArray[np.int32], out: NDArray[Any], request: Request) -> None:
+    def read_fields(self, spec: Spec, whole: IntegerFields, out: NDArray[Any], request: Request) -> None:
         _core.read_fields(
             whole,
             out,

@@ -34,9 +34,6 @@ class CompactConverter(Converter, Protocol):
     def check(self, rows: Any) -> None:
         """Check every value; raise ValueError at the first bad one."""
 
-    def most_entries(self, rows: Any) -> int:
-        """Return the largest number of entries of a vector."""
-
     def compact_blocks(self, rows: Any) -> Iterator[Compact]:
         """Convert all rows, a bounded number at a time; an input without rows gives one empty block."""
 
@@ -88,37 +85,25 @@ def blocks_of(rows: Rows, ensemble: Ensemble) -> Iterable[Block]:
         return _compact_blocks(rows, cast(CompactConverter, converter))
     step = converter.block_rows(rows)
     if step >= rows.n_rows:
-        whole = (converter.whole(rows),)
-        if rows.n_inputs > _core.MAX_NONZEROS:  # repeated here to save a function call in small calls
-            _check_nonzeros(rows, whole, ensemble)
-        return whole
-    _check_nonzeros(rows, converter.blocks(rows, step), ensemble)
+        return (converter.whole(rows),)
+    _check_all(converter.blocks(rows, step))
     return converter.blocks(rows, step)
 
 
 def _compact_blocks(rows: Rows, converter: CompactConverter) -> Iterable[Block]:
     converter.check(rows)
-    if converter.most_entries(rows) > _core.MAX_NONZEROS:
-        _check_nonzeros(rows, (block.batch for block in converter.compact_blocks(rows)), "gaussian")
     return converter.compact_blocks(rows)
 
 
 def check_values(rows: Rows) -> None:
     """Check all values, as a projection of the Gaussian ensemble does; raise ValueError at the first bad one."""
     converter = converter_of(rows)
-    _check_nonzeros(rows, converter.blocks(rows, converter.block_rows(rows)), "gaussian")
+    _check_all(converter.blocks(rows, converter.block_rows(rows)))
 
 
-def _check_nonzeros(rows: Rows, blocks: Iterable[_core.Packed | _core.Encoded], ensemble: Ensemble) -> None:
-    """Iterate over all blocks, which checks every value, and raise ValueError if a vector has too many nonzeros."""
+def _check_all(blocks: Iterable[_core.Packed | _core.Encoded]) -> None:
+    """Make all blocks, one after the other, which checks every value."""
     for block in blocks:
-        if rows.n_inputs > _core.MAX_NONZEROS and ensemble == "gaussian":
-            most = max(int(digit.row_nnz().max(initial=0)) for digit in digits_of(block))
-            if most > _core.MAX_NONZEROS:
-                raise ValueError(
-                    f"{rows.name} has a vector of {most} nonzeros, but may have {_core.MAX_NONZEROS} at most: "
-                    "with more, sums of entries might not fit in 32 bits"
-                )
         del block  # free its memory before the next one is made
 
 

@@ -52,10 +52,6 @@ class SparseConverter:
         """Check every value; raise ValueError at the first that is not -1, 0 or 1."""
         rows.ternary()
 
-    def most_entries(self, rows: SparseRows) -> int:
-        """Return the largest number of entries of a vector."""
-        return rows.most_entries()
-
     def compact_blocks(self, rows: SparseRows) -> Iterator[Compact]:
         """Yield all rows packed, a bounded number at a time; without rows, one empty block."""
         for columns, (indptr, indices, data) in _compact(rows.ternary(), 1):
@@ -90,10 +86,6 @@ class SparseDigitConverter:
     def check(self, rows: DigitRows) -> None:
         """Check every value; raise ValueError at the first that is not finite."""
         _numbers(rows).finite(ENCODING)
-
-    def most_entries(self, rows: DigitRows) -> int:
-        """Return the largest number of entries of a vector."""
-        return _numbers(rows).most_entries()
 
     def compact_blocks(self, rows: DigitRows) -> Iterator[Compact]:
         """Yield all rows encoded, a bounded number at a time, over the columns that they use."""

@@ -6,12 +6,13 @@
 //! same exact integers as a projection.
 //!
 //! Groups of vectors are computed one after the other. The int8 vectors of a group are laid out over a chunk of rows, and
-//! threads take tiles of columns from a queue and add the chunk to their sums. If all rows do not fit one chunk, the sums of
-//! a *stripe* of tiles are kept from chunk to chunk.
+//! threads take tiles of columns from a queue and sum over the chunk. If all rows do not fit one chunk, the sums of a *stripe* of
+//! tiles are kept, in 64 bits, from chunk to chunk.
 
 use std::ops::Range;
 use std::sync::Mutex;
 
+use super::field::{Field, WeightedSum, fits_f64};
 use super::gather::{self, MAX_VECTORS, ROWS_CAPACITY, STRIPE_SUMS, TILE_SUMS};
 use super::kernel::Product;
 use super::outputs::{Output, Outputs, with_typed};
@@ -21,7 +22,7 @@ use super::vectors::Vectors;
 use crate::batch::encoded::Encoded;
 use crate::batch::ternary::WORD;
 use crate::definition::readout::Number;
-use crate::definition::transmission::BLOCK_COMPONENTS;
+use crate::definition::transmission::{BLOCK_COMPONENTS, INT32_NONZEROS};
 use crate::memory::{NoMemory, collect, push, resized, with_capacity, zeros};
 use crate::progress::{Coordinator, Progress, Stopped};
 use crate::request::adjoint::Adjoint;
@@ -39,7 +40,7 @@ impl Cpu {
     ///
     /// # Errors
     ///
-    /// If `poll` returned `false`, a vector has too many nonzeros in one digit, or memory is short.
+    /// If `poll` returned `false`, or memory is short.
     ///
     /// # Panics
     ///
@@ -78,18 +79,17 @@ impl AdjointContext<'_> {
         assert!(outputs.iter().all(|output| output.len() == request.width()), "one result a column");
         let progress = Progress::new();
         let mut coordinator = Coordinator::new(&progress, poll);
-        for digit in batch.digits() {
-            digit.check_nonzeros(&mut coordinator)?;
-        }
         if outputs.is_empty() || request.n_columns == 0 {
             return Ok(());
         }
         let max_input = self.cpu.kernel.panel_shape().max_input;
-        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut coordinator)?;
-        let groups = self.groups(&vectors, &weights, &mut coordinator)?;
+        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input)?;
+        let fits = fits_f64(vectors.largest_total(&weights));
+        let readout = AdjointReadout { weights: &weights, fits, scales: batch.scales() };
+        let groups = self.groups(&vectors, weights.len(), &mut coordinator)?;
         progress.set_total(groups.iter().map(|group| self.work(group, group.words.len() * WORD_BLOCKS)).sum());
         for group in &groups {
-            self.run_group(&vectors, group, batch.scales(), outputs, &mut coordinator)?;
+            self.run_group(&vectors, group, readout, outputs, &mut coordinator)?;
         }
         Ok(())
     }
@@ -100,18 +100,18 @@ impl AdjointContext<'_> {
     }
 
     /// Divides the vectors into groups.
-    fn groups<'w>(
+    fn groups(
         &self,
         vectors: &Vectors<'_>,
-        weights: &'w [i64],
+        per_output: usize,
         coordinator: &mut Coordinator<'_, '_>,
-    ) -> Result<Vec<AdjointGroup<'w>>, Stopped> {
-        let n_outputs = vectors.len() / weights.len();
-        let most = (MAX_VECTORS / (weights.len() * self.turns())).max(1);
+    ) -> Result<Vec<AdjointGroup>, Stopped> {
+        let n_outputs = vectors.len() / per_output;
+        let most = (MAX_VECTORS / (per_output * self.turns())).max(1);
         let mut groups = Vec::new();
         for first in (0..n_outputs).step_by(most) {
             let outputs = first..n_outputs.min(first + most);
-            let fused = outputs.start * weights.len()..outputs.end * weights.len();
+            let fused = outputs.start * per_output..outputs.end * per_output;
             let mut words = Vec::new();
             for word in 0..vectors.row_words() {
                 if fused.clone().any(|vector| vectors.used(vector, word) != 0) {
@@ -119,7 +119,7 @@ impl AdjointContext<'_> {
                 }
                 coordinator.count_bytes(fused.len() * size_of::<u64>())?;
             }
-            push(&mut groups, AdjointGroup { n_vectors: fused.len() * self.turns(), outputs, fused, words, weights })?;
+            push(&mut groups, AdjointGroup { n_vectors: fused.len() * self.turns(), outputs, fused, words })?;
         }
         Ok(groups)
     }
@@ -127,8 +127,8 @@ impl AdjointContext<'_> {
     fn run_group<T: Number>(
         &self,
         vectors: &Vectors<'_>,
-        group: &AdjointGroup<'_>,
-        scales: &[f64],
+        group: &AdjointGroup,
+        readout: AdjointReadout<'_>,
         outputs: &mut [&mut [T]],
         coordinator: &mut Coordinator<'_, '_>,
     ) -> Result<(), Stopped> {
@@ -141,11 +141,14 @@ impl AdjointContext<'_> {
         let balanced = self.request.n_columns / (8 * threads);
         let tile_columns = (fitting.min(balanced).min(MAX_TILE_COLUMNS) / unit).max(1) * unit;
         let n_tiles = self.request.n_columns.div_ceil(tile_columns);
-        let stripe_tiles = (STRIPE_SUMS / (4 * n_vectors * tile_columns)).clamp(1, n_tiles);
-        let mut kept = zeros(stripe_tiles * tile_columns * n_vectors)?;
-        let chunk_words = (ROWS_CAPACITY / (WORD * n_vectors)).max(1);
+        // The sums of a chunk fit int32.
+        let fitting = INT32_NONZEROS as usize / usize::from(vectors.largest());
+        let chunk_words = ((ROWS_CAPACITY / n_vectors).min(fitting) / WORD).max(1);
         // A group of all-zero vectors has one chunk, too, after which it is read out.
         let n_chunks = group.words.len().div_ceil(chunk_words).max(1);
+        let whole = n_chunks == 1;
+        let stripe_tiles = if whole { n_tiles } else { (STRIPE_SUMS / (n_vectors * tile_columns)).clamp(1, n_tiles) };
+        let mut stripe_sums = zeros(if whole { 0 } else { stripe_tiles * tile_columns * n_vectors })?;
         let mut chunk = None;
         let mut rests: Vec<&mut [T]> = collect(outputs[group.outputs.clone()].iter_mut().map(|output| &mut **output))?;
         for stripe in (0..n_tiles).step_by(stripe_tiles) {
@@ -157,7 +160,7 @@ impl AdjointContext<'_> {
                     chunk = Some(self.chunk(vectors, group, words, threads, coordinator)?);
                 }
                 let chunk = chunk.as_ref().expect("just laid out");
-                let mut sums = kept.chunks_mut(tile_columns * n_vectors);
+                let mut kept = stripe_sums.chunks_mut(tile_columns * n_vectors);
                 let tiles = stripe..n_tiles.min(stripe + stripe_tiles);
                 let queue = Mutex::new(tiles.map(|tile| -> Result<_, NoMemory> {
                     let columns = tile * tile_columns..self.request.n_columns.min((tile + 1) * tile_columns);
@@ -165,7 +168,7 @@ impl AdjointContext<'_> {
                     let rests = rests.iter_mut().filter(|_| last);
                     let outputs =
                         collect(rests.map(|rest| rest.split_off_mut(..width).expect("tiles make up an output")))?;
-                    Ok(ColumnTile { columns, sums: sums.next().expect("sums for each tile of a stripe"), outputs })
+                    Ok(ColumnTile { columns, kept: kept.next(), outputs })
                 }));
                 let work = |goes_on: &mut dyn FnMut() -> bool| {
                     let mut worker = AdjointWorker {
@@ -173,14 +176,13 @@ impl AdjointContext<'_> {
                         group,
                         chunk,
                         ticker: Ticker::new(progress, goes_on, WORK_PER_CHECK),
-                        panel: Vec::new(),
+                        readout,
+                        first,
+                        last,
+                        scratch: Scratch::default(),
                     };
                     while let Some(tile) = next(&queue) {
-                        let mut tile = tile?;
-                        worker.add(&mut tile, first)?;
-                        if last {
-                            self.read_out(group, scales, &mut tile);
-                        }
+                        worker.process(tile?)?;
                     }
                     Ok(())
                 };
@@ -194,7 +196,7 @@ impl AdjointContext<'_> {
     fn chunk(
         &self,
         vectors: &Vectors<'_>,
-        group: &AdjointGroup<'_>,
+        group: &AdjointGroup,
         words: &[usize],
         threads: usize,
         coordinator: &mut Coordinator<'_, '_>,
@@ -227,8 +229,7 @@ impl AdjointContext<'_> {
                             *pair = [pair[1], -pair[0]];
                         }
                     }
-                    let sum: i64 = elements.iter().map(|&element| i64::from(element)).sum();
-                    *start = (-i64::from(shape.bias) * sum) as i32;
+                    *start = gather::start(shape, &elements);
                     let mut rest = &elements[..];
                     for part in parts {
                         part.copy_from_slice(rest.split_off(..part.len()).expect("parts make up the vector"));
@@ -241,36 +242,13 @@ impl AdjointContext<'_> {
         Ok(AdjointOperand { row_blocks, inputs, starts, largest: vectors.largest() })
     }
 
-    /// Adds up the fused vectors of each output exactly, and rounds once.
-    fn read_out<T: Number>(&self, group: &AdjointGroup<'_>, scales: &[f64], tile: &mut ColumnTile<'_, '_, T>) {
-        let (turns, parts) = (self.turns(), group.weights.len());
-        let stride = self.sums_stride(&tile.columns);
-        let sums = &*tile.sums;
-        for (k, (output, number)) in tile.outputs.iter_mut().zip(group.outputs.clone()).enumerate() {
-            let scale = scales[number] * self.request.mode.scale();
-            for turn in 0..turns {
-                let places = output.iter_mut().skip(turn).step_by(turns);
-                self.cpu.kernel.vectorize(
-                    #[inline(always)]
-                    || {
-                        for (j, place) in places.enumerate() {
-                            let sum = |part| i64::from(sums[((k * parts + part) * turns + turn) * stride + j]);
-                            let total: i64 = group.weights.iter().enumerate().map(|(p, weight)| weight * sum(p)).sum();
-                            *place = T::rounded(total as f64 * scale);
-                        }
-                    },
-                );
-            }
-        }
-    }
-
     /// The number of sums of one vector in a tile: whole panels.
     fn sums_stride(&self, columns: &Range<usize>) -> usize {
         columns.len().next_multiple_of(self.cpu.kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS)
     }
 
     /// The work of `n_blocks` row blocks for a group and all columns.
-    fn work(&self, group: &AdjointGroup<'_>, n_blocks: usize) -> u64 {
+    fn work(&self, group: &AdjointGroup, n_blocks: usize) -> u64 {
         self.work_of(group.n_vectors, self.request.n_columns, n_blocks)
     }
 
@@ -281,7 +259,7 @@ impl AdjointContext<'_> {
 }
 
 /// Vectors that are multiplied together.
-struct AdjointGroup<'w> {
+struct AdjointGroup {
     outputs: Range<usize>,
     /// The fused vectors (sums of digits) that make the outputs.
     fused: Range<usize>,
@@ -289,7 +267,6 @@ struct AdjointGroup<'w> {
     n_vectors: usize,
     /// The words in which any of the vectors is not 0.
     words: Vec<usize>,
-    weights: &'w [i64],
 }
 
 /// The int8 vectors of a group over a chunk of rows.
@@ -305,40 +282,85 @@ struct AdjointOperand {
 /// Columns that one thread computes at a time.
 struct ColumnTile<'s, 'o, T> {
     columns: Range<usize>,
-    sums: &'s mut [i32],
+    /// The sums over the chunks so far, if there are several.
+    kept: Option<&'s mut [i64]>,
     outputs: Vec<&'o mut [T]>,
 }
 
-/// One thread, which adds a chunk to the sums of tiles.
+/// How sums are read out.
+#[derive(Clone, Copy)]
+struct AdjointReadout<'a> {
+    /// The weight of each fused vector of an output.
+    weights: &'a [i64],
+    /// Whether the weighted sums [`fits_f64`].
+    fits: bool,
+    /// The scale of each vector of the batch.
+    scales: &'a [f64],
+}
+
+/// One thread, which sums tiles over a chunk.
 struct AdjointWorker<'a> {
     context: AdjointContext<'a>,
-    group: &'a AdjointGroup<'a>,
+    group: &'a AdjointGroup,
     chunk: &'a AdjointOperand,
+    readout: AdjointReadout<'a>,
+    /// Whether the chunk is the group's first one (sums start with it) and its last one (sums are read out after it).
+    first: bool,
+    last: bool,
     ticker: Ticker<'a>,
+    scratch: Scratch,
+}
+
+/// Buffers that a thread keeps from tile to tile.
+#[derive(Default)]
+struct Scratch {
     panel: Vec<u8>,
+    sums: Vec<i32>,
+    /// The weighted sums of the real parts, and those of the imaginary parts.
+    totals: [WeightedSum; 2],
 }
 
 impl AdjointWorker<'_> {
-    /// Adds the chunk to the sums of a tile; the `first` chunk sets them to 0 first.
-    fn add<T>(&mut self, tile: &mut ColumnTile<'_, '_, T>, first: bool) -> Result<(), Stopped> {
+    /// Sums a tile over the chunk, and reads it out after the last one.
+    fn process<T: Number>(&mut self, mut tile: ColumnTile<'_, '_, T>) -> Result<(), Stopped> {
+        let stride = self.context.sums_stride(&tile.columns);
+        let mut all_sums = std::mem::take(&mut self.scratch.sums);
+        let sums = resized(&mut all_sums, self.group.n_vectors * stride)?;
+        self.sum(&tile.columns, sums)?;
+        let fields = if let Some(kept) = &mut tile.kept {
+            let kept = &mut kept[..sums.len()];
+            if self.first {
+                kept.fill(0);
+            }
+            for (kept, &sum) in kept.iter_mut().zip(&*sums) {
+                *kept += i64::from(sum);
+            }
+            Field::Int64(kept)
+        } else {
+            Field::Int32(sums)
+        };
+        if self.last {
+            self.read_out(fields, stride, &tile.columns, &mut tile.outputs)?;
+        }
+        self.scratch.sums = all_sums;
+        Ok(())
+    }
+
+    /// The sums of all vectors at some columns over the chunk.
+    fn sum(&mut self, columns: &Range<usize>, sums: &mut [i32]) -> Result<(), Stopped> {
         let (kernel, transmission) = (self.context.cpu.kernel, &self.context.request.transmission);
         let (shape, n_vectors) = (kernel.panel_shape(), self.group.n_vectors);
-        let stride = self.context.sums_stride(&tile.columns);
-        for (sums, &start) in tile.sums.chunks_exact_mut(stride).zip(&self.chunk.starts) {
-            if first {
-                sums.fill(0);
-            }
-            for sum in sums {
-                *sum = sum.wrapping_add(start);
-            }
+        let stride = sums.len() / n_vectors;
+        for (sums, &start) in sums.chunks_exact_mut(stride).zip(&self.chunk.starts) {
+            sums.fill(start);
         }
         let unit = shape.panel_blocks * BLOCK_COMPONENTS;
         (0..stride).step_by(unit).try_for_each(|at| {
-            let column = (tile.columns.start + at) as u64;
+            let column = (columns.start + at) as u64;
             let mut inputs = &self.chunk.inputs[..];
             self.chunk.row_blocks.chunks(shape.panel_columns / BLOCK_COMPONENTS).try_for_each(|row_blocks| {
                 let components = row_blocks.len() * BLOCK_COMPONENTS;
-                let panel = resized(&mut self.panel, unit * components)?;
+                let panel = resized(&mut self.scratch.panel, unit * components)?;
                 kernel.transposed(transmission, column, row_blocks, panel);
                 kernel.multiply(Product {
                     panel,
@@ -347,11 +369,51 @@ impl AdjointWorker<'_> {
                     largest: self.chunk.largest,
                     x_stride: components,
                     n_vectors,
-                    sums: &mut tile.sums[at..],
+                    sums: &mut sums[at..],
                     sums_stride: stride,
                 });
                 self.ticker.count(self.context.work_of(n_vectors, unit, row_blocks.len()))
             })
         })
+    }
+
+    /// Adds up the fused vectors of each output exactly, and rounds once.
+    fn read_out<T: Number>(
+        &mut self,
+        fields: Field<'_>,
+        stride: usize,
+        columns: &Range<usize>,
+        outputs: &mut [&mut [T]],
+    ) -> Result<(), Stopped> {
+        let AdjointReadout { weights, fits, scales } = self.readout;
+        let (kernel, mode) = (self.context.cpu.kernel, self.context.request.mode);
+        let totals = &mut self.scratch.totals[..self.context.turns()];
+        let n_turns = totals.len();
+        for (k, (output, number)) in outputs.iter_mut().zip(self.group.outputs.clone()).enumerate() {
+            for (part, &weight) in weights.iter().enumerate() {
+                for (turn, total) in totals.iter_mut().enumerate() {
+                    let start = ((k * weights.len() + part) * n_turns + turn) * stride;
+                    total.add(kernel, fields.of(start..start + columns.len()), weight, part == 0, fits)?;
+                }
+            }
+            let scale = scales[number] * mode.scale();
+            kernel.vectorize(
+                #[inline(always)]
+                || match &*totals {
+                    [re, im] => {
+                        let parts = re.floats().iter().zip(im.floats());
+                        for (place, (re, im)) in output.as_chunks_mut::<2>().0.iter_mut().zip(parts) {
+                            *place = [re, im].map(|part| T::rounded(part * scale));
+                        }
+                    }
+                    totals => {
+                        for (place, total) in output.iter_mut().zip(totals[0].floats()) {
+                            *place = T::rounded(total * scale);
+                        }
+                    }
+                },
+            );
+        }
+        Ok(())
     }
 }

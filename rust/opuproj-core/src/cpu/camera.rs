@@ -37,7 +37,7 @@ impl VectorMeasurement<'_> {
     }
 
     /// What the camera reads of |Tx|² at no more than [`PIXELS`] rows.
-    pub(super) fn intensity<T: Number>(&self, kernel: Kernel, field: &[i32], out: &mut [T]) {
+    pub(super) fn intensity<T: Number>(&self, kernel: Kernel, field: &[f64], out: &mut [T]) {
         let mut values = [0.0; PIXELS];
         self.expose(kernel, 0, field, &[], self.measurement.raw, &mut values);
         round(kernel, &values, out);
@@ -45,14 +45,14 @@ impl VectorMeasurement<'_> {
 
     /// What is recovered of T(p − q) from its frames at no more than [`PIXELS`] rows: R(p − q), or the two parts of the
     /// field in turn.
-    pub(super) fn recover<T: Number>(&self, kernel: Kernel, p: &[i32], q: &[i32], anchors: &[&[i32]], out: &mut [T]) {
+    pub(super) fn recover<T: Number>(&self, kernel: Kernel, p: &[f64], q: &[f64], anchors: &[&[i32]], out: &mut [T]) {
         let mut results = [0.0; 2 * PIXELS];
         let results = &mut results[..out.len()];
         self.recover_exact(kernel, [p, q], anchors, results);
         round(kernel, results, out);
     }
 
-    fn recover_exact(&self, kernel: Kernel, fields: [&[i32]; 2], anchors: &[&[i32]], results: &mut [f64]) {
+    fn recover_exact(&self, kernel: Kernel, fields: [&[f64]; 2], anchors: &[&[i32]], results: &mut [f64]) {
         let floor = self.measurement.dark_floor(self.mode);
         let (mut with, mut without) = ([[0.0; PIXELS]; 2], [[0.0; PIXELS]; 2]);
         let frames = |k: u64, anchor: &[i32], values: &mut [Pixels<f64>; 2]| {
@@ -89,7 +89,7 @@ impl VectorMeasurement<'_> {
 
     /// Writes what the camera reads in exposure `k` of |field + anchor|² at some rows: in its own numbers if `raw`, else
     /// as intensities.
-    fn expose(&self, kernel: Kernel, k: u64, field: &[i32], anchor: &[i32], raw: bool, values: &mut Pixels<f64>) {
+    fn expose(&self, kernel: Kernel, k: u64, field: &[f64], anchor: &[i32], raw: bool, values: &mut Pixels<f64>) {
         // One closure for all exposures and types of outputs, because each instruction set compiles it, and it is long.
         kernel.vectorize(
             #[inline(always)]
@@ -241,11 +241,11 @@ fn round<T: Number>(kernel: Kernel, results: &[f64], out: &mut [T]) {
 
 /// |field + anchor|² of the first rows; the field alone if `anchor` is empty.
 #[inline(always)]
-fn intensities(field: &[i32], anchor: &[i32], out: &mut Pixels<f64>) {
+fn intensities(field: &[f64], anchor: &[i32], out: &mut Pixels<f64>) {
     let field = field.as_chunks::<2>().0;
     if anchor.is_empty() {
         for (out, &field) in out.iter_mut().zip(field) {
-            *out = recovery::intensity(field.map(f64::from));
+            *out = recovery::intensity(field);
         }
     } else {
         for ((out, &field), &anchor) in out.iter_mut().zip(field).zip(anchor.as_chunks::<2>().0) {
@@ -271,6 +271,7 @@ mod tests {
             Camera { photons: 2000.0, dark_floor: 0.1, ..ideal },
             Camera { full_scale: 2.0, exposure: Some(300.0), anchors: 4, dark_floor: 0.3, ..ideal },
         ];
+        let floats = |field: &[i32]| field.iter().map(|&part| f64::from(part)).collect::<Vec<_>>();
         let (p, q, anchors) = (field(1), field(2), [3, 4, 5, 6].map(field));
         let pairs = |field: &[i32]| field.as_chunks::<2>().0.to_vec();
         for camera in cameras {
@@ -285,9 +286,9 @@ mod tests {
                 let mut found = [0.0; 2 * PIXELS];
                 let found = &mut found[..PIXELS * mode.parts()];
                 if mode == Mode::Intensity {
-                    of_vector.intensity(kernel, &p, found);
+                    of_vector.intensity(kernel, &floats(&p), found);
                 } else {
-                    of_vector.recover(kernel, &p, &q, &used, found);
+                    of_vector.recover(kernel, &floats(&p), &floats(&q), &used, found);
                 }
                 let floor = measurement.dark_floor(mode);
                 for (j, found) in found.chunks(mode.parts()).enumerate() {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::kernel::PanelShape;
 use super::vectors::Vectors;
 use crate::batch::ternary::{WORD, expand_word};
 use crate::memory::{NoMemory, with_capacity};
@@ -9,8 +10,8 @@ use crate::memory::{NoMemory, with_capacity};
 /// Bytes of sums that a tile may have: they stay in a second-level cache.
 pub(super) const TILE_SUMS: usize = 512 << 10;
 
-/// Bytes of sums that a stripe may have.
-pub(super) const STRIPE_SUMS: usize = 16 << 20;
+/// Sums that a stripe may have, of 64 bits each.
+pub(super) const STRIPE_SUMS: usize = 4 << 20;
 
 /// Bytes of int8 inputs in a chunk of rows.
 pub(super) const ROWS_CAPACITY: usize = 16 << 20;
@@ -36,6 +37,12 @@ pub(super) fn parts(
         }
     }
     Ok(parts)
+}
+
+/// The initial value of a vector's sums. It takes off the kernel's bias in advance, modulo 2³².
+pub(super) fn start(shape: &PanelShape, elements: &[i8]) -> i32 {
+    let sum: i64 = elements.iter().map(|&element| i64::from(element)).sum();
+    (-i64::from(shape.bias) * sum) as i32
 }
 
 /// Writes the elements of one vector over the columns of `union` to the beginning of `out`, as int8.

@@ -7,6 +7,7 @@
 //! * `adjoint`: a batch back through Tᴴ, in tiles of columns.
 //! * [`structured`]: a batch through the structured matrix, by passes over memory.
 //! * `entries`: exact entries of T and R, and the phases of an anchor.
+//! * `field`: exact integer fields, in 32 or 64 bits.
 //! * `outputs`, `reference`, `camera`, `noise`: the readout of many rows at a time, in several number types.
 //! * `threads`, `pool`: how threads share work.
 //! * [`limits`]: the rates of the bare keystream and the bare multiplication, for benchmarks.
@@ -14,6 +15,7 @@
 mod adjoint;
 mod camera;
 mod entries;
+mod field;
 mod gather;
 pub mod kernel;
 pub mod limits;
@@ -28,5 +30,6 @@ pub mod structured;
 mod threads;
 mod vectors;
 
+pub use field::Fields;
 pub use outputs::Output;
 pub use resources::Cpu;

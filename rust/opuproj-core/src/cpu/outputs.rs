@@ -17,6 +17,8 @@ pub enum Outputs<'a, 'o> {
     U16(&'a mut [&'o mut [u16]]),
     /// Integer fields.
     I32(&'a mut [&'o mut [i32]]),
+    /// Integer fields of any number of nonzeros.
+    I64(&'a mut [&'o mut [i64]]),
 }
 
 /// A number type of outputs.
@@ -34,7 +36,7 @@ macro_rules! output {
         }
     )*};
 }
-output!(f32 => F32, f64 => F64, u8 => U8, u16 => U16, i32 => I32);
+output!(f32 => F32, f64 => F64, u8 => U8, u16 => U16, i32 => I32, i64 => I64);
 
 /// Evaluates an expression with the outputs as slices of their type.
 macro_rules! with_typed {
@@ -45,6 +47,7 @@ macro_rules! with_typed {
             Outputs::U8($outputs) => $call,
             Outputs::U16($outputs) => $call,
             Outputs::I32($outputs) => $call,
+            Outputs::I64($outputs) => $call,
         }
     };
 }

@@ -58,8 +58,3 @@ pub(super) fn read<T: Number, F: Copy + Into<f64>>(
         }
     }
 }
-
-/// The components of a field that belong to some of its rows.
-pub(super) fn components_of(mode: Mode, field: &[i32], rows: std::ops::Range<usize>) -> &[i32] {
-    &field[mode.components() * rows.start..mode.components() * rows.end]
-}

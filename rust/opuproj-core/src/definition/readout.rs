@@ -93,7 +93,7 @@ macro_rules! integer {
         }
     )*};
 }
-integer!(u8, u16, i32);
+integer!(u8, u16, i32, i64);
 
 /// "complex": a part of `scale` · Tx.
 #[inline]

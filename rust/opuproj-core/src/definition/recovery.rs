@@ -26,8 +26,8 @@ pub fn intensity([re, im]: [f64; 2]) -> f64 {
 /// |field + anchor|² at one row; `[0, 0]` stands for no anchor.
 #[inline(always)]
 #[must_use]
-pub fn intensity_with([re, im]: [i32; 2], [a_re, a_im]: [i32; 2]) -> f64 {
-    intensity([f64::from(re) + f64::from(a_re), f64::from(im) + f64::from(a_im)])
+pub fn intensity_with([re, im]: [f64; 2], [a_re, a_im]: [i32; 2]) -> f64 {
+    intensity([re + f64::from(a_re), im + f64::from(a_im)])
 }
 
 /// Re(conj(r)·y) from two frames with the anchor and two without it, each of p and of q.
@@ -122,9 +122,9 @@ impl Pixel<'_> {
     }
 
     fn product(&self, k: u64, [p, q]: [[i32; 2]; 2], anchor: [i32; 2]) -> f64 {
-        let frame = |exposure: u64, field, anchor| {
+        let frame = |exposure: u64, field: [i32; 2], anchor| {
             let index = self.first_exposure + exposure;
-            self.camera.read(self.noise_seed, index, self.row, self.mean, intensity_with(field, anchor))
+            self.camera.read(self.noise_seed, index, self.row, self.mean, intensity_with(field.map(f64::from), anchor))
         };
         let with = [frame(2 + 2 * k, p, anchor), frame(3 + 2 * k, q, anchor)];
         product(with, [frame(0, p, [0; 2]), frame(1, q, [0; 2])])

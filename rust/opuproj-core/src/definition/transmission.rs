@@ -18,8 +18,8 @@ pub const BLOCK_COMPONENTS: usize = 2 * BLOCK_ROWS;
 /// No part of an entry is larger than this.
 pub const MAX_MAGNITUDE: i32 = 100;
 
-/// The most nonzeros a ternary vector may have: the sum of this many entries of the largest magnitude still fits int32.
-pub const MAX_NONZEROS: u64 = (i32::MAX / MAX_MAGNITUDE) as u64;
+/// The most nonzeros of a ternary vector whose field fits int32, whichever entries they meet.
+pub const INT32_NONZEROS: u64 = (i32::MAX / MAX_MAGNITUDE) as u64;
 
 /// 128 equally likely magnitudes of a Gaussian with σ = 32. Their mean square is exactly 32². Their fourth, sixth and eighth
 /// moments are 0.99999, 1.0016 and 0.976 of a Gaussian's.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::ops::Range;
 
 use super::words::Words;
-use crate::definition::transmission::MAX_NONZEROS;
 use crate::memory::{NoMemory, touch};
 use crate::progress::{Coordinator, Stopped, on_calling_thread};
 
@@ -199,21 +198,6 @@ impl TernaryBatch {
                 coordinator.count_bytes(self.row_bytes())
             })
         })
-    }
-
-    /// Returns an error if a vector has so many nonzeros that its sums might not fit int32.
-    pub(crate) fn check_nonzeros(&self, coordinator: &mut Coordinator<'_, '_>) -> Result<(), Stopped> {
-        if self.n_inputs as u64 <= MAX_NONZEROS {
-            return Ok(());
-        }
-        for row in 0..self.n_rows {
-            let (positive, negative) = self.counts(row);
-            if positive + negative > MAX_NONZEROS {
-                return Err(Stopped::TooManyNonzeros(row));
-            }
-            coordinator.count_bytes(self.row_bytes())?;
-        }
-        Ok(())
     }
 
     /// Writes the elements of some words of a row as int8.

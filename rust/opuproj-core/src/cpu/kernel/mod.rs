@@ -10,7 +10,8 @@
 //! one for the adjoint, [`transposed`](Kernel::transposed): a panel of the same layout with rows and columns exchanged;
 //! and one for packing, `planes`.
 //!
-//! Sums are int32 and wrap. They are exact because no true sum exceeds int32: see [`MAX_NONZEROS`](crate::definition::transmission::MAX_NONZEROS).
+//! Sums are int32 and wrap. They are exact because callers add up longer sums, in 64 bits, from parts that fit int32: see
+//! [`INT32_NONZEROS`](crate::definition::transmission::INT32_NONZEROS).
 
 #![allow(clippy::unused_self, reason = "a kernel's value proves that its instructions exist")]
 

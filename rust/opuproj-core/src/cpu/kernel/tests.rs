@@ -1,7 +1,7 @@
 //! Every kernel against the scalar definition, bit for bit, at awkward sizes.
 
 use super::*;
-use crate::definition::transmission::{MAX_MAGNITUDE, MAX_NONZEROS, gaussian};
+use crate::definition::transmission::{INT32_NONZEROS, MAX_MAGNITUDE, gaussian};
 
 /// Sizes around every unit by which a kernel unrolls or divides.
 const AWKWARD: &[usize] = if cfg!(miri) {
@@ -187,7 +187,7 @@ fn the_largest_sums_fit() {
         let max_input = kernel.panel_shape().max_input as i8;
         for x in [1i8, -1, max_input, -max_input] {
             let mut sums = vec![0i32; kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS];
-            let most = MAX_NONZEROS / u64::from(x.unsigned_abs());
+            let most = INT32_NONZEROS / u64::from(x.unsigned_abs());
             sums.fill((-i64::from(kernel.panel_shape().bias) * i64::from(x) * most as i64) as i32);
             let mut left = most as usize;
             while left > 0 {

@@ -2,6 +2,7 @@
 //! the columns that any of the vectors uses.
 //!
 //! Both are laid out in chunks of bounded memory. A chunk covers a range of words of the planes, for all vectors of the group.
+//! It has so few columns that its sums fit int32.
 
 use std::ops::Range;
 
@@ -9,6 +10,7 @@ use crate::batch::ternary::WORD;
 use crate::cpu::gather::ROWS_CAPACITY;
 use crate::cpu::kernel::{Kernel, SignedColumns};
 use crate::cpu::vectors::Vectors;
+use crate::definition::transmission::INT32_NONZEROS;
 use crate::memory::{push, with_capacity};
 use crate::progress::{Coordinator, Stopped};
 
@@ -60,6 +62,8 @@ pub(super) enum Operand {
         inputs: Vec<i8>,
         /// The largest magnitude that an input may have.
         largest: u8,
+        /// The initial value of each vector's sums, which takes off the kernel's bias in advance.
+        starts: Vec<i32>,
     },
 }
 
@@ -144,7 +148,10 @@ pub(super) fn chunk_words(
 ) -> Result<Range<usize>, Stopped> {
     let capacity = match group.form {
         Form::Lists => LIST_CAPACITY,
-        Form::Rows => (ROWS_CAPACITY / group.vectors.len()).min(MAX_ROWS_COLUMNS),
+        Form::Rows => {
+            let fitting = INT32_NONZEROS as usize / usize::from(batch.largest());
+            (ROWS_CAPACITY / group.vectors.len()).min(MAX_ROWS_COLUMNS).min(fitting)
+        }
     };
     let mut columns = 0;
     let mut end = start;

@@ -1,5 +1,6 @@
 //! What becomes of the fields: which of them are read, how, and at which cost.
 
+use crate::cpu::field::Fields;
 use crate::cpu::threads::WORK_PER_ENTRY;
 use crate::definition::readout::Mode;
 use crate::definition::transmission::{BLOCK_COMPONENTS, BLOCK_ROWS};
@@ -16,11 +17,12 @@ pub(super) enum Readout<'a> {
     /// The field is written as its integers.
     Field,
     /// These fields are read in its place.
-    Given(&'a [&'a [i32]]),
+    Given(Fields<'a>),
     /// A camera measures them.
     Camera(&'a Measurement),
-    /// They are added up, each with its weight, and multiplied by the scale of their output.
-    Sum { weights: &'a [i64], scales: &'a [f64] },
+    /// They are added up, each with its weight, and multiplied by the scale of their output. `fits` says whether the sums
+    /// [`fits_f64`](crate::cpu::field::fits_f64).
+    Sum { weights: &'a [i64], fits: bool, scales: &'a [f64] },
 }
 
 impl Readout<'_> {

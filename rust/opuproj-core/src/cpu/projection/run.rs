@@ -11,6 +11,7 @@ use super::worker::{ProjectionWorker, RowTile, Scratch};
 use crate::batch::encoded::Encoded;
 use crate::batch::ternary::TernaryBatch;
 use crate::cpu::camera::VectorMeasurement;
+use crate::cpu::field::{Fields, fits_f64};
 use crate::cpu::gather::{self, STRIPE_SUMS};
 use crate::cpu::outputs::{Output, Outputs, with_typed};
 use crate::cpu::resources::Cpu;
@@ -31,7 +32,7 @@ impl Cpu {
     ///
     /// # Errors
     ///
-    /// If `poll` returned `false`, a vector has too many nonzeros, or memory is short.
+    /// If `poll` returned `false`, or memory is short.
     ///
     /// # Panics
     ///
@@ -48,7 +49,6 @@ impl Cpu {
         assert_one_each(columns, batch.n_inputs());
         let progress = Progress::new();
         let mut coordinator = Coordinator::new(&progress, poll);
-        batch.check_nonzeros(&mut coordinator)?;
         assert!(request.mode != Mode::Real || request.measurement.is_none(), "no camera reads \"real\"");
         let camera =
             request.measurement.as_ref().filter(|measurement| measurement.raw || !measurement.camera.is_ideal());
@@ -65,7 +65,7 @@ impl Cpu {
     ///
     /// # Errors
     ///
-    /// If `poll` returned `false`, a vector has too many nonzeros in one digit, or memory is short.
+    /// If `poll` returned `false`, or memory is short.
     ///
     /// # Panics
     ///
@@ -82,12 +82,10 @@ impl Cpu {
         assert_one_each(columns, batch.n_inputs());
         let progress = Progress::new();
         let mut coordinator = Coordinator::new(&progress, poll);
-        for digit in batch.digits() {
-            digit.check_nonzeros(&mut coordinator)?;
-        }
         let max_input = self.kernel.panel_shape().max_input;
-        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input, &mut coordinator)?;
-        let readout = Readout::Sum { weights: &weights, scales: batch.scales() };
+        let (vectors, weights) = Vectors::fused(batch.digits(), batch.base(), max_input)?;
+        let fits = fits_f64(vectors.largest_total(&weights));
+        let readout = Readout::Sum { weights: &weights, fits, scales: batch.scales() };
         Context { request, cpu: *self }.run(&vectors.at(columns), readout, T::outputs(outputs), &mut coordinator)
     }
 
@@ -95,13 +93,12 @@ impl Cpu {
     /// real and imaginary parts in turn, two numbers a row; for "real" one number a row, 32 Gx. The camera of the request is
     /// not used.
     ///
-    /// Fields of disjoint columns add up to the field of all columns. With up to
-    /// [`MAX_NONZEROS`](crate::definition::transmission::MAX_NONZEROS) nonzeros together the sum still fits 32 bits, and
-    /// [`read_fields`](Self::read_fields) makes results of it. Otherwise as [`project`](Self::project).
+    /// Fields of disjoint columns add up to the field of all columns, and [`read_fields`](Self::read_fields) makes results of
+    /// it. With more than [`INT32_NONZEROS`](crate::definition::transmission::INT32_NONZEROS) nonzeros it may need 64 bits. Otherwise as [`project`](Self::project).
     ///
     /// # Errors
     ///
-    /// If `poll` returned `false`, a vector has too many nonzeros, or memory is short.
+    /// If `poll` returned `false`, or memory is short.
     ///
     /// # Panics
     ///
@@ -117,7 +114,6 @@ impl Cpu {
         assert!(column_start.checked_add(batch.n_inputs() as u64).is_some(), "columns end below 2**64");
         let progress = Progress::new();
         let mut coordinator = Coordinator::new(&progress, poll);
-        batch.check_nonzeros(&mut coordinator)?;
         let request = &Projection { mode: request.mode.field(), measurement: None, ..request.clone() };
         let vectors = Vectors::whole(batch).at(Columns::From(column_start));
         Context { request, cpu: *self }.run(&vectors, Readout::Field, T::outputs(outputs), &mut coordinator)
@@ -136,13 +132,13 @@ impl Cpu {
     pub fn read_fields<T: Output>(
         &self,
         request: &Projection,
-        fields: &[&[i32]],
+        fields: Fields<'_>,
         outputs: &mut [&mut [T]],
         poll: &mut dyn FnMut(f64) -> bool,
     ) -> Result<(), Stopped> {
         let n_rows = (request.rows.end - request.rows.start) as usize;
         let width = n_rows * request.mode.components();
-        assert!(fields.iter().all(|field| field.len() == width), "the components of each row");
+        assert!(fields.have_length(width), "the components of each row");
         // All-zero vectors, whose sums cost nothing. So tiles, threads and the anchor are those of any projection.
         let all_zero = TernaryBatch::from_words(fields.len(), 1, zeros(fields.len())?, zeros(fields.len())?)
             .expect("planes without a bit");
@@ -207,14 +203,13 @@ impl Context<'_> {
         coordinator: &mut Coordinator<'_, '_>,
     ) -> Result<(), Stopped> {
         let progress = coordinator.progress;
-        let starts = self.starts(vectors, group, coordinator)?;
         let measurements = match readout {
             Readout::Camera(measurement) => self.measurements(vectors, measurement, group, coordinator)?,
             _ => Vec::new(),
         };
         let first_words = operand::chunk_words(vectors, group, 0, coordinator)?;
         let whole = first_words.end == vectors.row_words();
-        let stripe_tiles = if whole { layout.n_tiles } else { (STRIPE_SUMS / (4 * layout.tile_sums)).max(1) };
+        let stripe_tiles = if whole { layout.n_tiles } else { (STRIPE_SUMS / layout.tile_sums).max(1) };
         let mut stripe_sums = zeros(if whole { 0 } else { stripe_tiles.min(layout.n_tiles) * layout.tile_sums })?;
         let mut rests: Vec<&mut [T]> = collect(outputs.iter_mut().map(|output| &mut **output))?;
         for stripe in (0..layout.n_tiles).step_by(stripe_tiles) {
@@ -223,19 +218,19 @@ impl Context<'_> {
             loop {
                 let (first, last) = (words.start == 0, words.end == vectors.row_words());
                 let operand = self.operand(vectors, group, words.clone(), layout, coordinator)?;
-                let mut sums = stripe_sums.chunks_mut(layout.tile_sums);
+                let mut kept = stripe_sums.chunks_mut(layout.tile_sums);
                 let queue = Mutex::new(tiles.clone().map(|tile| -> Result<_, Stopped> {
                     Ok(RowTile {
                         blocks: layout.blocks(tile),
                         rows: layout.rows(tile),
-                        sums: sums.next(),
+                        kept: kept.next(),
                         outputs: if last { layout.split_off(tile, &mut rests)? } else { Vec::new() },
                     })
                 }));
                 let work = |goes_on: &mut dyn FnMut() -> bool| {
                     let mut worker = ProjectionWorker {
                         context: *self,
-                        starts: &starts,
+                        n_vectors: group.vectors.len(),
                         readout,
                         measurements: &measurements,
                         first_output: group.outputs(vectors).start,
@@ -257,24 +252,6 @@ impl Context<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The initial value of each vector's sums. For panels it takes off the kernel's bias in advance.
-    fn starts(
-        &self,
-        vectors: &Vectors<'_>,
-        group: &VectorGroup,
-        coordinator: &mut Coordinator<'_, '_>,
-    ) -> Result<Vec<i32>, Stopped> {
-        if group.form == Form::Lists {
-            return Ok(zeros(group.vectors.len())?);
-        }
-        let mut starts = with_capacity(group.vectors.len())?;
-        for vector in group.vectors.clone() {
-            starts.push((-i64::from(self.cpu.kernel.panel_shape().bias) * vectors.sum(vector)) as i32);
-            coordinator.count_bytes(vectors.row_bytes())?;
-        }
-        Ok(starts)
     }
 
     /// The measurement of each output of a group. The worker sets its rows.
@@ -313,15 +290,16 @@ impl Context<'_> {
         let shape = self.cpu.kernel.panel_shape();
         let (union, columns) = operand::union(vectors, group, words.clone(), shape.column_multiple, coordinator)?;
         let n_vectors = group.vectors.len();
-        let mut inputs = zeros(columns.len() * n_vectors)?;
+        let (mut inputs, mut starts) = (zeros(columns.len() * n_vectors)?, zeros(n_vectors)?);
         let parts = gather::parts(&mut inputs, n_vectors, shape.panel_columns)?;
-        let queue = Mutex::new(group.vectors.clone().zip(parts));
+        let queue = Mutex::new(group.vectors.clone().zip(starts.iter_mut().zip(parts)));
         let work = |goes_on: &mut dyn FnMut() -> bool| {
-            let mut row_inputs = zeros(columns.len())?;
-            while let Some((vector, parts)) = next(&queue)
+            let mut row_inputs: Vec<i8> = zeros(columns.len())?;
+            while let Some((vector, (start, parts))) = next(&queue)
                 && goes_on()
             {
                 gather::gather(vectors, vector, words.clone(), &union, &mut row_inputs);
+                *start = gather::start(shape, &row_inputs);
                 let mut rest = &row_inputs[..];
                 for part in parts {
                     part.copy_from_slice(rest.split_off(..part.len()).expect("parts make up the row"));
@@ -330,7 +308,7 @@ impl Context<'_> {
             Ok(())
         };
         share(coordinator, layout.threads, work)?;
-        Ok(Operand::Rows { columns, inputs, largest: vectors.largest() })
+        Ok(Operand::Rows { columns, inputs, largest: vectors.largest(), starts })
     }
 }
 

@@ -7,14 +7,15 @@ use super::context::Context;
 use super::operand::{Form, Operand};
 use super::readout::{Readout, WORK_PER_READING};
 use crate::cpu::camera::VectorMeasurement;
+use crate::cpu::field::{Field, WeightedSum, components_of};
 use crate::cpu::kernel::{Product, SignedColumns};
 use crate::cpu::noise::PIXELS;
-use crate::cpu::reference::{Reference, components_of, read};
+use crate::cpu::reference::{Reference, read};
 use crate::cpu::threads::Ticker;
 use crate::definition::anchor;
 use crate::definition::readout::{Mode, Number};
 use crate::definition::transmission::BLOCK_COMPONENTS;
-use crate::memory::{collect, push, refill, resized, zeros};
+use crate::memory::{collect, push, resized, zeros};
 use crate::progress::Stopped;
 
 /// Columns of a list that are summed between two checks for a stop; they stay in a first-level cache.
@@ -27,7 +28,8 @@ const VECTORS_PER_CHECK: usize = 8;
 pub(super) struct RowTile<'s, 'o, T> {
     pub(super) blocks: Range<u64>,
     pub(super) rows: Range<usize>,
-    pub(super) sums: Option<&'s mut [i32]>,
+    /// The sums over the chunks so far, if the group has several.
+    pub(super) kept: Option<&'s mut [i64]>,
     pub(super) outputs: Vec<&'o mut [T]>,
 }
 
@@ -46,8 +48,8 @@ impl<T> RowTile<'_, '_, T> {
 /// One thread, which computes tiles over a chunk of the inputs.
 pub(super) struct ProjectionWorker<'a> {
     pub(super) context: Context<'a>,
-    /// The initial value of each vector's sums.
-    pub(super) starts: &'a [i32],
+    /// The vectors of the group.
+    pub(super) n_vectors: usize,
     pub(super) readout: Readout<'a>,
     /// The measurement of each output; empty if there is no camera.
     pub(super) measurements: &'a [VectorMeasurement<'a>],
@@ -70,39 +72,47 @@ impl ProjectionWorker<'_> {
         if self.last {
             self.set_reference(&tile)?;
         }
-        let mut tile_sums = std::mem::take(&mut self.scratch.sums);
-        let mut stripe_sums = tile.sums.take();
+        let (mut all_sums, mut kept) = (std::mem::take(&mut self.scratch.sums), tile.kept.take());
         let n_sums = tile.n_sums();
         match operand {
-            Operand::Lists { index, sign, ends } => (0..self.starts.len()).try_for_each(|v| {
-                let sums = match &mut stripe_sums {
-                    Some(stripe_sums) => &mut stripe_sums[v * n_sums..(v + 1) * n_sums],
-                    // They are read out before the next vector is summed, so they stay in a first-level cache.
-                    None => resized(&mut tile_sums, n_sums)?,
-                };
-                if self.first {
-                    sums.fill(self.starts[v]);
-                }
+            Operand::Lists { index, sign, ends } => (0..self.n_vectors).try_for_each(|v| {
+                // They are read out before the next vector is summed, so they stay in a first-level cache.
+                let sums = resized(&mut all_sums, n_sums)?;
+                sums.fill(0);
                 self.add_list(Operand::list(index, sign, ends, v), &tile, sums)?;
-                self.read_out(&mut tile, v, sums)
+                self.finish(&mut tile, v, sums, kept.as_deref_mut())
             })?,
-            Operand::Rows { columns, inputs, largest } => {
-                let n_vectors = self.starts.len();
-                let sums = match &mut stripe_sums {
-                    Some(stripe_sums) => &mut stripe_sums[..n_vectors * n_sums],
-                    None => resized(&mut tile_sums, n_vectors * n_sums)?,
-                };
-                if self.first {
-                    for (sums, &start) in sums.chunks_exact_mut(n_sums).zip(self.starts) {
-                        sums.fill(start);
-                    }
+            Operand::Rows { columns, inputs, largest, starts } => {
+                let sums = resized(&mut all_sums, self.n_vectors * n_sums)?;
+                for (sums, &start) in sums.chunks_exact_mut(n_sums).zip(starts) {
+                    sums.fill(start);
                 }
                 self.add_rows(columns, inputs, *largest, &tile, sums)?;
-                sums.chunks_exact(n_sums).enumerate().try_for_each(|(v, sums)| self.read_out(&mut tile, v, sums))?;
+                let mut vectors = sums.chunks_exact(n_sums).enumerate();
+                vectors.try_for_each(|(v, sums)| self.finish(&mut tile, v, sums, kept.as_deref_mut()))?;
             }
         }
-        self.scratch.sums = tile_sums;
+        self.scratch.sums = all_sums;
         Ok(())
+    }
+
+    /// Ends the sums of one vector over the chunk: adds them to those of the chunks before, and reads them out after the last.
+    fn finish<T: Number>(
+        &mut self,
+        tile: &mut RowTile<'_, '_, T>,
+        v: usize,
+        sums: &[i32],
+        kept: Option<&mut [i64]>,
+    ) -> Result<(), Stopped> {
+        let Some(kept) = kept else { return self.read_out(tile, v, Field::Int32(sums)) };
+        let kept = &mut kept[v * sums.len()..(v + 1) * sums.len()];
+        if self.first {
+            kept.fill(0);
+        }
+        for (kept, &sum) in kept.iter_mut().zip(sums) {
+            *kept += i64::from(sum);
+        }
+        if self.last { self.read_out(tile, v, Field::Int64(kept)) } else { Ok(()) }
     }
 
     /// Adds the field of one vector over its list.
@@ -130,7 +140,7 @@ impl ProjectionWorker<'_> {
         sums: &mut [i32],
     ) -> Result<(), Stopped> {
         let (kernel, transmission) = (self.context.cpu.kernel, &self.context.request.transmission);
-        let (n_sums, n_vectors) = (tile.n_sums(), self.starts.len());
+        let (n_sums, n_vectors) = (tile.n_sums(), self.n_vectors);
         let panel_sums = kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS;
         (0..n_sums).step_by(panel_sums).try_for_each(|first| {
             let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
@@ -184,35 +194,54 @@ impl ProjectionWorker<'_> {
         Ok(())
     }
 
-    /// Reads the field of one vector out into its part of the output, if this is the last chunk.
-    fn read_out<T: Number>(&mut self, tile: &mut RowTile<'_, '_, T>, v: usize, sums: &[i32]) -> Result<(), Stopped> {
-        if !self.last {
-            return Ok(());
-        }
-        let mode = self.context.request.mode;
+    /// Reads the field of one vector out into its part of the output.
+    fn read_out<T: Number>(
+        &mut self,
+        tile: &mut RowTile<'_, '_, T>,
+        v: usize,
+        field: Field<'_>,
+    ) -> Result<(), Stopped> {
+        let (kernel, mode) = (self.context.cpu.kernel, self.context.request.mode);
         let field = match self.readout {
             Readout::Given(fields) => {
                 let at = (tile.first_row(mode) - self.context.request.rows.start) as usize;
-                components_of(mode, fields[self.first_output + v], at..at + tile.rows.len())
+                fields.of(self.first_output + v).of_rows(mode, at..at + tile.rows.len())
             }
-            _ => components_of(mode, sums, tile.rows.clone()),
+            _ => field.of_rows(mode, tile.rows.clone()),
         };
+        let Scratch { floats, reference, .. } = &mut self.scratch;
         match self.readout {
             Readout::Field => {
-                for (output, &part) in tile.outputs[v].iter_mut().zip(field) {
-                    *output = T::rounded(f64::from(part));
+                field.to_f64(floats)?;
+                for (output, &component) in tile.outputs[v].iter_mut().zip(&*floats) {
+                    *output = T::rounded(component);
                 }
             }
             Readout::Exact | Readout::Given(_) => {
-                let kernel = self.context.cpu.kernel;
                 let output = &mut tile.outputs[v];
-                kernel.vectorize(
-                    #[inline(always)]
-                    || read(mode, field, 1.0, &self.scratch.reference, output),
-                );
+                if let Field::Int32(field) = field {
+                    kernel.vectorize(
+                        #[inline(always)]
+                        || read(mode, field, 1.0, reference, output),
+                    );
+                } else {
+                    field.to_f64(floats)?;
+                    read(mode, floats, 1.0, reference, output);
+                }
             }
             Readout::Camera(_) => self.read_through_camera(tile, v, field)?,
-            Readout::Sum { weights, scales } => self.sum_up(tile, v, field, weights, scales)?,
+            Readout::Sum { weights, fits, scales } => {
+                let (output, part) = (v / weights.len(), v % weights.len());
+                self.scratch.sum.add(kernel, field, weights[part], part == 0, fits)?;
+                if part + 1 == weights.len() {
+                    let scale = scales[self.first_output + output];
+                    let Scratch { sum, reference, .. } = &self.scratch;
+                    kernel.vectorize(
+                        #[inline(always)]
+                        || read(mode, sum.floats(), scale, reference, tile.outputs[output]),
+                    );
+                }
+            }
         }
         // This is not counted as progress, but it takes time, above all the first write to a page of memory.
         if v.is_multiple_of(VECTORS_PER_CHECK) { self.ticker.check() } else { Ok(()) }
@@ -223,66 +252,35 @@ impl ProjectionWorker<'_> {
         &mut self,
         tile: &mut RowTile<'_, '_, T>,
         v: usize,
-        field: &[i32],
+        field: Field<'_>,
     ) -> Result<(), Stopped> {
         let (kernel, mode) = (self.context.cpu.kernel, self.context.request.mode);
         let first_row = tile.first_row(mode);
-        let per_output = self.starts.len() / self.measurements.len();
+        let per_output = self.n_vectors / self.measurements.len();
         let of_output = self.measurements[v / per_output];
         if per_output == 2 && v.is_multiple_of(2) {
-            return Ok(refill(&mut self.scratch.first, field.iter().copied())?);
+            return Ok(field.to_f64(&mut self.scratch.first)?);
         }
-        let (anchors, first) = (std::mem::take(&mut self.scratch.anchors), std::mem::take(&mut self.scratch.first));
+        field.to_f64(&mut self.scratch.floats)?;
+        let Scratch { anchors, first, floats, .. } = &self.scratch;
         let n_sums = tile.n_sums();
         let outputs = tile.outputs[v / per_output].chunks_mut(PIXELS * mode.parts());
         let work = of_output.frames() * PIXELS as u64 * WORK_PER_READING;
         outputs.enumerate().try_for_each(|(i, output)| {
             let rows = i * PIXELS..(i * PIXELS + output.len() / mode.parts());
             let of_rows = VectorMeasurement { first_row: first_row + rows.start as u64, ..of_output };
-            let field = components_of(mode, field, rows.clone());
+            let field = components_of(mode, floats, rows.clone());
             if per_output == 1 {
                 of_rows.intensity(kernel, field, output);
             } else {
-                let first = components_of(mode, &first, rows.clone());
+                let first = components_of(mode, first, rows.clone());
                 let anchors = anchors.chunks_exact(n_sums).take(of_rows.anchors());
                 let rows = tile.rows.start + rows.start..tile.rows.start + rows.end;
                 let anchors = collect(anchors.map(|anchor| components_of(mode, anchor, rows.clone())))?;
                 of_rows.recover(kernel, first, field, &anchors, output);
             }
             self.ticker.count(work)
-        })?;
-        (self.scratch.anchors, self.scratch.first) = (anchors, first);
-        Ok(())
-    }
-
-    /// Adds the field of one vector to the sum for its output, and reads the sum out after the last one.
-    fn sum_up<T: Number>(
-        &mut self,
-        tile: &mut RowTile<'_, '_, T>,
-        v: usize,
-        field: &[i32],
-        weights: &[i64],
-        scales: &[f64],
-    ) -> Result<(), Stopped> {
-        let (kernel, mode) = (self.context.cpu.kernel, self.context.request.mode);
-        let (output, part) = (v / weights.len(), v % weights.len());
-        let Scratch { total, wide, reference, .. } = &mut self.scratch;
-        if part == 0 {
-            refill(total, field.iter().map(|_| 0))?;
-        }
-        let weight = weights[part];
-        for (total, &sum) in total.iter_mut().zip(field) {
-            *total += weight * i64::from(sum);
-        }
-        if part + 1 == weights.len() {
-            let scale = scales[self.first_output + output];
-            refill(wide, total.iter().map(|&total| total as f64))?;
-            kernel.vectorize(
-                #[inline(always)]
-                || read(mode, wide, scale, reference, tile.outputs[output]),
-            );
-        }
-        Ok(())
+        })
     }
 }
 
@@ -292,10 +290,10 @@ pub(super) struct Scratch {
     sums: Vec<i32>,
     panel: Vec<u8>,
     anchors: Vec<i32>,
-    /// The first of the two fields that make an output.
-    first: Vec<i32>,
-    /// The sum of the fields of several vectors, and the same as floats.
-    total: Vec<i64>,
-    wide: Vec<f64>,
+    /// A field as floats, and that of the first of the two vectors that make an output.
+    floats: Vec<f64>,
+    first: Vec<f64>,
+    /// The sum of the fields of several vectors.
+    sum: WeightedSum,
     reference: Reference,
 }
