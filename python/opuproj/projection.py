@@ -79,8 +79,8 @@ def project(
     digits : int, optional
         Round real x to this many digits of -1, 0 and 1, from 1 to 20, as :func:`encode` does. With 5 digits, the error
         is at most 0.4 % of the largest element of each vector. The projection of the rounded numbers is exact. Up to 5
-        digits cost as much as one ternary vector. (With AVX2, or if a vector has more than 177,477 nonzeros, 5 cost as
-        much as two.) A camera exposes each digit separately.
+        digits cost as much as one ternary vector (with AVX2, 5 cost as much as two). A camera exposes each digit
+        separately.
     rows : (start, stop), slice or range, optional
         Compute only these outputs. They equal the same outputs of the whole result exactly. All by default.
     n_anchor : int, default 64

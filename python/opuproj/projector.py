@@ -571,9 +571,8 @@ class Adjoint:
             A sparse matrix is made dense a few vectors at a time.
         digits : int, optional
             The number of ternary digits that represent y, from 1 to 20. The default is 10, or 20 if the result has
-            double precision. Up to 5 digits cost one int8 multiplication, up to 10 cost two, and so on. (Vectors of
-            more than 88,738 outputs cost more; in mode ``"real"``, of more than 177,477.) The entries of the matrix are
-            generated once for all digits.
+            double precision. Up to 5 digits cost one int8 multiplication, up to 10 cost two, and so on. The entries of
+            the matrix are generated once for all digits.
         out : ndarray or CPU tensor of shape (..., n_inputs), optional
             The array that receives the result. It is returned. It must not overlap `y`.
         progress : bool, default False
