@@ -2,6 +2,7 @@
 
     y = opuproj.project(x, 1_000_000, seed=0)             # |Tx|², the intensities behind a scattering medium
     op = opuproj.Projector(n_inputs, n_outputs, seed=0)   # the operator: op(x), op[a:b], op.matrix(rows, columns)
+    op = opuproj.Projector(n_inputs, n_outputs, mode="real")  # a real Gaussian matrix at half the price
     x = op.H @ y                                          # its adjoint, for real or complex numbers
     batch = opuproj.ternarize(e, relative=0.1)            # rounds real numbers to -1, 0 and 1; 2 bits an element
     batch = opuproj.encode(x, digits=5)                   # rounds real numbers to five ternary digits

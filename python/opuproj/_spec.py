@@ -16,7 +16,7 @@ from .camera import Camera, checked_camera, imperfect
 
 @dataclass(frozen=True)
 class Spec:
-    """An operator: rows `row_start` to `row_start + n_outputs - 1` of a matrix T, and the quantity computed from Tx.
+    """An operator: rows `row_start` to `row_start + n_outputs - 1` of a matrix, and the quantity that is returned.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Spec:
 
     @property
     def row_stop(self) -> int:
-        """The row of T after the last one."""
+        """The row after the last one."""
         return self.row_start + self.n_outputs
 
     @property

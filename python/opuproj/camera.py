@@ -161,9 +161,17 @@ class Camera:
         """Return the number of exposures of a vector in a mode. Each exposure takes ``frames`` frames.
 
         It is 1 for ``"intensity"``, 4 for ``"linear"``, and 2 (1 + anchors) for ``"complex"``.
+
+        Raises
+        ------
+        ValueError
+            If the mode is ``"real"``, which exists in software only, or not a mode.
         """
         if _check.mode(mode) == "real":
-            raise ValueError("mode is 'real', which no camera reads: use mode 'linear'")
+            raise ValueError(
+                "mode is 'real', which exists in software only: for the linear projection that can be recovered from a "
+                "camera's readings, use mode 'linear'"
+            )
         return {"intensity": 1, "linear": 4, "complex": 2 * (1 + self.anchors)}[mode]
 
 

@@ -196,7 +196,8 @@ def frames(mode: Mode, camera: Camera | None = None, planes: int = 1, n_vectors:
     Parameters
     ----------
     mode : {"intensity", "linear", "complex"}
-        As in :func:`opuproj.project`: 1, 4 or 2 (1 + anchors) exposures for each vector.
+        As in :func:`opuproj.project`: 1, 4 or 2 (1 + anchors) exposures for each vector. ``"real"`` is refused,
+        because it exists in software only.
     camera : Camera, optional
         Its anchors and repeated frames count; by default ``Camera()``.
     planes : int, default 1
@@ -277,7 +278,7 @@ def cost(
     n_inputs, n_outputs : int
         The shape of the projection. Outputs that exceed the largest camera take several passes.
     mode : {"intensity", "linear", "complex"}, default "intensity"
-        As in :func:`opuproj.project`.
+        As in :func:`opuproj.project`. ``"real"`` is refused, because it exists in software only.
     camera : Camera, optional
         Its anchors and repeated frames count; by default ``Camera()``.
     planes : int, default 1

@@ -169,9 +169,8 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     Notes
     -----
     Without a camera, up to 5 digits of base 3 or 7 of base 2 are combined into int8 and multiplied at once. They cost
-    one projection instead of d. (Fewer digits are combined with AVX2, and in vectors of more than 177,477 nonzeros,
-    whose sums might not fit in 32 bits.) The sums over the integers m are exact before they are scaled. A camera
-    exposes each digit separately, in d times as many frames, and the results are added up.
+    one projection instead of d. (With AVX2, fewer digits are combined.) The sums over the integers m are exact before
+    they are scaled. A camera exposes each digit separately, in d times as many frames, and the results are added up.
 
     Examples
     --------

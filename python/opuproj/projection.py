@@ -41,7 +41,8 @@ def project(
     r"""Send ternary vectors through a random scattering medium, as an optical processing unit does.
 
     The medium is a fixed random complex matrix T with `n_outputs` rows. T is never stored: each entry is a function of
-    the seed, its row and its column, and it is computed at the moment it is multiplied.
+    the seed, its row and its column, and it is computed at the moment it is multiplied. Mode ``"real"`` multiplies by a
+    real random matrix G, made of the same numbers.
 
     Parameters
     ----------
@@ -51,10 +52,10 @@ def project(
         :class:`TernaryBatch`. With `digits`, or as an :class:`EncodedBatch`, vectors of real numbers. For a sparse
         matrix, time and memory depend on the nonzeros only.
     n_outputs : int
-        The number of rows of T. A larger number adds rows and does not change the others.
+        The number of rows of the matrix. A larger number adds rows and does not change the others.
     seed : int, default 0
         Selects the medium: from 0 to 2**64 - 1.
-    mode : {"intensity", "linear", "complex"}, default "intensity"
+    mode : {"intensity", "linear", "complex", "real"}, default "intensity"
         The quantity that is returned for output i:
 
         - ``"intensity"``: \|(Tx)_i\|², the intensity that a camera measures. Its mean is \|\|x\|\|².
@@ -62,20 +63,24 @@ def project(
           without holography [1]_ from intensities, with an anchor of field r. R is real; its entries have mean 0 and
           variance 1.
         - ``"complex"``: the field (Tx)_i itself. The entries of T have mean 0, E[T²] = 0 and E[\|T\|²] = 1.
+        - ``"real"``: (Gx)_i for a real matrix G of independent entries of mean 0 and variance 1. Its rows 2k and 2k + 1
+          are √2 times the real and the imaginary part of row k of T. An output takes one multiplication of each input;
+          ``"linear"`` takes two. Use it if you only want a random matrix. It exists in software only, so it refuses a
+          camera.
     ensemble : {"gaussian", "structured"}, default "gaussian"
         The distribution of T:
 
         - ``"gaussian"``: independent entries, as on the device.
         - ``"structured"``: blocks of three rounds of random signs and Walsh-Hadamard transforms [2]_, in software only.
-          An output costs about 4 log₂ `n_inputs` additions. `x` may hold any finite real numbers, which are rounded to
-          float32. The entries have the same first and second moments as Gaussian ones, but they are not independent. T
-          depends on `n_inputs`, through the next power of two, and rows are computed in whole blocks of that many.
-          `digits` and `camera` are not available.
+          An output costs about 4 log₂ `n_inputs` additions (2 log₂ `n_inputs` in mode ``"real"``). `x` may hold any
+          finite real numbers, which are rounded to float32. The entries have the same first and second moments as
+          Gaussian ones, but they are not independent. T depends on `n_inputs`, through the next power of two, and rows
+          of T are computed in whole blocks of that many. `digits` and `camera` are not available.
     digits : int, optional
         Round real x to this many digits of -1, 0 and 1, from 1 to 20, as :func:`encode` does. With 5 digits, the error
         is at most 0.4 % of the largest element of each vector. The projection of the rounded numbers is exact. Up to 5
-        digits cost as much as one ternary vector. (With AVX2, or if a vector has more than 177,477 nonzeros, 5 cost as
-        much as two.) A camera exposes each digit separately.
+        digits cost as much as one ternary vector (with AVX2, 5 cost as much as two). A camera exposes each digit
+        separately.
     rows : (start, stop), slice or range, optional
         Compute only these outputs. They equal the same outputs of the whole result exactly. All by default.
     n_anchor : int, default 64

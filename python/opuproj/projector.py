@@ -1,4 +1,4 @@
-"""The public operator `Projector`, which multiplies by a matrix T that is never stored, and its `Adjoint`."""
+"""The public operator `Projector`, which multiplies by a matrix that is never stored, and its `Adjoint`."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ class Projector:
         The length of each result.
     seed : int, default 0
         Selects the medium: from 0 to 2**64 - 1.
-    mode : {"intensity", "linear", "complex"}, default "linear"
-        The quantity that is returned, as in :func:`project`.
+    mode : {"intensity", "linear", "complex", "real"}, default "linear"
+        The quantity that is returned, as in :func:`project`. ``"linear"`` is the device's own real matrix R, as a
+        camera's readings allow to recover it. ``"real"`` is another real matrix, G, at half the cost.
     ensemble : {"gaussian", "structured"}, default "gaussian"
         The distribution of T, as in :func:`project`.
     n_anchor : int, default 64
@@ -64,7 +65,7 @@ class Projector:
     n_inputs, n_outputs, seed, mode, ensemble, n_anchor, camera, dtype, threads
         As given. `dtype` is the NumPy dtype of the results.
     row_start : int
-        The row of T that gives output 0. It differs from 0 only for operators made by :meth:`rows` or by a slice.
+        The row of the matrix that gives output 0. It is not 0 only for operators made by :meth:`rows` or by a slice.
 
     Raises
     ------
@@ -148,7 +149,7 @@ class Projector:
 
     @property
     def row_start(self) -> int:
-        """The row of T that gives output 0. It differs from 0 only for operators made by :meth:`rows` or by a slice."""
+        """The row of the matrix that gives output 0: not 0 only for operators made by :meth:`rows` or by a slice."""
         return self._spec.row_start
 
     @property
@@ -158,7 +159,7 @@ class Projector:
 
     @property
     def mode(self) -> Mode:
-        """The quantity that is returned: ``"intensity"``, ``"linear"`` or ``"complex"``."""
+        """The quantity that is returned: ``"intensity"``, ``"linear"``, ``"complex"`` or ``"real"``."""
         return self._spec.mode
 
     @property
@@ -271,7 +272,9 @@ class Projector:
 
     @property
     def H(self) -> Adjoint:  # noqa: N802
-        """The adjoint: ``op.H @ y`` is Rᵗy for mode ``"linear"``, Tᴴy for ``"complex"``. See :class:`Adjoint`.
+        """The adjoint: ``op.H @ y`` is Rᵗy for mode ``"linear"``, Gᵗy for ``"real"``, Tᴴy for ``"complex"``.
+
+        See :class:`Adjoint`.
 
         Raises
         ------
@@ -282,7 +285,9 @@ class Projector:
 
     @property
     def T(self) -> Adjoint:  # noqa: N802
-        """The transpose: ``op.T @ y`` is Rᵗy for mode ``"linear"``, Tᵗy for ``"complex"``. See :class:`Adjoint`.
+        """The transpose: ``op.T @ y`` is Rᵗy for mode ``"linear"``, Gᵗy for ``"real"``, Tᵗy for ``"complex"``.
+
+        See :class:`Adjoint`.
 
         Raises
         ------
@@ -337,7 +342,7 @@ class Projector:
     def _multiply(self, x: NDArray[Any]) -> NDArray[Any]:
         """Project rows of real or complex numbers; the Gaussian ensemble rounds them to digits that suit the dtype."""
         if self.mode == "intensity":
-            raise ValueError("mode is 'intensity', which is not linear: use mode 'linear' or 'complex'")
+            raise ValueError("mode is 'intensity', which is not linear: use mode 'linear', 'complex' or 'real'")
         digits = None if self.ensemble == "structured" else default_digits(self.dtype)
         if x.dtype.kind != "c" or self.mode != "complex":
             return np.asarray(self(x, digits=digits))
@@ -385,7 +390,7 @@ class Projector:
         ------
         ValueError, TypeError
             If `camera` is not a camera, if the dtype is an integer dtype that the new camera cannot give, or if the
-            ensemble is ``"structured"``, which exists in software only.
+            mode is ``"real"`` or the ensemble ``"structured"``, which exist in software only.
         """
         return self._with(self._spec.with_camera(camera))
 
@@ -434,8 +439,8 @@ class Projector:
         Returns
         -------
         ndarray of shape (n_rows, n_columns)
-            The real matrix R for mode ``"linear"``; the complex matrix T for ``"complex"`` and ``"intensity"``. The
-            precision is that of `dtype`.
+            The real matrix R for mode ``"linear"`` and G for ``"real"``; the complex matrix T for ``"complex"`` and
+            ``"intensity"``. The precision is that of `dtype`.
 
         Raises
         ------
@@ -460,17 +465,17 @@ class Projector:
 class Adjoint:
     r"""The adjoint of a :class:`Projector`, or its transpose: the result of ``op.H`` or ``op.T``.
 
-    It maps vectors of `n_outputs` numbers to vectors of `n_inputs`. For mode ``"linear"`` it computes Rᵗy. For mode
-    ``"complex"``, ``op.H`` computes Tᴴy and ``op.T`` computes Tᵗy. The object holds only the operator, and generates
-    the entries of the matrix again, tile by tile. For a window ``op.rows(a, b)`` it uses the rows of the window.
+    It maps vectors of `n_outputs` numbers to vectors of `n_inputs`. It computes Rᵗy for mode ``"linear"`` and Gᵗy for
+    ``"real"``. For ``"complex"``, ``op.H`` computes Tᴴy and ``op.T`` computes Tᵗy. The object holds only the operator,
+    and generates the entries of the matrix again, tile by tile. For a window ``op.rows(a, b)`` it uses the rows of the
+    window.
 
     Attributes
     ----------
     operator : Projector
-        The operator, of mode ``"linear"`` or ``"complex"``. Its camera has no effect: this is the adjoint of the
-        matrix.
+        The operator, of any mode but ``"intensity"``. Its camera has no effect: this is the adjoint of the matrix.
     conjugated : bool
-        True for ``op.H``, False for ``op.T``. For ``"linear"`` the two are the same.
+        True for ``op.H``, False for ``op.T``. For ``"linear"`` and ``"real"`` the two are the same.
 
     Raises
     ------
@@ -488,8 +493,9 @@ class Adjoint:
 
     \|result\ :sub:`j` − exact\ :sub:`j`\| ≤ √2 max\|y\| Σ\ :sub:`i` \|T\ :sub:`ij`\| / (3\ :sup:`d` − 1)
 
-    (√2 times that for ``"linear"``), plus the rounding to the result's dtype. Rounding errors add up like noise, so the
-    typical error is n\ :sub:`outputs` :sup:`−1/2` of this bound.
+    (√2 times that for ``"linear"``; for ``"real"``, G takes the place of T, and 1 that of √2), plus the rounding to the
+    result's dtype. Rounding errors add up like noise, so the typical error is n\ :sub:`outputs` :sup:`−1/2` of this
+    bound.
 
     Examples
     --------
@@ -517,7 +523,7 @@ class Adjoint:
             raise TypeError(f"conjugated is {self.conjugated!r}, but must be True or False")
         if self.operator.mode == "intensity":
             raise ValueError(
-                "mode is 'intensity', which is not linear and has no adjoint: use mode 'linear' or 'complex'"
+                "mode is 'intensity', which is not linear and has no adjoint: use mode 'linear', 'complex' or 'real'"
             )
         if self.operator.ensemble == "structured":
             raise ValueError("ensemble is 'structured', which has no adjoint here: use ensemble 'gaussian'")
@@ -565,8 +571,8 @@ class Adjoint:
             A sparse matrix is made dense a few vectors at a time.
         digits : int, optional
             The number of ternary digits that represent y, from 1 to 20. The default is 10, or 20 if the result has
-            double precision. Up to 5 digits cost one int8 multiplication, up to 10 cost two, and so on. (Vectors of
-            more than 88,738 outputs cost more.) The entries of T are generated once for all digits.
+            double precision. Up to 5 digits cost one int8 multiplication, up to 10 cost two, and so on. The entries of
+            the matrix are generated once for all digits.
         out : ndarray or CPU tensor of shape (..., n_inputs), optional
             The array that receives the result. It is returned. It must not overlap `y`.
         progress : bool, default False
@@ -575,7 +581,7 @@ class Adjoint:
         Returns
         -------
         ndarray or tensor of shape (..., n_inputs)
-            Real for mode ``"linear"`` and complex for ``"complex"``. It has double precision if the operator's dtype or
+            Complex for mode ``"complex"``, else real. It has double precision if the operator's dtype or
             the dtype of `y` has. It belongs to the library of `y` and is on the same device.
 
         Raises
@@ -584,7 +590,7 @@ class Adjoint:
             If `y` has another length or holds NaN or an infinity (the message says where), or an argument is out of
             range.
         TypeError
-            If `y` does not hold numbers, or holds complex ones in mode ``"linear"``.
+            If `y` does not hold numbers, or holds complex ones in another mode than ``"complex"``.
         MemoryError
             If the result cannot be allocated.
         """

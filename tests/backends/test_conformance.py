@@ -12,7 +12,7 @@ import opuproj
 import oracle
 import pytest
 import structured_oracle
-from helpers import AWKWARD, MODES, assert_same_bits, ternary
+from helpers import AWKWARD, CAMERA_MODES, LINEAR_MODES, MODES, assert_same_bits, ternary
 from opuproj import Camera, _core, backends
 from opuproj._spec import Spec
 from opuproj.backends import Backend, Request
@@ -131,15 +131,30 @@ def test_fields_are_the_integers_of_the_definition(n: int, at: Bench) -> None:
         y = at.project(spec(n, start, stop, "complex"), x)
         re, im = oracle.field(SEED, x, range(start, stop))
         assert_same_bits(y, (re + 1j * im) / oracle.SCALE)
+        y = at.project(spec(n, start, stop, "real"), x)
+        assert_same_bits(y * 32, oracle.real_field(SEED, x, range(start, stop)).astype(np.float64))
 
 
+@pytest.mark.parametrize("mode", ["intensity", "real"])
 @pytest.mark.parametrize("n_outputs", [*AWKWARD, 0])
-def test_outputs_of_any_number(n_outputs: int, at: Bench) -> None:
+def test_outputs_of_any_number(n_outputs: int, mode: str, at: Bench) -> None:
     x = ternary(5, 100, seed=n_outputs)
-    y = at.project(spec(100, 3, 3 + n_outputs, "intensity", dtype=np.float32), x)
-    expected = oracle.project(SEED, x, range(3, 3 + n_outputs), "intensity")
+    y = at.project(spec(100, 3, 3 + n_outputs, mode, dtype=np.float32), x)
+    expected = oracle.project(SEED, x, range(3, 3 + n_outputs), mode)
     assert y.shape == expected.shape
     assert_same_bits(y, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_windows_that_begin_and_end_anywhere_in_a_block(mode: str, at: Bench) -> None:
+    for n_vectors in (1, 20):
+        x = ternary(n_vectors, 70)
+        whole = at.project(spec(70, 0, 120, mode, n_anchor=9), x)
+        for start in range(17):
+            for stop in (start, start + 1, 16, 31, 33, 119):
+                if stop >= start:
+                    window = at.project(spec(70, start, stop, mode, n_anchor=9), x)
+                    assert_same_bits(window, whole[:, start:stop])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -162,6 +177,8 @@ def test_rows_far_out(far: int, at: Bench) -> None:
     x = ternary(2, 130)
     re, im = oracle.field(SEED, x, range(far, far + 20))
     assert_same_bits(at.project(spec(130, far, far + 20, "complex"), x), (re + 1j * im) / oracle.SCALE)
+    real = oracle.project(SEED, x, range(far, far + 20), "real")
+    assert_same_bits(at.project(spec(130, far, far + 20, "real"), x), real)
 
 
 @pytest.mark.parametrize("digits", [1, 5, 6, 15])
@@ -176,9 +193,11 @@ def test_digits_add_up_exactly(digits: int, at: Bench) -> None:
     y = at.project(spec(130, 0, 40, "complex"), x, digits)
     exact = (re + 1j * im) / oracle.SCALE * encoded.scales()[:, None]
     assert np.allclose(y, exact, rtol=1e-13, atol=0)
+    real = at.project(spec(130, 3, 40, "real"), x, digits)
+    assert_same_bits(real, oracle.real_field(SEED, values, range(3, 40)) * (encoded.scales()[:, None] / 32))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CAMERA_MODES)
 def test_a_camera_makes_the_noise_of_its_seed(mode: str, at: Bench) -> None:
     x, camera = ternary(6, 90), Camera(photons=200, read_noise=0.01)
     one = spec(90, 0, 70, mode, n_anchor=30, camera=camera)
@@ -195,15 +214,16 @@ def test_a_camera_makes_the_noise_of_its_seed(mode: str, at: Bench) -> None:
 @pytest.mark.parametrize("n", [1, 255, 256, 257, 1000])
 def test_the_structured_ensemble(n: int, at: Bench) -> None:
     for x in (ternary(3, n), numbers(3, n)):
-        y = at.project(spec(n, 2, 300, "complex", ensemble="structured"), x)
-        assert_same_bits(y, structured_oracle.project(SEED, x, range(2, 300), "complex"))
+        for mode, start, stop in (("complex", 2, 300), ("real", 2, 600), ("real", 3, 599)):
+            y = at.project(spec(n, start, stop, mode, ensemble="structured"), x)
+            assert_same_bits(y, structured_oracle.project(SEED, x, range(start, stop), mode))
 
 
 # Back
 
 
-@pytest.mark.parametrize("mode", ["linear", "complex"])
-@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 64), (3, 70), (8, 200)])
+@pytest.mark.parametrize("mode", LINEAR_MODES)
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 64), (3, 70), (8, 200), (15, 31)])
 def test_the_adjoint(mode: str, start: int, stop: int, at: Bench) -> None:
     one = spec(90, start, stop, mode, n_anchor=9)
     y = numbers(5, stop - start)
@@ -227,6 +247,8 @@ def test_entries(mode: str, at: Bench) -> None:
     if mode == "linear":
         unit = np.eye(500, dtype=np.int8)[columns]
         assert_same_bits(found, at.project(one, unit)[:, rows].T)
+    elif mode == "real":
+        assert_same_bits(found, oracle.real_entries(SEED, rows + 7, np.array(columns)) / 32)
     else:
         assert_same_bits(found, (re + 1j * im) / oracle.SCALE)
 
@@ -237,14 +259,16 @@ def test_entries(mode: str, at: Bench) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_fields_of_parts_add_up_to_what_is_read(mode: str, at: Bench) -> None:
     x, one = ternary(9, 333), spec(333, 4, 55, mode, n_anchor=9)
-    total = np.zeros((9, 2 * 51), np.int32)
+    total = np.zeros((9, (1 if mode == "real" else 2) * 51), np.int32)
     for start in (0, 64, 200):
         stop = {0: 64, 64: 200, 200: 333}[start]
         part = np.empty_like(total)
         at.backend.fields(one, at.backend.pack(at.rows(x[:, start:stop])), start, part, Request())
-        re, im = oracle.entries(SEED, range(4, 55), range(start, stop))
-        assert_same_bits(part[:, 0::2].astype(np.int64), x[:, start:stop].astype(np.int64) @ re.T)
-        assert_same_bits(part[:, 1::2].astype(np.int64), x[:, start:stop].astype(np.int64) @ im.T)
+        if mode == "real":
+            entries = oracle.real_entries(SEED, range(4, 55), range(start, stop))
+        else:
+            entries = np.stack(oracle.entries(SEED, range(4, 55), range(start, stop)), axis=1).reshape(2 * 51, -1)
+        assert_same_bits(part.astype(np.int64), x[:, start:stop].astype(np.int64) @ entries.T)
         total += part
     y = np.empty((9, 51), one.dtype)
     at.backend.read_fields(one, total, y, Request())

@@ -16,7 +16,7 @@ import numpy as np
 import opuproj
 import pytest
 from cli_runs import COMMAND, REAL, X, names, saved, zarr_library
-from helpers import ROOT, linux, ternary
+from helpers import MODES, ROOT, linux, ternary
 from opuproj.cli import bench, demo, main
 
 COMMANDS = ("project", "pack", "info", "bench", "demo", "completion")
@@ -183,12 +183,15 @@ def test_bench(library: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("bench", "--json", *arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["inputs"], found["outputs"], found["batch"], found["threads"]) == (300, 200, 4, 1)
+    assert found["mode"] == "real"
     assert found["stored_bytes"] == 4 * 300 * 200
     assert found["rounds"] >= 3
     assert set(found["seconds"]) == {"opuproj", library}
     assert min(found["seconds"].values()) > 0
-    assert run("bench", *arguments) == 0
-    assert re.search(r"(opuproj|the stored matrix) is \d+\.\d\d × as fast", capsys.readouterr().out)
+    assert run("bench", *arguments, "--mode", "linear") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"(opuproj|the stored matrix) is \d+\.\d\d × as fast", shown)
+    assert "300 inputs to 200 outputs, Rx" in shown
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
@@ -336,7 +339,7 @@ def test_completion_code(shell: str, capsys: pytest.CaptureFixture[str]) -> None
     [
         ("opuproj ", set(COMMANDS)),
         ("opuproj pr", {"project"}),
-        ("opuproj project --mode ", {"intensity", "linear", "complex"}),
+        ("opuproj project --mode ", set(MODES)),
         ("opuproj project --ch", {"--checkpoint"}),
         ("opuproj completion ", {"bash", "zsh", "fish"}),
     ],
@@ -388,6 +391,7 @@ def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
     assert np.array_equal(np.load("y.npy"), opuproj.project(x, 2000, seed=7))
     assert np.array_equal(np.load("p.npy"), opuproj.project(x, 100))
     assert np.array_equal(np.load("r.npy"), opuproj.project(x, 2000, mode="linear", rows=(0, 500)))
+    assert np.array_equal(np.load("g.npy"), opuproj.project(x, 2000, mode="real"))
     assert np.array_equal(np.load("z.npy"), opuproj.project(opuproj.ternarize(e, relative=0.25), 2000))
 
 

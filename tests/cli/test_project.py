@@ -24,6 +24,7 @@ CASES: list[tuple[list[str], dict[str, Any]]] = [
     ([], {}),
     (["--seed", "7", "--mode", "linear", "--n-anchor", "32"], {"seed": 7, "mode": "linear", "n_anchor": 32}),
     (["--mode", "complex", "--dtype", "complex128"], {"mode": "complex", "dtype": "complex128"}),
+    (["--mode", "real", "--rows", "13:"], {"mode": "real", "rows": slice(13, None)}),
     (["--rows", "100:250"], {"rows": (100, 250)}),
     (["--rows=-1:"], {"rows": slice(-1, None)}),
     (["--rows", "5:5"], {"rows": (5, 5)}),
@@ -59,7 +60,7 @@ def test_the_bits_are_those_of_the_library(
     assert names() == {"x.npy", "y.npy"}
 
 
-@pytest.mark.parametrize("mode", ["intensity", "linear"])
+@pytest.mark.parametrize("mode", ["intensity", "linear", "real"])
 def test_real_numbers_in_digits(mode: str, small_tiles: None) -> None:
     np.save("x.npy", REAL)
     assert project("x.npy", "y.npy", "--outputs", N_OUTPUTS, "--digits", 4, "--mode", mode, *SMALL) == 0

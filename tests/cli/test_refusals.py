@@ -194,6 +194,18 @@ def test_names_that_would_break_the_line(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_zarr_that_needs_too_much_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    zarr = zarr_library()
+    zarr.create_array("x.zarr", shape=(2, 3), chunks=(1, 3), dtype="i1")
+
+    def read(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(zarr.Array, "__getitem__", read)
+    assert project("x.zarr", "y.npy", "--outputs", 10) == 1
+    assert capsys.readouterr().err.startswith("opuproj: error: x.zarr cannot be read: it needs more memory than")
+
+
 def test_zarr_that_warns(capfd: pytest.CaptureFixture[str]) -> None:
     zarr_library().create_array("x", shape=(2, 3), chunks=(1, 1), dtype="i1")
     Path("x/.zarray").write_text("{}")  # of both formats: zarr warns, and uses the newer one
@@ -285,6 +297,10 @@ def test_zarr_is_optional(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         (["x.npy", "y.npy", "--dtype", "complex64"], "dtype is complex64"),
         (["x.npy", "y.npy", "--dtype", "uint8"], "only a camera with finite bits gives integers"),
         (["x.npy", "y.npy", "--noise-seed", "1"], "noise_seed is 1, but there is no camera"),
+        (
+            ["x.npy", "y.npy", "--mode", "real", "--camera", "ideal"],
+            "but mode is 'real', which exists in software",
+        ),
         (["x.npy", "y.npy", "--digits", "2", "--camera", "lighton"], "a camera sees the digits of x.npy one after"),
         (["x.ternary", "y.npy", "--digits", "2"], "digits is 2, but x.ternary is a packed file"),
         (["x.npy", "y.npy", "--batch-rows", "37", "--outputs", "9999999999999"], "takes"),

@@ -209,6 +209,7 @@ def unfinished(small_tiles: None, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--seed", 1], "seed is 0 there and 1 here"),
         (["--mode", "linear"], "mode is intensity there and linear here"),
+        (["--mode", "real"], "mode is intensity there and real here"),
         (["--rows", "1:151", "--outputs", 151], "rows is [0, 150] there and [1, 151] here"),
         (["--camera", "lighton"], "camera is None there and {'bits': 8"),
         (["--digits", 1], "digits is None there and 1 here"),

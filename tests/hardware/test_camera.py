@@ -12,7 +12,7 @@ import numpy as np
 import optics
 import opuproj
 import pytest
-from helpers import MODES, assert_same_bits, ternary
+from helpers import CAMERA_MODES, assert_same_bits, ternary
 from opuproj import Camera, Projector
 
 # Without noise, but with several frames.
@@ -23,7 +23,7 @@ QUIET = Camera(bits=None, full_scale=1e9)
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CAMERA_MODES)
 @pytest.mark.parametrize("density", [0.02, 1.0])
 def test_an_ideal_camera_changes_no_bit(mode: str, density: float) -> None:
     x = ternary(20, 300, density=density)
@@ -46,7 +46,7 @@ def test_an_ideal_camera_changes_no_bit(mode: str, density: float) -> None:
         Camera(bits=None, full_scale=1.5, anchors=2),
     ],
 )
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CAMERA_MODES)
 def test_frames_without_noise_are_those_of_a_plain_simulation(camera: Camera, mode: str) -> None:
     x = ternary(9, 120)
     x[3] = abs(x[3])  # nothing to subtract
@@ -61,7 +61,7 @@ def test_frames_without_noise_are_those_of_a_plain_simulation(camera: Camera, mo
     np.testing.assert_allclose(seen, expected, rtol=1e-9, atol=1e-9 if mode != "complex" else 1e-7)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CAMERA_MODES)
 def test_recovery_from_exact_frames_is_the_projection(mode: str) -> None:
     x = ternary(6, 200)
     exact = opuproj.project(x, 500, mode=mode, dtype=complex if mode == "complex" else float)
@@ -69,7 +69,7 @@ def test_recovery_from_exact_frames_is_the_projection(mode: str) -> None:
     np.testing.assert_allclose(seen, exact, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CAMERA_MODES)
 def test_a_dark_vector_is_dark(mode: str) -> None:
     camera = Camera(photons=20, read_noise=0.1)
     y = opuproj.project(np.zeros((2, 50), np.int8), 100, mode=mode, camera=camera, noise_seed=0)
@@ -119,7 +119,27 @@ def test_a_camera_is_a_value() -> None:
 
 def test_exposures_are_counted() -> None:
     camera = Camera(anchors=4, frames=3)
-    assert [camera.exposures(mode) for mode in ("intensity", "linear", "complex")] == [1, 4, 10]
+    assert [camera.exposures(mode) for mode in CAMERA_MODES] == [1, 4, 10]
+
+
+@pytest.mark.parametrize("camera", [Camera(), Camera.ideal()])
+def test_the_real_matrix_is_not_seen_by_a_camera(camera: Camera) -> None:
+    message = r"^camera is Camera.*, but mode is 'real', which exists in software only.*use mode 'linear'$"
+    x, op = ternary(10), Projector(10, 5, mode="real")
+    for call in (
+        lambda: opuproj.project(x, 5, mode="real", camera=camera),
+        lambda: opuproj.project(x, 5, mode="real", camera=camera, digits=3),
+        lambda: Projector(10, 5, mode="real", camera=camera),
+        lambda: op.with_camera(camera),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert op.with_camera(None) == op
+    for ask in (camera.exposures, lambda mode: opuproj.hardware.frames(mode, camera)):
+        with pytest.raises(ValueError, match=r"^mode is 'real', which exists in software only.*use mode 'linear'$"):
+            ask("real")
+    with pytest.raises(ValueError, match="noise_seed is 3, but there is no camera"):
+        op(x, noise_seed=3)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def test_costs_are_readable() -> None:
         ({"n_outputs": 2.0}, TypeError, r"n_outputs is 2\.0, but must be an integer"),
         ({"n_vectors": -1}, ValueError, "n_vectors is -1, but must be from 0"),
         ({"mode": "phase"}, ValueError, "mode is 'phase', but must be one of"),
+        ({"mode": "real"}, ValueError, "mode is 'real', which exists in software only: .* use mode 'linear'"),
         ({"camera": 8}, TypeError, "camera is 8, but must be an opuproj.Camera"),
         ({"planes": 0}, ValueError, "planes is 0, but must be from 1 to 64"),
         ({"n_anchor": 5000}, ValueError, "n_anchor is 5000, but must be from 1 to 4096"),

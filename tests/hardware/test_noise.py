@@ -10,7 +10,7 @@ import numpy as np
 import optics
 import opuproj
 import pytest
-from helpers import MODES, assert_same_bits, ternary
+from helpers import CAMERA_MODES, assert_same_bits, ternary
 from opuproj import Camera, Projector
 
 stats = pytest.importorskip("scipy.stats")
@@ -134,7 +134,7 @@ def test_bits_correlate_with_the_truth(bits: int, correlation: float) -> None:
     assert abs(np.corrcoef(truth, seen)[0, 1] - correlation) < 0.005
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CAMERA_MODES)
 def test_noise_has_the_simulations_distribution(mode: str) -> None:
     camera = Camera(photons=30, read_noise=0.02, dark_floor=0.05, frames=2)
     x, rows = ternary(4, 150), range(3000)
@@ -180,7 +180,7 @@ def test_more_anchors_recover_better() -> None:
         Camera(full_scale=1e-12, exposure=1e15, photons=1e-12, read_noise=1e15),
     ],
 )
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CAMERA_MODES)
 def test_extreme_cameras_give_numbers(camera: Camera, mode: str) -> None:
     assert np.isfinite(opuproj.project(ternary(3, 60), 200, mode=mode, camera=camera)).all()
 
@@ -198,7 +198,7 @@ NOISY = Camera(photons=20, read_noise=0.01)
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CAMERA_MODES)
 def test_noise_depends_on_its_seed_the_vector_and_the_row(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = ternary(30, 200)
     op = Projector(200, 300, mode=mode, camera=NOISY)

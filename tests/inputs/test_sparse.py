@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
-from helpers import assert_same_bits, ternary
+from helpers import CAMERA_MODES, LINEAR_MODES, MODES, assert_same_bits, ternary
 from opuproj import _memory
 
 sparse = pytest.importorskip("scipy.sparse")
@@ -36,6 +36,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "project, digits": lambda x: opuproj.project(x, 20, seed=3, digits=7, mode="linear"),
     "project, structured": lambda x: opuproj.project(x, 20, seed=3, ensemble="structured"),
     "operator": lambda x: opuproj.Projector(x.shape[-1], 20, mode="complex") @ x,
+    "project, real": lambda x: opuproj.project(x, 20, mode="real", rows=(3, 20)),
     "adjoint": lambda x: opuproj.Projector(9, x.shape[-1], mode="complex").H @ x,
     "pack": lambda x: opuproj.pack(x).to_numpy(),
     "encode": lambda x: opuproj.encode(x, planes=7).to_numpy(),
@@ -72,12 +73,12 @@ def test_real_numbers_give_the_bits_of_dense_ones(form: str, kind: str, dtype: A
     for digits in (1, 5, 20):
         assert opuproj.encode(x, digits=digits) == opuproj.encode(dense, digits=digits)
     assert opuproj.encode(x, planes=15) == opuproj.encode(dense, planes=15)
-    for mode in ("intensity", "linear", "complex"):
+    for mode in MODES:
         y = opuproj.project(x, 33, mode=mode, digits=5, rows=(3, 30))
         assert_same_bits(y, opuproj.project(dense, 33, mode=mode, digits=5, rows=(3, 30)))
     op = opuproj.Projector(150, 21, camera=opuproj.Camera(photons=100))
     assert_same_bits(op(x, digits=3, noise_seed=1), op(dense, digits=3, noise_seed=1))
-    for mode in ("linear", "complex"):
+    for mode in LINEAR_MODES:
         back = opuproj.Projector(9, 150, mode=mode).H
         assert_same_bits(back(x), back(dense))
 
@@ -89,8 +90,9 @@ def test_ternary_vectors_give_the_bits_of_dense_ones(monkeypatch: pytest.MonkeyP
     x = sparse.csr_array(dense)
     for block_bytes in (_memory.BLOCK_BYTES, 1 << 12):
         monkeypatch.setattr(_memory, "BLOCK_BYTES", block_bytes)
-        for mode in ("intensity", "linear", "complex"):
-            for camera, noise in ((None, None), (opuproj.Camera(photons=50), 4)):
+        for mode in MODES:
+            cameras = [(None, None), (opuproj.Camera(photons=50), 4)] if mode in CAMERA_MODES else [(None, None)]
+            for camera, noise in cameras:
                 op = opuproj.Projector(700, 40, mode=mode, camera=camera)[3:]
                 assert_same_bits(op(x, noise_seed=noise), op(dense, noise_seed=noise))
 

@@ -24,6 +24,7 @@ ENDLESS = {
     "a dense batch": "opuproj.project(np.ones((256, 200_000), np.int8), 1_000_000)",
     "sparse vectors": "opuproj.project(np.repeat(np.eye(512, dtype=np.int8), 300, axis=1), 500_000)",
     "linear": "opuproj.project(np.ones(1_000_000, np.int8), 250_000_000, mode='linear')",
+    "real": "opuproj.project(np.ones(1_000_000, np.int8), 500_000_000, mode='real')",
     "packing": "[opuproj.pack(np.broadcast_to(np.int8(1), (2000, 1_000_000))) for _ in range(1000)]",
     "a window": "[op.matrix(slice(0, 8000), slice(0, 8000)) for _ in range(1000)]",
     "one structured vector": "opuproj.project(np.ones(1 << 25, np.float32), 1 << 27, ensemble='structured')",

@@ -486,7 +486,12 @@ def other_json(draw: random.Random, document: Any) -> Any:
 
 ROWS = ["0:1", "1:", ":", ":3", "0:0", "0:1"]
 CAMERAS = ["lighton", "ideal", "bits=8", "bits=10,photons=300", "lighton,bits=10", "read_noise=0.1", "frames=2"]
-DTYPES_OF = {"complex": ["complex64", "complex128"], "intensity": ["float32", "float64"], "linear": ["float64"]}
+DTYPES_OF = {
+    "complex": ["complex64", "complex128"],
+    "intensity": ["float32", "float64"],
+    "linear": ["float64"],
+    "real": ["float64"],
+}
 # What is refused, or should be.
 HOSTILE = {
     "--rows": ["5:2", "-3:-1", ":-1", "1:999999999999", "a:b", "1", "1:2:3", "１:２", "2:5"],
@@ -495,7 +500,7 @@ HOSTILE = {
         *("photons=1e400", "bits=1_0", "photons=1e-300", "read_noise=1e300", "full_scale=1e-300,bits=8", "a=b"),
         *("lighton,photons=none", "exposure=1e300", "exposure=-1", "dark_floor=1", "anchors=0", "frames=0"),
     ],
-    "--mode": ["phase", "linear", "complex"],
+    "--mode": ["phase", "linear", "complex", "real"],
     "--dtype": ["float32", "float64", "complex64", "complex128", "uint8", "uint16", "int8"],
     "--checkpoint": ["1e-300", "-1", "nan"],
     "--threshold": ["0", "1", "-1", "nan", "inf", "1e-320", "1e400", "1e-400"],
@@ -522,11 +527,11 @@ def project(draw: random.Random, kind: str) -> list[str]:
     made = ["project", "x", out_name(draw, ["y.npy", "y.npy", "y.zarr", "-"])]
     made += option(draw, 1, "--outputs", [1, 5, 63, 64, 65, 150, 300])
     made += option(draw, 0.4, "--seed", [0, 1, 7, 2**64 - 1])
-    mode = option(draw, 0.6, "--mode", ["intensity", "linear", "complex"])
+    mode = option(draw, 0.6, "--mode", ["intensity", "linear", "complex", "real"])
     made += mode + option(draw, 0.2, "--rows", ROWS)
     made += option(draw, 0.02 if kind == "packed" else 0.5, "--digits", [1, 2, 3, 5, 20])
     made += option(draw, 0.2, "--n-anchor", [1, 16, 64, 1000])
-    if "complex" not in mode and "--digits" not in made:
+    if not {"complex", "real"} & {*mode} and "--digits" not in made:
         camera = option(draw, 0.3, "--camera", CAMERAS)
         made += camera
         made += (

@@ -20,7 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import opuproj
@@ -29,7 +29,7 @@ import opuproj
 MOST_GROWTH = 8 << 20
 
 Job = Callable[[], Any]
-Mode = Literal["intensity", "linear", "complex"]
+Mode = Literal["intensity", "linear", "complex", "real"]
 
 
 def jobs(folder: Path) -> dict[str, Job]:
@@ -64,7 +64,7 @@ def jobs(folder: Path) -> dict[str, Job]:
 
     made: dict[str, Job] = {
         f"{mode}, {name}": projected(mode, value, threads)
-        for mode in ("intensity", "linear", "complex")
+        for mode in get_args(Mode)
         for name, value, threads in (("dense", x, 2), ("packed", packed, 3), ("sparse", few, 1), ("single", x[0], 2))
     }
     made |= {

@@ -10,7 +10,7 @@ import numpy as np
 import opuproj
 import pytest
 from helpers import ternary
-from opuproj import Projector
+from opuproj import Camera, Projector
 
 X = ternary(3, 50)
 
@@ -30,7 +30,11 @@ X = ternary(3, 50)
         ({"seed": True}, TypeError, "seed is True"),
         ({"seed": "0"}, TypeError, "seed is '0'"),
         ({"dtype": {"names": ["a"]}}, TypeError, r"dtype is \{'names': \['a'\]\}, but must be a floating-point dtype"),
-        ({"mode": "Linear"}, ValueError, "mode is 'Linear', but must be one of 'intensity', 'linear', 'complex'"),
+        (
+            {"mode": "Linear"},
+            ValueError,
+            "mode is 'Linear', but must be one of 'intensity', 'linear', 'complex', 'real'",
+        ),
         ({"mode": None}, ValueError, "mode is None"),
         ({"mode": np.arange(3)}, ValueError, "mode is array"),
         ({"n_anchor": 0}, ValueError, "n_anchor is 0, but must be from 1 to 4096"),
@@ -43,6 +47,17 @@ X = ternary(3, 50)
         ({"dtype": "no such"}, TypeError, "dtype is 'no such'"),
         ({"dtype": complex}, ValueError, "only mode 'complex' gives complex numbers"),
         ({"dtype": np.int8, "mode": "complex"}, ValueError, "complex64"),
+        (
+            {"dtype": complex, "mode": "real"},
+            ValueError,
+            "dtype is complex128, but mode 'real' gives float32 or float64",
+        ),
+        ({"dtype": np.uint8, "mode": "real"}, ValueError, "dtype is uint8, but mode 'real' gives float32 or float64"),
+        (
+            {"camera": Camera(), "mode": "real"},
+            ValueError,
+            "camera is Camera.*but mode is 'real', .* use mode 'linear'",
+        ),
         ({"rows": (0, 21)}, ValueError, "rows is 0 to 21, but must satisfy .* n_outputs, which is 20"),
         ({"rows": (-1, 5)}, ValueError, "rows is -1 to 5"),
         ({"rows": (6, 5)}, ValueError, "rows is 6 to 5"),

@@ -44,6 +44,7 @@ def test_this_is_how_an_operator_is_written() -> None:
     op = Projector(10, 20, seed=7)
     assert pickle.dumps(op) == pickle.dumps(Pickled(STATE))
     assert restored(STATE) == op
+    assert pickle.dumps(Projector(10, 20, seed=7, mode="real")) == pickle.dumps(Pickled({**STATE, "mode": "real"}))
     assert restored({**STATE, "row_start": 3, "n_outputs": 4}) == Projector(10, 50, seed=7)[3:7]
     assert restored({**STATE, "row_start": 2**63 - 5, "n_outputs": 4}) == Projector(10, 2**63 - 1, seed=7)[-4:]
 
@@ -69,6 +70,8 @@ def test_pickles_of_before_there_were_cameras_and_ensembles() -> None:
         ({"mode": "real?"}, ValueError, "mode is 'real"),
         ({"ensemble": "other"}, ValueError, "ensemble is 'other'"),
         ({"ensemble": "structured", "camera": Camera()}, ValueError, "camera is Camera"),
+        ({"mode": "real", "camera": Camera()}, ValueError, "camera is Camera.*but mode is 'real'"),
+        ({"mode": "real", "dtype": "complex64"}, ValueError, "dtype is complex64"),
         ({"n_anchor": 5000}, ValueError, "n_anchor is 5000"),
         ({"camera": "none"}, TypeError, "camera is 'none'"),
         ({"dtype": "complex64"}, ValueError, "dtype is complex64"),
@@ -103,7 +106,7 @@ def test_a_camera() -> None:
 
 def test_an_adjoint() -> None:
     op = Projector(10, 20, mode="complex")
-    for adjoint in (op.H, op.T):
+    for adjoint in (op.H, op.T, Projector(10, 20, mode="real")[3:].H):
         assert pickle.loads(pickle.dumps(adjoint)) == adjoint
     for changes, error, message in (
         ({"operator": Projector(10, 20, mode="intensity")}, ValueError, "mode is 'intensity'"),

@@ -38,6 +38,8 @@ def test_intensity_is_the_default_and_float32() -> None:
         ("intensity", float, "float64"),
         ("linear", np.float64, "float64"),
         ("linear", None, "float32"),
+        ("real", None, "float32"),
+        ("real", float, "float64"),
         ("complex", np.float32, "complex64"),
         ("complex", "f8", "complex128"),
         ("complex", np.complex64, "complex64"),
@@ -86,6 +88,8 @@ def test_the_last_rows_of_the_largest_operator() -> None:
     last = range(2**63 - 20, 2**63 - 1)
     y = opuproj.project(x, 2**63 - 1, rows=last, mode="complex", dtype=np.float64)
     np.testing.assert_allclose(y, oracle.project(0, x, last, "complex"), rtol=1e-14)
+    y = opuproj.project(x, 2**63 - 1, rows=last, mode="real", dtype=np.float64)
+    assert_same_bits(y, oracle.project(0, x, last, "real"))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1, np.uint64(2**64 - 1), np.int8(5)])

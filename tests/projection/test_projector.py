@@ -10,7 +10,7 @@ import numpy as np
 import opuproj
 import oracle
 import pytest
-from helpers import MODES, assert_same_bits, ternary
+from helpers import LINEAR_MODES, MODES, assert_same_bits, ternary
 from opuproj import Projector
 
 pytestmark = pytest.mark.every_backend
@@ -50,7 +50,7 @@ def test_it_multiplies_by_its_matrix(mode: str, dtype: type) -> None:
 
 
 def test_columns_of_the_matrix_are_projected_unit_vectors() -> None:
-    for mode in ("linear", "complex"):
+    for mode in LINEAR_MODES:
         op = Projector(20, 30, seed=9, mode=mode, dtype=np.float64)
         np.testing.assert_allclose(op.matrix().T, op(np.eye(20)), rtol=1e-14, atol=1e-15)
 
@@ -109,6 +109,7 @@ def test_equality_and_hash() -> None:
         Projector(10, 21, seed=3),
         Projector(10, 20, seed=4),
         Projector(10, 20, seed=3, mode="complex"),
+        Projector(10, 20, seed=3, mode="real"),
         Projector(10, 20, seed=3, n_anchor=65),
         Projector(10, 20, seed=3, dtype=np.float64),
         Projector(10, 30, seed=3)[10:],
@@ -127,6 +128,7 @@ def test_equality_and_hash() -> None:
         Projector(10, 20)[5:8],
         Projector(10, 20)[:0],
         Projector(10, 20)[7:7],
+        Projector(10, 20, seed=2**63, mode="real", dtype=np.float64)[3:18],
     ],
     ids=repr,
 )

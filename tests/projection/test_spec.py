@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
+from helpers import CAMERA_MODES
 from opuproj import Camera, Projector
 from opuproj._spec import Spec
 
@@ -21,9 +22,10 @@ def specs() -> list[Spec]:
         *(
             Spec.checked(10**6, 2**63 - 1, seed=seed, mode=mode, n_anchor=7, camera=camera).rows(2**62, 2**62 + 5)
             for seed in (0, 2**63, 2**64 - 1)
-            for mode in ("intensity", "linear", "complex")
+            for mode in CAMERA_MODES
             for camera in CAMERAS
         ),
+        Spec.checked(10**6, 2**63 - 1, seed=2**63, mode="real").rows(2**62 + 1, 2**62 + 5),
         Spec.checked(5, 6, ensemble="structured", dtype=np.float64),
         Spec.checked(5, 6, mode="intensity", camera=Camera(bits=12), dtype=np.uint16),
         Spec.checked(5, 6).rows(3, 3),
@@ -41,7 +43,7 @@ def test_it_comes_back_from_text_pickles_and_states(spec: Spec) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 1}, {"mode": "complex"}, {"n_anchor": 5}, {"camera": Camera()}, {"dtype": np.float64}],
+    [{"seed": 1}, {"mode": "complex"}, {"mode": "real"}, {"n_anchor": 5}, {"camera": Camera()}, {"dtype": np.float64}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_each_field_tells_specs_apart(changes: dict[str, Any]) -> None:

@@ -209,6 +209,11 @@ def test_the_definition_has_the_golden_values() -> None:
             expected.append([case["seed"], str(row), str(case["columns"][0]), numbers(re_, im)])
     for case in golden["fields"]:
         expected.append([case["seed"], str(case["n_inputs"]), str(case["rows"][0]), numbers(case["re"], case["im"])])
+    for case in golden["real_entries"]:
+        for row, g in enumerate(case["g"], case["rows"][0]):
+            expected.append([case["seed"], str(row), str(case["columns"][0]), real_numbers(g)])
+    for case in golden["real_fields"]:
+        expected.append([case["seed"], str(case["n_inputs"]), str(case["rows"][0]), real_numbers(case["g"])])
     powers = {"2⁶⁴ − 1": str(2**64 - 1), "2⁶³": str(2**63), "2³³": str(2**33)}
     shown = [[powers.get(cell, cell) for cell in row] for row in rows if not {"---", "seed", "counter"} & set(row)]
     assert shown == expected
@@ -216,3 +221,7 @@ def test_the_definition_has_the_golden_values() -> None:
 
 def numbers(re_: list[int], im: list[int]) -> str:
     return ", ".join(f"{a} {'−' if b < 0 else '+'} {abs(b)}i".replace("-", "−") for a, b in zip(re_, im, strict=True))
+
+
+def real_numbers(g: list[int]) -> str:
+    return ", ".join(map(str, g)).replace("-", "−")

@@ -29,6 +29,8 @@ def test_bits_are_those_of_the_definition(monkeypatch: pytest.MonkeyPatch, isa: 
     rows = range(padded - 70, padded + 90)
     for x in (ternary(2, n), reals(2, n), 1e-30 * reals(2, n), 1e30 * reals(2, n)):
         for mode in MODES:
+            if mode == "real":  # a block of T gives twice as many rows
+                rows = range(2 * padded - 71, 2 * padded + 90)
             y = project(x, rows.stop, seed=n, mode=mode, rows=rows, n_anchor=3, dtype=np.float64)
             assert_same_bits(y, oracle.project(n, x, rows, mode, n_anchor=3))
 
@@ -57,6 +59,9 @@ def test_bits_of_long_transforms(monkeypatch: pytest.MonkeyPatch, isa: str) -> N
         rows = range(oracle.length(n) - 50_000, oracle.length(n) + 1)
         y = project(x, rows.stop, seed=seed, mode="complex", rows=rows, dtype=np.float64)
         assert_same_bits(y, oracle.project(seed, x, rows, "complex"))
+        rows = range(2 * oracle.length(n) - 10_001, 2 * oracle.length(n) + 1)
+        y = project(x, rows.stop, seed=seed, mode="real", rows=rows, dtype=np.float64)
+        assert_same_bits(y, oracle.project(seed, x, rows, "real"))
 
 
 @examples(60)
@@ -119,6 +124,8 @@ def test_the_numbers_of_the_definition() -> None:
     assert [f"{v:.8f}" for v in y["intensity"]] == intensity
     linear = ["0.43017831", "0.00436619", "-1.13155176", "-0.19962035", "-0.50009935"]
     assert [f"{v:.8f}" for v in y["linear"]] == linear
+    real = project([1, 0, -1, 1], 2000, mode="real", dtype=np.float64)[[0, 1, 2, 3, 1998, 1999]] * 256
+    assert real.tolist() == [96, -64, 256, 160, -556, 1072]
 
 
 # What it takes

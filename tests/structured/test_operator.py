@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
-from helpers import assert_same_bits, ternary
+from helpers import LINEAR_MODES, assert_same_bits, ternary
 from opuproj import Camera, Projector
 from structured_calls import project, reals
 
@@ -23,7 +23,7 @@ from structured_calls import project, reals
 
 def test_it_is_linear_and_multiplies_by_its_matrix() -> None:
     x = reals(6, 300)
-    for mode in ("linear", "complex"):
+    for mode in LINEAR_MODES:
         op = Projector(300, 700, seed=1, mode=mode, ensemble="structured", dtype=np.float64)[200:]
         matrix = op.matrix()
         assert matrix.shape == op.shape == (500, 300)
@@ -54,6 +54,9 @@ def test_windows_of_its_matrix() -> None:
     unit = np.zeros(10**6, np.int8)
     unit[999_999] = 1
     assert_same_bits(big.matrix([5, 1_999_999], [999_999])[:, 0], big(unit)[[5, 1_999_999]])
+    real = Projector(300, 2000, seed=3, mode="real", ensemble="structured")  # a block has 1,024 rows
+    rows, columns = [1507, 7, 1024, 1023], [299, 5]
+    assert_same_bits(real[7:].matrix(np.array(rows) - 7, columns), real.matrix()[np.ix_(rows, columns)])
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,7 @@ def test_windows_of_its_matrix() -> None:
         Projector(300, 20, ensemble="structured"),
         Projector(300, 2000, seed=2**64 - 1, mode="complex", ensemble="structured", dtype=np.float64, threads=2),
         Projector(300, 2000, ensemble="structured")[500:800],
+        Projector(300, 2000, mode="real", ensemble="structured")[501:800],
     ],
     ids=repr,
 )
@@ -99,6 +103,7 @@ def test_operators_pickled_before_there_were_ensembles() -> None:
         ({"digits": 5}, ValueError, "digits is 5, but ensemble is 'structured'"),
         ({"camera": Camera(photons=10)}, ValueError, "camera is Camera.*but ensemble is 'structured'"),
         ({"camera": Camera.ideal()}, ValueError, "camera is Camera"),
+        ({"camera": Camera.ideal(), "mode": "real"}, ValueError, "camera is Camera.*but ensemble is 'structured'"),
         ({"noise_seed": 1}, ValueError, "noise_seed is 1"),
         ({"mode": "phase"}, ValueError, "mode is 'phase'"),
         ({"dtype": np.uint8}, ValueError, "dtype is uint8"),

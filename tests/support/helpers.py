@@ -18,7 +18,9 @@ from opuproj import _core
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout
 ISAS = [name for name, found in _core.instruction_sets() if found]
-MODES = ("intensity", "linear", "complex")
+MODES = ("intensity", "linear", "complex", "real")
+LINEAR_MODES = ("linear", "complex", "real")
+CAMERA_MODES = ("intensity", "linear", "complex")
 # One off every block, tile and panel that a kernel may have.
 AWKWARD = sorted({1, 2, 3, *(size + d for size in (4, 8, 16, 32, 64, 128, 256, 512, 1024) for d in (-1, 0, 1))})
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")

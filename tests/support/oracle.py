@@ -1,7 +1,8 @@
 """The transmission matrix in plain NumPy, written from its definition alone: slow, short and independent of the core.
 
 T[i, j] = (g(re) + 1j * g(im)) / sqrt(2048), where re and im are two bytes of the ARS4x32-7 block whose counter is
-(i // 8, j) and whose key is (seed, 0). Everything here is exact integer arithmetic; the scale is left to the caller.
+(i // 8, j) and whose key is (seed, 0). G[i, j] = g(byte) / 32, where byte is number i % 16 of the block whose counter
+is (i // 16, j). Everything here is exact integer arithmetic; the scale is left to the caller.
 """
 
 from __future__ import annotations
@@ -64,17 +65,28 @@ def ars4x32(counter: NDArray[np.uint64], key: tuple[int, int], n_rounds: int = 7
     return np.ascontiguousarray(state, dtype="<u4").view(np.uint8)
 
 
+def components(seed: int, block: NDArray, byte: NDArray, columns: range | NDArray) -> NDArray[np.int64]:
+    """g of one byte of each of these row blocks, at these columns: (len(block), len(columns))."""
+    column = np.array(list(columns), dtype=np.uint64)
+    once, where = np.unique(block, return_inverse=True)
+    counter = np.empty((len(once), len(column), 2), np.uint64)
+    counter[..., 0], counter[..., 1] = once[:, None], column
+    random = ars4x32(counter.reshape(-1, 2), (seed, 0)).reshape(len(once), len(column), 16)
+    return GAUSSIAN[random[where.reshape(-1), :, byte.astype(np.intp)]]
+
+
 def entries(seed: int, rows: range | NDArray, columns: range | NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """sqrt(2048) * T at these rows and columns: integer real and imaginary parts, each (len(rows), len(columns))."""
     row = np.array(list(rows), dtype=np.uint64)
-    column = np.array(list(columns), dtype=np.uint64)
-    block, where = np.unique(row // np.uint64(8), return_inverse=True)
-    counter = np.empty((len(block), len(column), 2), np.uint64)
-    counter[..., 0], counter[..., 1] = block[:, None], column
-    random = ars4x32(counter.reshape(-1, 2), (seed, 0)).reshape(len(block), len(column), 8, 2)
-    k = (row % np.uint64(8)).astype(np.intp)
-    chosen = GAUSSIAN[random[where.reshape(-1), :, k]]
-    return chosen[..., 0], chosen[..., 1]
+    block, byte = np.tile(row // np.uint64(8), 2), row % np.uint64(8) * np.uint64(2)
+    both = components(seed, block, np.concatenate([byte, byte + np.uint64(1)]), columns)
+    return both[: len(row)], both[len(row) :]
+
+
+def real_entries(seed: int, rows: range | NDArray, columns: range | NDArray) -> NDArray[np.int64]:
+    """32 * G at these rows and columns: integers, (len(rows), len(columns))."""
+    row = np.array(list(rows), dtype=np.uint64)
+    return components(seed, row // np.uint64(16), row % np.uint64(16), columns)
 
 
 def field(seed: int, x: NDArray, rows: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -83,6 +95,13 @@ def field(seed: int, x: NDArray, rows: range) -> tuple[NDArray[np.int64], NDArra
     active = np.flatnonzero(x.reshape(-1, x.shape[-1]).any(axis=0))
     re, im = entries(seed, rows, active)
     return x[..., active] @ re.T, x[..., active] @ im.T
+
+
+def real_field(seed: int, x: NDArray, rows: range) -> NDArray[np.int64]:
+    """32 * G x for x of shape (..., n): exact integers of shape (..., len(rows))."""
+    x = np.asarray(x, dtype=np.int64)
+    active = np.flatnonzero(x.reshape(-1, x.shape[-1]).any(axis=0))
+    return x[..., active] @ real_entries(seed, rows, active).T
 
 
 def anchor_field(seed: int, n_anchor: int, rows: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -94,6 +113,8 @@ def anchor_field(seed: int, n_anchor: int, rows: range) -> tuple[NDArray[np.int6
 
 def project(seed: int, x: NDArray, rows: range, mode: str, n_anchor: int = 64) -> NDArray:
     """What opuproj.project computes, in double precision."""
+    if mode == "real":
+        return real_field(seed, x, rows) / 32.0
     re, im = field(seed, x, rows)
     if mode == "complex":
         return (re + 1j * im) / SCALE

@@ -67,6 +67,10 @@ def transforms(seed: int, x: NDArray, rows: range) -> tuple[NDArray[np.complex12
 
 def project(seed: int, x: NDArray, rows: range, mode: str, n_anchor: int = 64) -> NDArray:
     """What opuproj.project computes with ensemble="structured", in double precision after the transforms."""
+    if mode == "real":  # rows 2k and 2k + 1 are the two parts of row k
+        v, scale = transforms(seed, x, range(rows.start // 2, -(-rows.stop // 2)))
+        both = np.stack([v.real * scale + 0, v.imag * scale + 0], axis=-1).reshape(*v.shape[:-1], -1)
+        return both[..., rows.start % 2 :][..., : len(rows)]
     v, scale = transforms(seed, x, rows)
     if mode == "intensity":
         return (v.real * v.real + v.imag * v.imag) * scale * (scale / 2)

@@ -39,7 +39,7 @@ def test_any_split_of_any_work(data: st.DataObject) -> None:
     n_inputs, n_outputs = data.draw(size, "inputs"), data.draw(size, "outputs")
     mode = data.draw(st.sampled_from(MODES), "mode")
     dtype = data.draw(st.sampled_from([np.float32, np.float64]), "dtype")
-    offset = data.draw(st.sampled_from([0, 1, 7, 8, 9, 2**33 - 3]), "offset")
+    offset = data.draw(st.sampled_from([0, 1, 7, 8, 9, 15, 16, 17, 2**33 - 3]), "offset")
     x = ternary(n_rows, n_inputs, density=data.draw(st.sampled_from(DENSITIES), "density"))
     whole = Projector(n_inputs, offset + n_outputs, seed=data.draw(st.integers(0, 2**64 - 1)), mode=mode, dtype=dtype)
 
@@ -73,11 +73,12 @@ def test_awkward_numbers_of_inputs_and_outputs(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("name", ISAS)
+@pytest.mark.parametrize("mode", ["complex", "real"])
 @pytest.mark.parametrize("n_rows", [n for n in SIZES if n <= 257])
-def test_awkward_batches(monkeypatch: pytest.MonkeyPatch, name: str, n_rows: int) -> None:
+def test_awkward_batches(monkeypatch: pytest.MonkeyPatch, name: str, mode: str, n_rows: int) -> None:
     for n_inputs, density in ((150, 1.0), (150, 0.1), (1500, 0.004)):
         x = ternary(n_rows, n_inputs, density=density)
-        op = Projector(n_inputs, 90, mode="complex")
+        op = Projector(n_inputs, 90, mode=mode)
         expected = reference(monkeypatch, op, x)
         monkeypatch.setenv("OPUPROJ_ISA", name)
         assert_same_bits(op(x), expected)
@@ -101,10 +102,11 @@ def test_rows_that_differ_in_everything(monkeypatch: pytest.MonkeyPatch, name: s
 
 
 @pytest.mark.parametrize("name", ISAS)
+@pytest.mark.parametrize("mode", ["complex", "real"])
 @pytest.mark.parametrize("density", [1.0, 0.01, 0.0001])
-def test_sizes_of_real_work(isa: Any, name: str, density: float) -> None:
+def test_sizes_of_real_work(isa: Any, name: str, mode: str, density: float) -> None:
     x = ternary(40, 20_000, density=density)
-    op = Projector(20_000, 1_000, seed=1, mode="complex", threads=2)
+    op = Projector(20_000, 1_000, seed=1, mode=mode, threads=2)
     isa("portable")
     expected = op[700:](x[[0, 11, 39]])
     isa(name)

@@ -8,7 +8,7 @@ import numpy as np
 import opuproj
 import oracle
 import pytest
-from helpers import ROOT, integers, ternary
+from helpers import MODES, ROOT, integers, ternary
 
 GOLDEN = json.loads((ROOT / "tests" / "data" / "golden.json").read_text())
 
@@ -50,6 +50,13 @@ def test_golden_entries(case: dict, mode: str) -> None:
     assert im.tolist() == case["im"]
 
 
+@pytest.mark.parametrize("case", GOLDEN["real_entries"], ids=lambda c: c["seed"])
+def test_golden_entries_of_the_real_matrix(case: dict) -> None:
+    rows, columns = range(*case["rows"]), range(*case["columns"])
+    op = opuproj.Projector(columns.stop, rows.stop, seed=int(case["seed"]), mode="real", dtype=np.float64)
+    assert (32 * op.matrix(rows, columns)).tolist() == case["g"]
+
+
 @pytest.mark.parametrize("case", GOLDEN["fields"], ids=lambda c: f"{c['n_inputs']}")
 def test_golden_fields(case: dict) -> None:
     j = np.arange(case["n_inputs"])
@@ -58,6 +65,14 @@ def test_golden_fields(case: dict) -> None:
     re, im = integers(y)
     assert re.tolist() == case["re"]
     assert im.tolist() == case["im"]
+
+
+@pytest.mark.parametrize("case", GOLDEN["real_fields"], ids=lambda c: f"{c['n_inputs']}")
+def test_golden_fields_of_the_real_matrix(case: dict) -> None:
+    j = np.arange(case["n_inputs"])
+    x = (j * (j + 1) // 2 + j // 5) % 3 - 1
+    y = opuproj.project(x, case["rows"][1], seed=int(case["seed"]), mode="real", rows=case["rows"], dtype=float)
+    assert (32 * y).tolist() == case["g"]
 
 
 def test_the_table_has_the_moments_of_a_gaussian() -> None:
@@ -77,6 +92,9 @@ def test_entries_far_out(seed: int, row: int) -> None:
     expected = oracle.entries(seed, range(row, row + 11), columns)
     assert np.array_equal(re, expected[0])
     assert np.array_equal(im, expected[1])
+    real = opuproj.Projector(2**63 - 1, 2**63 - 1, seed=seed, mode="real", dtype=np.float64)
+    found = 32 * real.matrix(range(row, row + 11), columns)
+    assert np.array_equal(found, oracle.real_entries(seed, range(row, row + 11), columns))
 
 
 @pytest.mark.parametrize("n_rows", [1, 3, 40])
@@ -85,7 +103,7 @@ def test_entries_far_out(seed: int, row: int) -> None:
 def test_every_mode_follows_the_definition(n_rows: int, n_inputs: int, density: float) -> None:
     x = ternary(n_rows, n_inputs, density=density)
     rows = range(3, 80)
-    for mode in ("complex", "intensity", "linear"):
+    for mode in MODES:
         expected = oracle.project(11, x, rows, mode)
         for dtype, epsilon in ((np.float64, 1e-14), (np.float32, 2e-7)):
             y = opuproj.project(x, 1000, seed=11, mode=mode, rows=rows, dtype=dtype)
@@ -101,6 +119,14 @@ def test_fields_are_exact_integers_and_intensities_their_squares() -> None:
     assert np.array_equal(got[0], re)
     assert np.array_equal(got[1], im)
     assert np.array_equal(opuproj.project(x, 200, seed=4, dtype=np.float64) * 2048, re * re + im * im)
+
+
+def test_the_real_matrix_is_the_parts_of_the_complex_one_row_after_row() -> None:
+    x = ternary(5, 1000)
+    re, im = oracle.field(4, x, range(7, 200))
+    y = opuproj.project(x, 400, seed=4, mode="real", rows=(14, 400), dtype=np.float64)
+    assert np.array_equal(y[:, 0::2] * 32, re)
+    assert np.array_equal(y[:, 1::2] * 32, im)
 
 
 @pytest.mark.parametrize("n_anchor", [1, 2, 63, 64, 65, 4096])

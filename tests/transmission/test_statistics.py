@@ -1,4 +1,4 @@
-"""T, R and what comes out have the laws that are promised.
+"""T, R, G and what comes out have the laws that are promised.
 
 Seeds are fixed, so each test gives the same answer always. Levels are stated as the probability that a perfect random
 matrix would fail: they are chosen so that all tests together would fail one seed in about ten thousand.
@@ -107,6 +107,23 @@ def test_entries_of_the_linear_matrix_are_independent() -> None:
     assert_independent(Projector(150, 20_000, seed=6, dtype=np.float64).matrix().T.copy())
 
 
+def test_the_real_matrix_is_centred_with_unit_variance() -> None:
+    for seed in (0, 5, 2**64 - 1):
+        g = Projector(1000, 1000, seed=seed, mode="real", dtype=np.float64).matrix()
+        assert abs(z_of_mean(g, 0)) < SIGMAS
+        assert abs(z_of_mean(g**2, 1)) < SIGMAS
+        assert abs(z_of_mean(g**4, 3)) < SIGMAS
+
+
+def test_entries_of_the_real_matrix_are_independent() -> None:
+    rows = Projector(20_000, 160, seed=6, mode="real", dtype=np.float64).matrix()
+    assert_independent(rows)  # rows 2k and 2k + 1, the two parts of a row of T, among them
+    assert_independent(Projector(160, 20_000, seed=6, mode="real", dtype=np.float64).matrix().T.copy())
+    pairs = rows[0::2] * rows[1::2]
+    assert abs(z_of_mean(pairs, 0)) < SIGMAS
+    assert abs(z_of_mean(pairs**2, 1)) < SIGMAS
+
+
 def test_the_anchor_leaves_no_common_offset() -> None:
     # An anchor that overlapped with the data would give R a mean: 300 ones would add up to an offset of 300 means.
     x = np.zeros(1000, np.int8)
@@ -125,9 +142,12 @@ def test_outputs_have_the_laws_of_speckle(n_nonzeros: int) -> None:
     x[:n_nonzeros] = ternary(n_nonzeros, density=1)
     n_outputs = 100_000
     field = opuproj.project(x, n_outputs, seed=8, mode="complex") / math.sqrt(n_nonzeros / 2)
-    linear = opuproj.project(x, n_outputs, seed=8, mode="linear") / math.sqrt(n_nonzeros)
+    linear, real = (
+        opuproj.project(x, n_outputs, seed=8, mode=mode) / math.sqrt(n_nonzeros) for mode in ("linear", "real")
+    )
     intensity = opuproj.project(x, n_outputs, seed=8) / n_nonzeros
-    for sample, law in ((field.real, "norm"), (field.imag, "norm"), (linear, "norm"), (intensity, "expon")):
+    normal = (field.real, field.imag, linear, real)
+    for sample, law in (*((sample, "norm") for sample in normal), (intensity, "expon")):
         assert stats.kstest(sample, law).pvalue > LEVEL
     phase = np.angle(field) / (2 * np.pi) + 0.5
     assert stats.kstest(phase, "uniform").pvalue > LEVEL
@@ -143,8 +163,9 @@ def test_outputs_of_different_vectors_are_correlated_as_their_angle_says() -> No
     assert abs(z_of_mean(product.real, inner)) < SIGMAS
     assert abs(z_of_mean(product.imag, 0)) < SIGMAS
     assert abs(z_of_mean((field[0] * field[1]).real, 0)) < SIGMAS  # E[T T] = 0: the medium has no preferred phase
-    linear = opuproj.project(x, 200_000, seed=9, mode="linear")
-    assert abs(z_of_mean(linear[0].astype(float) * linear[1], inner)) < SIGMAS
+    for mode in ("linear", "real"):
+        y = opuproj.project(x, 200_000, seed=9, mode=mode)
+        assert abs(z_of_mean(y[0].astype(float) * y[1], inner)) < SIGMAS
 
 
 def excess_kurtosis() -> float:
@@ -223,14 +244,15 @@ def hadamard(n: int) -> np.ndarray:
     return h
 
 
+@pytest.mark.parametrize("mode", ["linear", "real"])
 @pytest.mark.parametrize(("d", "k"), [(10, 1000), (64, 2000), (200, 3000)])
-def test_singular_values_of_a_sketched_basis(d: int, k: int) -> None:
+def test_singular_values_of_a_sketched_basis(d: int, k: int, mode: str) -> None:
     """A Gaussian k x d matrix / sqrt(k) has its singular values within 1 +- (sqrt(d/k) + t), each side but with
-    probability exp(-k t^2 / 2) (Davidson and Szarek, 2001). Each entry here sums 1024 of R, so it is one.
+    probability exp(-k t^2 / 2) (Davidson and Szarek, 2001). Each entry here sums 1024 of R or G, so it is one.
     """
     basis = hadamard(1024)[100 : 100 + d]  # orthogonal rows of -1 and 1
     t = math.sqrt(2 * math.log(1 / LEVEL) / k)
-    sketch = opuproj.project(basis, k, seed=12, mode="linear", dtype=np.float64) / math.sqrt(1024 * k)
+    sketch = opuproj.project(basis, k, seed=12, mode=mode, dtype=np.float64) / math.sqrt(1024 * k)
     values = np.linalg.svd(sketch, compute_uv=False)
     assert values.max() < 1 + math.sqrt(d / k) + t
     assert values.min() > 1 - math.sqrt(d / k) - t
@@ -241,7 +263,8 @@ def test_singular_values_of_a_sketched_basis(d: int, k: int) -> None:
     assert values.min() > 1 - math.sqrt(d / k) - t
 
 
-def test_distances_are_kept() -> None:
+@pytest.mark.parametrize("mode", ["linear", "real"])
+def test_distances_are_kept(mode: str) -> None:
     """Johnson and Lindenstrauss: |R(x-y)|^2 / k is |x-y|^2 within 1 +- eps but with probability
     2 exp(-k (eps^2 - eps^3) / 4), for all pairs at once (Dasgupta and Gupta, 2003).
     """
@@ -250,7 +273,7 @@ def test_distances_are_kept() -> None:
     eps = math.sqrt(4 * math.log(2 * pairs / LEVEL) / k) * 1.15
     assert (eps**2 - eps**3) * k / 4 > math.log(2 * pairs / LEVEL)
     x = ternary(n, 700, density=0.5)
-    y = opuproj.project(x, k, seed=13, mode="linear", dtype=np.float64)
+    y = opuproj.project(x, k, seed=13, mode=mode, dtype=np.float64)
     i, j = np.triu_indices(n, 1)
     before = ((x[i].astype(int) - x[j]) ** 2).sum(axis=1)
     after = ((y[i] - y[j]) ** 2).sum(axis=1) / k

@@ -114,20 +114,20 @@ class Backend(ABC):
         columns: range | NDArray[np.int64],
         request: Request,
     ) -> NDArray[Any]:
-        """Return the entries of R (``"linear"``) or T at these outputs and inputs, of shape (n_rows, n_columns)."""
+        """Return entries of R (``"linear"``), G (``"real"``) or T at these outputs and inputs: (n_rows, n_columns)."""
 
     # Fields, for sums over parts of the columns
 
     @abstractmethod
     def fields(self, spec: Spec, batch: _core.Packed, column_start: int, out: IntegerFields, request: Request) -> None:
-        """Fill `out`, of shape (n, 2 n_outputs), with √2048 Tx, for vectors whose first element is at `column_start`.
+        """Fill `out` with √2048 Tx, or with 32 Gx for mode ``"real"``, for vectors that begin at column `column_start`.
 
-        Real and imaginary parts alternate.
+        `out` has shape (n, `spec.components` · n_outputs): real and imaginary parts alternate, or one integer a row.
         """
 
     @abstractmethod
     def read_fields(self, spec: Spec, whole: IntegerFields, out: NDArray[Any], request: Request) -> None:
-        """Convert fields summed over all columns, of shape (n, 2 n_outputs), to the results of `project`, in `out`."""
+        """Convert fields summed over all columns, of the shape that `fields` fills, to the results of `project`."""
 
 
 _registered: dict[str, Backend] = {}

@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="opuproj",
-        description="Project files of vectors by the random matrix of an Optical Processing Unit: |Tx|², Rx or Tx.",
+        description="Project files of vectors by the random matrix of an Optical Processing Unit: |Tx|², Rx, Tx or Gx.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

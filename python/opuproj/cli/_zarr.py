@@ -35,13 +35,15 @@ def library(path: str) -> Any:
 
 @contextmanager
 def zarr_errors(path: str) -> Iterator[None]:
-    """Turn errors of zarr and its codecs into a ValueError that names the array, and silence their warnings."""
+    """Make errors of zarr and its codecs name the array, mostly as a ValueError, and silence their warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (OSError, MemoryError):
+    except OSError:
         raise
+    except MemoryError as error:  # has no text; a damaged index of a shard may ask for any number of bytes
+        raise MemoryError(f"{path} cannot be read: it needs more memory than there is, or it is damaged") from error
     except Exception as error:
         raise ValueError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}") from error
 

@@ -24,12 +24,13 @@ from . import _arguments, info
 _EXAMPLES = """\
   opuproj bench
   opuproj bench --inputs 20000 --outputs 10000 --batch 256
-  opuproj bench --against numpy --json > bench.json
+  opuproj bench --mode linear --against numpy --json > bench.json
 
-Both project the same dense ternary vectors to Rx. opuproj generates its matrix; the other library multiplies by a
-float32 matrix of Gaussian entries in memory. The time to make that matrix is printed, but not included."""
+Both multiply the same dense ternary vectors by a real Gaussian matrix. opuproj generates it; the other library keeps a
+float32 matrix in memory. The time to make that matrix is printed, but not included."""
 
 _LIBRARIES = ("torch", "numpy")
+_MODES = {"real": "Gx", "linear": "Rx"}
 _ROUNDS = 15
 
 
@@ -41,6 +42,12 @@ def add_parser(commands: Any) -> None:
     for name, default, what in (("inputs", 10_000, "length of a vector"), ("outputs", 10_000, "length of a result")):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="vectors at a time (default: 32)")
+    parser.add_argument(
+        "--mode",
+        choices=_MODES,
+        default="real",
+        help="opuproj's matrix: real (default), or linear, the device's own, at twice the multiplications",
+    )
     parser.add_argument(
         "--against", choices=_LIBRARIES, help="library of the stored matrix (default: torch, else numpy)"
     )
@@ -59,7 +66,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     batch = _check.size("batch", arguments.batch)
-    op = Projector(arguments.inputs, arguments.outputs, threads=arguments.threads)
+    op = Projector(arguments.inputs, arguments.outputs, mode=arguments.mode, threads=arguments.threads)
     n_bytes = 4 * op.n_inputs * op.n_outputs
     _memory.reserve("the stored matrix", op.shape, n_bytes, "give smaller --inputs and --outputs")
     sizes = (batch, op.n_inputs + 5 * op.n_outputs)
@@ -80,6 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         "isa": here["chosen"],
         "opuproj": here["version"],
         "threads": threads,
+        "mode": op.mode,
         "inputs": op.n_inputs,
         "outputs": op.n_outputs,
         "batch": batch,
@@ -184,7 +192,8 @@ def _table(found: dict[str, Any]) -> str:
     return "\n".join(
         (
             f"{found['cpu']}, {found['isa']}, threads: {found['threads']}",
-            f"{found['batch']} dense ternary vectors, {found['inputs']:,} inputs to {found['outputs']:,} outputs, Rx",
+            f"{found['batch']} dense ternary vectors, {found['inputs']:,} inputs to {found['outputs']:,} outputs, "
+            f"{_MODES[found['mode']]}",
             f"  opuproj, matrix generated   {1000 * seconds['opuproj']:10.2f} ms",
             f"  {library + ', matrix stored':<26}  {1000 * seconds[library]:10.2f} ms"
             f"   + {found['stored_build_seconds']:.1f} s to make it, {_memory.readable(found['stored_bytes'])}",

@@ -27,13 +27,21 @@ After a stop at any moment, even a crash of the machine, the same command resume
 
 def add_parser(commands: Any) -> None:
     """Describe the command line."""
-    parser = _arguments.add_command(commands, "project", "project the vectors of a file: |Tx|², Rx or Tx", _EXAMPLES)
+    parser = _arguments.add_command(
+        commands, "project", "project the vectors of a file: |Tx|², Rx, Tx or Gx", _EXAMPLES
+    )
     add = parser.add_argument
     add("input", metavar="IN", help="a .npy, .npz or packed file, a Zarr array, or - for .npy on standard input")
     add("output", metavar="OUT", help="a .npy file or a .zarr folder, or - for .npy on standard output")
-    add("--outputs", type=int, required=True, metavar="N", help="number of outputs, that is, rows of T")
+    add("--outputs", type=int, required=True, metavar="N", help="number of outputs, that is, rows of the matrix")
     add("--seed", type=int, default=0, help="seed of the random matrix (default: 0)")
-    add("--mode", choices=_check.MODES, default="intensity", help="kind of result (default: intensity)")
+    add(
+        "--mode",
+        choices=_check.MODES,
+        default="intensity",
+        help="intensity: |Tx|²; linear: Rx, recovered from intensities; complex: Tx; real: Gx, for a real Gaussian "
+        "matrix at half the price of linear (default: intensity)",
+    )
     add("--rows", type=_arguments.rows, metavar="A:B", help="compute only outputs A to B - 1")
     add("--digits", type=int, metavar="D", help="accept real numbers, encoded in D ternary digits")
     add("--n-anchor", type=int, default=64, metavar="N", help="number of pixels of the anchor (default: 64)")

@@ -1,4 +1,4 @@
-"""The adjoint: multiplies vectors of outputs, rounded to digits, by the conjugate entries of T."""
+"""The adjoint: multiplies vectors of outputs, rounded to digits, by the conjugate entries of the matrix."""
 
 from __future__ import annotations
 

@@ -204,8 +204,7 @@ def _structured_entries(
     """Write entries of the structured matrix: project unit vectors, a block of rows at a time."""
     if out.size == 0:
         return
-    n = _padded(spec.n_inputs)
-    block = rows // np.uint64(n)
+    block = rows // np.uint64(_padded(spec.n_inputs) * 2 // spec.components)
     for b in np.unique(block):
         here = np.flatnonzero(block == b)
         first, last = int(rows[here].min()), int(rows[here].max())
