@@ -290,6 +290,27 @@ def test_threads_blocks_and_batches_change_no_bit(mode: str, at: Bench, monkeypa
     assert_same_bits(at.project(one, x), y)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(1001,), (1, 1001), (70, 1001), (2, 35, 1001)])
+def test_slices_of_long_vectors(mode: str, shape: tuple[int, ...], at: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, one = ternary(*shape), spec(1001, 3, 60, mode)
+    y = at.project(one, x)
+    monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 100)
+    monkeypatch.setattr("opuproj._memory.PIECE_BYTES", 5000)
+    monkeypatch.setattr("opuproj.backends.cpu.slices._FIELD_BYTES", 20_000)
+    seen: list[float] = []
+    assert_same_bits(at.project(one, x, progress=seen.append), y)
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1)
+    for dtype in (bool, np.uint8, np.float16, np.float64):
+        wide = np.abs(x).astype(dtype)
+        assert_same_bits(at.project(one, wide), at.project(one, np.abs(x)))
+    x[..., 777] = 2
+    place = ", ".join([*("0" * (len(shape) - 1)), "777"])
+    with pytest.raises(ValueError, match=rf"x\[{place}\] is 2, but must be -1, 0 or 1"):
+        at.project(one, x)
+
+
 @pytest.mark.long
 def test_a_vector_of_more_nonzeros_than_fit_32_bits(at: Bench) -> None:
     n = _core.INT32_NONZEROS + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import opuproj
 import pytest
@@ -56,6 +57,37 @@ def test_working_memory_is_bounded(x: str, k: int) -> None:
 x = {x}
 out = np.full((*x.shape[:-1], {k}), 7, np.float32)"""
     assert growth(setup, f"opuproj.project(x, {k}, mode='linear', out=out)") <= 64
+
+
+@pytest.mark.long
+@linux
+def test_a_memory_map_of_a_billion_elements_stays_within_the_bound(tmp_path: Path) -> None:
+    """Also with more nonzeros than 32-bit sums hold. Pages of the file do not count: the system can drop them."""
+    code = f"""
+        import threading, numpy as np, opuproj
+        x = np.memmap({str(tmp_path / "x")!r}, np.int8, "w+", shape=(10**9,))
+        x[:: 10**7] = 1
+        x[500_000_000:525_000_000] = -1
+        x.flush()
+        op = opuproj.Projector(10**9, 20, mode="real", dtype=float)
+        opuproj.project(np.ones((40, 300), np.int8), 500, mode="linear")  # threads, tables and code
+        def anonymous():
+            (line,) = [line for line in open("/proc/self/status") if line.startswith("RssAnon")]
+            return int(line.split()[1]) / 1024
+        before, most, done = anonymous(), 0.0, threading.Event()
+        def watch():
+            global most
+            while not done.wait(0.002):
+                most = max(most, anonymous())
+        watching = threading.Thread(target=watch)
+        watching.start()
+        y = op(x)
+        done.set()
+        watching.join()
+        assert most - before <= 64, most - before
+        assert np.array_equal(y, op(opuproj.pack(x)))
+    """
+    run(code, timeout=900)
 
 
 @linux

@@ -89,7 +89,7 @@ fn entries_and_fields_are_the_golden_ones() {
         if cfg!(miri) && n_inputs > 100 {
             continue;
         }
-        let x: Vec<i8> = (0..n_inputs).map(|j| ((j * (j + 1) / 2 + j / 5) % 3) as i8 - 1).collect();
+        let x = golden_vector(n_inputs);
         let rows = list(&golden["rows"]);
         for kernel in Kernel::available() {
             let rows = rows[0] as u64..rows[1] as u64;
@@ -103,6 +103,37 @@ fn entries_and_fields_are_the_golden_ones() {
             assert_eq!(parts, expected, "{}", kernel.isa());
         }
     }
+    for window in golden["real_entries"].as_array().expect("a list") {
+        let t = Transmission::new(number(&window["seed"]));
+        let (rows, columns) = (list(&window["rows"]), list(&window["columns"]));
+        for (i, row) in (rows[0]..rows[1]).enumerate() {
+            for (j, column) in (columns[0]..columns[1]).enumerate() {
+                let byte = t.block(row as u64 / 16, column as u64)[row as usize % 16];
+                assert_eq!(i64::from(gaussian(byte)), list(&window["g"][i])[j]);
+            }
+        }
+    }
+    for golden in golden["real_fields"].as_array().expect("a list") {
+        let n_inputs = golden["n_inputs"].as_u64().expect("a number");
+        if cfg!(miri) && n_inputs > 100 {
+            continue;
+        }
+        let rows = list(&golden["rows"]);
+        for kernel in Kernel::available() {
+            let rows = rows[0] as u64..rows[1] as u64;
+            let projection = projection(number(&golden["seed"]), Mode::Real, rows, kernel, 1);
+            let found: Vec<i64> = project(&projection, &batch(n_inputs as usize, &golden_vector(n_inputs)), 0f64)
+                .into_iter()
+                .map(|result| (result * 32.0) as i64)
+                .collect();
+            assert_eq!(found, list(&golden["g"]), "real, {}", kernel.isa());
+        }
+    }
+}
+
+/// The vector of the golden fields.
+fn golden_vector(n_inputs: u64) -> Vec<i8> {
+    (0..n_inputs).map(|j| ((j * (j + 1) / 2 + j / 5) % 3) as i8 - 1).collect()
 }
 
 /// Batches of dense, sparse and empty vectors, and of vectors that use the same columns.

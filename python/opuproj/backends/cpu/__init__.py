@@ -1,9 +1,10 @@
 """The CPU backend. Only this folder calls the compute functions of the compiled core.
 
 `projection.py` computes projections and entries, and `adjoint.py` adjoints, both block by block. `blocks.py` turns rows
-into the blocks that the core accepts, with the converters of `dense.py` and `sparse.py`. `machine.py` chooses the
-instruction set and the number of threads, and `results.py` allocates or checks the output. The backend serves arrays in
-the CPU's memory, and tensors of devices that have no backend of their own.
+into the blocks that the core accepts, with the converters of `dense.py` and `sparse.py`. `slices.py` projects vectors
+that are too long for a block. `machine.py` chooses the instruction set and the number of threads, and `results.py`
+allocates or checks the output. The backend serves arrays in the CPU's memory, and tensors of devices that have no
+backend of their own.
 """
 
 from __future__ import annotations

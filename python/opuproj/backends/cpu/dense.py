@@ -34,7 +34,7 @@ class DenseConverter:
         """Return all rows packed."""
         if rows.small():  # the common case, without a loop, and without asking for memory: it takes at most 64 MiB
             packer = _core.Packer(rows.n_rows, rows.n_inputs, machine.isa())
-            _push(rows, packer, rows.array.reshape(rows.n_rows, rows.n_inputs), 0)
+            push(rows, packer, rows.array.reshape(rows.n_rows, rows.n_inputs), 0)
             return packer.finish()
         return next(self.blocks(rows, max(1, rows.n_rows)))
 
@@ -49,7 +49,7 @@ class DenseConverter:
             rest = piece
             while len(rest):
                 part, rest = rest[: size - filled], rest[size - filled :]
-                _push(rows, packer, part, done + filled)
+                push(rows, packer, part, done + filled)
                 filled += len(part)
                 if filled == size and done + size < rows.n_rows:
                     yield packer.finish()
@@ -92,11 +92,11 @@ def _packer(rows: ArrayRows, n_rows: int) -> _core.Packer:
     return _core.Packer(n_rows, rows.n_inputs, machine.isa())
 
 
-def _push(rows: ArrayRows, packer: _core.Packer, piece: Any, row: int) -> None:
-    """Pack a piece whose first row is `row`."""
+def push(rows: ArrayRows, packer: _core.Packer, piece: Any, row: int, column: int = 0) -> None:
+    """Pack a piece whose first number is at `row` and `column`; raise ValueError at a value that is not ternary."""
     bad = packer.push(_packable(rows.to_numpy(piece)))
     if bad is not None:
-        rows.refuse(row + bad[0], bad[1], piece[bad[0]][bad[1]].item())
+        rows.refuse(row + bad[0], column + bad[1], piece[bad[0]][bad[1]].item())
 
 
 def _packable(array: NDArray[Any]) -> NDArray[Any]:

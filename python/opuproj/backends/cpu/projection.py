@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core, _memory, _progress
 from ..._spec import Spec
-from ...inputs.rows import PackedRows, Rows
+from ...inputs.rows import ArrayRows, PackedRows, Rows
 from .. import Request
-from . import machine, results
+from . import machine, results, slices
 from .blocks import Block, blocks_of, digits_of
 from .sparse import Compact
 
@@ -38,6 +38,14 @@ def project(spec: Spec, rows: Rows, out: Any, request: Request) -> NDArray[Any]:
     isa, threads = machine.isa(), machine.n_threads(request.threads)
     if spec.ensemble == "structured":
         _reserve_transforms(spec.n_inputs, threads, spec.mode == "linear")
+    if slices.needed(spec, rows):
+        in_slices = cast(ArrayRows, rows)
+        if not request.progress:
+            slices.project(spec, in_slices, flat, request, None)
+        else:
+            with _progress.shown(request.progress, flat.size) as advance:
+                slices.project(spec, in_slices, flat, request, advance)
+        return result
     blocks = blocks_of(rows, spec.ensemble)
     if flat.size == 0:
         pass
