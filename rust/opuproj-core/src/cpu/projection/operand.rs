@@ -12,7 +12,7 @@ use crate::cpu::gather::ROWS_CAPACITY;
 use crate::cpu::kernel::{Kernel, SignedColumns};
 use crate::cpu::vectors::Vectors;
 use crate::definition::transmission::INT32_NONZEROS;
-use crate::memory::{push, with_capacity};
+use crate::memory::{NoMemory, push, with_capacity};
 use crate::progress::{Coordinator, Stopped};
 
 /// Nonzeros in a chunk of lists: 9 bytes each.
@@ -103,7 +103,7 @@ impl Operand {
     }
 }
 
-/// Divides a batch into groups of at most `max_vectors` vectors and chooses the cheaper form for each.
+/// Divides a batch into groups of at most `max_vectors` vectors and chooses the cheapest form for each.
 pub(super) fn groups(
     batch: &Vectors<'_>,
     kernel: Kernel,
@@ -115,62 +115,84 @@ pub(super) fn groups(
     let most = max_vectors.next_multiple_of(batch.per_output());
     for start in (0..batch.len()).step_by(most) {
         let vectors = start..batch.len().min(start + most);
-        let mut union = |vectors: &Range<usize>| -> Result<u64, Stopped> {
-            let mut columns = 0;
-            for_each_union(batch, vectors, 0..batch.row_words(), coordinator, |used| {
-                columns += u64::from(used.count_ones());
-            })?;
-            Ok(columns)
-        };
-        let rows_cost = |columns: u64, n_vectors: usize| Form::Rows.cost(kernel, n_vectors, columns, 0);
         if batch.is_fused() {
-            // Lists hold only signs, so the alternative to one group is a group for each output.
-            let step = batch.per_output();
-            let mut alone: Vec<(Range<usize>, u64)> = with_capacity(vectors.len() / step)?;
-            for first in vectors.clone().step_by(step) {
-                push(&mut alone, (first..first + step, union(&(first..first + step))?))?;
-            }
-            let together = union(&vectors)?;
-            let alone_cost: f64 = alone.iter().map(|(_, columns)| rows_cost(*columns, step)).sum();
-            if rows_cost(together, vectors.len()) < alone_cost {
-                push(&mut groups, VectorGroup { vectors, form: Form::Rows, columns: together, nonzeros: 0 })?;
-            } else {
-                for (vectors, columns) in alone {
-                    push(&mut groups, VectorGroup { vectors, form: Form::Rows, columns, nonzeros: 0 })?;
-                }
-            }
+            push_fused(batch, kernel, vectors, &mut groups, coordinator)?;
             continue;
         }
-        let columns = if vectors.len() > 1 { union(&vectors)? } else { u64::MAX };
         let mut nonzeros: Vec<u64> = with_capacity(vectors.len())?;
         for vector in vectors.clone() {
             nonzeros.push(batch.nonzeros(vector, 0..batch.row_words()));
             coordinator.count_bytes(batch.row_bytes())?;
         }
-        let all_nonzeros = nonzeros.iter().sum();
-        let cost = |form: &Form| form.cost(kernel, vectors.len(), columns, all_nonzeros);
-        let forms = [Form::Lists, Form::Rows, Form::Positions];
-        let form = forms.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("three forms");
-        if vectors.len() > 1 && form != Form::Lists {
-            push(&mut groups, VectorGroup { vectors, form, columns, nonzeros: all_nonzeros })?;
-            continue;
-        }
-        // As many vectors as fit one chunk; a single vector may need several.
-        let mut first = start;
-        let mut in_list = 0;
-        let mut push_list = |vectors: Range<usize>, nonzeros: u64| {
-            push(&mut groups, VectorGroup { vectors, form: Form::Lists, columns: 0, nonzeros })
-        };
-        for (row, &count) in vectors.clone().zip(&nonzeros) {
-            if row > first && row.is_multiple_of(batch.per_output()) && in_list + count > LIST_CAPACITY as u64 {
-                push_list(first..row, in_list)?;
-                (first, in_list) = (row, 0);
+        if vectors.len() > 1 {
+            let (columns, nonzeros) = (used_columns(batch, &vectors, coordinator)?, nonzeros.iter().sum());
+            let cost = |form: &Form| form.cost(kernel, vectors.len(), columns, nonzeros);
+            let forms = [Form::Lists, Form::Rows, Form::Positions];
+            let form = forms.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("three forms");
+            if form != Form::Lists {
+                push(&mut groups, VectorGroup { vectors, form, columns, nonzeros })?;
+                continue;
             }
-            in_list += count;
         }
-        push_list(first..vectors.end, in_list)?;
+        push_lists(vectors, &nonzeros, batch.per_output(), &mut groups)?;
     }
     Ok(groups)
+}
+
+/// The number of columns that any of some vectors uses.
+fn used_columns(
+    batch: &Vectors<'_>,
+    vectors: &Range<usize>,
+    coordinator: &mut Coordinator<'_, '_>,
+) -> Result<u64, Stopped> {
+    let mut columns = 0;
+    for_each_union(batch, vectors, 0..batch.row_words(), coordinator, |used| columns += u64::from(used.count_ones()))?;
+    Ok(columns)
+}
+
+/// Adds sums of digits as one group, or as one for each output. Lists and positions hold only signs, so all are rows.
+fn push_fused(
+    batch: &Vectors<'_>,
+    kernel: Kernel,
+    vectors: Range<usize>,
+    groups: &mut Vec<VectorGroup>,
+    coordinator: &mut Coordinator<'_, '_>,
+) -> Result<(), Stopped> {
+    let group = |vectors, columns| VectorGroup { vectors, form: Form::Rows, columns, nonzeros: 0 };
+    let cost = |group: &VectorGroup| group.form.cost(kernel, group.vectors.len(), group.columns, 0);
+    let step = batch.per_output();
+    let mut alone: Vec<VectorGroup> = with_capacity(vectors.len() / step)?;
+    for first in vectors.clone().step_by(step) {
+        let one = first..first + step;
+        let columns = used_columns(batch, &one, coordinator)?;
+        alone.push(group(one, columns));
+    }
+    let columns = used_columns(batch, &vectors, coordinator)?;
+    let together = group(vectors, columns);
+    if cost(&together) < alone.iter().map(cost).sum() {
+        alone.clear();
+        alone.push(together);
+    }
+    alone.into_iter().try_for_each(|group| Ok(push(groups, group)?))
+}
+
+/// Adds vectors as lists, as many together as fit one chunk; a single vector may need several chunks.
+fn push_lists(
+    vectors: Range<usize>,
+    nonzeros: &[u64],
+    per_output: usize,
+    groups: &mut Vec<VectorGroup>,
+) -> Result<(), NoMemory> {
+    let group = |vectors, nonzeros| VectorGroup { vectors, form: Form::Lists, columns: 0, nonzeros };
+    let (mut first, mut together) = (vectors.start, 0);
+    for (vector, &count) in vectors.clone().zip(nonzeros) {
+        if vector > first && vector.is_multiple_of(per_output) && together + count > LIST_CAPACITY as u64 {
+            push(groups, group(first..vector, together))?;
+            (first, together) = (vector, 0);
+        }
+        together += count;
+    }
+    push(groups, group(first..vectors.end, together))
 }
 
 /// The range of words from `start` on whose columns and nonzeros fit one chunk.
