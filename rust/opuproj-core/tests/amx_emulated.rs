@@ -11,7 +11,7 @@ use std::sync::Arc;
 use opuproj_core::batch::encoded::Encoded;
 use opuproj_core::batch::ternary::TernaryBatch;
 use opuproj_core::cpu::Cpu;
-use opuproj_core::cpu::kernel::{Isa, Kernel, Product, SignedColumns};
+use opuproj_core::cpu::kernel::{Isa, Kernel, NextPanel, Product, SignedColumns};
 use opuproj_core::cpu::packing::Packer;
 use opuproj_core::definition::readout::Mode;
 use opuproj_core::definition::transmission::{Transmission, gaussian};
@@ -79,7 +79,9 @@ fn a_panel_multiplies_to_the_definition() {
 #[test]
 fn a_projection_gives_the_bits_of_the_portable_kernel() {
     let Some(kernel) = amx() else { return };
-    for (n_vectors, n_inputs, rows) in [(40, 100, 0..130), (17, 1100, 3..50), (1, 70, 5..6), (33, 64, 0..64)] {
+    for (n_vectors, n_inputs, rows) in
+        [(40, 100, 0..130), (17, 1100, 3..50), (35, 1100, 0..9), (1, 70, 5..6), (33, 64, 0..64)]
+    {
         let batch = batch(n_vectors, n_inputs);
         let project = |kernel: Kernel, threads: usize| {
             let width = (rows.end - rows.start) as usize * 2;
@@ -94,6 +96,38 @@ fn a_projection_gives_the_bits_of_the_portable_kernel() {
         let portable = project(Kernel::new(Isa::Portable).expect("everywhere"), 1);
         assert_eq!(project(kernel, 1), portable, "{n_vectors} vectors of {n_inputs}");
         assert_eq!(project(kernel, 2), portable, "{n_vectors} vectors of {n_inputs}, two threads");
+    }
+}
+
+#[test]
+fn a_panel_is_written_while_another_is_multiplied() {
+    let Some(kernel) = amx() else { return };
+    let t = Transmission::new(6);
+    let n_sums = kernel.panel_shape().panel_blocks * 16;
+    for (columns, n_vectors, next_columns) in [(64, 33, 192), (128, 70, 64), (64, 31, 64)] {
+        let [index, next_index]: [Vec<u64>; 2] =
+            [columns, next_columns].map(|count| (0..count as u64).map(|k| k * k).collect());
+        let mut panel = vec![0; n_sums * columns];
+        kernel.panel(&t, &index, 9, &mut panel);
+        let x: Vec<i8> = (0..n_vectors * columns).map(|j| ((j * j / 5 + j) % 3) as i8 - 1).collect();
+        let (mut expected, mut found) = (vec![7; n_vectors * n_sums], vec![7; n_vectors * n_sums]);
+        let of = |sums| Product {
+            panel: &panel,
+            columns,
+            x: &x,
+            largest: 1,
+            x_stride: columns,
+            n_vectors,
+            sums,
+            sums_stride: n_sums,
+        };
+        let (mut expected_panel, mut found_panel) = (vec![0; n_sums * next_columns], vec![0; n_sums * next_columns]);
+        kernel.multiply(of(&mut expected));
+        kernel.panel(&t, &next_index, 1 << 40, &mut expected_panel);
+        let next = NextPanel { columns: &next_index, row_block: 1 << 40, panel: &mut found_panel };
+        kernel.multiply_and_panel(of(&mut found), &t, next);
+        assert!(found == expected, "sums of {columns} columns and {n_vectors} vectors");
+        assert!(found_panel == expected_panel, "a panel of {next_columns} columns");
     }
 }
 

@@ -3,11 +3,14 @@
 //! A tile holds 16 rows of 64 bytes. One tile has 64 inputs of each of sixteen vectors, another has 64 columns of a row
 //! block. The tile product uses the same quads of columns as VNNI. Stable Rust has no AMX intrinsics, so the instructions
 //! are in `asm!`.
+//!
+//! Tile products take 64 cycles a step and leave the vector units free. So parts of the next panel are generated between
+//! the steps. The CPU executes both at once, because its scheduler looks a few steps ahead.
 
 use std::arch::asm;
 
-use super::avx512::Avx512;
-use super::contract::{COLUMN_COMPONENTS, PanelColumn, PanelShape, Product, SignedColumns, SignedPositions};
+use super::avx512::{Avx512, PanelWriter};
+use super::contract::{COLUMN_COMPONENTS, NextPanel, PanelColumn, PanelShape, Product, SignedColumns, SignedPositions};
 use crate::definition::transmission::{BLOCK_COMPONENTS, Transmission};
 
 /// Columns in a tile, and bytes in a row of one.
@@ -34,6 +37,7 @@ impl Amx {
         // With this the inputs of 32 vectors fill two thirds of a 48 KiB first-level cache.
         panel_columns: 1024,
         max_input: 127,
+        overlaps: true,
         multiply_cost: 0.015,
     };
 
@@ -66,7 +70,12 @@ impl Amx {
     pub(super) fn multiply(self, product: Product<'_>) {
         // SAFETY: a value of this type exists only in a process that executes tile instructions; `Kernel::multiply` has
         // checked that vectors and sums lie within their slices.
-        unsafe { multiply(product) }
+        unsafe { multiply(product, || ()) }
+    }
+
+    pub(super) fn multiply_and_panel(self, product: Product<'_>, t: &Transmission, next: NextPanel<'_>) {
+        // SAFETY: as in `multiply`; the AVX-512 kernel has found the other instructions.
+        unsafe { multiply_and_panel(product, t, next) }
     }
 
     pub(super) fn column_panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [PanelColumn]) {
@@ -160,12 +169,44 @@ impl TileShapes {
     }
 }
 
-/// Multiplies a panel; see `Kernel::multiply`.
+/// Multiplies a panel and generates the next one meanwhile; see `Kernel::multiply_and_panel`.
+///
+/// # Safety
+///
+/// As of `multiply`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
+unsafe fn multiply_and_panel(product: Product<'_>, t: &Transmission, next: NextPanel<'_>) {
+    let NextPanel { columns, row_block, panel } = next;
+    let mut writer = PanelWriter::new::<0>(t, columns, row_block, panel);
+    let (n_quads, n_steps) = (writer.left(), product.n_steps());
+    let mut due = 0;
+    // SAFETY: as the caller guarantees.
+    unsafe {
+        multiply(product, || {
+            // Each step writes its share: all quads are written after the last step.
+            due += n_quads;
+            writer.write(due / n_steps);
+            due %= n_steps;
+        });
+    }
+    // There are no steps if there are few vectors.
+    writer.write(writer.left());
+}
+
+impl Product<'_> {
+    /// The number of steps of two row blocks, 64 columns and two tiles of vectors.
+    fn n_steps(&self) -> usize {
+        self.n_vectors / (2 * TILE_VECTORS) * (self.panel.len() / (2 * TILE_BYTES))
+    }
+}
+
+/// Multiplies a panel; see `Kernel::multiply`. After each of the `n_steps` of the product it calls `between`.
 ///
 /// # Safety
 ///
 /// `Product::check` has passed, and the process executes tile instructions.
-unsafe fn multiply(product: Product<'_>) {
+#[inline]
+unsafe fn multiply(product: Product<'_>, mut between: impl FnMut()) {
     let Product { panel, columns, x, largest: _, x_stride, n_vectors, sums, sums_stride } = product;
     let mut first = 0;
     while first < n_vectors {
@@ -188,7 +229,7 @@ unsafe fn multiply(product: Product<'_>) {
                     sums: sums.as_mut_ptr().add(first * sums_stride + pair * 2 * BLOCK_COMPONENTS),
                     sums_stride,
                 };
-                if paired { operands.multiply_two() } else { operands.multiply_one() }
+                if paired { operands.multiply_two(&mut between) } else { operands.multiply_one() }
             }
         }
         first += if paired { 2 * TILE_VECTORS } else { vectors };
@@ -208,51 +249,58 @@ struct Operands {
 }
 
 impl Operands {
-    /// Two row blocks times two tiles of vectors: four products for four loads.
+    /// Two row blocks times two tiles of vectors: four products for four loads. Tiles keep their contents from one `asm!`
+    /// to the next, because the compiler does not use them.
     ///
     /// # Safety
     ///
     /// Tiles are configured for 16 vectors; two blocks, 32 vectors and their 2 × 16 sums each can be accessed.
     #[inline]
-    unsafe fn multiply_two(self) {
-        // SAFETY: the offsets are those of the second block and of the vectors from 16 on.
+    unsafe fn multiply_two(self, between: &mut impl FnMut()) {
+        // SAFETY: the offsets are those of the second block, of the vectors from 16 on, and of 64 columns for each step.
         unsafe {
+            let (c0, c1) = (self.sums, self.sums.add(TILE_VECTORS * self.sums_stride));
+            let c_stride = self.sums_stride * size_of::<i32>();
             asm!(
                 "tileloadd tmm0, [{c0} + {c_stride}]",
                 "tileloadd tmm1, [{c0} + {c_stride} + 64]",
                 "tileloadd tmm2, [{c1} + {c_stride}]",
                 "tileloadd tmm3, [{c1} + {c_stride} + 64]",
-                "2:",
-                "tileloadd tmm6, [{b0} + {b_stride}]",
-                "tileloadd tmm4, [{a0} + {a_stride}]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b1} + {b_stride}]",
-                "tdpbssd tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a1} + {a_stride}]",
-                "tdpbssd tmm2, tmm5, tmm6",
-                "tdpbssd tmm3, tmm5, tmm7",
-                "add {b0}, {tile_bytes}",
-                "add {b1}, {tile_bytes}",
-                "add {a0}, 64",
-                "add {a1}, 64",
-                "dec {steps}",
-                "jnz 2b",
+                c0 = in(reg) c0,
+                c1 = in(reg) c1,
+                c_stride = in(reg) c_stride,
+                options(nostack, readonly, preserves_flags),
+            );
+            for step in 0..self.columns / TILE_COLUMNS {
+                let (a, b) = (self.x.add(step * TILE_COLUMNS), self.blocks.add(step * TILE_BYTES));
+                asm!(
+                    "tileloadd tmm6, [{b0} + {b_stride}]",
+                    "tileloadd tmm4, [{a0} + {a_stride}]",
+                    "tdpbssd tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b1} + {b_stride}]",
+                    "tdpbssd tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a1} + {a_stride}]",
+                    "tdpbssd tmm2, tmm5, tmm6",
+                    "tdpbssd tmm3, tmm5, tmm7",
+                    a0 = in(reg) a,
+                    a1 = in(reg) a.add(TILE_VECTORS * self.x_stride),
+                    a_stride = in(reg) self.x_stride,
+                    b0 = in(reg) b,
+                    b1 = in(reg) b.add(BLOCK_COMPONENTS * self.columns),
+                    b_stride = in(reg) TILE_COLUMNS,
+                    options(nostack, readonly, preserves_flags),
+                );
+                between();
+            }
+            asm!(
                 "tilestored [{c0} + {c_stride}], tmm0",
                 "tilestored [{c0} + {c_stride} + 64], tmm1",
                 "tilestored [{c1} + {c_stride}], tmm2",
                 "tilestored [{c1} + {c_stride} + 64], tmm3",
-                tile_bytes = const TILE_BYTES,
-                c0 = in(reg) self.sums,
-                c1 = in(reg) self.sums.add(TILE_VECTORS * self.sums_stride),
-                c_stride = in(reg) self.sums_stride * size_of::<i32>(),
-                a0 = inout(reg) self.x => _,
-                a1 = inout(reg) self.x.add(TILE_VECTORS * self.x_stride) => _,
-                a_stride = in(reg) self.x_stride,
-                b0 = inout(reg) self.blocks => _,
-                b1 = inout(reg) self.blocks.add(BLOCK_COMPONENTS * self.columns) => _,
-                b_stride = in(reg) TILE_COLUMNS,
-                steps = inout(reg) self.columns / TILE_COLUMNS => _,
-                options(nostack),
+                c0 = in(reg) c0,
+                c1 = in(reg) c1,
+                c_stride = in(reg) c_stride,
+                options(nostack, preserves_flags),
             );
         }
     }

@@ -76,6 +76,8 @@ pub struct PanelShape {
     pub panel_columns: usize,
     /// The largest magnitude that an element of a vector may have.
     pub max_input: u8,
+    /// Whether the kernel writes a panel while it multiplies another one. Then two panels stay in cache.
+    pub overlaps: bool,
     /// The time of one multiply-add in a panel over that of generating one entry. It decides between lists and panels.
     pub multiply_cost: f64,
 }
@@ -85,6 +87,13 @@ impl PanelShape {
     /// is also written and read back.
     pub(crate) fn entry_cost(&self, n_vectors: usize) -> f64 {
         1.2 + self.multiply_cost * n_vectors as f64
+    }
+
+    /// Checks the sizes of a panel that is to be written.
+    pub(super) fn check(&self, columns: &[u64], panel: &[u8]) {
+        assert!(columns.len().is_multiple_of(self.column_multiple), "whole groups of columns");
+        let unit = self.panel_blocks * BLOCK_COMPONENTS * columns.len();
+        assert!(columns.is_empty() || panel.len().is_multiple_of(unit), "whole panels");
     }
 }
 
@@ -129,6 +138,17 @@ impl Product<'_> {
         assert!(reach(self.x_stride, self.columns) <= self.x.len(), "vectors within x");
         assert!(reach(self.sums_stride, self.n_blocks() * BLOCK_COMPONENTS) <= self.sums.len(), "sums within range");
     }
+}
+
+/// A panel to write: the arguments of [`Kernel::panel`](super::Kernel::panel).
+#[derive(Debug)]
+pub struct NextPanel<'a> {
+    /// The columns of T.
+    pub columns: &'a [u64],
+    /// The first row block.
+    pub row_block: u64,
+    /// Where the panel is written.
+    pub panel: &'a mut [u8],
 }
 
 /// One column of T over four row blocks, for [`Kernel::add_columns`](super::Kernel::add_columns): a cache line of entries

@@ -6,6 +6,7 @@
 //! * [`field`](Kernel::field): Tx of one vector. Entries of T are generated and summed in registers, never stored.
 //! * [`panel`](Kernel::panel): a panel of T as bytes, in a layout that each kernel chooses.
 //! * [`multiply`](Kernel::multiply): such a panel times many int8 vectors.
+//! * [`multiply_and_panel`](Kernel::multiply_and_panel): both, the product with one panel and the writing of the next one.
 //! * [`column_panel`](Kernel::column_panel): a panel of T whose columns are contiguous.
 //! * [`add_columns`](Kernel::add_columns): such a panel times one sparse ternary vector: the sum of the columns that it uses.
 //!
@@ -30,7 +31,7 @@ mod avx512;
 mod safe;
 
 pub use contract::{
-    COLUMN_BLOCKS, COLUMN_COMPONENTS, ColumnShape, Isa, PanelColumn, PanelShape, Product, SignedColumns,
+    COLUMN_BLOCKS, COLUMN_COMPONENTS, ColumnShape, Isa, NextPanel, PanelColumn, PanelShape, Product, SignedColumns,
     SignedPositions, TILE_BLOCKS,
 };
 pub(crate) use portable::keystream_blocks;
@@ -147,12 +148,7 @@ impl Kernel {
     /// If the number of columns is not a multiple of [`PanelShape::column_multiple`], or the panel is not a whole
     /// number of [`PanelShape::panel_blocks`] row blocks.
     pub fn panel(self, t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
-        assert!(columns.len().is_multiple_of(self.panel_shape().column_multiple), "whole groups of columns");
-        assert!(
-            columns.is_empty()
-                || panel.len().is_multiple_of(self.panel_shape().panel_blocks * BLOCK_COMPONENTS * columns.len()),
-            "whole panels"
-        );
+        self.panel_shape().check(columns, panel);
         if !columns.is_empty() {
             dispatch!(self, kernel => kernel.panel(t, columns, row_block, panel));
         }
@@ -192,6 +188,27 @@ impl Kernel {
         if product.columns > 0 && product.n_vectors > 0 {
             dispatch!(self, kernel => kernel.multiply(product));
         }
+    }
+
+    /// Does what [`multiply`](Self::multiply) and [`panel`](Self::panel) do: multiplies one panel and writes another one. If
+    /// its shape [`overlaps`](PanelShape::overlaps), this takes less time than the two calls.
+    ///
+    /// # Panics
+    ///
+    /// As these do.
+    pub fn multiply_and_panel(self, product: Product<'_>, t: &Transmission, next: NextPanel<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if let Inner::Amx(amx) = self.0
+            && product.columns > 0
+            && product.n_vectors > 0
+            && !next.columns.is_empty()
+        {
+            product.check(self.panel_shape());
+            self.panel_shape().check(next.columns, next.panel);
+            return amx.multiply_and_panel(product, t, next);
+        }
+        self.multiply(product);
+        self.panel(t, next.columns, next.row_block, next.panel);
     }
 
     /// The shape of its panels.

@@ -36,6 +36,7 @@ impl Portable {
         panel_blocks: TILE_BLOCKS,
         panel_columns: INT16_COLUMNS,
         max_input: 127,
+        overlaps: false,
         multiply_cost: 0.05,
     };
 

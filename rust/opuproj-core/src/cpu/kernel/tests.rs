@@ -121,6 +121,58 @@ fn panels_multiply_larger_inputs() {
     }
 }
 
+/// Compares `multiply_and_panel` with `multiply` and `panel`, for a panel that is followed by one of `next_count` columns and
+/// `n_units` times the least number of row blocks.
+fn overlap_agrees(kernel: Kernel, count: usize, n_vectors: usize, next_count: usize, n_units: usize) {
+    let (t, shape) = (Transmission::new(81), kernel.panel_shape());
+    let [columns, next_columns] =
+        [count, next_count].map(|count| columns(count.next_multiple_of(shape.column_multiple)));
+    let (row_block, next_block, unit) = ((1 << 61) - 3, 1 << 40, shape.panel_blocks * BLOCK_COMPONENTS);
+    let (x_stride, sums_stride) = (columns.len() + 3, unit + 5);
+    let x = inputs(n_vectors * x_stride, 4);
+    let mut panel = vec![0; unit * columns.len()];
+    kernel.panel(&t, &columns, row_block, &mut panel);
+    let before: Vec<i32> = (0..(n_vectors * sums_stride) as i32).collect();
+    let (mut expected, mut found) = (before.clone(), before);
+    let of = |sums| Product {
+        panel: &panel,
+        columns: columns.len(),
+        x: &x,
+        largest: 1,
+        x_stride,
+        n_vectors,
+        sums,
+        sums_stride,
+    };
+    kernel.multiply(of(&mut expected));
+    let mut expected_panel = vec![0; n_units * unit * next_columns.len()];
+    kernel.panel(&t, &next_columns, next_block, &mut expected_panel);
+    let mut found_panel = vec![77; expected_panel.len()];
+    let next = NextPanel { columns: &next_columns, row_block: next_block, panel: &mut found_panel };
+    kernel.multiply_and_panel(of(&mut found), &t, next);
+    let case = format!("{}: {count} columns, {n_vectors} vectors, {next_count} columns next", kernel.isa());
+    assert!(found == expected, "sums, {case}");
+    assert!(found_panel == expected_panel, "panel, {case}");
+}
+
+#[test]
+fn a_panel_is_written_while_another_is_multiplied() {
+    for kernel in Kernel::available() {
+        for (count, n_vectors) in
+            [(68, 33), (0, 2), (68, 0), (1, 1), (64, 31), (200, 32), (129, 70)].into_iter().take(MIRI_TAKES / 2)
+        {
+            for next_count in [68, 0, 1, 65, 300].into_iter().take(MIRI_TAKES / 2) {
+                overlap_agrees(kernel, count, n_vectors, next_count, 1);
+            }
+        }
+        if cfg!(not(miri)) {
+            // More parts than steps, and fewer.
+            overlap_agrees(kernel, 64, 32, 1024, 3);
+            overlap_agrees(kernel, 1024, 96, 64, 1);
+        }
+    }
+}
+
 /// Sums over the components of row blocks, in place of columns.
 fn transposed_product_agrees(kernel: Kernel, n_row_blocks: usize, n_vectors: usize, largest: u8) {
     let t = Transmission::new(78);

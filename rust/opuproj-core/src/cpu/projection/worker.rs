@@ -9,7 +9,7 @@ use super::positions::PanelPositions;
 use super::readout::{Readout, WORK_PER_READING};
 use crate::cpu::camera::VectorMeasurement;
 use crate::cpu::field::{Field, WeightedSum, components_of};
-use crate::cpu::kernel::{COLUMN_BLOCKS, COLUMN_COMPONENTS, PanelColumn, Product, SignedColumns};
+use crate::cpu::kernel::{COLUMN_BLOCKS, COLUMN_COMPONENTS, NextPanel, PanelColumn, Product, SignedColumns};
 use crate::cpu::noise::PIXELS;
 use crate::cpu::reference::{INT16_NONZEROS, Reference, read, read_short};
 use crate::cpu::threads::Ticker;
@@ -146,7 +146,8 @@ impl ProjectionWorker<'_> {
         })
     }
 
-    /// Adds the fields of all vectors over the columns of the chunk, a panel at a time.
+    /// Adds the fields of all vectors over the columns of the chunk, a panel at a time. Each panel is written after the one
+    /// before it was multiplied, or meanwhile if the kernel overlaps the two.
     fn add_rows<T>(
         &mut self,
         columns: &[u64],
@@ -156,28 +157,47 @@ impl ProjectionWorker<'_> {
         sums: &mut [i32],
     ) -> Result<(), Stopped> {
         let (kernel, transmission) = (self.context.cpu.kernel, &self.context.request.transmission);
-        let (n_sums, n_vectors) = (tile.n_sums(), self.n_vectors);
-        let panel_sums = kernel.panel_shape().panel_blocks * BLOCK_COMPONENTS;
-        (0..n_sums).step_by(panel_sums).try_for_each(|first| {
-            let row_block = tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
-            let mut inputs = inputs;
-            columns.chunks(kernel.panel_shape().panel_columns).try_for_each(|columns| {
-                let panel = resized(&mut self.scratch.panel, panel_sums * columns.len())?;
-                kernel.panel(transmission, columns, row_block, panel);
-                kernel.multiply(Product {
-                    panel,
-                    columns: columns.len(),
-                    x: inputs.split_off(..n_vectors * columns.len()).expect("inputs for every column"),
-                    largest,
-                    x_stride: columns.len(),
-                    n_vectors,
-                    sums: &mut sums[first..],
-                    sums_stride: n_sums,
-                });
-                let per_block = self.context.work(Form::Rows, n_vectors, columns.len() as u64, 0);
-                self.ticker.count(per_block * (panel_sums / BLOCK_COMPONENTS) as u64)
-            })
-        })
+        let (n_sums, n_vectors, shape) = (tile.n_sums(), self.n_vectors, kernel.panel_shape());
+        let panel_sums = shape.panel_blocks * BLOCK_COMPONENTS;
+        let row_block = |first: usize| tile.blocks.start + (first / BLOCK_COMPONENTS) as u64;
+        let Scratch { panels: [panel, other], .. } = &mut self.scratch;
+        // The first sum, the columns, and the inputs of each panel.
+        let parts = columns.chunks(shape.panel_columns).zip(inputs.chunks(n_vectors * shape.panel_columns));
+        let sequence = (0..n_sums).step_by(panel_sums).flat_map(|first| parts.clone().map(move |part| (first, part)));
+        let mut sequence = sequence.peekable();
+        if let Some(&(first, (columns, _))) = sequence.peek() {
+            kernel.panel(transmission, columns, row_block(first), resized(panel, panel_sums * columns.len())?);
+        }
+        while let Some((first, (columns, x))) = sequence.next() {
+            let product = Product {
+                panel: &panel[..panel_sums * columns.len()],
+                columns: columns.len(),
+                x,
+                largest,
+                x_stride: columns.len(),
+                n_vectors,
+                sums: &mut sums[first..],
+                sums_stride: n_sums,
+            };
+            match sequence.peek() {
+                Some(&(next_first, (columns, _))) if shape.overlaps => {
+                    let next = resized(other, panel_sums * columns.len())?;
+                    let next = NextPanel { columns, row_block: row_block(next_first), panel: next };
+                    kernel.multiply_and_panel(product, transmission, next);
+                    std::mem::swap(panel, other);
+                }
+                Some(&(next_first, (columns, _))) => {
+                    kernel.multiply(product);
+                    // In the same buffer, because two panels would not stay in a first-level cache.
+                    let next = resized(panel, panel_sums * columns.len())?;
+                    kernel.panel(transmission, columns, row_block(next_first), next);
+                }
+                None => kernel.multiply(product),
+            }
+            let per_block = self.context.work(Form::Rows, n_vectors, columns.len() as u64, 0);
+            self.ticker.count(per_block * shape.panel_blocks as u64)?;
+        }
+        Ok(())
     }
 
     /// Adds the fields of all vectors over their positions in the columns of the chunk, a panel at a time.
@@ -337,7 +357,8 @@ impl ProjectionWorker<'_> {
 #[derive(Default)]
 pub(super) struct Scratch {
     sums: Vec<i32>,
-    panel: Vec<u8>,
+    /// The panel that is multiplied, and the one that an overlapping kernel writes meanwhile.
+    panels: [Vec<u8>; 2],
     columns: Vec<PanelColumn>,
     anchors: Vec<i32>,
     /// A field as floats, and that of the first of the two vectors that make an output.

@@ -42,6 +42,7 @@ impl Avx2 {
         // 16 × 1024 bytes a block: half of a first-level cache.
         panel_columns: 1024,
         max_input: 13,
+        overlaps: false,
         multiply_cost: 0.03,
     };
 

@@ -21,6 +21,7 @@ use field::field;
 use generator::keystream;
 use multiply::multiply;
 use pack::planes;
+pub(super) use panel::PanelWriter;
 use panel::{panel, transposed};
 use sizes::{PANEL_BLOCKS, QUAD};
 
@@ -39,6 +40,7 @@ impl Avx512 {
         // 4 blocks × 16 × 512 bytes: two thirds of a 48 KiB first-level cache.
         panel_columns: 512,
         max_input: 127,
+        overlaps: false,
         multiply_cost: 0.1,
     };
 

@@ -10,13 +10,67 @@ use crate::definition::transmission::{BLOCK_COMPONENTS, Transmission};
 /// Writes a panel. Its layout: row block, quad of columns, component, column.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
 pub(super) fn panel<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_block: u64, panel: &mut [u8]) {
-    let generator = Generator::new(t, OFFSET);
-    let block_bytes = BLOCK_COMPONENTS * columns.len();
-    for (pass, panel) in (0..).zip(panel.chunks_exact_mut(PANEL_BLOCKS * block_bytes)) {
-        let rows: [__m512i; PANEL_BLOCKS] =
-            std::array::from_fn(|k| generator.row(row_block.wrapping_add(pass * PANEL_BLOCKS as u64 + k as u64)));
-        write_quads(&generator, &rows, columns.as_chunks::<QUAD>().0, panel);
+    let mut writer = PanelWriter::new::<OFFSET>(t, columns, row_block, panel);
+    writer.write(writer.left());
+}
+
+/// Writes a panel in parts. Each part is a number of quads of columns, over four row blocks each.
+pub(in crate::cpu::kernel) struct PanelWriter<'a> {
+    generator: Generator,
+    quads: &'a [[u64; QUAD]],
+    /// The first row block that is not complete.
+    row_block: u64,
+    /// That row block and the three after it.
+    rows: [__m512i; PANEL_BLOCKS],
+    /// The number of quads that are written of these four.
+    written: usize,
+    /// The panel from that row block on.
+    panel: &'a mut [u8],
+}
+
+impl<'a> PanelWriter<'a> {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
+    #[inline]
+    pub(in crate::cpu::kernel) fn new<const OFFSET: u8>(
+        t: &Transmission,
+        columns: &'a [u64],
+        row_block: u64,
+        panel: &'a mut [u8],
+    ) -> Self {
+        let generator = Generator::new(t, OFFSET);
+        let (rows, quads) = (four_rows(&generator, row_block), columns.as_chunks::<QUAD>().0);
+        Self { generator, quads, row_block, rows, written: 0, panel }
     }
+
+    /// The number of quads that are left to write.
+    pub(in crate::cpu::kernel) fn left(&self) -> usize {
+        self.panel.len() / (PANEL_BLOCKS * 64) - self.written
+    }
+
+    /// Writes the next `count` quads.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
+    #[inline]
+    pub(in crate::cpu::kernel) fn write(&mut self, mut count: usize) {
+        while count > 0 {
+            let quads = &self.quads[self.written..self.quads.len().min(self.written + count)];
+            let block_bytes = 64 * self.quads.len();
+            write_quads(&self.generator, &self.rows, quads, &mut self.panel[64 * self.written..], block_bytes);
+            self.written += quads.len();
+            count -= quads.len();
+            if self.written == self.quads.len() {
+                self.written = 0;
+                self.panel = &mut std::mem::take(&mut self.panel)[PANEL_BLOCKS * block_bytes..];
+                self.row_block = self.row_block.wrapping_add(PANEL_BLOCKS as u64);
+                self.rows = four_rows(&self.generator, self.row_block);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vbmi,vaes")]
+#[inline]
+fn four_rows(generator: &Generator, row_block: u64) -> [__m512i; PANEL_BLOCKS] {
+    std::array::from_fn(|k| generator.row(row_block.wrapping_add(k as u64)))
 }
 
 /// The entries (plus the offset) that bytes stand for.
@@ -28,11 +82,17 @@ pub(super) fn entries(generator: &Generator, bytes: __m512i) -> __m512i {
     _mm512_mask_sub_epi8(magnitudes, _mm512_movepi8_mask(bytes), _mm512_setzero_si512(), magnitudes)
 }
 
-/// Writes the entries of four row blocks, one after the other, for quads of columns. Its order of instructions follows
+/// Writes the entries of four row blocks, `stride` bytes apart, for quads of columns. Its order of instructions follows
 /// `add_quads`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
 #[inline]
-fn write_quads(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], quads: &[[u64; QUAD]], panel: &mut [u8]) {
+fn write_quads(
+    generator: &Generator,
+    rows: &[__m512i; PANEL_BLOCKS],
+    quads: &[[u64; QUAD]],
+    panel: &mut [u8],
+    stride: usize,
+) {
     /// Generates the bytes of one row block and stores the entries of the previous quad.
     macro_rules! step {
         ($block:literal, $output:literal) => {
@@ -72,7 +132,7 @@ fn write_quads(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], quads: &[[
             )
         };
     }
-    assert_eq!(panel.len(), PANEL_BLOCKS * quads.len() * 64, "64 bytes for each block and quad");
+    assert!(panel.len() >= (PANEL_BLOCKS - 1) * stride + quads.len() * 64, "64 bytes for each block and quad");
     let Some((first, rest)) = quads.split_first() else { return };
     let [_, k1, k2, k3, k4, k5, last_key] = generator.round_keys;
     let columns = generator.columns(*first);
@@ -81,7 +141,6 @@ fn write_quads(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], quads: &[[
         #[inline(always)]
         |row| generator.rounds(row, columns, last_key),
     );
-    let stride = quads.len() * 64;
     let mut output = panel.as_mut_ptr();
     for columns in rest {
         // SAFETY: the instructions are enabled here; four rows are read, and the previous quad of each block is written.
@@ -108,8 +167,9 @@ fn write_quads(generator: &Generator, rows: &[__m512i; PANEL_BLOCKS], quads: &[[
             output = output.add(64);
         }
     }
-    for (bytes, block) in [b0, b1, b2, b3].into_iter().zip(panel.chunks_exact_mut(stride)) {
-        store(entries(generator, generator.interleave(bytes)), block.last_chunk_mut().expect("a quad"));
+    for (bytes, block) in [b0, b1, b2, b3].into_iter().zip(panel.chunks_mut(stride)) {
+        let last = &mut block.as_chunks_mut::<64>().0[rest.len()];
+        store(entries(generator, generator.interleave(bytes)), last);
     }
 }
 
