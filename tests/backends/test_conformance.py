@@ -291,10 +291,14 @@ def test_threads_blocks_and_batches_change_no_bit(mode: str, at: Bench, monkeypa
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [(1001,), (1, 1001), (70, 1001), (2, 35, 1001)])
-def test_slices_of_long_vectors(mode: str, shape: tuple[int, ...], at: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    x, one = ternary(*shape), spec(1001, 3, 60, mode)
+@pytest.mark.parametrize(("shape", "few"), [((1001,), 0), ((1, 1001), 2000), ((70, 1001), 500), ((2, 35, 1001), 0)])
+@pytest.mark.parametrize("density", [0, 0.01, 0.5])
+def test_slices_of_long_vectors(
+    mode: str, shape: tuple[int, ...], few: int, density: float, at: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, one = ternary(*shape, density=density), spec(1001, 3, 60, mode)
     y = at.project(one, x)
+    monkeypatch.setattr("opuproj.backends.cpu.slices._FEW", few)
     monkeypatch.setattr("opuproj._memory.BLOCK_BYTES", 100)
     monkeypatch.setattr("opuproj._memory.PIECE_BYTES", 5000)
     monkeypatch.setattr("opuproj.backends.cpu.slices._FIELD_BYTES", 20_000)

@@ -432,7 +432,7 @@ class Feedback:
 
 def checked_method(value: Any, *, pipelined: bool) -> Method:
     """Return a method, or raise ValueError."""
-    if value not in METHODS:
+    if not isinstance(value, str) or value not in METHODS:
         raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
     if value == "bp" and pipelined:
         raise ValueError("method is 'bp', but the ranks of process_group exchange no gradients")
@@ -441,7 +441,7 @@ def checked_method(value: Any, *, pipelined: bool) -> Method:
 
 def checked_mode(value: Any) -> MatrixMode:
     """Return the mode of a random matrix, or raise ValueError."""
-    if value not in _MATRIX_MODES:
+    if not isinstance(value, str) or value not in _MATRIX_MODES:
         raise ValueError(f"mode is {value!r}, but must be one of {', '.join(map(repr, _MATRIX_MODES))}")
     return cast(MatrixMode, value)
 

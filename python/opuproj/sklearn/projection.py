@@ -134,7 +134,7 @@ class OpticalRandomProjection(OpticalTransformer):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        if self.mode not in ("real", "linear"):
+        if not isinstance(self.mode, str) or self.mode not in ("real", "linear"):
             raise ValueError(f"mode is {self.mode!r}, but must be 'real' or 'linear'")
         refuse_camera(self.camera, self.mode, "gaussian")
         _check.n_anchor(self.n_anchor)

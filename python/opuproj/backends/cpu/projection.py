@@ -39,12 +39,16 @@ def project(spec: Spec, rows: Rows, out: Any, request: Request) -> NDArray[Any]:
     if spec.ensemble == "structured":
         _reserve_transforms(spec.n_inputs, threads, spec.mode == "linear")
     if slices.needed(spec, rows):
-        in_slices = cast(ArrayRows, rows)
+        long = cast(ArrayRows, rows)
+
+        def compact(block: Compact, out: NDArray[Any], advance: Advance | None) -> None:
+            _run(spec, (block,), out, request, isa, threads, advance)
+
         if not request.progress:
-            slices.project(spec, in_slices, flat, request, None)
+            slices.project(spec, long, flat, request, None, compact)
         else:
             with _progress.shown(request.progress, flat.size) as advance:
-                slices.project(spec, in_slices, flat, request, advance)
+                slices.project(spec, long, flat, request, advance, compact)
         return result
     blocks = blocks_of(rows, spec.ensemble)
     if flat.size == 0:
