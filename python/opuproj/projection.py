@@ -132,11 +132,11 @@ def project(
     threads, instruction set and choice of rows. In the ensemble ``"structured"``, fields are float32 sums in a fixed
     order, so they too are the same everywhere.
 
-    A call uses at most 64 MiB of memory beyond `x` and the result. Therefore a batch of more than 134 million elements is
-    packed and projected in several blocks. To project it in one block, call :func:`pack` first. A dense ternary vector of
-    more than 67 million elements is projected in slices. Other conversions of such a long vector take more: 2 bits an
-    element with a noisy camera; with digits, 2 bits an element and digit, and meanwhile up to 8 bytes an element. The
-    ensemble ``"structured"`` also uses 12 to 24 bytes per input and thread.
+    A call uses at most 64 MiB of memory beyond `x` and the result. Therefore a batch of more than 134 million elements
+    is packed and projected in several blocks. To project it in one block, call :func:`pack` first. A dense ternary
+    vector of more than 67 million elements is projected in slices. Other conversions of such a long vector take more:
+    2 bits an element with a noisy camera; with digits, 2 bits an element and digit, and meanwhile up to 8 bytes an
+    element. The ensemble ``"structured"`` also uses 12 to 24 bytes per input and thread.
 
     References
     ----------
