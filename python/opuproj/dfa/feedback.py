@@ -436,14 +436,14 @@ def checked_method(value: Any, *, pipelined: bool) -> Method:
         raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
     if value == "bp" and pipelined:
         raise ValueError("method is 'bp', but the ranks of process_group exchange no gradients")
-    return cast(Method, value)
+    return value
 
 
 def checked_mode(value: Any) -> MatrixMode:
     """Return the mode of a random matrix, or raise ValueError."""
     if not isinstance(value, str) or value not in _MATRIX_MODES:
         raise ValueError(f"mode is {value!r}, but must be one of {', '.join(map(repr, _MATRIX_MODES))}")
-    return cast(MatrixMode, value)
+    return value
 
 
 def checked_ternarize(value: Any) -> Ternarize:

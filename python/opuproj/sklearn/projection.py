@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.random_projection import johnson_lindenstrauss_min_dim
@@ -136,7 +136,7 @@ class OpticalRandomProjection(OpticalTransformer):
         super()._check_arguments()
         if not isinstance(self.mode, str) or self.mode not in ("real", "linear"):
             raise ValueError(f"mode is {self.mode!r}, but must be 'real' or 'linear'")
-        refuse_camera(self.camera, self.mode, "gaussian")
+        refuse_camera(self.camera, cast(RealMode, self.mode), "gaussian")
         _check.n_anchor(self.n_anchor)
         if _check.real("eps", self.eps, above=0.0) >= 1:
             raise ValueError(f"eps is {self.eps}, but must be less than 1")
