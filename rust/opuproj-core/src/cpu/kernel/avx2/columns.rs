@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Generator, QUAD, load_half, load_sums, store_sums};
+use super::generator::{Generator, QUAD, load_half, load_sums, store_sums};
 use crate::cpu::kernel::contract::{COLUMN_BIAS, COLUMN_BLOCKS, COLUMN_COMPONENTS, PanelColumn, SignedPositions};
 use crate::definition::transmission::Transmission;
 

@@ -15,7 +15,7 @@ pub(super) fn panel<const OFFSET: u8>(t: &Transmission, columns: &[u64], row_blo
 }
 
 /// Writes a panel in parts. Each part is a number of quads of columns, over four row blocks each.
-pub(in crate::cpu::kernel) struct PanelWriter<'a> {
+pub struct PanelWriter<'a> {
     generator: Generator,
     quads: &'a [[u64; QUAD]],
     /// The first row block that is not complete.
@@ -31,26 +31,21 @@ pub(in crate::cpu::kernel) struct PanelWriter<'a> {
 impl<'a> PanelWriter<'a> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
     #[inline]
-    pub(in crate::cpu::kernel) fn new<const OFFSET: u8>(
-        t: &Transmission,
-        columns: &'a [u64],
-        row_block: u64,
-        panel: &'a mut [u8],
-    ) -> Self {
+    pub fn new<const OFFSET: u8>(t: &Transmission, columns: &'a [u64], row_block: u64, panel: &'a mut [u8]) -> Self {
         let generator = Generator::new(t, OFFSET);
         let (rows, quads) = (four_rows(&generator, row_block), columns.as_chunks::<QUAD>().0);
         Self { generator, quads, row_block, rows, written: 0, panel }
     }
 
     /// The number of quads that are left to write.
-    pub(in crate::cpu::kernel) fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.panel.len() / (PANEL_BLOCKS * 64) - self.written
     }
 
     /// Writes the next `count` quads.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes")]
     #[inline]
-    pub(in crate::cpu::kernel) fn write(&mut self, mut count: usize) {
+    pub fn write(&mut self, mut count: usize) {
         while count > 0 {
             let quads = &self.quads[self.written..self.quads.len().min(self.written + count)];
             let block_bytes = 64 * self.quads.len();
