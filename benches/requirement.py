@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Requirement:
-    """A bound of a ratio for every instruction set, or one for each of some of them."""
+    """The bound of a case's ratio: one bound for all instruction sets, or a bound for each of some sets."""
 
     every: float | None = None
     of_isa: Mapping[str, float] = field(default_factory=dict)
@@ -37,10 +37,10 @@ MET, MISSED, NONE = "met", "not met", "no requirement"
 
 
 def at_least(every: float | None = None, **of_isa: float) -> Requirement:
-    """Require a minimum: one for every instruction set, or one for each that is named."""
+    """Return a minimum for all instruction sets, or a minimum for each instruction set that is named."""
     return Requirement(every, of_isa)
 
 
 def at_most(every: float) -> Requirement:
-    """Require a maximum on every instruction set."""
+    """Return a maximum for all instruction sets."""
     return Requirement(every, maximum=True)

@@ -49,17 +49,17 @@ def project(
 ) -> None:
     """Project all vectors into `out`, of shape (n_vectors, n_outputs). All values are checked before it is written."""
     groups = [(start, min(start + _VECTORS, rows.n_rows)) for start in range(0, rows.n_rows, _VECTORS)]
-    compact = None
-    for start, stop in groups:
-        compact = _over_used_columns(rows, start, stop)
+    if len(groups) > 1:  # the only group is checked before anything is written
+        for start, stop in groups:
+            for _ in _slices(rows, start, stop):
+                pass
     for start, stop in groups:
 
         def report(fraction: float, start: int = start, stop: int = stop) -> None:
             if advance:
                 advance((start + fraction * (stop - start)) / rows.n_rows)
 
-        if len(groups) > 1:
-            compact = _over_used_columns(rows, start, stop)
+        compact = _over_used_columns(rows, start, stop)
         if compact is None:
             _add_up(spec, rows, range(start, stop), out[start:stop], request, report)
         else:

@@ -392,22 +392,17 @@ impl AdjointWorker<'_> {
                 }
             }
             let scale = scales[number] * mode.scale();
-            kernel.vectorize(
-                #[inline(always)]
-                || match &*totals {
-                    [re, im] => {
-                        let parts = re.floats().iter().zip(im.floats());
-                        for (place, (re, im)) in output.as_chunks_mut::<2>().0.iter_mut().zip(parts) {
-                            *place = [re, im].map(|part| T::rounded(part * scale));
-                        }
-                    }
-                    totals => {
-                        for (place, total) in output.iter_mut().zip(totals[0].floats()) {
+            for (turn, total) in totals.iter_mut().enumerate() {
+                let (places, total) = (output.iter_mut().skip(turn).step_by(n_turns), total.rounded()?);
+                kernel.vectorize(
+                    #[inline(always)]
+                    || {
+                        for (place, total) in places.zip(total) {
                             *place = T::rounded(total * scale);
                         }
-                    }
-                },
-            );
+                    },
+                );
+            }
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub(super) enum Field<'a> {
 impl Field<'_> {
     /// The components that belong to some of its rows.
     pub(super) fn of_rows(self, mode: Mode, rows: Range<usize>) -> Self {
-        self.of(mode.components() * rows.start..mode.components() * rows.end)
+        self.of(components(mode, rows))
     }
 
     /// Some of its components.
@@ -97,15 +97,19 @@ impl Field<'_> {
 
 /// The components of a field that belong to some of its rows.
 pub(super) fn components_of<F>(mode: Mode, field: &[F], rows: Range<usize>) -> &[F] {
-    &field[mode.components() * rows.start..mode.components() * rows.end]
+    &field[components(mode, rows)]
+}
+
+fn components(mode: Mode, rows: Range<usize>) -> Range<usize> {
+    mode.components() * rows.start..mode.components() * rows.end
 }
 
 /// A weighted sum of fields: exact, and rounded once to float64.
 #[derive(Debug, Default)]
 pub(super) struct WeightedSum {
-    /// The sum, if float64 holds all its integers exactly; else the rounded one.
+    /// The sum, if float64 holds all its integers exactly.
     floats: Vec<f64>,
-    /// The sum of larger integers.
+    /// Otherwise the sum, which is rounded when it is read.
     integers: Vec<i128>,
 }
 
@@ -147,16 +151,20 @@ impl WeightedSum {
 
     fn add_integers<F: Copy + Into<i128>>(&mut self, field: &[F], weight: i64, first: bool) -> Result<(), NoMemory> {
         if first {
+            self.floats.clear();
             refill(&mut self.integers, field.iter().map(|_| 0))?;
         }
         for (sum, &part) in self.integers.iter_mut().zip(field) {
             *sum += i128::from(weight) * part.into();
         }
-        refill(&mut self.floats, self.integers.iter().map(|&sum| sum as f64))
+        Ok(())
     }
 
-    /// The sum.
-    pub(super) fn floats(&self) -> &[f64] {
-        &self.floats
+    /// The sum, after the last field was added.
+    pub(super) fn rounded(&mut self) -> Result<&[f64], NoMemory> {
+        if self.floats.is_empty() {
+            refill(&mut self.floats, self.integers.iter().map(|&sum| sum as f64))?;
+        }
+        Ok(&self.floats)
     }
 }

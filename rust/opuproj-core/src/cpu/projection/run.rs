@@ -288,25 +288,10 @@ impl Context<'_> {
         if group.form == Form::Lists {
             return operand::lists(vectors, group, words, coordinator);
         }
-        let n_vectors = group.vectors.len();
         if group.form == Form::Positions {
-            let (union, columns) = operand::union(vectors, group, words.clone(), 1, coordinator)?;
-            let panel_columns = self.cpu.kernel.column_shape().panel_columns;
-            let mut all = with_capacity(n_vectors)?;
-            all.resize_with(n_vectors, || None);
-            let queue = Mutex::new(group.vectors.clone().zip(&mut all));
-            let work = |goes_on: &mut dyn FnMut() -> bool| {
-                while let Some((vector, positions)) = next(&queue)
-                    && goes_on()
-                {
-                    *positions = Some(PanelPositions::of(vectors, vector, words.clone(), &union, panel_columns)?);
-                }
-                Ok(())
-            };
-            share(coordinator, layout.threads, work)?;
-            let vectors = collect(all.into_iter().map(|positions| positions.expect("every vector was taken")))?;
-            return Ok(Operand::Positions { columns, vectors });
+            return self.positions(vectors, group, words, layout, coordinator);
         }
+        let n_vectors = group.vectors.len();
         let shape = self.cpu.kernel.panel_shape();
         let (union, columns) = operand::union(vectors, group, words.clone(), shape.column_multiple, coordinator)?;
         let (mut inputs, mut starts) = (zeros(columns.len() * n_vectors)?, zeros(n_vectors)?);
@@ -328,6 +313,32 @@ impl Context<'_> {
         };
         share(coordinator, layout.threads, work)?;
         Ok(Operand::Rows { columns, inputs, largest: vectors.largest(), starts })
+    }
+
+    /// The positions of a group over some words.
+    fn positions(
+        &self,
+        vectors: &Vectors<'_>,
+        group: &VectorGroup,
+        words: Range<usize>,
+        layout: &Layout,
+        coordinator: &mut Coordinator<'_, '_>,
+    ) -> Result<Operand, Stopped> {
+        let (union, columns) = operand::union(vectors, group, words.clone(), 1, coordinator)?;
+        let panel_columns = self.cpu.kernel.column_shape().panel_columns;
+        let mut all = collect(group.vectors.clone().map(|_| None))?;
+        let queue = Mutex::new(group.vectors.clone().zip(&mut all));
+        let work = |goes_on: &mut dyn FnMut() -> bool| {
+            while let Some((vector, positions)) = next(&queue)
+                && goes_on()
+            {
+                *positions = Some(PanelPositions::of(vectors, vector, words.clone(), &union, panel_columns)?);
+            }
+            Ok(())
+        };
+        share(coordinator, layout.threads, work)?;
+        let vectors = collect(all.into_iter().map(|positions| positions.expect("every vector was taken")))?;
+        Ok(Operand::Positions { columns, vectors })
     }
 }
 

@@ -294,7 +294,10 @@ impl ProjectionWorker<'_> {
                     ),
                     Field::Int64(_) => {
                         field.to_f64(floats)?;
-                        read(mode, floats, 1.0, reference, output);
+                        kernel.vectorize(
+                            #[inline(always)]
+                            || read(mode, floats, 1.0, reference, output),
+                        );
                     }
                 }
             }
@@ -304,10 +307,11 @@ impl ProjectionWorker<'_> {
                 self.scratch.sum.add(kernel, field, weights[part], part == 0, fits)?;
                 if part + 1 == weights.len() {
                     let scale = scales[self.first_output + output];
-                    let Scratch { sum, reference, .. } = &self.scratch;
+                    let Scratch { sum, reference, .. } = &mut self.scratch;
+                    let sum = sum.rounded()?;
                     kernel.vectorize(
                         #[inline(always)]
-                        || read(mode, sum.floats(), scale, reference, tile.outputs[output]),
+                        || read(mode, sum, scale, reference, tile.outputs[output]),
                     );
                 }
             }
