@@ -16,7 +16,7 @@ from ._npy import NpzReader
 from ._open import open_input
 
 _EXAMPLES = """\
-  opuproj info                    # version, processor, instruction sets, threads
+  opuproj info                    # version, processor, instruction sets, threads, GPUs
   opuproj info x.ternary          # shape, dtype and bytes, from the header alone
   opuproj info --json x.npy | jq .shape"""
 
@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
             "chosen": f"{found['chosen']} ({found['chosen_by']})",
             "threads": f"{found['threads']} ({found['threads_by']})",
             "memory": f"{_memory.readable(found['available_bytes'])} available",
+            **_config.gpu_lines(found),
         }
     for name, value in found.items():
         print(f"{name:<17} {', '.join(map(str, value)) if isinstance(value, list) else value}")
