@@ -85,6 +85,11 @@ build: $(BUILT) ## Build the package in release mode, editable, in the virtual e
 bench: build $(VENV)/.with-bench ## Measure the speed tables; list the requirements that this CPU meets (ten minutes)
 	$(BIN)/python -m benches.table --json bench.json $(ARGS)
 
+.PHONY: gpu-check
+gpu-check: build $(VENV)/.with-test ## On a machine with a GPU: test its bits, then measure its speed against the requirements
+	$(BIN)/python -m pytest -q tests/backends tests/gpu
+	$(BIN)/python -m benches.gpu
+
 .PHONY: bench-check
 bench-check: build ## Fail if a kernel is slower than recorded (ARGS=--record adds this CPU)
 	$(BIN)/python -m benches.check $(ARGS)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import hypothesis
 import pytest
+import standin_backend
 from opuproj import backends
 
 # A first call builds threads and tables; a slow machine is not a wrong result.
@@ -12,6 +14,10 @@ hypothesis.settings.register_profile(
     "thorough", deadline=None, max_examples=100_000, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("opuproj")
+
+standin_backend.register()
+if find_spec("torch") is not None:
+    backends.backend("cuda")  # registers it, if this machine has a GPU
 
 # Every way to compute on this machine: a backend, and an instruction set of it.
 VARIANTS = [(device, variant) for device, backend in backends.registered().items() for variant in backend.variants()]

@@ -15,11 +15,12 @@ NumPy, torch, scipy.sparse or any library that follows the array API standard.
 from . import hardware
 from ._config import show_config
 from ._core import __version__
-from .backends import cpu as _cpu  # noqa: F401  # importing it registers the CPU backend
+from .backends import cpu as _cpu  # noqa: F401  # importing a backend registers it
+from .backends import cuda as _cuda  # noqa: F401
 from .camera import Camera
 from .encoded import EncodedBatch
 from .packing import encode, pack, ternarize
-from .projection import project
+from .projection import project, synchronize
 from .projector import Adjoint, Projector
 from .ternary import TernaryBatch
 
@@ -35,5 +36,6 @@ __all__ = [
     "pack",
     "project",
     "show_config",
+    "synchronize",
     "ternarize",
 ]

@@ -51,6 +51,16 @@ def shown(progress: bool | Callable[[float], None], n_outputs: int) -> Iterator[
         yield advance
 
 
+@contextmanager
+def reported(progress: bool | Callable[[float], None], n_outputs: int) -> Iterator[Callable[[float], None] | None]:
+    """Yield the function that receives the fraction done, as `shown`, or None if no progress is to be shown."""
+    if not progress:
+        yield None
+        return
+    with shown(progress, n_outputs) as advance:
+        yield advance
+
+
 class _Lines:
     """A stream that writes each state of a bar once, as a line of its own, without carriage returns."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from . import _check
 from ._check import Ensemble, Mode
 from ._spec import Spec
-from .backends import Read, Request, backend_for
+from .backends import Read, Request, backend_for, registered
 from .camera import Camera, refuse_digits
 from .encoded import MAX_DIGITS, default_digits
 from .inputs.arrays import array_rows, vectors
@@ -195,6 +195,26 @@ def _new(
 
 # Arguments are positional: keywords would become part of the key, which takes as long again.
 _cached = lru_cache(maxsize=64, typed=True)(_new)
+
+
+def synchronize() -> None:
+    """Wait until all GPUs have computed all results, and raise the errors about values that they found.
+
+    A call with a CUDA tensor returns before its result is computed. So a value that is not allowed raises no error in
+    that call. The results of its vector are NaN, and a later call raises the error, or this one.
+
+    Raises
+    ------
+    ValueError
+        If a value was not allowed in an earlier call. The message names it and its place.
+
+    Examples
+    --------
+    >>> import opuproj
+    >>> opuproj.synchronize()  # returns at once where no GPU was used
+    """
+    for backend in registered().values():
+        backend.synchronize()
 
 
 def apply(

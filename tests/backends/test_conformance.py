@@ -11,6 +11,7 @@ import numpy as np
 import opuproj
 import oracle
 import pytest
+import standin_backend
 import structured_oracle
 from helpers import AWKWARD, CAMERA_MODES, LINEAR_MODES, MODES, assert_same_bits, ternary
 from opuproj import Camera, _core, backends
@@ -38,18 +39,23 @@ class Bench:
         if self.device == "cpu":
             return x
         torch = pytest.importorskip("torch")
-        return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+        tensor = torch.from_numpy(np.ascontiguousarray(x))
+        return tensor if self.device == standin_backend.DEVICE else tensor.to(self.device)
 
     def rows(self, x: np.ndarray, **options: Any) -> ArrayRows:
         return array_rows("x", self.place(x), **options)
 
     def project(self, spec: Spec, x: np.ndarray, digits: int | None = None, **options: Any) -> np.ndarray:
         rows = vectors(self.place(x), digits, spec.ensemble)
-        return on_host(self.backend.project(spec, rows, None, Request(**options)))
+        y = on_host(self.backend.project(spec, rows, None, Request(**options)))
+        self.backend.synchronize()
+        return y
 
 
 @pytest.fixture
-def at(backend_variant: tuple[str, str]) -> Bench:
+def at(backend_variant: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Bench:
+    if backend_variant[0] == standin_backend.DEVICE:
+        monkeypatch.setattr("opuproj.inputs.tensors.tensor_rows", standin_backend.tensor_rows)
     return Bench(backend_variant[0])
 
 

@@ -2,8 +2,10 @@
 
 - This file defines the contract: the abstract class `Backend` (pack, ternarize, encode, project, adjoint, entries and
   integer fields) and `Request` (the options of one call). It also holds the registry of backends.
-- `cpu/` is the CPU backend, and the only one today. It is the only code that calls the compute functions of the
-  compiled core. A new backend is a folder beside `cpu/` that calls `register` when it is imported.
+- `cpu/` is the CPU backend. It is the only code that calls the compute functions of the compiled core.
+- `cuda/` is the backend of NVIDIA GPUs.
+
+A new backend is a folder beside these that calls `register` or `register_loader` when it is imported.
 
 The layers above (`projection.py`, `packing.py`, `torch/`) read an input into `Rows` (see `inputs/`), call
 `backend_for(rows)`, and pass a `Spec` (the operator), the rows and a `Request` to it. A method receives a whole batch
@@ -47,7 +49,8 @@ class Request(NamedTuple):  # creating a dataclass takes a microsecond more
 class Backend(ABC):
     """The contract of a backend, which computes with vectors on one type of device.
 
-    Arrays belong to the backend's library: NumPy on the CPU. A method that fills `out` returns it.
+    Arrays belong to the backend's library: NumPy on the CPU, torch on a GPU. A method that fills `out` returns it. A
+    GPU may find a bad value after the call has returned. Its results are then NaN, and a later call raises the error.
     """
 
     name: ClassVar[str]
@@ -61,6 +64,9 @@ class Backend(ABC):
     @abstractmethod
     def using(self, variant: str) -> AbstractContextManager[None]:
         """Return a context manager within which the backend uses this variant."""
+
+    def synchronize(self) -> None:  # noqa: B027  # most backends compute at once
+        """Wait until all calls are complete, and raise ValueError about the first bad value that they found."""
 
     # Packing
 
@@ -91,7 +97,7 @@ class Backend(ABC):
     # Operators
 
     @abstractmethod
-    def project(self, spec: Spec, rows: Rows, out: Any, request: Request) -> NDArray[Any]:
+    def project(self, spec: Spec, rows: Rows, out: Any, request: Request) -> Any:
         """Return the results of all vectors, of shape (..., n_outputs), in `out` if it is given.
 
         All errors in the vectors or in `out` are raised before any result is written.
@@ -131,11 +137,20 @@ class Backend(ABC):
 
 
 _registered: dict[str, Backend] = {}
+_loaders: dict[str, Callable[[], Backend | None]] = {}
 
 
 def register(device: str, backend: Backend) -> None:
     """Register the backend for vectors on a type of device."""
     _registered[device] = backend
+
+
+def register_loader(device: str, load: Callable[[], Backend | None]) -> None:
+    """Register a function that returns the backend for a type of device, or None if this machine cannot use it.
+
+    It is called once, when the first vectors on such a device arrive.
+    """
+    _loaders[device] = load
 
 
 def registered() -> dict[str, Backend]:
@@ -145,9 +160,17 @@ def registered() -> dict[str, Backend]:
 
 def backend(device: str) -> Backend:
     """Return the backend for a type of device: the CPU backend if the device has none."""
-    return _registered.get(device) or _registered["cpu"]
+    found = _registered.get(device)
+    if found is not None:
+        return found
+    load = _loaders.pop(device, None)
+    loaded = None if load is None else load()
+    if loaded is None:
+        return _registered["cpu"]
+    _registered[device] = loaded
+    return loaded
 
 
 def backend_for(rows: Rows) -> Backend:
     """Return the backend for the device on which the rows are."""
-    return _registered.get(rows.device) or _registered["cpu"]
+    return _registered.get(rows.device) or backend(rows.device)

@@ -16,7 +16,7 @@ from .. import _check, _memory
 from .._check import Ensemble
 from ..encoded import BINARY_BASE, MAX_DIGITS, MAX_PLANES, TERNARY_BASE, EncodedBatch
 from ..ternary import TernaryBatch
-from .rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows
+from .rows import ArrayRows, DigitRows, FloatRows, PackedRows, PlaneRows, Rows
 from .sparse import SparseRows
 
 _ADVICE = "use opuproj.ternarize, or digits=, for other values"
@@ -54,7 +54,10 @@ def digit_rows(name: str, x: Any, *, digits: int | None = None, planes: int | No
 
 
 def _for_transforms(name: str, x: Any, digits: int | None) -> Rows:
-    """Return `x` as ternary rows if its dtype and values show that it is ternary, else as rows of float32."""
+    """Return `x` as ternary rows if its dtype and values show that it is ternary, else as rows of float32.
+
+    The values of a tensor on another device are not read here, because that would wait for the device.
+    """
     if digits is not None:
         raise ValueError(f"digits is {digits!r}, but {_STRUCTURED}: omit digits=")
     if isinstance(x, EncodedBatch):
@@ -62,7 +65,7 @@ def _for_transforms(name: str, x: Any, digits: int | None) -> Rows:
     if isinstance(x, TernaryBatch):
         return PackedRows(name, x._packed, x.shape)
     rows = array_rows(name, x)
-    return rows if _is_ternary(rows) else FloatRows(rows)
+    return rows if not isinstance(rows, PlaneRows) and _is_ternary(rows) else FloatRows(rows)
 
 
 def _is_ternary(rows: ArrayRows) -> bool:

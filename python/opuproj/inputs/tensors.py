@@ -44,12 +44,19 @@ class TensorRows(ArrayRows):
         rounded: NDArray[np.float64] = torch.from_numpy(values).to(self.array.dtype).to(torch.float64).numpy()
         return rounded
 
-    def wrap(self, result: NDArray[Any]) -> Any:
+    def wrap(self, result: Any) -> Any:
+        if isinstance(result, torch.Tensor):  # from a backend that computes with tensors
+            return result
         return torch.from_numpy(result).to(self.array.device)
 
 
 class DeviceRows(TensorRows, PlaneRows):
-    """Rows of a tensor that is not on the CPU. They are packed on their device, and 2 bits an element are copied."""
+    """Rows of a tensor that is not on the CPU. For the CPU backend, its own device packs them, 2 bits an element."""
+
+    def __init__(self, name: str, array: torch.Tensor) -> None:
+        super().__init__(name, array)
+        # The user's own object: while it exists, an error that is found later can show the bad value.
+        self.given = array
 
     def planes(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         rows = self._some(start, stop)

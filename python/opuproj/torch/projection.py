@@ -66,8 +66,9 @@ class Projection(OperatorLayer):
 
     Notes
     -----
-    Input on a GPU is packed on the GPU. Its bits, two per element, are copied to the CPU, and the result is copied
-    back. This is untested on hardware.
+    Input on a CUDA device is projected on that device if the package is installed with the extra ``cuda12`` or
+    ``cuda13``. Otherwise, and on other devices, it is packed on its device. Its bits, two per element, are copied to
+    the CPU, and the result is copied back. This is untested on hardware.
 
     Gradients of first and second order flow back through the projection to floating-point input, in every mode, in the
     dtype of the input. They are computed by the adjoint of the same matrix (:class:`opuproj.Adjoint`), from vectors in

@@ -1,0 +1,27 @@
+"""The CUDA backend: T on an NVIDIA GPU, with the CPU's bits.
+
+`kernels/` holds the kernels in CUDA C++, readable beside the scalar definition of the Rust core. `_compile.py`
+compiles them at first use, and `_device.py` launches them. The memory is torch's (`_gpu.py`). `projection.py` divides a
+projection into ranges of rows; `_packing.py`, `_fields.py` and `_readout.py` are its three steps. `adjoint.py` computes
+the adjoint. `_values.py` raises errors about values, which the GPU finds after a call has returned.
+
+This file imports neither torch nor CUDA. :func:`load` does, when the first CUDA tensor arrives.
+"""
+
+from __future__ import annotations
+
+from .. import Backend, register_loader
+
+
+def load() -> Backend | None:
+    """Return the backend, or None where CUDA cannot be used; the CPU backend then serves CUDA tensors."""
+    from . import _device
+
+    if not _device.available():
+        return None
+    from ._backend import Cuda
+
+    return Cuda()
+
+
+register_loader("cuda", load)

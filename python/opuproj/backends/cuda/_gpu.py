@@ -1,0 +1,79 @@
+"""What the CUDA backend needs of a GPU: launches of kernels, and the int8 product of a library.
+
+Memory is torch's: scratch and results are tensors, so they come from torch's allocator, on the caller's stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+# Shared memory of the tables of the entries of T: the round table with 32 copies, and 16 tables of the last round.
+TABLE_BYTES = 256 * 32 * 4 + 16 * 256
+# Bytes between two entries of the round table. An argument, so that the compiler makes addresses by multiply-adds.
+TABLE_STRIDE = np.uint32(128)
+
+
+class Gpu(Protocol):
+    """One GPU."""
+
+    multiprocessors: int
+
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        grid: int,
+        threads: int,
+        shared: int,
+        arguments: Sequence[Any],
+        macros: Sequence[str] = (),
+    ) -> None:
+        """Launch a kernel on the current stream. A tensor passes its address, and None a null pointer."""
+
+    def product(self, x: torch.Tensor, panel: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the product of int8 rows with the rows of a panel to `out`, of int32."""
+
+    def capturing(self) -> bool:
+        """Return whether the current stream is captured into a graph, so that nothing may wait for it."""
+
+    def wait(self) -> None:
+        """Wait until the current stream has done its work, except while it is captured."""
+
+
+class Hardware:
+    """A GPU of this machine."""
+
+    def __init__(self, index: int) -> None:
+        from ._device import device
+
+        self._device = device(index)
+        self._index = index
+        self.multiprocessors = self._device.multiprocessors
+
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        grid: int,
+        threads: int,
+        shared: int,
+        arguments: Sequence[Any],
+        macros: Sequence[str] = (),
+    ) -> None:
+        values = [a.data_ptr() if isinstance(a, torch.Tensor) else 0 if a is None else a for a in arguments]
+        stream = torch.cuda.current_stream(self._index).cuda_stream
+        self._device.launch(stream, file, kernel, grid, threads, shared, values, tuple(macros))
+
+    def product(self, x: torch.Tensor, panel: torch.Tensor, out: torch.Tensor) -> None:
+        torch._int_mm(x, panel.t(), out=out)
+
+    def capturing(self) -> bool:
+        return bool(torch.cuda.is_current_stream_capturing())
+
+    def wait(self) -> None:
+        if not self.capturing():
+            torch.cuda.current_stream(self._index).synchronize()

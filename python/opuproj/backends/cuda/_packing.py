@@ -1,0 +1,125 @@
+"""Converts vectors on the GPU to the forms that are multiplied: ternary ones to bit planes, real ones to digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...inputs.tensors import DeviceRows
+from ._fields import Bytes, Planes
+from ._gpu import Gpu
+from ._values import Values
+
+# Digits of a base that one int8 number holds.
+_DIGITS = {2: 7, 3: 5}
+_NAMES = {getattr(torch, name): name for name in ("bool", "uint8", "int8", "int16", "int32", "int64")}
+_NAMES |= {getattr(torch, name): name for name in ("float16", "bfloat16", "float32", "float64")}
+_NAMES |= {getattr(torch, name): name for name in ("uint16", "uint32", "uint64") if hasattr(torch, name)}
+_THREADS = 256
+
+
+@dataclass
+class Batch:
+    """Vectors in the form that is multiplied. The fields of an input are weighted sums of those of its parts."""
+
+    vectors: Planes | Bytes
+    weights: tuple[int, ...]
+    # The factor of each input's sums: float64, (n_rows,); None for ternary vectors.
+    scales: torch.Tensor | None
+    # The place of the first bad value, or -1: int64, (1,).
+    bad: torch.Tensor
+    # Not 0 for an input with a bad value, whose results are NaN: uint8, (n_rows,).
+    bad_rows: torch.Tensor
+
+    @property
+    def n_rows(self) -> int:
+        """The number of inputs."""
+        return len(self.bad_rows)
+
+
+def batch(
+    gpu: Gpu, values: Values, rows: DeviceRows, x: torch.Tensor, first_row: int, digits: tuple[int, int] | None
+) -> Batch:
+    """Convert rows x of an input, whose first one is `first_row`, to ternary vectors or to digits (base, number)."""
+    found = _ternary(gpu, x) if digits is None else encode(gpu, x, *digits)
+    values.watch(
+        found.bad,
+        rows,
+        f"-1, 0 or 1; {rows.advice}" if digits is None else "finite for encoding",
+        captured=gpu.capturing(),
+        width=rows.n_inputs,
+        place_of=lambda row, column: (first_row + row, column),
+    )
+    return found
+
+
+def _ternary(gpu: Gpu, x: torch.Tensor) -> Batch:
+    """Pack rows of -1, 0 and 1."""
+    x = _rows(x)
+    rows, n = x.shape
+    words = 2 * -(-n // 64)
+    # One tensor for what begins with zeros, so that one launch clears it.
+    zeros = torch.zeros(rows + words + -(-rows // 4), dtype=torch.int32, device=x.device)
+    counts, used, bad_rows = zeros[:rows], zeros[rows : rows + words], zeros[rows + words :].view(torch.uint8)[:rows]
+    planes = torch.empty((2, rows, words), dtype=torch.int32, device=x.device)
+    bad = torch.full((1,), -1, dtype=torch.int64, device=x.device)
+    arguments = (
+        planes[0], planes[1], counts, used, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int32(n),
+        np.int32(words),
+    )  # fmt: skip
+    _launch(gpu, f"pack_{_NAMES[x.dtype]}", 32 * rows * words, arguments)
+    return Batch(Planes(planes[0], planes[1], counts, used, n), (1,), None, bad, bad_rows)
+
+
+def encode(gpu: Gpu, x: torch.Tensor, base: int, n_digits: int) -> Batch:
+    """Round rows of real numbers to digits, with the CPU's integers and scales."""
+    x = floats(x)
+    rows, n = x.shape
+    top = (3**n_digits - 1) // 2 if base == 3 else 2**n_digits - 1
+    n_parts = -(-n_digits // _DIGITS[base])
+    ld = -(-n // 128) * 128
+    found, bad, bad_rows = _found(gpu, x)
+    scales = torch.empty(rows, dtype=torch.float64, device=x.device)
+    parts = torch.empty((rows * n_parts, ld), dtype=torch.int8, device=x.device)
+    name, where = _NAMES[x.dtype], (x, np.int64(x.stride(0)), np.int32(rows), np.int32(n))
+    arguments = (parts, np.int64(ld), np.int32(n_parts), scales, found, *where, np.int32(base), np.float64(top))
+    _launch(gpu, f"encode_{name}", rows * ld, arguments)
+    weights = tuple(base ** (_DIGITS[base] * part) for part in range(n_parts))
+    return Batch(Bytes(parts, n), weights, scales, bad, bad_rows)
+
+
+def floats(x: torch.Tensor) -> torch.Tensor:
+    """Return rows in a floating-point dtype that the kernels read; only integers beyond 2**53 are rounded."""
+    if not x.is_floating_point():
+        narrow = x.dtype == torch.bool or x.element_size() <= 2
+        x = x.to(torch.float32 if narrow else torch.float64)
+    return _rows(x)
+
+
+def largest(gpu: Gpu, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest magnitude of each row, NaN if it is not finite, and the place of the first bad value."""
+    found, bad, bad_rows = _found(gpu, x)
+    return torch.where(bad_rows.bool(), torch.nan, found.view(torch.float64)), bad
+
+
+def _found(gpu: Gpu, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the bits of each row's largest magnitude, the place of the first bad value, and which rows are bad."""
+    rows, n = x.shape
+    found = torch.zeros(rows, dtype=torch.int64, device=x.device)
+    bad_rows = torch.zeros(rows, dtype=torch.uint8, device=x.device)
+    bad = torch.full((1,), -1, dtype=torch.int64, device=x.device)
+    arguments = (found, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int32(n))
+    _launch(gpu, f"largest_{_NAMES[x.dtype]}", 32 * rows * -(-n // 2048), arguments)
+    return found, bad, bad_rows
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """Return rows whose numbers are neighbours in memory."""
+    return x if x.shape[1] == 1 or x.stride(1) == 1 else x.contiguous()
+
+
+def _launch(gpu: Gpu, kernel: str, threads: int, arguments: tuple[object, ...]) -> None:
+    grid = max(1, min(8 * gpu.multiprocessors, -(-threads // _THREADS)))
+    gpu.launch("packing.cu", kernel, grid, _THREADS, 0, arguments)

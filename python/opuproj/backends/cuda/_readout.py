@@ -1,0 +1,151 @@
+"""Reads results from exact fields on the GPU."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from ..._spec import Spec
+from .. import Read
+from ._fields import BLOCK, Planes
+from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu
+from ._packing import Batch
+
+_THREADS = 256
+# Rows of T in a row block.
+_BLOCK_ROWS = 8
+_NAMES = {
+    torch.int32: "int32",
+    torch.int64: "int64",
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.uint8: "uint8",
+    torch.uint16: "uint16",
+}
+# What the integers of T and of G are multiplied by.
+_COMPLEX, _REAL = 1 / np.sqrt(2048.0), 1 / 32
+
+
+def read(
+    gpu: Gpu, spec: Spec, fields: torch.Tensor, batch: Batch, first_block: int, blocks: int, results: torch.Tensor
+) -> None:
+    """Read the results of the rows of a specification from the fields of row blocks."""
+    first = (spec.row_start - first_block * spec.block_rows) * spec.components
+    anchor = None
+    if spec.mode == "linear":
+        anchor = _anchor(gpu, spec, first_block, blocks, results.device)
+    kernel = spec.mode if spec.mode in ("intensity", "linear") else "scaled"
+    if results.is_complex():
+        results = _pairs(results)
+    factor = _REAL if spec.mode == "real" else _COMPLEX
+    _launch(gpu, kernel, fields, batch, first, factor, anchor, results)
+
+
+def _pairs(results: torch.Tensor) -> torch.Tensor:
+    """Return rows of complex numbers, which are neighbours in memory, as rows of real ones."""
+    real = torch.view_as_real(results)
+    return real.as_strided((len(real), 2 * real.shape[1]), (real.stride(0), 1))
+
+
+def read_adjoint(gpu: Gpu, read: Read, fields: torch.Tensor, batch: Batch, results: torch.Tensor) -> None:
+    """Scale the sums of the adjoint and round them once."""
+    _launch(gpu, "scaled", fields, batch, 0, _REAL if read == "real" else _COMPLEX, None, results)
+
+
+def measure(
+    gpu: Gpu,
+    spec: Spec,
+    fields: torch.Tensor,
+    batch: Batch,
+    lit: torch.Tensor,
+    first_block: int,
+    blocks: int,
+    results: torch.Tensor,
+    *,
+    noise_seed: int,
+    first_vector: int,
+) -> None:
+    """Read the results of a camera. `lit` counts the pixels that each vector lights."""
+    camera = spec.camera
+    assert camera is not None
+    first = (spec.row_start - first_block * spec.block_rows) * spec.components
+    n_anchors = {"intensity": 0, "linear": 1}.get(spec.mode, camera.anchors)
+    anchors = None
+    if n_anchors:
+        anchors = torch.stack([_anchor(gpu, spec, first_block, blocks, results.device, k) for k in range(n_anchors)])
+    if results.is_complex():
+        results = _pairs(results)
+    name = f"{spec.mode}_{_NAMES[fields.dtype]}_{_NAMES[results.dtype]}"
+    arguments = (
+        results, np.int64(results.stride(0)), np.int64(spec.n_outputs), np.int32(batch.n_rows), fields,
+        np.int64(fields.stride(0)), np.int32(first), anchors, np.int64(BLOCK * blocks), np.int32(n_anchors),
+        np.int32(spec.n_anchor if n_anchors else 0), lit, np.int32(camera.bits or 0), np.float64(camera.full_scale),
+        np.float64(math.nan if camera.exposure is None else camera.exposure), np.float64(camera.photons),
+        np.float64(camera.read_noise), np.int32(camera.frames), np.float64(camera.dark_floor), np.uint64(noise_seed),
+        np.uint64(first_vector), np.uint64(spec.row_start), batch.bad_rows,
+    )  # fmt: skip
+    grid = max(1, min(8 * gpu.multiprocessors, -(-batch.n_rows * spec.n_outputs // _THREADS)))
+    gpu.launch("camera.cu", name, grid, _THREADS, 0, arguments)
+
+
+def lit_pixels(gpu: Gpu, planes: Planes) -> torch.Tensor:
+    """Return the number of pixels that the positive and the negative part of each row light, alternating."""
+    rows = len(planes.positive)
+    counts = torch.empty(2 * rows, dtype=torch.int32, device=planes.positive.device)
+    arguments = (counts, planes.positive, planes.negative, np.int32(rows), np.int32(planes.words))
+    gpu.launch("camera.cu", "lit_pixels", max(1, min(8 * gpu.multiprocessors, -(-rows // 8))), _THREADS, 0, arguments)
+    return counts
+
+
+def _launch(
+    gpu: Gpu,
+    kernel: str,
+    fields: torch.Tensor,
+    batch: Batch,
+    first: int,
+    factor: float,
+    anchor: torch.Tensor | None,
+    results: torch.Tensor,
+) -> None:
+    weights = [np.int64(weight) for weight in (*batch.weights, 0, 0, 0)[:4]]
+    rows, width = results.shape
+    arguments = (
+        results, np.int64(results.stride(0)), np.int64(width), np.int32(rows), fields, np.int64(fields.stride(0)),
+        np.int32(first), np.int32(len(batch.weights)), *weights, batch.scales, np.float64(factor), anchor,
+        batch.bad_rows,
+    )  # fmt: skip
+    grid = max(1, min(16 * gpu.multiprocessors, -(-rows * width // _THREADS)))
+    name = f"{kernel}_{_NAMES[fields.dtype]}_{_NAMES[results.dtype]}"
+    gpu.launch("readout.cu", name, grid, _THREADS, 0, arguments)
+
+
+def _anchor(gpu: Gpu, spec: Spec, first_block: int, blocks: int, device: torch.device, number: int = 0) -> torch.Tensor:
+    """Return the field of anchor number `number` at some row blocks."""
+    field = torch.empty(BLOCK * blocks, dtype=torch.int32, device=device)
+    column = 2**64 - (number + 1) * spec.n_anchor
+    arguments = (
+        field, np.uint64(spec.seed), np.uint64(first_block), np.int32(blocks), np.uint64(column),
+        np.int32(spec.n_anchor), TABLE_STRIDE,
+    )  # fmt: skip
+    grid = max(1, min(gpu.multiprocessors, -(-blocks // 512)))
+    gpu.launch("projection.cu", "field_of_ones", grid, 512, TABLE_BYTES, arguments)
+    return field
+
+
+def anchor_field(gpu: Gpu, spec: Spec, device: torch.device) -> torch.Tensor:
+    """Return the anchor's field at each output: real and imaginary parts alternate."""
+    first_block = spec.row_start // _BLOCK_ROWS
+    blocks = -(-spec.row_stop // _BLOCK_ROWS) - first_block
+    first = 2 * (spec.row_start - first_block * _BLOCK_ROWS)
+    return _anchor(gpu, spec, first_block, blocks, device)[first:]
+
+
+def phases(gpu: Gpu, spec: Spec, device: torch.device) -> torch.Tensor:
+    """Return r/|r| for the anchor's field r at each output, as pairs of float64: (n_outputs, 2)."""
+    field = anchor_field(gpu, spec, device)
+    out = torch.empty((spec.n_outputs, 2), dtype=torch.float64, device=device)
+    grid = max(1, min(8 * gpu.multiprocessors, -(-spec.n_outputs // _THREADS)))
+    gpu.launch("readout.cu", "phases", grid, _THREADS, 0, (out, field, np.int32(0), np.int64(spec.n_outputs)))
+    return out

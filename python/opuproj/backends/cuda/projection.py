@@ -1,0 +1,117 @@
+"""Projections of tensors on a GPU: pack, make exact fields of a range of rows, and read them out, range by range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from ... import _progress
+from ..._spec import Spec
+from ...inputs.rows import DigitRows, Rows
+from ...inputs.tensors import DeviceRows
+from .. import Request
+from . import _packing, _readout
+from ._fields import BLOCK, Bytes, FieldMaker, Planes
+from ._gpu import Gpu
+from ._results import Result, result_for
+from ._values import Values
+
+# The work of one launch, in entries of T times vectors. A long projection can be interrupted between two launches.
+_LAUNCH_WORK = 1 << 42
+
+
+# The most vectors whose fields are made together.
+_MOST_VECTORS = 4096
+
+
+def project(
+    gpu: Gpu, values: Values, spec: Spec, rows: Rows, out: Any, request: Request, scratch: int
+) -> torch.Tensor | np.ndarray[Any, Any]:
+    """Return the results of all vectors, as :meth:`Backend.project` says."""
+    source = rows.rows if isinstance(rows, DigitRows) else rows
+    assert isinstance(source, DeviceRows)
+    x = source.array
+    result = result_for((*rows.shape[:-1], spec.n_outputs), spec.dtype, out, x)
+    if rows.n_rows == 0 or spec.n_outputs == 0:
+        return result.given
+    with torch.no_grad(), _progress.reported(request.progress, rows.n_rows * spec.n_outputs) as advance:
+        numbers = x.reshape(rows.n_rows, rows.n_inputs)
+        step = _rows_at_once(rows, scratch)
+        for first in range(0, rows.n_rows, step):
+            last = min(rows.n_rows, first + step)
+
+            def report(fraction: float, first: int = first, last: int = last) -> None:
+                gpu.wait()  # so that the bar shows work that is done
+                if advance is not None:
+                    advance((first + (last - first) * fraction) / rows.n_rows)
+
+            digits = (rows.base, rows.n_digits) if isinstance(rows, DigitRows) else None
+            batch = _packing.batch(gpu, values, source, numbers[first:last], first, digits)
+            noise = (request.noise_seed, request.first_vector + first)
+            _project(gpu, spec, batch, noise, result, (first, last), scratch, report if advance is not None else None)
+    return result.given
+
+
+def _project(
+    gpu: Gpu,
+    spec: Spec,
+    batch: _packing.Batch,
+    noise: tuple[int, int],
+    result: Result,
+    group: tuple[int, int],
+    scratch: int,
+    report: Callable[[float], None] | None,
+) -> None:
+    """Project vectors number group[0] to group[1] - 1 of the input. `noise`: the noise seed, and its first vector."""
+    lit: torch.Tensor | None = None
+    if spec.noisy:
+        planes = batch.vectors
+        assert isinstance(planes, Planes)
+        planes.split = spec.mode != "intensity"
+        lit = _readout.lit_pixels(gpu, planes) if planes.split else planes.counts
+    maker = FieldMaker(gpu, spec.seed, batch.vectors, 0, scratch)
+    for start, stop in _ranges(spec, maker, batch.vectors):
+        part = spec.rows(start, stop)
+        first_block = part.row_start // part.block_rows
+        blocks = -(-part.row_stop // part.block_rows) - first_block
+        fields = maker.fields(first_block, blocks)
+        with result.part(group, (start, stop)) as results:
+            if lit is None:
+                _readout.read(gpu, part, fields, batch, first_block, blocks, results)
+            else:
+                seed, first_vector = noise
+                _readout.measure(
+                    gpu,
+                    part,
+                    fields,
+                    batch,
+                    lit,
+                    first_block,
+                    blocks,
+                    results,
+                    noise_seed=seed,
+                    first_vector=first_vector,
+                )
+        if report is not None:
+            report(stop / spec.n_outputs)
+
+
+def _rows_at_once(rows: Rows, scratch: int) -> int:
+    """Return how many vectors to convert at a time, so that the converted ones take a quarter of the scratch memory."""
+    n_bytes = rows.n_inputs / 4 if not isinstance(rows, DigitRows) else rows.n_inputs * -(-rows.n_digits // 5)
+    return max(1, min(_MOST_VECTORS, int(scratch // 4 / n_bytes) // 32 * 32 or 1))
+
+
+def _ranges(spec: Spec, maker: FieldMaker, vectors: Planes | Bytes) -> Iterator[tuple[int, int]]:
+    """Divide the outputs into ranges that end where row blocks end."""
+    work = max(1, vectors.n_inputs * vectors.n_vectors * BLOCK)
+    blocks = max(1, min(maker.blocks_at_once, _LAUNCH_WORK // work))
+    start = 0
+    while start < spec.n_outputs:
+        row = spec.row_start + start
+        stop = min(spec.n_outputs, (row // spec.block_rows + blocks) * spec.block_rows - spec.row_start)
+        yield start, stop
+        start = stop
