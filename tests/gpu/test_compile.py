@@ -46,6 +46,18 @@ LIMITS = {
 }
 
 
+# The compiler keeps more numbers of these kernels at a time for the newest architectures than for the others.
+NEWEST = {"sm_100", "sm_120"}
+LIMITS_OF_NEWEST = {
+    **LIMITS,
+    "whole": Limits(spilled=500),
+    "field_16": Limits(spilled=1500),
+    "field_bytes_16": Limits(spilled=2500),
+    "field_32": Limits(registers=168, spilled=4000),
+    "field_bytes_32": Limits(registers=168, spilled=7000),
+}
+
+
 def nvrtc_or_skip() -> Any:
     core = pytest.importorskip("cuda.core", reason="needs NVRTC", exc_type=ImportError)
     try:
@@ -109,10 +121,11 @@ def test_every_kernel_compiles_within_its_limits(file: str, macros: tuple[str, .
     assert code.startswith(b"\x7fELF")
     found = reported(log.getvalue())
     assert found, log.getvalue()
+    limits = LIMITS_OF_NEWEST if architecture in NEWEST else LIMITS
     excess = {
         f"{kernel}: {value} {name.replace('_', ' ')}, at most {most}"
         for kernel, values in found.items()
-        for name, value, most in zip(Limits._fields, values, LIMITS.get(kernel, Limits()), strict=True)
+        for name, value, most in zip(Limits._fields, values, limits.get(kernel, Limits()), strict=True)
         if value > most
     }
     assert not excess, log.getvalue()
