@@ -1,4 +1,4 @@
-"""NVRTC compiles every kernel for every supported architecture, within limits; compiled kernels are kept on disk.
+"""NVRTC compiles every kernel for every supported architecture, within limits. Compiled kernels are kept on disk.
 
 None of this needs a GPU.
 """

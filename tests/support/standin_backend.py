@@ -29,12 +29,9 @@ class StandIn:
         macros: Sequence[str] = (),
     ) -> None:
         import gpu_standin
-        import torch
+        from opuproj.backends.cuda._gpu import values_of
 
-        values = [
-            np.uint64(a.data_ptr()) if isinstance(a, torch.Tensor) else np.uint64(0) if a is None else a
-            for a in arguments
-        ]
+        values = [np.uint64(value) if isinstance(value, int) else value for value in values_of(arguments)]
         assert shared <= 227 * 1024
         gpu_standin.launch(file, kernel, grid, threads, *values, macros=tuple(macros))
 

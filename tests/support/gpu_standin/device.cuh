@@ -136,39 +136,32 @@ inline void multiply(int sums[4], u32 a0, u32 a1, u32 b) {
     }
   yield();  // and now all have read those of the others
 }
-inline bool any_lane(bool condition) {
+// Passes a number of each lane of the warp, with the lane, to a function.
+template <class Use> void for_lanes(u32 number, Use use) {
   u32 first = threadIdx.x & ~31u;
-  fibres[threadIdx.x].b = condition;
+  fibres[threadIdx.x].b = number;
   yield();
+  for (u32 i = first; i < std::min(first + 32, blockDim.x); i++) use(i - first, fibres[i].b);
+  yield();
+}
+inline bool any_lane(bool condition) {
   bool any = false;
-  for (u32 i = first; i < std::min(first + 32, blockDim.x); i++) any |= fibres[i].b;
-  yield();
+  for_lanes(condition, [&](u32, u32 other) { any |= other != 0; });
   return any;
 }
 inline int lanes_before(int n) {
-  u32 first = threadIdx.x & ~31u;
-  fibres[threadIdx.x].b = (u32)n;
-  yield();
   int sum = 0;
-  for (u32 i = first; i < threadIdx.x; i++) sum += (int)fibres[i].b;
-  yield();
+  for_lanes((u32)n, [&](u32 lane, u32 other) { sum += lane < (threadIdx.x & 31) ? (int)other : 0; });
   return sum;
 }
 inline int lanes_total(int n) {
-  u32 first = threadIdx.x & ~31u;
-  fibres[threadIdx.x].b = (u32)n;
-  yield();
   int sum = 0;
-  for (u32 i = first; i < std::min(first + 32, blockDim.x); i++) sum += (int)fibres[i].b;
-  yield();
+  for_lanes((u32)n, [&](u32, u32 other) { sum += (int)other; });
   return sum;
 }
 inline u32 ballot(bool condition) {
-  u32 first = threadIdx.x & ~31u, bits = 0;
-  fibres[threadIdx.x].b = condition;
-  yield();
-  for (u32 i = first; i < std::min(first + 32, blockDim.x); i++) bits |= fibres[i].b << (i - first);
-  yield();
+  u32 bits = 0;
+  for_lanes(condition, [&](u32 lane, u32 other) { bits |= other << lane; });
   return bits;
 }
 inline double not_a_number() { return std::nan(""); }

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu
+from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu, grid_for
 
 # Components of a row block.
 BLOCK = 16
-# The most vectors that one fused kernel multiplies.
+# The most vectors whose fields are made together, and those that one fused kernel multiplies.
+MOST_VECTORS = 4096
 FUSED_VECTORS = 32
 # The most nonzeros of a vector of a list.
 LIST_CAPACITY = 64
@@ -24,6 +25,7 @@ _CHOICE_INPUTS = 2048
 _TERNARY_COLUMNS, BYTE_COLUMNS = 1 << 24, 1 << 17
 # The most columns of a panel.
 _PANEL_COLUMNS = 1 << 15
+_FIRST_COLUMN = np.uint64(0)
 _LISTS, _IN_USE, _ALL = np.int32(0), np.int32(1), np.int32(2)
 
 
@@ -66,14 +68,13 @@ class Bytes:
 class FieldMaker:
     """Computes fields of one batch, for one range of row blocks after the other."""
 
-    def __init__(self, gpu: Gpu, seed: int, vectors: Planes | Bytes, column_start: int, scratch: int) -> None:
-        self._gpu, self._seed, self._vectors, self._column_start = gpu, np.uint64(seed), vectors, column_start
+    def __init__(self, gpu: Gpu, seed: int, vectors: Planes | Bytes, scratch: int) -> None:
+        self._gpu, self._seed, self._vectors = gpu, np.uint64(seed), vectors
         self._device = vectors.x.device if isinstance(vectors, Bytes) else vectors.positive.device
         self._n, self._v = vectors.n_inputs, vectors.n_vectors
         self._scratch = scratch
         self._wide = self._n > vectors.most_columns  # whether sums need 64 bits
-        aligned = column_start % BLOCK == 0
-        self._fused = self._v <= FUSED_VECTORS and not self._wide and aligned
+        self._fused = self._v <= FUSED_VECTORS and not self._wide
         self._path: torch.Tensor | None = None
         self._columns: torch.Tensor | None = None
         self._count: torch.Tensor | None = None
@@ -174,8 +175,7 @@ class FieldMaker:
         file: str = "projection.cu",
     ) -> None:
         """Launch a kernel whose warps take tasks from a range of `warps`."""
-        most = self._gpu.multiprocessors * (1 if tables else 8)
-        grid = max(1, min(most, -(-warps * 32 // threads)))
+        grid = grid_for(self._gpu, 32 * warps, threads, 1 if tables else 8)
         shared = TABLE_BYTES if tables else 0
         self._gpu.launch(file, kernel, grid, threads, shared, (*arguments, TABLE_STRIDE) if tables else arguments)
 
@@ -190,7 +190,7 @@ class FieldMaker:
     def _of_lists(self, out: torch.Tensor, first_block: int, blocks: int, path: torch.Tensor | None) -> None:
         arguments = (
             out, np.int64(out.stride(0)), self._seed, np.uint64(first_block), np.int32(blocks),
-            np.uint64(self._column_start), self._lists, np.int32(LIST_CAPACITY), self._list_counts, np.int32(self._v),
+            _FIRST_COLUMN, self._lists, np.int32(LIST_CAPACITY), self._list_counts, np.int32(self._v),
             path, _LISTS,
         )  # fmt: skip
         self._launch("field_lists", 512, self._v * -(-blocks // 32), arguments)
@@ -208,29 +208,11 @@ class FieldMaker:
         make = torch.zeros if slices > 1 else torch.empty
         out = make(shape, dtype=torch.int32, device=self._device)
         x = self._vectors
-        where = (
-            np.int64(out.stride(0)),
-            self._seed,
-            np.uint64(first_block),
-            np.int32(blocks),
-            np.uint64(self._column_start),
-        )
+        where = (np.int64(out.stride(0)), self._seed, np.uint64(first_block), np.int32(blocks), _FIRST_COLUMN)
         cut = (np.int32(slice_), np.int32(slices))
         if isinstance(x, Bytes):
-            arguments = (
-                out,
-                *where,
-                None,
-                np.int32(self._n),
-                None,
-                x.x,
-                np.int64(x.x.stride(0)),
-                np.int32(self._v),
-                *cut,
-                None,
-                _ALL,
-            )
-            self._launch(f"field_bytes_{size}", threads, groups * slices, arguments)
+            all_columns = (None, np.int32(self._n), None, x.x, np.int64(x.x.stride(0)), np.int32(self._v))
+            self._launch(f"field_bytes_{size}", threads, groups * slices, (out, *where, *all_columns, *cut, None, _ALL))
             return out
         planes = (x.positive, x.negative, np.int32(x.words), np.int32(self._v), np.int32(x.split))
         self._launch(
@@ -238,14 +220,8 @@ class FieldMaker:
         )
         if self._path is not None:
             assert self._compact is not None
-            listed = (
-                self._columns,
-                np.int32(self._n),
-                self._count,
-                self._compact,
-                np.int64(self._compact.stride(0)),
-                np.int32(self._v),
-            )
+            vectors = (self._compact, np.int64(self._compact.stride(0)), np.int32(self._v))
+            listed = (self._columns, np.int32(self._n), self._count, *vectors)
             self._launch(
                 f"field_bytes_{size}", threads, groups * slices, (out, *where, *listed, *cut, self._path, _IN_USE)
             )
@@ -264,7 +240,7 @@ class FieldMaker:
             used = panel[:, :size]
             arguments = (
                 used, np.int64(used.stride(0)), self._seed, np.uint64(first_block), np.int32(blocks),
-                np.uint64(self._column_start), self._columns, np.int32(start), np.int32(stop - start), None, None,
+                _FIRST_COLUMN, self._columns, np.int32(start), np.int32(stop - start), None, None,
                 _IN_USE, np.int32(64),
             )  # fmt: skip
             if stop > start:

@@ -17,6 +17,16 @@ TABLE_BYTES = 256 * 32 * 4 + 16 * 256
 TABLE_STRIDE = np.uint32(128)
 
 
+def dtype_name(x: torch.Tensor) -> str:
+    """Return the name of a tensor's dtype, by which kernels are named."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def values_of(arguments: Sequence[Any]) -> list[Any]:
+    """Return the arguments of a kernel, with an address in place of each tensor, and 0 in place of None."""
+    return [a.data_ptr() if isinstance(a, torch.Tensor) else 0 if a is None else a for a in arguments]
+
+
 class Gpu(Protocol):
     """One GPU."""
 
@@ -64,9 +74,8 @@ class Hardware:
         arguments: Sequence[Any],
         macros: Sequence[str] = (),
     ) -> None:
-        values = [a.data_ptr() if isinstance(a, torch.Tensor) else 0 if a is None else a for a in arguments]
         stream = torch.cuda.current_stream(self._index).cuda_stream
-        self._device.launch(stream, file, kernel, grid, threads, shared, values, tuple(macros))
+        self._device.launch(stream, file, kernel, grid, threads, shared, values_of(arguments), tuple(macros))
 
     def product(self, x: torch.Tensor, panel: torch.Tensor, out: torch.Tensor) -> None:
         torch._int_mm(x, panel.t(), out=out)
@@ -77,3 +86,8 @@ class Hardware:
     def wait(self) -> None:
         if not self.capturing():
             torch.cuda.current_stream(self._index).synchronize()
+
+
+def grid_for(gpu: Gpu, n_threads: int, threads: int, most: int) -> int:
+    """Return the number of blocks of `threads` threads for `n_threads` of work, at most `most` a multiprocessor."""
+    return max(1, min(most * gpu.multiprocessors, -(-n_threads // threads)))

@@ -9,14 +9,11 @@ import torch
 
 from ...inputs.tensors import DeviceRows
 from ._fields import Bytes, Planes
-from ._gpu import Gpu
+from ._gpu import Gpu, dtype_name, grid_for
 from ._values import Values
 
 # Digits of a base that one int8 number holds.
 _DIGITS = {2: 7, 3: 5}
-_NAMES = {getattr(torch, name): name for name in ("bool", "uint8", "int8", "int16", "int32", "int64")}
-_NAMES |= {getattr(torch, name): name for name in ("float16", "bfloat16", "float32", "float64")}
-_NAMES |= {getattr(torch, name): name for name in ("uint16", "uint32", "uint64") if hasattr(torch, name)}
 _THREADS = 256
 
 
@@ -69,7 +66,7 @@ def _ternary(gpu: Gpu, x: torch.Tensor) -> Batch:
         planes[0], planes[1], counts, used, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int32(n),
         np.int32(words),
     )  # fmt: skip
-    _launch(gpu, f"pack_{_NAMES[x.dtype]}", 32 * rows * words, arguments)
+    _launch(gpu, f"pack_{dtype_name(x)}", 32 * rows * words, arguments)
     return Batch(Planes(planes[0], planes[1], counts, used, n), (1,), None, bad, bad_rows)
 
 
@@ -83,7 +80,7 @@ def encode(gpu: Gpu, x: torch.Tensor, base: int, n_digits: int) -> Batch:
     found, bad, bad_rows = _found(gpu, x)
     scales = torch.empty(rows, dtype=torch.float64, device=x.device)
     parts = torch.empty((rows * n_parts, ld), dtype=torch.int8, device=x.device)
-    name, where = _NAMES[x.dtype], (x, np.int64(x.stride(0)), np.int32(rows), np.int32(n))
+    name, where = dtype_name(x), (x, np.int64(x.stride(0)), np.int32(rows), np.int32(n))
     arguments = (parts, np.int64(ld), np.int32(n_parts), scales, found, *where, np.int32(base), np.float64(top))
     _launch(gpu, f"encode_{name}", rows * ld, arguments)
     weights = tuple(base ** (_DIGITS[base] * part) for part in range(n_parts))
@@ -111,7 +108,7 @@ def _found(gpu: Gpu, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     bad_rows = torch.zeros(rows, dtype=torch.uint8, device=x.device)
     bad = torch.full((1,), -1, dtype=torch.int64, device=x.device)
     arguments = (found, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int32(n))
-    _launch(gpu, f"largest_{_NAMES[x.dtype]}", 32 * rows * -(-n // 2048), arguments)
+    _launch(gpu, f"largest_{dtype_name(x)}", 32 * rows * -(-n // 2048), arguments)
     return found, bad, bad_rows
 
 
@@ -121,5 +118,4 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
 
 
 def _launch(gpu: Gpu, kernel: str, threads: int, arguments: tuple[object, ...]) -> None:
-    grid = max(1, min(8 * gpu.multiprocessors, -(-threads // _THREADS)))
-    gpu.launch("packing.cu", kernel, grid, _THREADS, 0, arguments)
+    gpu.launch("packing.cu", kernel, grid_for(gpu, threads, _THREADS, 8), _THREADS, 0, arguments)

@@ -10,20 +10,12 @@ import torch
 from ..._spec import Spec
 from .. import Read
 from ._fields import BLOCK, Planes
-from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu
+from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu, dtype_name, grid_for
 from ._packing import Batch
 
 _THREADS = 256
 # Rows of T in a row block.
 _BLOCK_ROWS = 8
-_NAMES = {
-    torch.int32: "int32",
-    torch.int64: "int64",
-    torch.float32: "float32",
-    torch.float64: "float64",
-    torch.uint8: "uint8",
-    torch.uint16: "uint16",
-}
 # What the integers of T and of G are multiplied by.
 _COMPLEX, _REAL = 1 / np.sqrt(2048.0), 1 / 32
 
@@ -77,7 +69,7 @@ def measure(
         anchors = torch.stack([_anchor(gpu, spec, first_block, blocks, results.device, k) for k in range(n_anchors)])
     if results.is_complex():
         results = _pairs(results)
-    name = f"{spec.mode}_{_NAMES[fields.dtype]}_{_NAMES[results.dtype]}"
+    name = f"{spec.mode}_{dtype_name(fields)}_{dtype_name(results)}"
     arguments = (
         results, np.int64(results.stride(0)), np.int64(spec.n_outputs), np.int32(batch.n_rows), fields,
         np.int64(fields.stride(0)), np.int32(first), anchors, np.int64(BLOCK * blocks), np.int32(n_anchors),
@@ -86,7 +78,7 @@ def measure(
         np.float64(camera.read_noise), np.int32(camera.frames), np.float64(camera.dark_floor), np.uint64(noise_seed),
         np.uint64(first_vector), np.uint64(spec.row_start), batch.bad_rows,
     )  # fmt: skip
-    grid = max(1, min(8 * gpu.multiprocessors, -(-batch.n_rows * spec.n_outputs // _THREADS)))
+    grid = grid_for(gpu, batch.n_rows * spec.n_outputs, _THREADS, 8)
     gpu.launch("camera.cu", name, grid, _THREADS, 0, arguments)
 
 
@@ -95,7 +87,7 @@ def lit_pixels(gpu: Gpu, planes: Planes) -> torch.Tensor:
     rows = len(planes.positive)
     counts = torch.empty(2 * rows, dtype=torch.int32, device=planes.positive.device)
     arguments = (counts, planes.positive, planes.negative, np.int32(rows), np.int32(planes.words))
-    gpu.launch("camera.cu", "lit_pixels", max(1, min(8 * gpu.multiprocessors, -(-rows // 8))), _THREADS, 0, arguments)
+    gpu.launch("camera.cu", "lit_pixels", grid_for(gpu, 32 * rows, _THREADS, 8), _THREADS, 0, arguments)
     return counts
 
 
@@ -116,8 +108,8 @@ def _launch(
         np.int32(first), np.int32(len(batch.weights)), *weights, batch.scales, np.float64(factor), anchor,
         batch.bad_rows,
     )  # fmt: skip
-    grid = max(1, min(16 * gpu.multiprocessors, -(-rows * width // _THREADS)))
-    name = f"{kernel}_{_NAMES[fields.dtype]}_{_NAMES[results.dtype]}"
+    grid = grid_for(gpu, rows * width, _THREADS, 16)
+    name = f"{kernel}_{dtype_name(fields)}_{dtype_name(results)}"
     gpu.launch("readout.cu", name, grid, _THREADS, 0, arguments)
 
 
@@ -129,7 +121,7 @@ def _anchor(gpu: Gpu, spec: Spec, first_block: int, blocks: int, device: torch.d
         field, np.uint64(spec.seed), np.uint64(first_block), np.int32(blocks), np.uint64(column),
         np.int32(spec.n_anchor), TABLE_STRIDE,
     )  # fmt: skip
-    grid = max(1, min(gpu.multiprocessors, -(-blocks // 512)))
+    grid = grid_for(gpu, blocks, 512, 1)
     gpu.launch("projection.cu", "field_of_ones", grid, 512, TABLE_BYTES, arguments)
     return field
 
@@ -146,6 +138,6 @@ def phases(gpu: Gpu, spec: Spec, device: torch.device) -> torch.Tensor:
     """Return r/|r| for the anchor's field r at each output, as pairs of float64: (n_outputs, 2)."""
     field = anchor_field(gpu, spec, device)
     out = torch.empty((spec.n_outputs, 2), dtype=torch.float64, device=device)
-    grid = max(1, min(8 * gpu.multiprocessors, -(-spec.n_outputs // _THREADS)))
+    grid = grid_for(gpu, spec.n_outputs, _THREADS, 8)
     gpu.launch("readout.cu", "phases", grid, _THREADS, 0, (out, field, np.int32(0), np.int64(spec.n_outputs)))
     return out

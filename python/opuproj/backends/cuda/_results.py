@@ -10,17 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...inputs.rows import ArrayRows
+from ...inputs.rows import Rows
 from ..cpu import results as cpu_results
-
-_DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "complex64": torch.complex64,
-    "complex128": torch.complex128,
-    "uint8": torch.uint8,
-    "uint16": torch.uint16,
-}
 
 
 class Result:
@@ -44,14 +35,14 @@ class Result:
 
 def result_for(shape: tuple[int, ...], dtype: np.dtype[Any], out: Any, x: torch.Tensor) -> Result:
     """Return the result of this shape, or raise before any work starts."""
-    wanted = _DTYPES[dtype.name]
+    wanted: torch.dtype = getattr(torch, dtype.name)
     n = math.prod(shape[:-1])
     if out is None:
         new = torch.empty(shape, dtype=wanted, device=x.device)
         return Result(new, new.view(n, shape[-1]), None, wanted)
     if isinstance(out, torch.Tensor) and out.device.type != "cpu":
         return Result(out, _device_view(out, shape, wanted, x), None, wanted)
-    array = cpu_results.allocated(shape, dtype, out, ArrayRows("x", np.empty((0, 1))))
+    array = cpu_results.allocated(shape, dtype, out, Rows("x", (0, 1)))
     return Result(out, None, (cpu_results.rows_of(array), x.device), wanted)
 
 

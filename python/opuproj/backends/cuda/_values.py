@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ...inputs.rows import ArrayRows
+from ...inputs.rows import Rows
 from ...inputs.tensors import DeviceRows
 
 _NONE, _NOT_YET = -1, -2
@@ -20,7 +20,7 @@ _NONE, _NOT_YET = -1, -2
 class _Pending:
     # -2 until the GPU has written it, then -1 or the place of the first bad value. On the host, except within a graph.
     word: torch.Tensor
-    rows: ArrayRows
+    rows: Rows
     tensor: weakref.ref[torch.Tensor]
     must_be: str
     kept: bool  # whether a graph may write the word again
@@ -64,8 +64,7 @@ class Values:
         else:
             word = torch.full((1,), _NOT_YET, dtype=torch.int64, pin_memory=bad.device.type == "cuda")
             word.copy_(bad, non_blocking=True)
-        named = ArrayRows.__new__(ArrayRows)  # without the tensor, whose memory must not be kept
-        named.name, named.shape, named.n_inputs, named.n_rows = rows.name, rows.shape, rows.n_inputs, rows.n_rows
+        named = Rows(rows.name, rows.shape)  # without the tensor, whose memory must not be kept
         pending = _Pending(word, named, weakref.ref(rows.given), must_be, captured, width, place_of)
         with self._lock:
             self._pending.append(pending)

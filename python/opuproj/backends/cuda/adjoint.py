@@ -14,13 +14,11 @@ from ...encoded import TERNARY_BASE
 from ...inputs.tensors import DeviceRows
 from .. import Read, Request
 from . import _packing, _readout
-from ._fields import BLOCK, BYTE_COLUMNS, Bytes
-from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu
+from ._fields import BLOCK, BYTE_COLUMNS, MOST_VECTORS, Bytes
+from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu, grid_for
 from ._results import result_for
 from ._values import Values
 
-# The most vectors that are multiplied together.
-_MOST_VECTORS = 4096
 # The most columns of a transposed panel.
 _PANEL_COLUMNS = 1 << 14
 _CHUNK = 64
@@ -53,7 +51,7 @@ def adjoint(
         phases = _readout.phases(gpu, spec, rows.array.device) if spec.mode == "linear" else None
         y = rows.array.reshape(rows.n_rows, spec.n_outputs)
         bytes_each = width * (before + spec.n_outputs) * (9 + 2 * -(-n_digits // 5))
-        group = max(1, min(_MOST_VECTORS, scratch // 2 // bytes_each))
+        group = max(1, min(MOST_VECTORS, scratch // 2 // bytes_each))
         for first in range(0, rows.n_rows, group):
             last = min(rows.n_rows, first + group)
             parts = _interleaved(spec, y[first:last], rows.double, phases, before, negated=not conjugated)
@@ -135,7 +133,7 @@ def _fields(gpu: Gpu, spec: Spec, turned: tuple[torch.Tensor, ...], start: int, 
         blocks = size // BLOCK
         warps = -(-blocks // 32) * -(-n_columns // _CHUNK)
         gpu.launch(
-            "projection.cu", "transposed_panel", max(1, min(gpu.multiprocessors, -(-warps // 16))), 512, TABLE_BYTES,
+            "projection.cu", "transposed_panel", grid_for(gpu, 32 * warps, 512, 1), 512, TABLE_BYTES,
             (
                 panel, np.int64(size), np.uint64(spec.seed), np.uint64(first_block + first // BLOCK), np.int32(blocks),
                 np.uint64(start), np.int32(n_columns), np.int32(_CHUNK), TABLE_STRIDE,

@@ -14,17 +14,13 @@ from ...inputs.rows import DigitRows, Rows
 from ...inputs.tensors import DeviceRows
 from .. import Request
 from . import _packing, _readout
-from ._fields import BLOCK, Bytes, FieldMaker, Planes
+from ._fields import BLOCK, MOST_VECTORS, Bytes, FieldMaker, Planes
 from ._gpu import Gpu
 from ._results import Result, result_for
 from ._values import Values
 
 # The work of one launch, in entries of T times vectors. A long projection can be interrupted between two launches.
 _LAUNCH_WORK = 1 << 42
-
-
-# The most vectors whose fields are made together.
-_MOST_VECTORS = 4096
 
 
 def project(
@@ -72,7 +68,7 @@ def _project(
         assert isinstance(planes, Planes)
         planes.split = spec.mode != "intensity"
         lit = _readout.lit_pixels(gpu, planes) if planes.split else planes.counts
-    maker = FieldMaker(gpu, spec.seed, batch.vectors, 0, scratch)
+    maker = FieldMaker(gpu, spec.seed, batch.vectors, scratch)
     for start, stop in _ranges(spec, maker, batch.vectors):
         part = spec.rows(start, stop)
         first_block = part.row_start // part.block_rows
@@ -102,7 +98,7 @@ def _project(
 def _rows_at_once(rows: Rows, scratch: int) -> int:
     """Return how many vectors to convert at a time, so that the converted ones take a quarter of the scratch memory."""
     n_bytes = rows.n_inputs / 4 if not isinstance(rows, DigitRows) else rows.n_inputs * -(-rows.n_digits // 5)
-    return max(1, min(_MOST_VECTORS, int(scratch // 4 / n_bytes) // 32 * 32 or 1))
+    return max(1, min(MOST_VECTORS, int(scratch // 4 / n_bytes) // 32 * 32 or 1))
 
 
 def _ranges(spec: Spec, maker: FieldMaker, vectors: Planes | Bytes) -> Iterator[tuple[int, int]]:

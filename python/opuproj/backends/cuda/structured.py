@@ -13,7 +13,7 @@ from ..._spec import Spec
 from ...inputs.tensors import DeviceRows
 from .. import Request
 from . import _packing, _readout
-from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu
+from ._gpu import TABLE_BYTES, TABLE_STRIDE, Gpu, grid_for
 from ._results import result_for
 from ._values import Values
 
@@ -104,7 +104,7 @@ class _Transform:
         self._macros = (f"LOG2_N={bits}",)
 
     def _launch(self, kernel: str, threads: int, tasks: int, shared: int, arguments: tuple[Any, ...]) -> None:
-        grid = max(1, min(4 * self._gpu.multiprocessors, tasks))
+        grid = grid_for(self._gpu, tasks, 1, 4)
         self._gpu.launch(_FILE, kernel, grid, threads, shared, arguments, self._macros)
 
     def signs(self, seed: int, first: int, count: int) -> torch.Tensor:
@@ -177,7 +177,7 @@ def _phases(gpu: Gpu, spec: Spec, device: torch.device) -> torch.Tensor:
     """Return cosine and sine of the anchor's field at each row, as float32."""
     field = _readout.anchor_field(gpu, spec, device)
     out = torch.empty(2 * spec.n_outputs, dtype=torch.float32, device=device)
-    grid = max(1, min(8 * gpu.multiprocessors, -(-spec.n_outputs // 256)))
+    grid = grid_for(gpu, spec.n_outputs, 256, 8)
     macros = (f"LOG2_N={bits_of(spec.n_inputs)}",)
     gpu.launch(_FILE, "phases", grid, 256, 0, (out, field, np.int64(spec.n_outputs)), macros)
     return out

@@ -7,6 +7,21 @@
 // A kernel that is not the one that `plan` chose returns at once.
 __device__ __forceinline__ bool chosen(const int* path, int mine) { return !path || *path == mine; }
 
+// The share of a row block in round 1, with the round's key.
+__device__ __forceinline__ void row_half(const Tables& t, const Keys& keys, u64 block, u32 row[4]) {
+  half_round<0>(t, keys, block, row);
+#pragma unroll
+  for (int j = 0; j < 4; j++) row[j] ^= keys.word(1, j);
+}
+// The 16 entries of one column in the row block of this share.
+__device__ __forceinline__ void column_entries(const Tables& t, const Keys& keys, const u32 row[4], u64 column, int entries[16]) {
+  u32 state[4];
+  half_round<1>(t, keys, column, state);
+#pragma unroll
+  for (int j = 0; j < 4; j++) state[j] ^= row[j];
+  finish_one(t, keys, state, entries);
+}
+
 // Column number i of a call: entry i of a list, or the i-th after the first column.
 __device__ __forceinline__ u64 column_at(u64 first_column, const u32* columns, int i) {
   return first_column + (columns ? columns[i] : (u32)i);
@@ -134,9 +149,7 @@ __device__ __forceinline__ void field(
     Prefix<2> prefix;
     u32 row[4];
     if (LISTED) {
-      half_round<0>(t, keys, first_block + 8 * group + g, row);
-#pragma unroll
-      for (int j = 0; j < 4; j++) row[j] ^= keys.word(1, j);
+      row_half(t, keys, first_block + 8 * group + g, row);
     }
     bool stale = true;
     for (int k = begin; k < end; k += 16) {
@@ -258,17 +271,12 @@ extern "C" __global__ void __launch_bounds__(512, 1) field_lists(
     int vector = (int)(task % vectors), r = (int)(task / vectors) * 32 + lane, n = min(counts[vector], capacity);
     const u32* list = lists + (i64)vector * capacity;
     u32 row[4];
-    half_round<0>(t, keys, first_block + r, row);
-#pragma unroll
-    for (int j = 0; j < 4; j++) row[j] ^= keys.word(1, j);
+    row_half(t, keys, first_block + r, row);
     int sums[16] = {};
     for (int i = 0; i < n; i++) {
-      u32 state[4], entry = list[i];
+      u32 entry = list[i];
       int entries[16];
-      half_round<1>(t, keys, first_column + (entry >> 1), state);
-#pragma unroll
-      for (int j = 0; j < 4; j++) state[j] ^= row[j];
-      finish_one(t, keys, state, entries);
+      column_entries(t, keys, row, first_column + (entry >> 1), entries);
 #pragma unroll
       for (int place = 0; place < 16; place++) sums[place] += entry & 1 ? -entries[place] : entries[place];
     }
@@ -287,17 +295,11 @@ extern "C" __global__ void __launch_bounds__(512, 1) field_of_ones(
   Tables t = fill_tables(shared, keys, stride);
   for (i64 r = blockIdx.x * blockDim.x + threadIdx.x; r < blocks; r += gridDim.x * blockDim.x) {
     u32 row[4];
-    half_round<0>(t, keys, first_block + r, row);
-#pragma unroll
-    for (int j = 0; j < 4; j++) row[j] ^= keys.word(1, j);
+    row_half(t, keys, first_block + r, row);
     int sums[16] = {};
     for (int i = 0; i < n; i++) {
-      u32 state[4];
       int entries[16];
-      half_round<1>(t, keys, first_column + i, state);
-#pragma unroll
-      for (int j = 0; j < 4; j++) state[j] ^= row[j];
-      finish_one(t, keys, state, entries);
+      column_entries(t, keys, row, first_column + i, entries);
 #pragma unroll
       for (int place = 0; place < 16; place++) sums[place] += entries[place];
     }
