@@ -66,7 +66,7 @@ def _ternary(gpu: Gpu, x: torch.Tensor) -> Batch:
         planes[0], planes[1], counts, used, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int32(n),
         np.int32(words),
     )  # fmt: skip
-    _launch(gpu, f"pack_{dtype_name(x)}", 32 * rows * words, arguments)
+    _launch(gpu, f"pack_{dtype_name(x)}", 32 * rows * -(-n // 128), arguments)
     return Batch(Planes(planes[0], planes[1], counts, used, n), (1,), None, bad, bad_rows)
 
 
