@@ -41,24 +41,24 @@ class EncodedBatch(Batch):
 
     __slots__ = ()
 
-    _packed: _core.Encoded
     _name = "an EncodedBatch"
     _made_by = "opuproj.encode"
 
     @property
     def base(self) -> int:
         """The base of the digits: 3 or 2."""
-        return self._packed.base
+        return int(self._packed.base)
 
     @property
     def n_digits(self) -> int:
         """The number of digits of each element."""
-        return self._packed.n_digits
+        return int(self._packed.n_digits)
 
     @property
     def scale(self) -> NDArray[np.float64]:
         """The factor that multiplies the integers of each vector: an array of shape ``shape[:-1]``."""
-        return self._packed.scales().reshape(self._shape[:-1])
+        scales: NDArray[np.float64] = self._packed.scales().reshape(self._shape[:-1])
+        return scales
 
     @property
     def digits(self) -> tuple[TernaryBatch, ...]:
@@ -68,7 +68,7 @@ class EncodedBatch(Batch):
     @property
     def nbytes(self) -> int:
         """The memory of the digits in bytes."""
-        return self._packed.nbytes
+        return int(self._packed.nbytes)
 
     def to_numpy(self, dtype: DTypeLike = np.float64) -> NDArray[Any]:
         """Return the numbers that the digits represent.
@@ -93,8 +93,9 @@ class EncodedBatch(Batch):
         if target.kind != "f":
             raise TypeError(f"dtype is {target}, but must be a floating-point dtype")
         out = _memory.allocate("a decoded batch", self._shape, target, _ADVICE)
-        rows, scale = out.reshape(self._packed.n_rows, self.n_inputs), self._packed.scales()[:, None]
-        digits = [self._packed.digit(k) for k in range(self.n_digits)]
+        packed = self._host
+        rows, scale = out.reshape(packed.n_rows, self.n_inputs), packed.scales()[:, None]
+        digits = [packed.digit(k) for k in range(self.n_digits)]
         for part in _memory.parts(*rows.shape):
             piece = np.zeros(rows[part].shape)
             one = np.empty(piece.shape, np.int8)
@@ -105,6 +106,17 @@ class EncodedBatch(Batch):
             rows[part] = piece * scale[part[0]]
         return out
 
+    def to_torch(self) -> Any:
+        """Return the numbers that the digits represent as a torch tensor of float64, on the device of the batch.
+
+        On a GPU, a vector made from a number that is not finite is NaN.
+
+        Returns
+        -------
+        Tensor of shape (..., n_inputs)
+        """
+        return self._tensor(lambda: self.to_numpy())
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("an EncodedBatch is packed: converting it to an array always copies")
@@ -114,7 +126,8 @@ class EncodedBatch(Batch):
         return f"EncodedBatch(shape={self._shape}, {self.n_digits} digits of base {self.base})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.base, self.digits, self._packed.scales())
+        digits = tuple(digit.to("cpu") for digit in self.digits)
+        return _restore, (self.base, digits, self._packed.scales())
 
 
 def _restore(base: int, digits: tuple[TernaryBatch, ...], scales: NDArray[np.float64]) -> EncodedBatch:

@@ -28,7 +28,7 @@ def pack(x: Any) -> TernaryBatch:
     Returns
     -------
     TernaryBatch
-        A batch of the shape of `x`.
+        A batch of the shape of `x`, in the memory of the GPU that holds `x`, if one does.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def ternarize(
     Returns
     -------
     TernaryBatch
-        A batch of the shape of `e`.
+        A batch of the shape of `e`, in the memory of the GPU that holds `e`, if one does.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     Returns
     -------
     EncodedBatch
-        A batch of the shape of `x`.
+        A batch of the shape of `x`, in the memory of the GPU that holds `x`, if one does.
 
     Raises
     ------

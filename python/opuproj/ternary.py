@@ -42,7 +42,6 @@ class TernaryBatch(Batch):
 
     __slots__ = ()
 
-    _packed: _core.Packed
     _name = "a TernaryBatch"
     _made_by = "opuproj.pack, opuproj.ternarize, from_planes or load"
 
@@ -51,7 +50,7 @@ class TernaryBatch(Batch):
     @property
     def nbytes(self) -> int:
         """The memory it uses in bytes: two bits an element, with each vector padded to 128 bits."""
-        return self._packed.nbytes
+        return int(self._packed.nbytes)
 
     @property
     def nnz(self) -> int:
@@ -61,7 +60,8 @@ class TernaryBatch(Batch):
     @property
     def nnz_per_row(self) -> NDArray[np.int64]:
         """The number of nonzeros of each vector: an array of shape ``shape[:-1]``."""
-        return self._packed.row_nnz().reshape(self._shape[:-1])
+        counts: NDArray[np.int64] = self._packed.row_nnz().reshape(self._shape[:-1])
+        return counts
 
     def __repr__(self) -> str:
         return f"TernaryBatch(shape={self._shape}, nnz={self.nnz})"
@@ -90,24 +90,31 @@ class TernaryBatch(Batch):
         target = np.dtype(dtype)
         if target.kind not in "biufc":
             raise TypeError(f"dtype is {target}, but must be a dtype of numbers")
+        packed = self._host
         out = _memory.allocate("an unpacked batch", self._shape, target, _ADVICE)
-        rows = out.reshape(self._packed.n_rows, self.n_inputs)
+        rows = out.reshape(packed.n_rows, self.n_inputs)
         if target == np.int8:
-            self._packed.unpack_into(rows, 0, 0)
+            packed.unpack_into(rows, 0, 0)
             return out
-        for part, piece in self._pieces():
+        for part, piece in _pieces(packed):
             if target.kind in "bu" and piece.min() < 0:
                 raise ValueError(f"dtype is {target}, but the batch holds -1, which {target} cannot hold")
             rows[part] = piece
         return out
 
-    def _pieces(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.int8]]]:
-        """Yield all elements in pieces, each with its slices of rows and columns. Ctrl-C works between two pieces."""
-        for part in _memory.parts(self._packed.n_rows, self.n_inputs):
-            rows, columns = part
-            piece = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.int8)
-            self._packed.unpack_into(piece, rows.start, columns.start)
-            yield part, piece
+    def to_torch(self) -> Any:
+        """Return the elements as a torch tensor of int8, on the device of the batch.
+
+        Returns
+        -------
+        Tensor of shape (..., n_inputs)
+
+        Raises
+        ------
+        ValueError
+            If the batch was made on a GPU from a value that is not allowed.
+        """
+        return self._tensor(lambda: self.to_numpy())
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -134,7 +141,7 @@ class TernaryBatch(Batch):
         (array([144], dtype=uint8), array([32], dtype=uint8))
         """
         shape = (*self._shape[:-1], -(-self.n_inputs // 8))
-        positive, negative = self._packed.planes(_msb_first(bitorder))
+        positive, negative = self._host.planes(_msb_first(bitorder))
         return positive.reshape(shape), negative.reshape(shape)
 
     @staticmethod
@@ -268,13 +275,18 @@ class TernaryBatch(Batch):
                 raise TypeError(f"batches[{i}] is a {type(part).__name__}, but must be a TernaryBatch")
             if part.ndim == 1:
                 raise ValueError(f"batches[{i}] is a single vector; use .reshape(1, {part.n_inputs})")
+            if part.device != parts[0].device:
+                raise ValueError(
+                    f"batches[{i}] is on the device {part.device!r}, but must be on that of batches[0], which is "
+                    f"{parts[0].device!r}: use .to"
+                )
             if part.shape[1:] != parts[0].shape[1:]:
                 raise ValueError(
                     f"batches[{i}] has shape {part.shape}, but all axes after the first must be as in batches[0], "
                     f"whose shape is {parts[0].shape}"
                 )
         shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-        return TernaryBatch._of(_core.Packed.concatenate([part._packed for part in parts]), shape)
+        return TernaryBatch._of(type(parts[0]._packed).concatenate([part._packed for part in parts]), shape)
 
     # Files
 
@@ -319,7 +331,7 @@ class TernaryBatch(Batch):
         name = os.fsdecode(path)
         if os.path.exists(name) and not (os.path.isfile(name) or os.path.isdir(name)):
             raise ValueError(f"path is {name!r}, which is a device or a pipe: pass the name of a file")
-        self._packed.save(name, list(self._shape))
+        self._host.save(name, list(self._shape))
 
     @staticmethod
     def load(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> TernaryBatch:
@@ -353,7 +365,7 @@ class TernaryBatch(Batch):
         return TernaryBatch._of(packed, tuple(shape))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._packed.to_bytes(), self._shape)
+        return _restore, (self._host.to_bytes(), self._shape)
 
 
 def _restore(data: bytes, shape: tuple[int, ...]) -> TernaryBatch:
@@ -362,6 +374,15 @@ def _restore(data: bytes, shape: tuple[int, ...]) -> TernaryBatch:
     if (math.prod(shape[:-1]), shape[-1]) != (packed.n_rows, packed.n_inputs):
         raise ValueError(f"the shape {shape} does not fit the packed batch of {packed.n_rows} rows")
     return TernaryBatch._of(packed, shape)
+
+
+def _pieces(packed: _core.Packed) -> Iterator[tuple[tuple[slice, slice], NDArray[np.int8]]]:
+    """Yield all elements in pieces, each with its slices of rows and columns. Ctrl-C works between two pieces."""
+    for part in _memory.parts(packed.n_rows, packed.n_inputs):
+        rows, columns = part
+        piece = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.int8)
+        packed.unpack_into(piece, rows.start, columns.start)
+        yield part, piece
 
 
 def _msb_first(bitorder: str) -> bool:

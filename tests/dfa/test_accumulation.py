@@ -51,7 +51,7 @@ def test_places_are_exact_fractions_of_counters(number: int) -> None:
 
 def test_the_first_places_are_those_of_the_rule_alone() -> None:
     e = errors(200, 30)
-    where = torch.from_numpy(places(0, 0, 0, 200))
+    where = places(0, 0, 0, 200)
     assert torch.allclose(dfa.Dither(2.0).placed(e, where)[0], dfa.Dither(2.0).thresholds(e), rtol=0, atol=1e-12)
 
 

@@ -53,10 +53,18 @@ def register() -> None:
     """Register the backend, if torch and a compiler are there."""
     if find_spec("torch") is None or shutil.which("g++") is None:
         return
-    from opuproj import backends
+    import torch
+    from opuproj import _device_batch, backends
     from opuproj.backends.cuda._backend import Cuda
+    from opuproj.backends.cuda.packed import Place, placed
 
-    backends.register(DEVICE, Cuda(lambda device: StandIn()))
+    cuda = Cuda(lambda device: StandIn())
+    backends.register(DEVICE, cuda)
+
+    def move(batch: Any, device: str) -> Any:
+        return placed(Place(StandIn(), cuda._values, DEVICE, lambda result: result), batch, torch.device("cpu"))
+
+    _device_batch.register_mover(DEVICE, move)
 
 
 def tensor_rows(name: str, x: Any) -> Any:

@@ -23,7 +23,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
 from .._spec import Spec
 from ..inputs.rows import ArrayRows, DigitRows, Rows, Threshold
 
@@ -32,6 +31,13 @@ Read = Literal["complex", "real part", "real"]
 
 IntegerFields: TypeAlias = "NDArray[np.int32] | NDArray[np.int64]"
 """Exact fields: int32 holds those of vectors of up to `INT32_NONZEROS` nonzeros."""
+
+
+Packed: TypeAlias = Any
+"""Packed vectors: `_core.Packed` on the CPU, a `DeviceBatch` with its methods on a device."""
+
+Encoded: TypeAlias = Any
+"""Vectors in digits: `_core.Encoded` on the CPU, a `DeviceBatch` with its methods on a device."""
 
 
 class Request(NamedTuple):  # creating a dataclass takes a microsecond more
@@ -71,23 +77,26 @@ class Backend(ABC):
     # Packing
 
     @abstractmethod
-    def pack(self, rows: Rows) -> _core.Packed:
+    def pack(self, rows: Rows) -> Packed:
         """Pack rows of -1, 0 and 1, or raise ValueError at the first other value."""
 
     @abstractmethod
-    def ternarize(self, rows: ArrayRows, threshold: Threshold | NDArray[np.float64]) -> _core.Packed:
+    def ternarize(self, rows: ArrayRows, threshold: Threshold | Any) -> Packed:
         """Pack 1 above each row's threshold and -1 below its negative, or raise ValueError at the first NaN.
 
-        An array holds one threshold for each row, which is used as it is. The thresholds that follow from a
-        :class:`Threshold` are first rounded to the precision of the rows.
+        An array of float64, or a tensor on the device of the rows, holds one threshold for each row, which is used as
+        it is. The thresholds that follow from a :class:`Threshold` are first rounded to the precision of the rows.
         """
 
     @abstractmethod
-    def largest(self, rows: ArrayRows) -> float:
-        """Return the largest of all magnitudes, for a relative threshold; raise ValueError at NaN or infinity."""
+    def largest(self, rows: ArrayRows) -> Any:
+        """Return the largest of all magnitudes, for a relative threshold; raise ValueError at NaN or infinity.
+
+        It is a number, or a scalar tensor on the backend's device.
+        """
 
     @abstractmethod
-    def encode(self, rows: DigitRows) -> _core.Encoded:
+    def encode(self, rows: DigitRows) -> Encoded:
         """Round rows of real numbers to digits, or raise ValueError at the first number that is not finite."""
 
     @abstractmethod
@@ -125,7 +134,7 @@ class Backend(ABC):
     # Fields, for sums over parts of the columns
 
     @abstractmethod
-    def fields(self, spec: Spec, batch: _core.Packed, column_start: int, out: IntegerFields, request: Request) -> None:
+    def fields(self, spec: Spec, batch: Packed, column_start: int, out: IntegerFields, request: Request) -> None:
         """Fill `out` with √2048 Tx, or with 32 Gx for mode ``"real"``, for vectors that begin at column `column_start`.
 
         `out` has shape (n, `spec.components` · n_outputs): real and imaginary parts alternate, or one integer a row.

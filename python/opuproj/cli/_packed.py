@@ -84,9 +84,11 @@ class PackedReader(FileReader):
                 raise self._damaged(start, stop, f"bits are set beyond the {self.n_inputs} inputs")
             planes.append(np.ascontiguousarray(rows[:, :used]))
         try:
-            return TernaryBatch.from_planes(planes[0], planes[1], self.n_inputs, bitorder="little")._packed
+            batch = TernaryBatch.from_planes(planes[0], planes[1], self.n_inputs, bitorder="little")
         except ValueError as error:
             raise self._damaged(start, stop, str(error)) from error
+        packed: _core.Packed = batch._packed
+        return packed
 
     def rows(self, start: int, stop: int, advice: str = "") -> PackedFileRows:
         return PackedFileRows(self, start, stop)

@@ -25,7 +25,7 @@ from ._error import Error, FloatError, TernaryError, float_error
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
 from ._pass import Method, Pass, Record
 from ._pipeline import Pipeline
-from ._statistics import Statistics
+from ._statistics import NonzeroCounts, Statistics
 from ._step_guard import StepGuard
 from ._ternary import ErrorTernarizer, ternary_reference
 from ._trained import TrainedParameters, nothing_above
@@ -117,7 +117,8 @@ class Engine:
         self._batch_dims: dict[str, int] = {}
         self.n_passes = 0
         self.pending: dict[int, Pass] = {}  # passes on this rank whose error has not come yet
-        self.statistics, self.projected = Statistics(), Projected()
+        self._statistics, self.projected = Statistics(), Projected()
+        self._counted = NonzeroCounts()
         self._warned_of_missed_gradient = False
         self._ternarizer = ErrorTernarizer(matrix.seed)
         self.trained, self.step_guard = TrainedParameters(), StepGuard(model, blocks)
@@ -264,6 +265,7 @@ class Engine:
                 "taken"
             )
         self._check_shapes(error.shape, current)
+        error = _error.moved(error, current.blocks[current.trainable[0]].devices[0])
         self.step_guard.count_error()
         self.trained.warn_of_unfed()
         self._count(current, error, 0.0)
@@ -411,16 +413,23 @@ class Engine:
 
     # Counts
 
+    @property
+    def statistics(self) -> Statistics:
+        """Counts of what was projected, for which this waits for the GPUs."""
+        with self._lock:
+            self._statistics.nonzeros += self._counted.take()
+        return self._statistics
+
     def _count(self, current: Pass, error: Error, seconds: float) -> None:
         if current.record is not None:
             return
         n, n_inputs = error.content.shape
         with self._lock:
-            self.statistics.projections += 1
-            self.statistics.vectors += n
-            self.statistics.elements += n * n_inputs
+            self._statistics.projections += 1
+            self._statistics.vectors += n
+            self._statistics.elements += n * n_inputs
             if isinstance(error.content, TernaryError):
-                self.statistics.nonzeros += error.content.batch.nnz
+                self._counted.add(error.content.batch)
             if not self.takes_error:  # the rank that takes the error reports for all blocks
                 pass
             elif isinstance(error.content, TernaryError):
@@ -433,7 +442,7 @@ class Engine:
         if current.record is not None:
             return
         with self._lock:
-            self.statistics.seconds += seconds
+            self._statistics.seconds += seconds
             if self.takes_error and current.method == "odfa":
                 self.projected.seconds += seconds
 

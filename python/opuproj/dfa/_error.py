@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 
+from ..backends import backend_for
 from ..camera import Camera
 from ..encoded import MAX_DIGITS, EncodedBatch
+from ..inputs.arrays import array_rows
 from ..packing import encode
 from ..projector import Projector
 from ..ternary import TernaryBatch
@@ -56,7 +58,7 @@ class FloatError:
     Attributes
     ----------
     numbers : Tensor
-        The error itself, on the CPU. Vectors that are not finite are 0.
+        The error itself, on the GPU where it was computed, else on the CPU. Vectors that are not finite are 0.
     finite : Tensor of shape (n, 1)
         Which vectors are finite.
     encoded : tuple of EncodedBatch
@@ -105,7 +107,9 @@ class Error:
 
 def float_error(e: torch.Tensor, *, encoded: bool) -> FloatError:
     """Return an error of shape (n, n_inputs), encoded in digits unless the matrix takes floats directly."""
-    e = e.to("cpu", torch.float64 if e.dtype == torch.float64 else torch.float32)
+    e = e.detach().to(torch.float64 if e.dtype == torch.float64 else torch.float32)
+    if not _has_backend(e):
+        e = e.cpu()
     finite = e.isfinite().all(dim=1, keepdim=True)
     numbers = torch.where(finite, e, 0.0)
     return FloatError(numbers, finite, _encoded(numbers) if encoded else ())
@@ -125,18 +129,36 @@ def _encoded(numbers: torch.Tensor) -> tuple[EncodedBatch, ...]:
     if numbers.dtype == torch.float32:
         return (encode(numbers, digits=digits_for(numbers.shape[1])),)
     value = encode(numbers, digits=MAX_DIGITS)
-    remainder = numbers - torch.from_numpy(value.to_numpy())
+    remainder = numbers - value.to_torch()
     return value, encode(remainder, digits=_DIGITS)
 
 
 def projected(error: Error, operator: Projector) -> torch.Tensor:
-    """Return R t or R e, of shape (n, n_rows), on the CPU."""
+    """Return R t or R e, of shape (n, n_rows), on the GPU where the error is, else on the CPU."""
     content = error.content
     if isinstance(content, TernaryError):
-        return torch.from_numpy(operator.with_camera(error.camera)(content.batch, noise_seed=content.noise_seed))
+        return torch.as_tensor(operator.with_camera(error.camera)(content.batch, noise_seed=content.noise_seed))
     if content.encoded:
-        result = cast(torch.Tensor, sum(torch.from_numpy(operator(part)) for part in content.encoded))
+        result = cast(torch.Tensor, sum(torch.as_tensor(operator(part)) for part in content.encoded))
     else:
         result = cast(torch.Tensor, operator(content.numbers))
     # Gradient scalers look for values that are not finite, so they must stay.
-    return result if bool(content.finite.all()) else torch.where(content.finite, result, torch.nan)
+    on_cpu = content.finite.device.type == "cpu"
+    return result if on_cpu and bool(content.finite.all()) else torch.where(content.finite, result, torch.nan)
+
+
+def moved(error: Error, device: torch.device) -> Error:
+    """Return an error that was received from another rank on the device of its blocks, if that computes projections."""
+    content = error.content
+    if not _has_backend(torch.empty((0, 1), device=device)):
+        return error
+    if isinstance(content, TernaryError):
+        content = replace(content, batch=content.batch.to(device), factors=content.factors.to(device))
+    else:
+        content = float_error(content.numbers.to(device), encoded=bool(content.encoded))
+    return replace(error, content=content)
+
+
+def _has_backend(e: torch.Tensor) -> bool:
+    """Return whether the device of a tensor computes projections itself."""
+    return backend_for(array_rows("the error", e)).name != "cpu"

@@ -75,7 +75,7 @@ class Pipeline:
     def send(self, error: Error) -> None:
         """Send an error from the last rank to all others: a ternary error as bits, another as floats."""
         content = error.content
-        bits = content.batch._packed.to_bytes() if isinstance(content, TernaryError) else b""
+        bits = content.batch.to("cpu")._packed.to_bytes() if isinstance(content, TernaryError) else b""
         if isinstance(content, TernaryError):
             numbers = content.factors
         else:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._device_batch import DeviceBatch
+from ..ternary import TernaryBatch
 
 
 @dataclass
@@ -18,7 +22,8 @@ class Statistics:
     elements, nonzeros : int
         Elements of these vectors, and how many were nonzero after being made ternary (``"odfa"`` only).
     seconds : float
-        The time spent on making errors ternary, projecting and scaling (s).
+        The time spent on making errors ternary, projecting and scaling (s). For a model on a GPU, the time in which
+        the host gives the GPU this work.
     """
 
     projections: int = 0
@@ -26,3 +31,27 @@ class Statistics:
     elements: int = 0
     nonzeros: int = 0
     seconds: float = 0.0
+
+
+@dataclass
+class NonzeroCounts:
+    """Counts nonzeros of ternary errors. Counts on a GPU stay there until they are taken, so that no pass waits."""
+
+    _host: int = 0
+    _on_devices: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, batch: TernaryBatch) -> None:
+        """Count the nonzeros of a batch."""
+        packed = batch._packed
+        if not isinstance(packed, DeviceBatch):
+            self._host += batch.nnz
+            return
+        count = packed.nonzeros().sum()
+        before = self._on_devices.get(packed.device)
+        self._on_devices[packed.device] = count if before is None else before + count
+
+    def take(self) -> int:
+        """Return the sum of all counts since the last time, and begin again at 0."""
+        total = self._host + sum(int(count) for count in self._on_devices.values())
+        self._host, self._on_devices = 0, {}
+        return total

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..ternary import TernaryBatch
 from ..torch import Ternarize
@@ -47,16 +45,24 @@ class ErrorTernarizer:
         number : int
             The number of the replica's forward pass.
         """
-        where = torch.from_numpy(places(self.seed, rank, number, len(e))).to(e.device)
+        where = places(self.seed, rank, number, len(e), e.device)
         bits, a = rule.pack(e, where)
         return TernaryBatch._of(bits, tuple(e.shape)), a
 
 
-def places(seed: int, rank: int, number: int, n: int) -> NDArray[np.float64]:
-    """Return the places of a pass's n vectors, of shape (n, 1): multiples of 2⁻⁵³ in [0, 1)."""
+def places(seed: int, rank: int, number: int, n: int, device: torch.device | None = None) -> torch.Tensor:
+    """Return the places of a pass's n vectors, of shape (n, 1): multiples of 2⁻⁵³ in [0, 1), as float64.
+
+    They are computed on the device, because a copy from the host would wait for it.
+    """
     first = (_mixed(seed) + rank * _RANK + number * _PASS + _VECTOR // 2) & _MASK
-    steps = np.arange(n, dtype=np.uint64)[:, None] * np.uint64(_VECTOR) + np.uint64(first)
-    return (steps >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    # Modulo 2⁶⁴, as signed integers, which torch has on every device.
+    steps = torch.arange(n, device=device)[:, None] * _signed(_VECTOR) + _signed(first)
+    return ((steps >> 11) & (2**53 - 1)).to(torch.float64) * 2.0**-53
+
+
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
 
 
 def ternary_reference(

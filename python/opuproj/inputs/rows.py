@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, _memory
+from .. import _memory
+from .._device_batch import DeviceBatch
 
-P = TypeVar("P", _core.Packed, _core.Encoded)
+P = TypeVar("P")
 
 # The operation that an error about NaN or an infinity names.
 RELATIVE = "a relative threshold"
@@ -142,16 +143,21 @@ class PlaneRows(ArrayRows):
 
 
 class PackedRows(Rows, Generic[P]):
-    """Rows of a batch that is packed or encoded already."""
+    """Rows of a batch that is packed or encoded already, by the compiled core or by a device."""
 
     def __init__(self, name: str, batch: P, shape: tuple[int, ...]) -> None:
         super().__init__(name, shape)
         self.batch: P = batch
+        if isinstance(batch, DeviceBatch):
+            self.device = batch.device_type
 
     @property
     def encoded(self) -> bool:
         """Whether the batch holds real numbers in digits."""
-        return isinstance(self.batch, _core.Encoded)
+        return hasattr(self.batch, "digit")
+
+    def wrap(self, result: Any) -> Any:
+        return result if self.device == "cpu" else cast(DeviceBatch, self.batch).wrap(result)
 
     def block_rows(self) -> int:
         """Return how many rows to process at a time: all, because they are packed already."""
@@ -196,7 +202,8 @@ class FloatRows(_WrappedRows):
 class Threshold(NamedTuple):
     """The threshold of each vector: `level`, or `relative` times a level, by default the vector's own largest |e|."""
 
-    level: float | None
+    # A backend's `largest` may give a number that is on its device.
+    level: Any
     relative: float | None
 
     def of(self, rows: ArrayRows, levels: NDArray[np.float64]) -> NDArray[np.float64]:

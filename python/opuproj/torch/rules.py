@@ -168,8 +168,10 @@ class Dither:
         largest = self._largest(e)
         unit = torch.where(largest > 0, largest, 1.0)
         size = e.abs()
-        if e.dtype != torch.float64 and not 1e-30 < float(unit) < 1e30:  # float32 cannot divide by such a unit
-            size = size.to(torch.float64)
+        if e.dtype != torch.float64 and (e.device.type != "cpu" or not 1e-30 < float(unit) < 1e30):
+            # float32 cannot divide by every unit. On a GPU nothing may wait to know it.
+            power = torch.where(unit < 1e-30, 2.0**100, torch.where(unit > 1e30, 2.0**-100, 1.0))
+            size, unit = size.mul_(power), unit * power
         return places * largest, size.div_(unit).clamp_(max=1).sum(1, True, dtype=torch.float64)
 
     def _largest(self, e: torch.Tensor) -> torch.Tensor:

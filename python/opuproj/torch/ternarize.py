@@ -8,8 +8,8 @@ from typing import Literal, cast
 
 import torch
 
-from .. import _core
-from ..backends import backend_for
+from .._device_batch import DeviceBatch
+from ..backends import Packed, backend_for
 from ..inputs.arrays import array_rows
 from .rules import Dither, PlacedRule, Rule, norm, norm_of_all
 
@@ -91,17 +91,22 @@ class Ternarize:
         a = self._factors(rows, t.count_nonzero(dim=1)[:, None] if counts is None else counts, finite)
         return t.reshape(e.shape), a.reshape(*e.shape[:-1], 1)
 
-    def pack(self, e: torch.Tensor, places: torch.Tensor | None = None) -> tuple[_core.Packed, torch.Tensor]:
-        """Return the packed t, and a, for a tensor of shape (n, n_inputs): the values of a call, in one pass."""
+    def pack(self, e: torch.Tensor, places: torch.Tensor | None = None) -> tuple[Packed, torch.Tensor]:
+        """Return the packed t, and a, for a tensor of shape (n, n_inputs): the values of a call, in one pass.
+
+        On a GPU, t stays there, and nothing waits for the GPU.
+        """
         numbers = _rows(e)
         finite = numbers.isfinite().all(dim=1, keepdim=True)
-        if not bool(finite.all()):
+        if numbers.device.type != "cpu" or not bool(finite.all()):
             numbers = torch.where(finite, numbers, 0)
         thresholds, counts = self._thresholds(numbers, places)
         rows = array_rows("e", numbers)
-        packed = backend_for(rows).ternarize(rows, thresholds.reshape(-1).cpu().to(torch.float64).contiguous().numpy())
+        packed = backend_for(rows).ternarize(rows, thresholds.reshape(-1).contiguous())
         if counts is None:
-            counts = torch.from_numpy(packed.row_nnz()).reshape(-1, 1).to(numbers.device)
+            on_device = isinstance(packed, DeviceBatch)
+            nonzeros = packed.nonzeros() if on_device else torch.from_numpy(packed.row_nnz()).to(numbers.device)
+            counts = nonzeros.reshape(-1, 1)
         return packed, self._factors(numbers, counts, finite)
 
     def _thresholds(self, rows: torch.Tensor, places: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -49,7 +49,9 @@ class Cpu(Backend):
     def pack(self, rows: Rows) -> _core.Packed:
         return converter_of(rows).whole(rows)  # type: ignore[return-value]  # digits are encoded
 
-    def ternarize(self, rows: ArrayRows, threshold: Threshold | NDArray[np.float64]) -> _core.Packed:
+    def ternarize(self, rows: ArrayRows, threshold: Threshold | Any) -> _core.Packed:
+        if not isinstance(threshold, (Threshold, np.ndarray)):  # a tensor, on the device of the rows
+            threshold = threshold.cpu().double().numpy()
         if type(rows) is ArrayRows:  # the common case first
             return dense.ternarized(rows, threshold)
         if isinstance(rows, SparseRows):

@@ -3,14 +3,18 @@
 `kernels/` holds the kernels in CUDA C++, readable beside the scalar definition of the Rust core. `_compile.py`
 compiles them at first use, and `_device.py` launches them. The memory is torch's (`_gpu.py`). `projection.py` divides a
 projection into ranges of rows; `_packing.py`, `_fields.py` and `_readout.py` are its three steps. `adjoint.py` computes
-the adjoint. `_values.py` raises errors about values, which the GPU finds after a call has returned.
+the adjoint. `packing.py` makes packed batches, which `packed.py` keeps on the GPU. `_values.py` raises errors about
+values, which the GPU finds after a call has returned.
 
 This file imports neither torch nor CUDA. :func:`load` does, when the first CUDA tensor arrives.
 """
 
 from __future__ import annotations
 
-from .. import Backend, register_loader
+from typing import Any
+
+from ..._device_batch import DeviceBatch, register_mover
+from .. import Backend, backend, register_loader
 
 
 def load() -> Backend | None:
@@ -24,4 +28,16 @@ def load() -> Backend | None:
     return Cuda()
 
 
+def move(packed: Any, device: str) -> DeviceBatch:
+    """Copy a packed batch of the compiled core to a GPU, or raise RuntimeError if it cannot be used."""
+    from . import _device
+    from ._backend import Cuda
+
+    cuda = backend("cuda")
+    if not isinstance(cuda, Cuda):
+        raise RuntimeError(f"the GPU cannot be used: {_device.why_not()}")
+    return cuda.moved(packed, device)
+
+
 register_loader("cuda", load)
+register_mover("cuda", move)

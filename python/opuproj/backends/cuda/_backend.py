@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ..._spec import Spec
-from ...inputs.rows import ArrayRows, DigitRows, FloatRows, Rows, Threshold
+from ...inputs.rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows, Threshold
 from ...inputs.tensors import DeviceRows
-from .. import Backend, IntegerFields, Read, Request, backend
-from . import adjoint, projection, structured
+from .. import Backend, IntegerFields, Packed, Read, Request, backend
+from . import adjoint, packing, projection, structured
 from ._gpu import Gpu, Hardware
 from ._values import Values
+from .packed import DeviceEncoded, DevicePacked, Place, placed
 
 SCRATCH_VARIABLE = "OPUPROJ_GPU_SCRATCH"
 _DEFAULT_SCRATCH = 1536
@@ -44,18 +45,23 @@ class Cuda(Backend):
         yield
 
     def project(self, spec: Spec, rows: Rows, out: Any, request: Request) -> Any:
-        source = rows.rows if isinstance(rows, (DigitRows, FloatRows)) else rows
-        exposed = spec.noisy and isinstance(rows, DigitRows)  # digit by digit
+        device = _device_of(rows)
+        in_digits = isinstance(rows, DigitRows) or (isinstance(rows, PackedRows) and rows.encoded)
         too_long = spec.ensemble == "structured" and structured.bits_of(spec.n_inputs) > structured.LONGEST
-        if not isinstance(source, DeviceRows) or exposed or too_long:
-            return self._host.project(spec, rows, out, request)
-        if spec.ensemble == "structured":
-            return structured.project(self._ready(source), self._values, spec, source, out, request, scratch_bytes())
-        return projection.project(self._ready(source), self._values, spec, rows, out, request, scratch_bytes())
+        if device is None or too_long or (spec.noisy and in_digits):
+            return self._through_host(spec, rows, out, request)
+        compute = structured.project if spec.ensemble == "structured" else projection.project
+        return compute(self._ready(device), self._values, spec, rows, out, request, scratch_bytes())
 
-    def _ready(self, rows: DeviceRows) -> Gpu:
-        """Return the GPU of the rows, after an error that an earlier call found."""
-        gpu = self._gpu_of(rows.array.device)
+    def _through_host(self, spec: Spec, rows: Rows, out: Any, request: Request) -> Any:
+        if not isinstance(rows, PackedRows):
+            return self._host.project(spec, rows, out, request)
+        result = self._host.project(spec, PackedRows(rows.name, rows.batch.host(), rows.shape), out, request)
+        return result if out is not None else torch.from_numpy(result).to(rows.batch.bad_rows.device)
+
+    def _ready(self, device: torch.device) -> Gpu:
+        """Return a GPU, after an error that an earlier call found."""
+        gpu = self._gpu_of(device)
         if not gpu.capturing():
             self._values.raise_found()
         return gpu
@@ -66,7 +72,7 @@ class Cuda(Backend):
         options: dict[str, Any] = {"conjugated": conjugated, "n_digits": n_digits, "out": out, "request": request}
         if not isinstance(rows, DeviceRows):
             return self._host.adjoint(spec, rows, read, **options)
-        gpu = self._ready(rows)
+        gpu = self._ready(rows.array.device)
         return adjoint.adjoint(gpu, self._values, spec, rows, read, **options, scratch=scratch_bytes())
 
     def synchronize(self) -> None:
@@ -75,19 +81,33 @@ class Cuda(Backend):
                 torch.cuda.synchronize(index)
         self._values.raise_found(every=True)
 
+    # Packing
+
+    def pack(self, rows: Rows) -> DevicePacked:
+        assert isinstance(rows, DeviceRows)
+        return packing.pack(self._place(rows), rows)
+
+    def ternarize(self, rows: ArrayRows, threshold: Threshold | NDArray[np.float64] | torch.Tensor) -> DevicePacked:
+        assert isinstance(rows, DeviceRows)
+        return packing.ternarize(self._place(rows), rows, threshold)
+
+    def largest(self, rows: ArrayRows) -> torch.Tensor:
+        assert isinstance(rows, DeviceRows)
+        return packing.largest(self._place(rows), rows)
+
+    def encode(self, rows: DigitRows) -> DeviceEncoded:
+        assert isinstance(rows.rows, DeviceRows)
+        return packing.encode(self._place(rows.rows), rows)
+
+    def _place(self, rows: DeviceRows) -> Place:
+        return Place(self._ready(rows.array.device), self._values, rows.device, _unchanged)
+
+    def moved(self, batch: _core.Packed | _core.Encoded, name: str) -> DevicePacked | DeviceEncoded:
+        """Return a copy of a batch of the compiled core in the memory of the GPU of this name."""
+        device = _numbered(name)
+        return placed(Place(self._ready(device), self._values, device.type, _unchanged), batch, device)
+
     # Through the host
-
-    def pack(self, rows: Rows) -> _core.Packed:
-        return self._host.pack(rows)
-
-    def ternarize(self, rows: ArrayRows, threshold: Threshold | NDArray[np.float64]) -> _core.Packed:
-        return self._host.ternarize(rows, threshold)
-
-    def largest(self, rows: ArrayRows) -> float:
-        return self._host.largest(rows)
-
-    def encode(self, rows: DigitRows) -> _core.Encoded:
-        return self._host.encode(rows)
 
     def check(self, rows: Rows) -> None:
         self._host.check(rows)
@@ -97,8 +117,9 @@ class Cuda(Backend):
     ) -> NDArray[Any]:
         return self._host.entries(spec, rows, columns, request)
 
-    def fields(self, spec: Spec, batch: _core.Packed, column_start: int, out: IntegerFields, request: Request) -> None:
-        self._host.fields(spec, batch, column_start, out, request)
+    def fields(self, spec: Spec, batch: Packed, column_start: int, out: IntegerFields, request: Request) -> None:
+        whole = batch.host() if isinstance(batch, DevicePacked) else batch
+        self._host.fields(spec, whole, column_start, out, request)
 
     def read_fields(self, spec: Spec, whole: IntegerFields, out: NDArray[Any], request: Request) -> None:
         self._host.read_fields(spec, whole, out, request)
@@ -116,6 +137,25 @@ def scratch_bytes() -> int:
     if not 16 <= mebibytes <= 1 << 20:
         raise ValueError(f"{SCRATCH_VARIABLE} is {text!r}, but must be a number of MiB from 16 to 1048576")
     return mebibytes * _MIB
+
+
+def _device_of(rows: Rows) -> torch.device | None:
+    """Return the GPU of an input, or None if it is on none."""
+    if isinstance(rows, PackedRows):
+        packed: torch.device = rows.batch.bad_rows.device
+        return packed
+    source = rows.rows if isinstance(rows, (DigitRows, FloatRows)) else rows
+    return source.array.device if isinstance(source, DeviceRows) else None
+
+
+def _unchanged(result: Any) -> Any:
+    return result
+
+
+def _numbered(name: str) -> torch.device:
+    """Return the device of this name; "cuda" is the current one."""
+    device = torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device
 
 
 @cache

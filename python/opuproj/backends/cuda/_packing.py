@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,8 @@ class Batch:
     weights: tuple[int, ...]
     # The factor of each input's sums: float64, (n_rows,); None for ternary vectors.
     scales: torch.Tensor | None
-    # The place of the first bad value, or -1: int64, (1,).
-    bad: torch.Tensor
+    # The place of the first bad value, or -1: int64, (1,). None for a batch whose values were checked before.
+    bad: torch.Tensor | None
     # Not 0 for an input with a bad value, whose results are NaN: uint8, (n_rows,).
     bad_rows: torch.Tensor
 
@@ -41,6 +42,7 @@ def batch(
 ) -> Batch:
     """Convert rows x of an input, whose first one is `first_row`, to ternary vectors or to digits (base, number)."""
     found = _ternary(gpu, x) if digits is None else encode(gpu, x, *digits)
+    assert found.bad is not None
     values.watch(
         found.bad,
         rows,
@@ -70,6 +72,80 @@ def _ternary(gpu: Gpu, x: torch.Tensor) -> Batch:
     return Batch(Planes(planes[0], planes[1], counts, used, n), (1,), None, bad, bad_rows)
 
 
+def ternarized(gpu: Gpu, x: torch.Tensor, thresholds: torch.Tensor) -> Batch:
+    """Pack 1 above each row's threshold and -1 below its negative; only NaN is a bad value."""
+    x = floats(x)
+    rows, n = x.shape
+    planes, bad_rows = _empty(rows, n, x.device)
+    bad = torch.full((1,), -1, dtype=torch.int64, device=x.device)
+    arguments = (
+        planes.positive, planes.negative, planes.counts, planes.used, bad, bad_rows, x, np.int64(x.stride(0)),
+        np.int32(rows), np.int32(n), np.int32(planes.words), thresholds.contiguous(),
+    )  # fmt: skip
+    _launch(gpu, f"ternarize_{dtype_name(x)}", 32 * rows * -(-n // 128), arguments)
+    return Batch(planes, (1,), None, bad, bad_rows)
+
+
+def surveyed(gpu: Gpu, positive: torch.Tensor, negative: torch.Tensor, n_inputs: int) -> Planes:
+    """Return planes with the nonzeros of each row counted, and the columns that the rows use."""
+    rows, words = positive.shape
+    zeros = torch.zeros(rows + words, dtype=torch.int32, device=positive.device)
+    planes = Planes(positive, negative, zeros[:rows], zeros[rows:], n_inputs)
+    arguments = (planes.counts, planes.used, positive, negative, np.int32(rows), np.int32(words))
+    _launch(gpu, "survey", rows * words, arguments)
+    return planes
+
+
+def unpacked(gpu: Gpu, planes: Planes) -> torch.Tensor:
+    """Return the elements as int8, (n_rows, n_inputs)."""
+    rows, n = len(planes.positive), planes.n_inputs
+    width = -(-n // 128) * 128
+    out = torch.empty((rows, width), dtype=torch.int8, device=planes.positive.device)
+    arguments = (
+        out, np.int64(width), planes.positive, planes.negative, np.int32(planes.words), np.int32(rows), np.int32(0),
+        None, np.int32(0), None, np.int32(n), None, np.int32(0),
+    )  # fmt: skip
+    _launch(gpu, "expand", rows * width // 4, arguments)
+    return out[:, :n]
+
+
+def digit(gpu: Gpu, vectors: Bytes, n_parts: int, base: int, number: int) -> Planes:
+    """Return one digit of encoded rows, counted from the lowest, as planes."""
+    rows, ld = len(vectors.x) // n_parts, int(vectors.x.shape[1])
+    planes, _ = _empty(rows, vectors.n_inputs, vectors.x.device)
+    arguments = (
+        planes.positive, planes.negative, planes.counts, planes.used, vectors.x, np.int64(ld), np.int32(n_parts),
+        np.int32(rows), np.int32(vectors.n_inputs), np.int32(planes.words), np.int32(base), np.int32(number),
+    )  # fmt: skip
+    _launch(gpu, "digit_planes", 32 * rows * -(-vectors.n_inputs // 128), arguments)
+    return planes
+
+
+def joined(gpu: Gpu, digits: Sequence[Planes], base: int) -> tuple[Bytes, tuple[int, ...]]:
+    """Return rows whose digits are given, the highest first, and the weights of their parts: as `encode` does."""
+    n_parts, rows, n = -(-len(digits) // _DIGITS[base]), len(digits[0].positive), digits[0].n_inputs
+    parts = torch.zeros((rows, n_parts, -(-n // 128) * 128), dtype=torch.int8, device=digits[0].positive.device)
+    for number, planes in zip(range(len(digits) - 1, -1, -1), digits, strict=True):
+        part = parts[:, number // _DIGITS[base], :n]
+        part *= base
+        part += unpacked(gpu, planes)
+    return Bytes(parts.view(rows * n_parts, parts.shape[2]), n), _weights(base, n_parts)
+
+
+def _weights(base: int, n_parts: int) -> tuple[int, ...]:
+    return tuple(base ** (_DIGITS[base] * part) for part in range(n_parts))
+
+
+def _empty(rows: int, n_inputs: int, device: torch.device) -> tuple[Planes, torch.Tensor]:
+    """Return planes for a kernel to fill, with counts and columns in use of 0, and a zero for each row."""
+    words = 2 * -(-n_inputs // 64)
+    # One tensor for what begins with zeros, so that one launch clears it.
+    zeros = torch.zeros(rows + words + -(-rows // 4), dtype=torch.int32, device=device)
+    planes = torch.empty((2, rows, words), dtype=torch.int32, device=device)
+    counts, used, others = zeros[:rows], zeros[rows : rows + words], zeros[rows + words :]
+    return Planes(planes[0], planes[1], counts, used, n_inputs), others.view(torch.uint8)[:rows]
+
+
 def encode(gpu: Gpu, x: torch.Tensor, base: int, n_digits: int) -> Batch:
     """Round rows of real numbers to digits, with the CPU's integers and scales."""
     x = floats(x)
@@ -83,8 +159,7 @@ def encode(gpu: Gpu, x: torch.Tensor, base: int, n_digits: int) -> Batch:
     name, where = dtype_name(x), (x, np.int64(x.stride(0)), np.int32(rows), np.int32(n))
     arguments = (parts, np.int64(ld), np.int32(n_parts), scales, found, *where, np.int32(base), np.float64(top))
     _launch(gpu, f"encode_{name}", rows * ld, arguments)
-    weights = tuple(base ** (_DIGITS[base] * part) for part in range(n_parts))
-    return Batch(Bytes(parts, n), weights, scales, bad, bad_rows)
+    return Batch(Bytes(parts, n), _weights(base, n_parts), scales, bad, bad_rows)
 
 
 def floats(x: torch.Tensor) -> torch.Tensor:
@@ -113,7 +188,9 @@ def _found(gpu: Gpu, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
-    """Return rows whose numbers are neighbours in memory."""
+    """Return rows whose numbers are neighbours in memory, in a dtype that the kernels read."""
+    if x.is_floating_point() and x.element_size() == 1:
+        x = x.to(torch.float32)
     return x if x.shape[1] == 1 or x.stride(1) == 1 else x.contiguous()
 
 

@@ -10,7 +10,7 @@ import torch
 
 from ... import _progress
 from ..._spec import Spec
-from ...inputs.rows import DigitRows, Rows
+from ...inputs.rows import DigitRows, PackedRows, Rows
 from ...inputs.tensors import DeviceRows
 from .. import Request
 from . import _packing, _readout
@@ -27,14 +27,11 @@ def project(
     gpu: Gpu, values: Values, spec: Spec, rows: Rows, out: Any, request: Request, scratch: int
 ) -> torch.Tensor | np.ndarray[Any, Any]:
     """Return the results of all vectors, as :meth:`Backend.project` says."""
-    source = rows.rows if isinstance(rows, DigitRows) else rows
-    assert isinstance(source, DeviceRows)
-    x = source.array
+    x = _where(rows)
     result = result_for((*rows.shape[:-1], spec.n_outputs), spec.dtype, out, x)
     if rows.n_rows == 0 or spec.n_outputs == 0:
         return result.given
     with torch.no_grad(), _progress.reported(request.progress, rows.n_rows * spec.n_outputs) as advance:
-        numbers = x.reshape(rows.n_rows, rows.n_inputs)
         step = _rows_at_once(rows, scratch)
         for first in range(0, rows.n_rows, step):
             last = min(rows.n_rows, first + step)
@@ -44,11 +41,31 @@ def project(
                 if advance is not None:
                     advance((first + (last - first) * fraction) / rows.n_rows)
 
-            digits = (rows.base, rows.n_digits) if isinstance(rows, DigitRows) else None
-            batch = _packing.batch(gpu, values, source, numbers[first:last], first, digits)
+            batch = _converted(gpu, values, rows, first, last)
             noise = (request.noise_seed, request.first_vector + first)
             _project(gpu, spec, batch, noise, result, (first, last), scratch, report if advance is not None else None)
     return result.given
+
+
+def _where(rows: Rows) -> torch.Tensor:
+    """Return a tensor of the input, which shows its device."""
+    if isinstance(rows, PackedRows):
+        tensor: torch.Tensor = rows.batch.bad_rows
+        return tensor
+    source = rows.rows if isinstance(rows, DigitRows) else rows
+    assert isinstance(source, DeviceRows)
+    return source.array
+
+
+def _converted(gpu: Gpu, values: Values, rows: Rows, first: int, last: int) -> _packing.Batch:
+    """Return vectors number first to last - 1 of an input in the form that is multiplied."""
+    if isinstance(rows, PackedRows):
+        batch: _packing.Batch = rows.batch.batch(first, last)
+        return batch
+    source, digits = (rows.rows, (rows.base, rows.n_digits)) if isinstance(rows, DigitRows) else (rows, None)
+    assert isinstance(source, DeviceRows)
+    numbers = source.array.reshape(rows.n_rows, rows.n_inputs)[first:last]
+    return _packing.batch(gpu, values, source, numbers, first, digits)
 
 
 def _project(
@@ -97,6 +114,8 @@ def _project(
 
 def _rows_at_once(rows: Rows, scratch: int) -> int:
     """Return how many vectors to convert at a time, so that the converted ones take a quarter of the scratch memory."""
+    if isinstance(rows, PackedRows):
+        return MOST_VECTORS
     n_bytes = rows.n_inputs / 4 if not isinstance(rows, DigitRows) else rows.n_inputs * -(-rows.n_digits // 5)
     return max(1, min(MOST_VECTORS, int(scratch // 4 / n_bytes) // 32 * 32 or 1))
 

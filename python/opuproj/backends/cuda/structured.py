@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 
 from ... import _progress
 from ..._spec import Spec
+from ...inputs.rows import FloatRows, PackedRows, Rows
 from ...inputs.tensors import DeviceRows
 from .. import Request
 from . import _packing, _readout
@@ -22,7 +24,7 @@ _SHORTEST, LONGEST = 8, 34
 # The most vectors that one launch transforms: more only takes memory.
 _MOST_VECTORS = 16
 _MODES = {"complex": 0, "intensity": 1, "linear": 2, "real": 3}
-_FLOAT32, _FLOAT64 = np.int32(0), np.int32(1)
+_FLOAT32, _FLOAT64, _PLANES = np.int32(0), np.int32(1), np.int32(2)
 _FILE = "structured.cu"
 # Shared memory of a transform, for each thread, and of the signs, for each warp.
 _BYTES_A_THREAD, _SIGN_BYTES = 132, 512
@@ -53,26 +55,17 @@ def _split(bits: int) -> _Split:
 
 
 def project(
-    gpu: Gpu, values: Values, spec: Spec, rows: DeviceRows, out: Any, request: Request, scratch: int
+    gpu: Gpu, values: Values, spec: Spec, rows: Rows, out: Any, request: Request, scratch: int
 ) -> torch.Tensor | np.ndarray[Any, Any]:
-    """Return the results of all vectors of real numbers, as :meth:`Backend.project` says."""
-    result = result_for((*rows.shape[:-1], spec.n_outputs), spec.dtype, out, rows.array)
+    """Return the results of all vectors, of real numbers or packed, as :meth:`Backend.project` says."""
+    where, numbers_of = _source(rows)
+    result = result_for((*rows.shape[:-1], spec.n_outputs), spec.dtype, out, where)
     if rows.n_rows == 0 or spec.n_outputs == 0:
         return result.given
     with torch.no_grad(), _progress.reported(request.progress, rows.n_rows * spec.n_outputs) as advance:
-        x = _packing.floats(rows.array.reshape(rows.n_rows, rows.n_inputs))
-        if x.dtype not in (torch.float32, torch.float64):
-            x = x.to(torch.float32)
-        largest, bad = _packing.largest(gpu, x)
-        values.watch(
-            bad,
-            rows,
-            "finite for a projection",
-            captured=gpu.capturing(),
-            width=rows.n_inputs,
-            place_of=lambda row, column: (row, column),
-        )
-        transform = _Transform(gpu, bits_of(rows.n_inputs), x.device)
+        numbers = numbers_of(gpu, values)
+        device = where.device
+        transform = _Transform(gpu, bits_of(rows.n_inputs), device)
         block_results = transform.n * (2 if spec.mode == "real" else 1)
         first, last = spec.row_start // block_results, -(-spec.row_stop // block_results)
         vectors = max(1, min(_MOST_VECTORS, rows.n_rows, scratch // (16 * transform.n)))
@@ -83,16 +76,63 @@ def project(
             stop = min(spec.row_stop, (block + blocks) * block_results)
             window = spec.rows(start - spec.row_start, stop - spec.row_start)
             signs = transform.signs(spec.seed, 0, 1), transform.signs(spec.seed, 1 + 4 * block, 4 * blocks)
-            phases = _phases(gpu, window, x.device) if spec.mode == "linear" else None
+            phases = _phases(gpu, window, device) if spec.mode == "linear" else None
             for v in range(0, rows.n_rows, vectors):
                 group = (v, min(rows.n_rows, v + vectors))
-                source = (x[v : group[1]], largest[v : group[1]])
+                source = numbers.of(*group)
                 with result.part(group, (start - spec.row_start, stop - spec.row_start)) as results:
                     transform.project(source, signs, blocks, results, start - block * block_results, spec.mode, phases)
             if advance is not None:
                 gpu.wait()
                 advance((stop - spec.row_start) / spec.n_outputs)
     return result.given
+
+
+class _Numbers(NamedTuple):
+    """Vectors: rows of float32 or float64, or the bit planes of ternary ones."""
+
+    x: torch.Tensor  # numbers, or the plane of 1
+    negative: torch.Tensor | None
+    largest: torch.Tensor  # the largest magnitude of each row, NaN if its results must be NaN
+    n_inputs: int
+    kind: np.int32
+
+    def of(self, start: int, stop: int) -> _Numbers:
+        """Return vectors number start to stop - 1."""
+        negative = None if self.negative is None else self.negative[start:stop]
+        return self._replace(x=self.x[start:stop], negative=negative, largest=self.largest[start:stop])
+
+
+def _source(rows: Rows) -> tuple[torch.Tensor, Callable[[Gpu, Values], _Numbers]]:
+    """Return a tensor of the input, which shows its device, and a function that returns the vectors."""
+    if isinstance(rows, PackedRows):
+        return rows.batch.bad_rows, lambda gpu, values: _of_planes(rows.batch)
+    source = rows.rows if isinstance(rows, FloatRows) else rows
+    assert isinstance(source, DeviceRows)
+    return source.array, lambda gpu, values: _of_floats(gpu, values, source)
+
+
+def _of_floats(gpu: Gpu, values: Values, rows: DeviceRows) -> _Numbers:
+    x = _packing.floats(rows.array.reshape(rows.n_rows, rows.n_inputs))
+    if x.dtype not in (torch.float32, torch.float64):
+        x = x.to(torch.float32)
+    largest, bad = _packing.largest(gpu, x)
+    values.watch(
+        bad,
+        rows,
+        "finite for a projection",
+        captured=gpu.capturing(),
+        width=rows.n_inputs,
+        place_of=lambda row, column: (row, column),
+    )
+    return _Numbers(x, None, largest, rows.n_inputs, _FLOAT64 if x.dtype == torch.float64 else _FLOAT32)
+
+
+def _of_planes(batch: Any) -> _Numbers:
+    planes = batch.vectors
+    largest = torch.ones(batch.n_rows, dtype=torch.float64, device=batch.bad_rows.device)
+    largest.masked_fill_(batch.bad_rows.bool(), torch.nan)
+    return _Numbers(planes.positive, planes.negative, largest, planes.n_inputs, _PLANES)
 
 
 class _Transform:
@@ -117,7 +157,7 @@ class _Transform:
 
     def project(
         self,
-        source: tuple[torch.Tensor, torch.Tensor],
+        source: _Numbers,
         signs: tuple[torch.Tensor, torch.Tensor],
         blocks: int,
         results: torch.Tensor,
@@ -126,14 +166,15 @@ class _Transform:
         phases: torch.Tensor | None,
     ) -> None:
         """Write the results of some blocks, from number `skip` on."""
-        x, largest = source
+        x = source.x
         double = results.dtype in (torch.float64, torch.complex128)
         read = (
             results, np.int64(results.stride(0)), np.int64(skip), np.int64(results.shape[1]), phases,
             np.int32(_MODES[mode]), np.int32(double),
         )  # fmt: skip
-        kind = _FLOAT64 if x.dtype == torch.float64 else _FLOAT32
-        numbers = (x, None, np.int64(x.stride(0)), np.int64(x.shape[1]), largest, kind)
+        numbers = (
+            x, source.negative, np.int64(x.stride(0)), np.int64(source.n_inputs), source.largest, source.kind
+        )  # fmt: skip
         d1, d = signs
         vectors, along, across = len(x), self._split.along, self._split.across
         threads = max(256, 1 << (along - 5))
@@ -156,7 +197,7 @@ class _Transform:
         self._middle(data, vectors * 2 * blocks, up=False)
         self._launch("third_pass", threads, row_tasks * 2 * blocks, shared, (data, d, n_vectors, parts))
         self._middle(data, vectors * 2 * blocks, up=True)
-        last = (*read, data, largest, n_vectors, np.int64(blocks))
+        last = (*read, data, source.largest, n_vectors, np.int64(blocks))
         self._launch("last_pass", cross, cross_tasks * blocks, _BYTES_A_THREAD * cross, last)
 
     def _middle(self, data: torch.Tensor, count: int, *, up: bool) -> None:

@@ -283,3 +283,14 @@ extern "C" __global__ void __launch_bounds__(256) digit_planes(
   };
   planes(positive, negative, counts, used, (u64*)0, (u8*)0, parts + part * ld, n_parts * ld, rows, n, words, code);
 }
+
+// The nonzeros of each row of planes, added to counts[row], and a bit in `used` for each column that a row uses.
+extern "C" __global__ void __launch_bounds__(256) survey(
+    int* counts, u32* used, const u32* __restrict__ positive, const u32* __restrict__ negative, int rows, int words) {
+  for (i64 task = blockIdx.x * blockDim.x + threadIdx.x; task < (i64)rows * words; task += gridDim.x * blockDim.x) {
+    u32 either = positive[task] | negative[task];
+    int row = (int)(task / words), word = (int)(task % words);
+    if (either) atomicAdd(counts + row, __popc(either));
+    if (either & ~used[word]) atomicOr(used + word, either);
+  }
+}
