@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import _check
 from ._check import Ensemble, Mode
 from ._spec import Spec
-from .backends import Read, Request, backend
+from .backends import Read, Request, named
 from .camera import Camera
 from .encoded import default_digits
 from .inputs.arrays import vectors
@@ -428,17 +428,21 @@ class Projector:
         self,
         rows: slice | range | Sequence[int] | NDArray[np.integer[Any]] | None = None,
         columns: slice | range | Sequence[int] | NDArray[np.integer[Any]] | None = None,
-    ) -> NDArray[Any]:
+        *,
+        device: Any = "cpu",
+    ) -> Any:
         """Return exact entries of the operator's matrix, for small windows.
 
         Parameters
         ----------
         rows, columns : slice, range or sequence of int, optional
             The outputs and the inputs, in any order. All by default. Negative numbers count from the end.
+        device : str or torch.device, default "cpu"
+            The device that computes the entries: ``"cpu"``, ``"cuda"`` (the current GPU) or one such as ``"cuda:1"``.
 
         Returns
         -------
-        ndarray of shape (n_rows, n_columns)
+        ndarray of shape (n_rows, n_columns), or a torch tensor on a GPU
             The real matrix R for mode ``"linear"`` and G for ``"real"``; the complex matrix T for ``"complex"`` and
             ``"intensity"``. The precision is that of `dtype`.
 
@@ -446,6 +450,10 @@ class Projector:
         ------
         IndexError
             If a row or a column does not exist.
+        ValueError
+            If `device` is not one of these.
+        RuntimeError
+            If the GPU cannot be used. The message says why.
         MemoryError
             If the window cannot be allocated.
 
@@ -458,7 +466,8 @@ class Projector:
         """
         picked_rows = _check.picked("rows", rows, self.n_outputs)
         picked_columns = _check.picked("columns", columns, self.n_inputs)
-        return backend("cpu").entries(self._spec, picked_rows, picked_columns, Request(self.threads))
+        name, backend = named(device)
+        return backend.entries(self._spec, picked_rows, picked_columns, Request(self.threads), name)
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ def test_the_adjoint(mode: str, start: int, stop: int, at: Bench) -> None:
     read = "complex" if mode == "complex" else "real"
     options: dict[str, Any] = {"conjugated": True, "n_digits": 20, "out": None, "request": Request()}
     x = on_host(at.backend.adjoint(one, rows, read, **options))  # type: ignore[arg-type]
-    matrix = at.backend.entries(one, range(stop - start), range(90), Request())
+    matrix = on_host(at.backend.entries(one, range(stop - start), range(90), Request(), at.device))
     assert np.allclose(x, y @ np.conj(matrix), rtol=1e-7, atol=1e-7 * np.abs(y).max())
     with backends.backend("cpu").using("portable"):
         expected = opuproj.Projector(90, stop, seed=SEED, mode=mode, n_anchor=9, dtype=float)[start:].H(y, digits=20)  # type: ignore[arg-type]
@@ -262,7 +262,7 @@ def test_entries(mode: str, at: Bench) -> None:
     one = spec(500, 7, 90, mode)
     rows, columns = np.array([82, 0, 5, 5]), range(3, 400, 7)
     re, im = oracle.entries(SEED, rows + 7, np.array(columns))
-    found = at.backend.entries(one, rows, columns, Request())
+    found = on_host(at.backend.entries(one, rows, columns, Request(), at.device))
     if mode == "linear":
         unit = np.eye(500, dtype=np.int8)[columns]
         assert_same_bits(found, at.project(one, unit)[:, rows].T)

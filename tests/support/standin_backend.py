@@ -56,15 +56,10 @@ def register() -> None:
     import torch
     from opuproj import _device_batch, backends
     from opuproj.backends.cuda._backend import Cuda
-    from opuproj.backends.cuda.packed import Place, placed
 
-    cuda = Cuda(lambda device: StandIn())
+    cuda = Cuda(lambda device: StandIn(), lambda name: torch.device("cpu"))
     backends.register(DEVICE, cuda)
-
-    def move(batch: Any, device: str) -> Any:
-        return placed(Place(StandIn(), cuda._values, DEVICE, lambda result: result), batch, torch.device("cpu"))
-
-    _device_batch.register_mover(DEVICE, move)
+    _device_batch.register_mover(DEVICE, cuda.moved)
 
 
 def tensor_rows(name: str, x: Any) -> Any:

@@ -128,8 +128,12 @@ class Backend(ABC):
         rows: range | NDArray[np.int64],
         columns: range | NDArray[np.int64],
         request: Request,
-    ) -> NDArray[Any]:
-        """Return entries of R (``"linear"``), G (``"real"``) or T at these outputs and inputs: (n_rows, n_columns)."""
+        device: str,
+    ) -> Any:
+        """Return entries of R (``"linear"``), G (``"real"``) or T at these outputs and inputs: (n_rows, n_columns).
+
+        `device` is the name of the device that computes them and holds the result, such as ``"cuda:1"``.
+        """
 
     # Fields, for sums over parts of the columns
 
@@ -147,6 +151,7 @@ class Backend(ABC):
 
 _registered: dict[str, Backend] = {}
 _loaders: dict[str, Callable[[], Backend | None]] = {}
+_reasons: dict[str, Callable[[], str | None]] = {}
 
 
 def register(device: str, backend: Backend) -> None:
@@ -154,12 +159,12 @@ def register(device: str, backend: Backend) -> None:
     _registered[device] = backend
 
 
-def register_loader(device: str, load: Callable[[], Backend | None]) -> None:
+def register_loader(device: str, load: Callable[[], Backend | None], why_not: Callable[[], str | None]) -> None:
     """Register a function that returns the backend for a type of device, or None if this machine cannot use it.
 
-    It is called once, when the first vectors on such a device arrive.
+    It is called once, when the first vectors on such a device arrive. The other function returns why it cannot be used.
     """
-    _loaders[device] = load
+    _loaders[device], _reasons[device] = load, why_not
 
 
 def registered() -> dict[str, Backend]:
@@ -178,6 +183,26 @@ def backend(device: str) -> Backend:
         return _registered["cpu"]
     _registered[device] = loaded
     return loaded
+
+
+def named(device: Any) -> tuple[str, Backend]:
+    """Return the name of a device that a user chose, a text or an object of torch, and its backend.
+
+    Raises
+    ------
+    ValueError
+        If it is no device of a backend.
+    RuntimeError
+        If the device cannot be used. The message says why.
+    """
+    name = str(device)
+    kind, colon, index = name.partition(":")
+    if kind not in {*_registered, *_reasons} or (colon and not (index.isdecimal() and kind != "cpu")):
+        raise ValueError(f"device is {device!r}, but must be 'cpu', 'cuda' or one such as 'cuda:1'")
+    found = backend(kind)
+    if kind in _reasons and found is _registered["cpu"]:
+        raise RuntimeError(f"device is {device!r}, which cannot be used: {_reasons[kind]()}")
+    return name, found
 
 
 def backend_for(rows: Rows) -> Backend:

@@ -177,7 +177,7 @@ def _reserve_transforms(n_inputs: int, threads: int, anchor: bool) -> None:
 
 
 def entries(
-    spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArray[np.int64], request: Request
+    spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArray[np.int64], request: Request, device: str
 ) -> NDArray[Any]:
     """Return entries, as :meth:`Backend.entries` says."""
     dtype = spec.dtype if spec.mode != "intensity" else np.result_type(spec.dtype, np.complex64)

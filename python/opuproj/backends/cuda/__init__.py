@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..._device_batch import DeviceBatch, register_mover
-from .. import Backend, backend, register_loader
+from .. import Backend, named, register_loader
 
 
 def load() -> Backend | None:
@@ -30,14 +30,19 @@ def load() -> Backend | None:
 
 def move(packed: Any, device: str) -> DeviceBatch:
     """Copy a packed batch of the compiled core to a GPU, or raise RuntimeError if it cannot be used."""
-    from . import _device
     from ._backend import Cuda
 
-    cuda = backend("cuda")
-    if not isinstance(cuda, Cuda):
-        raise RuntimeError(f"the GPU cannot be used: {_device.why_not()}")
-    return cuda.moved(packed, device)
+    name, cuda = named(device)
+    assert isinstance(cuda, Cuda)
+    return cuda.moved(packed, name)
 
 
-register_loader("cuda", load)
+def why_not() -> str | None:
+    """Return why the GPU cannot be used and what to do about it, or None if it can."""
+    from . import _device
+
+    return _device.why_not()
+
+
+register_loader("cuda", load, why_not)
 register_mover("cuda", move)

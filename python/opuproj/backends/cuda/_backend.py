@@ -17,7 +17,7 @@ from ..._spec import Spec
 from ...inputs.rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows, Threshold
 from ...inputs.tensors import DeviceRows
 from .. import Backend, IntegerFields, Packed, Read, Request, backend
-from . import adjoint, packing, projection, structured
+from . import adjoint, matrix, packing, projection, structured
 from ._gpu import Gpu, Hardware
 from ._values import Values
 from .packed import DeviceEncoded, DevicePacked, Place, placed
@@ -32,8 +32,13 @@ class Cuda(Backend):
 
     name = "cuda"
 
-    def __init__(self, gpu_of: Callable[[torch.device], Gpu] | None = None) -> None:
+    def __init__(
+        self,
+        gpu_of: Callable[[torch.device], Gpu] | None = None,
+        device_of: Callable[[str], torch.device] | None = None,
+    ) -> None:
         self._gpu_of = _hardware if gpu_of is None else gpu_of
+        self._device_of = _numbered if device_of is None else device_of
         self._values = Values()
         self._host = backend("cpu")
 
@@ -102,20 +107,30 @@ class Cuda(Backend):
     def _place(self, rows: DeviceRows) -> Place:
         return Place(self._ready(rows.array.device), self._values, rows.device, _unchanged)
 
+    def entries(
+        self,
+        spec: Spec,
+        rows: range | NDArray[np.int64],
+        columns: range | NDArray[np.int64],
+        request: Request,
+        device: str,
+    ) -> torch.Tensor:
+        where = self._device_of(device)
+        too_long = spec.ensemble == "structured" and structured.bits_of(spec.n_inputs) > structured.LONGEST
+        if too_long:
+            return torch.from_numpy(self._host.entries(spec, rows, columns, request, "cpu")).to(where)
+        place = Place(self._ready(where), self._values, where.type, _unchanged)
+        return matrix.entries(place, spec, rows, columns, where, scratch_bytes())
+
     def moved(self, batch: _core.Packed | _core.Encoded, name: str) -> DevicePacked | DeviceEncoded:
         """Return a copy of a batch of the compiled core in the memory of the GPU of this name."""
-        device = _numbered(name)
-        return placed(Place(self._ready(device), self._values, device.type, _unchanged), batch, device)
+        device = self._device_of(name)
+        return placed(Place(self._ready(device), self._values, name.partition(":")[0], _unchanged), batch, device)
 
     # Through the host
 
     def check(self, rows: Rows) -> None:
         self._host.check(rows)
-
-    def entries(
-        self, spec: Spec, rows: range | NDArray[np.int64], columns: range | NDArray[np.int64], request: Request
-    ) -> NDArray[Any]:
-        return self._host.entries(spec, rows, columns, request)
 
     def fields(self, spec: Spec, batch: Packed, column_start: int, out: IntegerFields, request: Request) -> None:
         whole = batch.host() if isinstance(batch, DevicePacked) else batch

@@ -27,15 +27,15 @@ def read(
     first = (spec.row_start - first_block * spec.block_rows) * spec.components
     anchor = None
     if spec.mode == "linear":
-        anchor = _anchor(gpu, spec, first_block, blocks, results.device)
+        anchor = anchor_of_blocks(gpu, spec, first_block, blocks, results.device)
     kernel = spec.mode if spec.mode in ("intensity", "linear") else "scaled"
     if results.is_complex():
-        results = _pairs(results)
+        results = pairs(results)
     factor = _REAL if spec.mode == "real" else _COMPLEX
     _launch(gpu, kernel, fields, batch, first, factor, anchor, results)
 
 
-def _pairs(results: torch.Tensor) -> torch.Tensor:
+def pairs(results: torch.Tensor) -> torch.Tensor:
     """Return rows of complex numbers, which are neighbours in memory, as rows of real ones."""
     real = torch.view_as_real(results)
     return real.as_strided((len(real), 2 * real.shape[1]), (real.stride(0), 1))
@@ -66,9 +66,11 @@ def measure(
     n_anchors = {"intensity": 0, "linear": 1}.get(spec.mode, camera.anchors)
     anchors = None
     if n_anchors:
-        anchors = torch.stack([_anchor(gpu, spec, first_block, blocks, results.device, k) for k in range(n_anchors)])
+        anchors = torch.stack(
+            [anchor_of_blocks(gpu, spec, first_block, blocks, results.device, k) for k in range(n_anchors)]
+        )
     if results.is_complex():
-        results = _pairs(results)
+        results = pairs(results)
     name = f"{spec.mode}_{dtype_name(fields)}_{dtype_name(results)}"
     arguments = (
         results, np.int64(results.stride(0)), np.int64(spec.n_outputs), np.int32(batch.n_rows), fields,
@@ -113,7 +115,9 @@ def _launch(
     gpu.launch("readout.cu", name, grid, _THREADS, 0, arguments)
 
 
-def _anchor(gpu: Gpu, spec: Spec, first_block: int, blocks: int, device: torch.device, number: int = 0) -> torch.Tensor:
+def anchor_of_blocks(
+    gpu: Gpu, spec: Spec, first_block: int, blocks: int, device: torch.device, number: int = 0
+) -> torch.Tensor:
     """Return the field of anchor number `number` at some row blocks."""
     field = torch.empty(BLOCK * blocks, dtype=torch.int32, device=device)
     column = 2**64 - (number + 1) * spec.n_anchor
@@ -131,7 +135,7 @@ def anchor_field(gpu: Gpu, spec: Spec, device: torch.device) -> torch.Tensor:
     first_block = spec.row_start // _BLOCK_ROWS
     blocks = -(-spec.row_stop // _BLOCK_ROWS) - first_block
     first = 2 * (spec.row_start - first_block * _BLOCK_ROWS)
-    return _anchor(gpu, spec, first_block, blocks, device)[first:]
+    return anchor_of_blocks(gpu, spec, first_block, blocks, device)[first:]
 
 
 def phases(gpu: Gpu, spec: Spec, device: torch.device) -> torch.Tensor:
