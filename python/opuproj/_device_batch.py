@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 # Functions that copy a batch of the compiled core to a device, by the type of the device.
@@ -19,6 +20,11 @@ class DeviceBatch:
     @property
     def device_type(self) -> str:
         """The type of the device, which selects the backend."""
+        raise NotImplementedError
+
+    @property
+    def session(self) -> Callable[[], AbstractContextManager[None]] | None:
+        """Returns the context in which the batch must be read, or None if any will do."""
         raise NotImplementedError
 
     @property

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .backends import backend_for
+from .backends import Backend, Packed, named, run
 from .encoded import EncodedBatch
 from .inputs.arrays import array_rows, digit_rows
 from .inputs.rows import Threshold
 from .ternary import TernaryBatch
 
 
-def pack(x: Any) -> TernaryBatch:
+def pack(x: Any, *, device: Any = None) -> TernaryBatch:
     """Pack values of -1, 0 and 1 into 2 bits each.
 
     Parameters
@@ -23,19 +23,24 @@ def pack(x: Any) -> TernaryBatch:
         A NumPy array of any integer, bool or real floating-point dtype and any strides; anything that
         :func:`numpy.asarray` accepts; a torch tensor on any device; an array of any library that follows the array API
         standard or supports DLPack; or a scipy.sparse matrix, whose duplicate entries are added up. A TernaryBatch is
-        returned unchanged.
+        returned unchanged, or moved to `device`.
+    device : str or torch.device, optional
+        The device that packs `x` and holds the batch: ``"cpu"``, ``"cuda"`` (the current GPU) or one such as
+        ``"cuda:1"``. By default, the GPU that holds `x`, if one does, and else the CPU.
 
     Returns
     -------
     TernaryBatch
-        A batch of the shape of `x`, in the memory of the GPU that holds `x`, if one does.
+        A batch of the shape of `x`.
 
     Raises
     ------
     ValueError
-        If a value is not -1, 0 or 1 (the message names it and its place), or `x` has no inputs.
+        If a value is not -1, 0 or 1 (the message names it and its place), or `x` has no inputs, or `device` is wrong.
     TypeError
         If `x` does not hold real numbers.
+    RuntimeError
+        If `device` cannot be used. The message says why.
     MemoryError
         If the batch cannot be allocated.
 
@@ -51,14 +56,20 @@ def pack(x: Any) -> TernaryBatch:
     >>> batch.shape, batch.nnz
     ((3, 3), 3)
     """
+    name = _name_of(device)
     if isinstance(x, TernaryBatch):
-        return x
-    rows = array_rows("x", x)
-    return TernaryBatch._of(backend_for(rows).pack(rows), rows.shape)
+        return x if name is None else x.to(name)
+    rows = array_rows("x", x, device=name)
+    return TernaryBatch._of(run(rows, lambda backend: backend.pack(rows)), rows.shape)
 
 
 def ternarize(
-    e: Any, threshold: float | None = None, *, relative: float | None = None, scale: Literal["row", "global"] = "row"
+    e: Any,
+    threshold: float | None = None,
+    *,
+    relative: float | None = None,
+    scale: Literal["row", "global"] = "row",
+    device: Any = None,
 ) -> TernaryBatch:
     r"""Round real numbers to -1, 0 and 1 with a threshold t, and pack them.
 
@@ -76,19 +87,23 @@ def ternarize(
         `threshold` or `relative`.
     scale : {"row", "global"}
         Whether `relative` refers to the largest \|e\| of each vector (``"row"``) or of all vectors (``"global"``).
+    device : str or torch.device, optional
+        The device that rounds and packs `e` and holds the batch, as in :func:`pack`.
 
     Returns
     -------
     TernaryBatch
-        A batch of the shape of `e`, in the memory of the GPU that holds `e`, if one does.
+        A batch of the shape of `e`.
 
     Raises
     ------
     ValueError
-        If `e` holds NaN, or an infinity with `relative` (the message says where); or if `threshold`, `relative` or
-        `scale` is out of range.
+        If `e` holds NaN, or an infinity with `relative` (the message says where); or if `threshold`, `relative`,
+        `scale` or `device` is out of range.
     TypeError
         If `e` does not hold real numbers, or if both or neither of `threshold` and `relative` are given.
+    RuntimeError
+        If `device` cannot be used. The message says why.
 
     Notes
     -----
@@ -118,14 +133,17 @@ def ternarize(
     rule = checked_threshold(threshold, relative, scale)
     if isinstance(e, TernaryBatch):
         raise TypeError("e is a TernaryBatch, but must hold real numbers")
-    rows = array_rows("e", e)
-    backend = backend_for(rows)
-    if rule.level is None and scale == "global":
-        rule = rule._replace(level=backend.largest(rows))
-    return TernaryBatch._of(backend.ternarize(rows, rule), rows.shape)
+    rows = array_rows("e", e, device=_name_of(device))
+
+    def packed(backend: Backend) -> Packed:
+        if rule.level is None and scale == "global":
+            return backend.ternarize(rows, rule._replace(level=backend.largest(rows)))
+        return backend.ternarize(rows, rule)
+
+    return TernaryBatch._of(run(rows, packed), rows.shape)
 
 
-def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> EncodedBatch:
+def encode(x: Any, *, digits: int | None = None, planes: int | None = None, device: Any = None) -> EncodedBatch:
     r"""Encode real numbers in a few ternary digits, or in signed bit planes, and pack them.
 
     A vector becomes x ≈ s m with integers m = Σ base\ :sup:`d-1-k` t_k. The d digits t_k are -1, 0 or 1, the highest
@@ -147,18 +165,22 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
         d, from 1 to 20. The default 5 gives an error of at most max\|x\|/242.
     planes : int, optional
         d, from 1 to 15. Give either `digits` or `planes`.
+    device : str or torch.device, optional
+        The device that encodes `x` and holds the batch, as in :func:`pack`.
 
     Returns
     -------
     EncodedBatch
-        A batch of the shape of `x`, in the memory of the GPU that holds `x`, if one does.
+        A batch of the shape of `x`.
 
     Raises
     ------
     ValueError
-        If `x` holds NaN or an infinity (the message says where), or `digits` or `planes` is out of range.
+        If `x` holds NaN or an infinity (the message says where), or `digits`, `planes` or `device` is out of range.
     TypeError
         If `x` does not hold real numbers, or both `digits` and `planes` are given.
+    RuntimeError
+        If `device` cannot be used. The message says why.
     MemoryError
         If the batch cannot be allocated.
 
@@ -183,8 +205,13 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None) -> E
     >>> bool((abs(batch.to_numpy() - x).max(axis=1) <= abs(x).max(axis=1) / 242).all())
     True
     """
-    rows = digit_rows("x", x, digits=digits, planes=planes)
-    return EncodedBatch._of(backend_for(rows).encode(rows), rows.shape)
+    rows = digit_rows("x", x, digits=digits, planes=planes, device=_name_of(device))
+    return EncodedBatch._of(run(rows, lambda backend: backend.encode(rows)), rows.shape)
+
+
+def _name_of(device: Any) -> str | None:
+    """Return the name of the device that a user chose, if any, or raise an error that names it."""
+    return None if device is None else named(device)[0]
 
 
 def checked_threshold(threshold: Any, relative: Any, scale: str) -> Threshold:

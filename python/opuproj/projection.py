@@ -14,7 +14,7 @@ import numpy as np
 from . import _check
 from ._check import Ensemble, Mode
 from ._spec import Spec
-from .backends import Read, Request, backend_for, registered
+from .backends import Backend, Read, Request, named, registered, run
 from .camera import Camera, refuse_digits
 from .encoded import MAX_DIGITS, default_digits
 from .inputs.arrays import array_rows, vectors
@@ -36,6 +36,7 @@ def project(
     out: Any = None,
     dtype: Any = np.float32,
     threads: int | None = None,
+    device: Any = None,
     progress: bool = False,
 ) -> Any:
     r"""Send ternary vectors through a random scattering medium, as an optical processing unit does.
@@ -103,6 +104,10 @@ def project(
     threads : int, optional
         The number of threads. By default ``OPUPROJ_NUM_THREADS`` if it is set, else the number of cores that this
         process may use. No bit of the result depends on it.
+    device : str or torch.device, optional
+        The device that computes: ``"cpu"``, ``"cuda"`` (the current GPU) or one such as ``"cuda:1"``. By default, the
+        GPU that holds `x`, if one does, and else the CPU. An `x` in the CPU's memory is copied to the GPU, and the
+        result is copied back. No bit of the result depends on it.
     progress : bool, default False
         Show a progress bar.
 
@@ -118,7 +123,9 @@ def project(
     ValueError
         If a value of `x` is not -1, 0 or 1, or an argument is out of range or unsuitable. The message names it.
     TypeError
-        If an argument has a type that is not accepted.
+        If an argument has a type that is not accepted, such as a sparse matrix with a GPU as `device`.
+    RuntimeError
+        If `device` cannot be used. The message says why.
     MemoryError
         If the output cannot be allocated: use `rows` or `out`.
 
@@ -160,7 +167,7 @@ def project(
     True
     """
     ensemble = _check.ensemble(ensemble)
-    x_rows = vectors(x, digits, ensemble)
+    x_rows = vectors(x, digits, ensemble, device=None if device is None else named(device)[0])
     spec, n_threads = _checked(x_rows.n_inputs, n_outputs, seed, mode, ensemble, n_anchor, camera, dtype, threads)
     if rows is not None:
         spec = spec.rows(*_check.row_range(rows, spec.n_outputs))
@@ -239,8 +246,13 @@ def apply(
             refuse_digits(spec.mode, spec.camera, f"the digits of {rows.name}")
         if noise_seed is not None or spec.noisy:
             noise = _check.noise_seed(noise_seed)
-    result = backend_for(rows).project(spec, rows, out, Request(threads, noise, first_vector, progress))
-    return rows.wrap(result) if out is None else out
+    request = Request(threads, noise, first_vector, progress)
+
+    def call(backend: Backend) -> Any:
+        result = backend.project(spec, rows, out, request)
+        return rows.wrap(result) if out is None else out
+
+    return run(rows, call)
 
 
 def apply_adjoint(
@@ -253,9 +265,10 @@ def apply_adjoint(
     threads: int | None = None,
     out: Any = None,
     progress: bool = False,
+    device: str | None = None,
 ) -> Any:
     """Return vectors of outputs multiplied by the adjoint, or by the transpose, in their own library."""
-    rows = array_rows("y", y, complex_too=spec.mode == "complex", fewest=0)
+    rows = array_rows("y", y, complex_too=spec.mode == "complex", fewest=0, device=device)
     if rows.n_inputs != spec.n_outputs:
         raise ValueError(
             f"y has shape {rows.shape}, so its vectors have {rows.n_inputs} numbers, but this adjoint "
@@ -265,16 +278,13 @@ def apply_adjoint(
     if read == "real part":
         dtype = np.empty(0, dtype).real.dtype
     n_digits = _check.integer("digits", default_digits(dtype) if digits is None else digits, 1, MAX_DIGITS)
-    result = backend_for(rows).adjoint(
-        spec.changed(dtype=dtype),
-        rows,
-        read,
-        conjugated=conjugated,
-        n_digits=n_digits,
-        out=out,
-        request=Request(threads, progress=progress),
-    )
-    return rows.wrap(result) if out is None else out
+    spec, request = spec.changed(dtype=dtype), Request(threads, progress=progress)
+
+    def call(backend: Backend) -> Any:
+        result = backend.adjoint(spec, rows, read, conjugated=conjugated, n_digits=n_digits, out=out, request=request)
+        return rows.wrap(result) if out is None else out
+
+    return run(rows, call)
 
 
 def _wrong_length(spec: Spec, shape: tuple[int, ...]) -> str:

@@ -59,10 +59,13 @@ class Projector:
     threads : int, optional
         The number of threads. By default, each call takes ``OPUPROJ_NUM_THREADS`` if it is set, else the number of
         cores that this process may use. It changes no result, and equality ignores it.
+    device : str or torch.device, optional
+        The device that computes, as in :func:`project`. By default, the GPU that holds the vectors, if one does, and
+        else the CPU. It changes no result, and equality ignores it.
 
     Attributes
     ----------
-    n_inputs, n_outputs, seed, mode, ensemble, n_anchor, camera, dtype, threads
+    n_inputs, n_outputs, seed, mode, ensemble, n_anchor, camera, dtype, threads, device
         As given. `dtype` is the NumPy dtype of the results.
     row_start : int
         The row of the matrix that gives output 0. It is not 0 only for operators made by :meth:`rows` or by a slice.
@@ -106,6 +109,7 @@ class Projector:
 
     _spec: Spec
     threads: int | None = field(compare=False)
+    device: str | None = field(compare=False)
 
     # Makes `array @ operator` an error; otherwise NumPy would loop over the elements of the array.
     __array_ufunc__ = None
@@ -122,17 +126,20 @@ class Projector:
         camera: Camera | None = None,
         dtype: Any = np.float32,
         threads: int | None = None,
+        device: Any = None,
     ) -> None:
         spec = Spec.checked(
             n_inputs, n_outputs, seed=seed, mode=mode, ensemble=ensemble, n_anchor=n_anchor, camera=camera, dtype=dtype
         )
-        self.__dict__.update(_spec=spec, threads=_check.threads(threads))  # a frozen dataclass prevents assignment
+        name = None if device is None else named(device)[0]
+        # A frozen dataclass prevents assignment.
+        self.__dict__.update(_spec=spec, threads=_check.threads(threads), device=name)
 
     @classmethod
-    def _of(cls, spec: Spec, threads: int | None) -> Projector:
+    def _of(cls, spec: Spec, threads: int | None, device: str | None) -> Projector:
         """Return the operator of a specification."""
         operator = object.__new__(cls)
-        operator.__dict__.update(_spec=spec, threads=threads)
+        operator.__dict__.update(_spec=spec, threads=threads, device=device)
         return operator
 
     # Fields
@@ -195,14 +202,15 @@ class Projector:
             f"n_anchor={spec.n_anchor}, dtype={spec.dtype.name!r}"
             f"{'' if spec.ensemble == 'gaussian' else f', ensemble={spec.ensemble!r}'}"
             f"{'' if spec.camera is None else f', camera={spec.camera}'}"
-            f"{'' if self.threads is None else f', threads={self.threads}'})"
+            f"{'' if self.threads is None else f', threads={self.threads}'}"
+            f"{'' if self.device is None else f', device={self.device!r}'})"
         )
         return text if whole else f"{text}.rows({spec.row_start}, {spec.row_stop})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = self._spec.to_state()
         start = state.pop("row_start")
-        return _restore, ({**state, "threads": self.threads, "row_start": start},)
+        return _restore, ({**state, "threads": self.threads, "device": self.device, "row_start": start},)
 
     def __copy__(self) -> Projector:
         return self
@@ -247,13 +255,18 @@ class Projector:
             As :func:`project`.
         """
         spec = self._spec
-        rows = vectors(x, digits, spec.ensemble, _ADVICE[spec.mode])
+        rows = vectors(x, digits, spec.ensemble, _ADVICE[spec.mode], self._usable_device())
         return apply(spec, rows, threads=self.threads, noise_seed=noise_seed, out=out, progress=progress)
 
     def __matmul__(self, x: Any) -> Any:
         """Project vectors: ``op @ x`` is ``op(x)``, so x has shape (..., n_inputs)."""
         spec = self._spec
-        return apply(spec, vectors(x, None, spec.ensemble, _ADVICE[spec.mode]), threads=self.threads)
+        rows = vectors(x, None, spec.ensemble, _ADVICE[spec.mode], self._usable_device())
+        return apply(spec, rows, threads=self.threads)
+
+    def _usable_device(self) -> str | None:
+        """Return the operator's device, or raise RuntimeError if this machine cannot use it."""
+        return None if self.device is None else named(self.device)[0]
 
     def __rmatmul__(self, x: object) -> NoReturn:
         none = self.mode == "intensity" or self.ensemble == "structured"
@@ -612,6 +625,7 @@ class Adjoint:
             conjugated=self.conjugated,
             digits=digits,
             threads=operator.threads,
+            device=operator._usable_device(),
             out=out,
             progress=progress,
         )
@@ -627,4 +641,7 @@ def _restore(state: dict[str, Any]) -> Projector:
     if "threads" not in fields:
         raise ValueError("the state has no 'threads': it does not belong to a Projector")
     threads = _check.threads(fields.pop("threads"))
-    return Projector._of(Spec.from_state(fields), threads)
+    device = fields.pop("device", None)  # of pickles that are older than devices
+    if device is not None and not isinstance(device, str):
+        raise ValueError(f"the state's device is {device!r}, but must be a name")
+    return Projector._of(Spec.from_state(fields), threads, device)

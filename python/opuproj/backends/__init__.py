@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +149,8 @@ class Backend(ABC):
         """Convert fields summed over all columns, of the shape that `fields` fills, to the results of `project`."""
 
 
+T = TypeVar("T")
+
 _registered: dict[str, Backend] = {}
 _loaders: dict[str, Callable[[], Backend | None]] = {}
 _reasons: dict[str, Callable[[], str | None]] = {}
@@ -208,3 +210,19 @@ def named(device: Any) -> tuple[str, Backend]:
 def backend_for(rows: Rows) -> Backend:
     """Return the backend for the device on which the rows are."""
     return _registered.get(rows.device) or backend(rows.device)
+
+
+def run(rows: Rows, call: Callable[[Backend], T]) -> T:
+    """Call a function with the backend of the rows, in the context in which they must be read.
+
+    If the rows were sent to a device for this call, the call ends when the device has checked their values.
+    """
+    found = backend_for(rows)
+    if rows.session is None:
+        result = call(found)
+    else:
+        with rows.session():
+            result = call(found)
+    if rows.sent:
+        found.synchronize()
+    return result

@@ -212,7 +212,7 @@ class Engine:
         """Return the operator with the rows of all blocks, for errors of n_inputs elements."""
         if self.layout is None:
             raise RuntimeError("the blocks get their rows of T at the first forward pass: call the model first")
-        return Projector._of(self.matrix.with_shape(n_inputs, self.layout.n_rows, dtype), self.threads)
+        return Projector._of(self.matrix.with_shape(n_inputs, self.layout.n_rows, dtype), self.threads, None)
 
     def block_vectors(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Return an output of a block, or its gradient, as vectors, of shape (n, length)."""

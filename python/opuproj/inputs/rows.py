@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, cast
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,10 @@ class Rows:
 
     # The type of the device that holds the numbers, as in torch.
     device = "cpu"
+    # Whether the numbers were copied to that device for this call, so that their errors must come from this call.
+    sent = False
+    # Returns the context in which the numbers must be read, or None if any will do.
+    session: Callable[[], AbstractContextManager[None]] | None = None
 
     def __init__(self, name: str, shape: tuple[int, ...]) -> None:
         self.name, self.shape = name, shape
@@ -35,6 +40,10 @@ class Rows:
         """Return a result in the rows' library, on the rows' device."""
         return result
 
+    def result_wrapper(self) -> Callable[[Any], Any]:
+        """Return a function that does what `wrap` does, and that does not keep the numbers in memory."""
+        return _unchanged
+
     def memory(self) -> tuple[NDArray[Any], ...]:
         """Return arrays that cover all memory that will still be read. They are for comparison only."""
         return ()
@@ -43,6 +52,10 @@ class Rows:
         """Return text such as `x[3, 17]` for a position in the 2-D view of the rows."""
         index = [*np.unravel_index(row, self.shape[:-1]), column] if len(self.shape) > 1 else [column]
         return f"{self.name}[{', '.join(map(str, index))}]"
+
+
+def _unchanged(result: Any) -> Any:
+    return result
 
 
 # Not an abstract base class, because isinstance() would be slower, which shows in small calls.
@@ -145,11 +158,15 @@ class PlaneRows(ArrayRows):
 class PackedRows(Rows, Generic[P]):
     """Rows of a batch that is packed or encoded already, by the compiled core or by a device."""
 
-    def __init__(self, name: str, batch: P, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, name: str, batch: P, shape: tuple[int, ...], wrapper: Callable[[Any], Any] | None = None
+    ) -> None:
         super().__init__(name, shape)
         self.batch: P = batch
+        self._wrapper = wrapper
         if isinstance(batch, DeviceBatch):
-            self.device = batch.device_type
+            self.device, self.session = batch.device_type, batch.session
+            self._wrapper = batch.wrap if wrapper is None else wrapper
 
     @property
     def encoded(self) -> bool:
@@ -157,7 +174,10 @@ class PackedRows(Rows, Generic[P]):
         return hasattr(self.batch, "digit")
 
     def wrap(self, result: Any) -> Any:
-        return result if self.device == "cpu" else cast(DeviceBatch, self.batch).wrap(result)
+        return result if self._wrapper is None else self._wrapper(result)
+
+    # Subclasses that read a file have none.
+    _wrapper: Callable[[Any], Any] | None = None
 
     def block_rows(self) -> int:
         """Return how many rows to process at a time: all, because they are packed already."""
@@ -178,7 +198,7 @@ class _WrappedRows(Rows):
     def __init__(self, rows: NumberRows) -> None:
         super().__init__(rows.name, rows.shape)
         self.rows = rows
-        self.device = rows.device
+        self.device, self.sent, self.session = rows.device, rows.sent, rows.session
 
     def wrap(self, result: NDArray[Any]) -> Any:
         return self.rows.wrap(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import _overlap
+from . import foreign
 from .rows import ArrayRows, PlaneRows
 
 
@@ -79,6 +81,41 @@ class DeviceRows(TensorRows, PlaneRows):
 
     def _some(self, start: int, stop: int) -> torch.Tensor:
         return self.array.reshape(self.n_rows, self.n_inputs)[start:stop]
+
+
+class SentRows(DeviceRows):
+    """Rows of a tensor that was copied to a device for one call; results return to where the numbers came from."""
+
+    sent = True
+
+    def __init__(self, rows: ArrayRows, array: torch.Tensor, device: str, back: Callable[[Any], Any]) -> None:
+        super().__init__(rows.name, array)
+        self.advice, self.device, self._back = rows.advice, device, back
+
+    def wrap(self, result: Any) -> Any:
+        return self._back(result)
+
+    def result_wrapper(self) -> Callable[[Any], Any]:
+        return self._back
+
+
+class SharedRows(DeviceRows):
+    """Rows of another library's array on a GPU, as a tensor that shares its memory; results return to that library."""
+
+    def __init__(self, name: str, array: torch.Tensor, x: Any) -> None:
+        super().__init__(name, array)
+        self._back, self.session = foreign.result_wrapper(x), foreign.session(x, array.device)
+
+    def wrap(self, result: Any) -> Any:
+        return self._back(super().wrap(result))
+
+    def result_wrapper(self) -> Callable[[Any], Any]:
+        return self._back
+
+
+def copied(array: torch.Tensor, device: str) -> torch.Tensor:
+    """Return a copy of a tensor on another device."""
+    return array.to(device)
 
 
 def _bits(plane: torch.Tensor) -> NDArray[np.uint8]:

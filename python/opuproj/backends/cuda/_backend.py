@@ -105,7 +105,7 @@ class Cuda(Backend):
         return packing.encode(self._place(rows.rows), rows)
 
     def _place(self, rows: DeviceRows) -> Place:
-        return Place(self._ready(rows.array.device), self._values, rows.device, _unchanged)
+        return Place(self._ready(rows.array.device), self._values, rows.device, rows.result_wrapper(), rows.session)
 
     def entries(
         self,

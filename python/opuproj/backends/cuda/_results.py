@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...inputs import foreign
 from ...inputs.rows import Rows
 from ..cpu import results as cpu_results
 
@@ -40,10 +41,24 @@ def result_for(shape: tuple[int, ...], dtype: np.dtype[Any], out: Any, x: torch.
     if out is None:
         new = torch.empty(shape, dtype=wanted, device=x.device)
         return Result(new, new.view(n, shape[-1]), None, wanted)
-    if isinstance(out, torch.Tensor) and out.device.type != "cpu":
-        return Result(out, _device_view(out, shape, wanted, x), None, wanted)
+    shared = _shared(out)
+    if isinstance(shared, torch.Tensor) and _on_gpu(shared):
+        return Result(out, _device_view(shared, shape, wanted, x), None, wanted)
     array = cpu_results.allocated(shape, dtype, out, Rows("x", (0, 1)))
     return Result(out, None, (cpu_results.rows_of(array), x.device), wanted)
+
+
+def _on_gpu(tensor: torch.Tensor) -> bool:
+    return bool(tensor.device.type != "cpu")
+
+
+def _shared(out: Any) -> Any:
+    """Return a tensor that shares the memory of another library's array on a GPU; other objects unchanged."""
+    if isinstance(out, (torch.Tensor, np.ndarray)) or not foreign.is_on_gpu(out):
+        return out
+    if type(out).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        raise TypeError("out is a JAX array, which cannot be changed: leave out away, and use the result")
+    return foreign.gpu_tensor(out)
 
 
 def _device_view(out: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:

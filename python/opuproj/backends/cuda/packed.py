@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ class Place:
     device_type: str
     # Returns a tensor on the GPU in the library of the arrays from which the batch was made.
     wrap: Callable[[torch.Tensor], Any]
+    # Returns the context in which the batch must be read, or None if any will do.
+    session: Callable[[], AbstractContextManager[None]] | None = None
 
     def check(self, bad_rows: torch.Tensor) -> None:
         """Wait for the GPU, and raise ValueError about the first bad value that this or an earlier call found."""
@@ -49,6 +52,10 @@ class DevicePacked(DeviceBatch):
     @property
     def device_type(self) -> str:
         return self.place.device_type
+
+    @property
+    def session(self) -> Callable[[], AbstractContextManager[None]] | None:
+        return self.place.session
 
     @property
     def device(self) -> str:
@@ -150,6 +157,10 @@ class DeviceEncoded(DeviceBatch):
     @property
     def device_type(self) -> str:
         return self.place.device_type
+
+    @property
+    def session(self) -> Callable[[], AbstractContextManager[None]] | None:
+        return self.place.session
 
     @property
     def device(self) -> str:
