@@ -238,7 +238,15 @@ class Gpus:
             cuCtxPushCurrent=lambda context: (self.stack.append(context), (ok,))[1],
             cuCtxPopCurrent=lambda: (ok, self.stack.pop()),
             cuKernelSetAttribute=lambda *values: (self.calls.append(values), (ok,))[1],
+            cuKernelGetFunction=lambda kernel: (self.loads.append((self.stack[-1], self.mode, kernel)), (ok, kernel))[
+                1
+            ],
+            CUstreamCaptureMode=SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED="relaxed"),
+            cuThreadExchangeStreamCaptureMode=self.exchange,
         )
+        # The context and the mode of capture in which each kernel was loaded.
+        self.loads: list[Any] = []
+        self.mode = "global"
         self.core = SimpleNamespace(
             Device=self.device,
             LaunchConfig=lambda grid, block, shmem_size: (grid, block, shmem_size),
@@ -253,6 +261,10 @@ class Gpus:
         if not hasattr(self.contexts, "stack"):
             self.contexts.stack = []
         return self.contexts.stack
+
+    def exchange(self, mode: str) -> tuple[Any, str]:
+        before, self.mode = self.mode, mode
+        return Result.CUDA_SUCCESS, before
 
     def device(self, index: int) -> Any:
         major, minor = self.capabilities[index]
@@ -339,6 +351,19 @@ def test_a_kernel_is_loaded_before_its_first_launch(gpus: Gpus) -> None:
     found.load("a.cu", "f", 50_000)
     found.launch(0, "a.cu", "f", 1, 32, 50_000, [])
     assert len(gpus.calls) == before + 1
+
+
+def test_a_kernel_is_loaded_as_a_capture_permits_it(gpus: Gpus) -> None:
+    found = _device.device(1)
+    for kernel in ("f", "f", "g"):
+        found.launch(0, "a.cu", kernel, 1, 32, 60_000, [])
+        assert gpus.mode == "global"
+        assert gpus.stack == []
+    assert gpus.loads == [(1001, "relaxed", f"{kernel} in a.cu sm_120") for kernel in "fg"]
+    gpus.driver.cuKernelGetFunction = lambda kernel: (Result.CUDA_ERROR_INVALID_VALUE, None)
+    with pytest.raises(RuntimeError, match="CUDA failed"):
+        found.launch(0, "a.cu", "h", 1, 32, 0, [])
+    assert gpus.mode == "global"
 
 
 def test_the_context_of_the_device_is_current_during_a_launch_only(gpus: Gpus) -> None:

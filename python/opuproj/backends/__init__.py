@@ -71,6 +71,13 @@ class Backend(ABC):
     def using(self, variant: str) -> AbstractContextManager[None]:
         """Return a context manager within which the backend uses this variant."""
 
+    def capturable(self, spec: Spec) -> bool:
+        """Return whether a CUDA graph can capture products of this operator with vectors on the backend's device.
+
+        Nothing then goes through the host, and nothing waits for the device.
+        """
+        return False
+
     def synchronize(self) -> None:  # noqa: B027  # most backends compute at once
         """Wait until all calls are complete, and raise ValueError about the first bad value that they found."""
 

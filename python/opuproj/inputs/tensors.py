@@ -33,6 +33,8 @@ class TensorRows(ArrayRows):
         return bool(self.array.dtype.is_floating_point)
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
+        if self.device != "cpu":
+            self._refuse_capture()
         if piece.dtype.is_floating_point and piece.element_size() <= 2:
             piece = piece.to(torch.float32)  # NumPy lacks bfloat16
         if piece.dtype == torch.complex32:
@@ -45,6 +47,14 @@ class TensorRows(ArrayRows):
             return values
         rounded: NDArray[np.float64] = torch.from_numpy(values).to(self.array.dtype).to(torch.float64).numpy()
         return rounded
+
+    def _refuse_capture(self) -> None:
+        """Raise RuntimeError if a CUDA graph is captured, where a copy to the host would make CUDA fail."""
+        if captured(self.array.device):
+            raise RuntimeError(
+                f"{self.name} is a CUDA tensor, but this call is computed on the CPU, which a CUDA graph cannot "
+                "capture: call it outside of the graph (opuproj.show_config() says whether the GPU can be used)"
+            )
 
     def wrap(self, result: Any) -> Any:
         if isinstance(result, torch.Tensor):  # from a backend that computes with tensors
@@ -61,6 +71,7 @@ class DeviceRows(TensorRows, PlaneRows):
         self.given = array
 
     def planes(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        self._refuse_capture()
         rows = self._some(start, stop)
         positive = rows == 1
         negative = rows == -1 if rows.dtype.is_signed else torch.zeros_like(positive)
@@ -71,6 +82,7 @@ class DeviceRows(TensorRows, PlaneRows):
         return _bits(positive), _bits(negative)
 
     def planes_above(self, thresholds: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        self._refuse_capture()
         rows = self._some(0, self.n_rows)
         t = torch.from_numpy(thresholds)[:, None]
         narrow = t.to(torch.float32)
@@ -125,6 +137,16 @@ def _bits(plane: torch.Tensor) -> NDArray[np.uint8]:
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=plane.device)
     packed: NDArray[np.uint8] = (padded * weights).sum(dim=2, dtype=torch.uint8).cpu().numpy()
     return packed
+
+
+def captured(device: torch.device) -> bool:
+    """Return whether the current stream of a device is captured into a CUDA graph, so that nothing may wait for it."""
+    if device.type != "cuda":
+        return False
+    if device.index is None or device.index == torch.cuda.current_device():
+        return bool(torch.cuda.is_current_stream_capturing())
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_current_stream_capturing())
 
 
 def tensor_rows(name: str, x: torch.Tensor) -> TensorRows:

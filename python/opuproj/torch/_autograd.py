@@ -1,4 +1,4 @@
-"""Gradients of the custom op, and its behaviour under the transforms of torch.func."""
+"""Gradients of the custom ops, and their behaviour under the transforms of torch.func."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, NoReturn
 import torch
 from torch.autograd import forward_ad
 
+from ..inputs.tensors import captured
 from . import _ops
 from ._ops import Call
 
 
 def apply(x: torch.Tensor, call: str, noise: torch.Tensor | None, seed: torch.Tensor | None) -> torch.Tensor:
-    """Call the op. Transforms of torch.func do not use an op's own gradient, so within them a Function calls it."""
+    """Call an op. Transforms of torch.func do not use an op's own gradient, so within them a Function calls it."""
     refuse_tangent(x)
     if not transformed():
-        return _ops.apply(x, call, noise, seed)
+        return _ops.op_for(x, call, noise, seed)(x, call, noise, seed)  # type: ignore[no-any-return]
     function = _TracedApply if torch.compiler.is_compiling() else _Apply
     result: torch.Tensor = function.apply(x, call, noise, seed)
     return result
@@ -94,7 +95,8 @@ def _backward_calls(call: str, double: bool) -> tuple[str, str | None]:
     return found.backward(double=double).encode(), field
 
 
-_ops.apply.register_autograd(_gradient, setup_context=_setup_context)
+for _op in (_ops.apply, _ops.apply_on_device):
+    _op.register_autograd(_gradient, setup_context=_setup_context)
 
 
 def _finite(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,15 +158,18 @@ def _all_calls(
 
 
 def _all_equal(seeds: torch.Tensor) -> bool:
-    """Return whether all are known to be equal. Within further transforms, or in a trace, this is unknown."""
+    """Return whether all are known to be equal. Within further transforms, or in a trace, this is unknown.
+
+    Within the capture of a CUDA graph too, because the values cannot be read.
+    """
     plain = type(seeds) is torch.Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(seeds)
-    return plain and not seeds.is_meta and bool((seeds == seeds[0]).all())
+    return plain and not seeds.is_meta and not captured(seeds.device) and bool((seeds == seeds[0]).all())
 
 
 class _TracedApply(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return _ops.apply(*arguments)
+        return _ops.op_for(*arguments)(*arguments)
 
     setup_context = staticmethod(_setup_context)
     backward = staticmethod(_gradient)
@@ -175,5 +180,6 @@ class _Apply(_TracedApply):
     jvp = staticmethod(_refuse_forward)  # separate, because torch.compile does not accept it
 
 
-if hasattr(_ops.apply, "register_vmap"):  # torch 2.5 and later
-    _ops.apply.register_vmap(_vmap_rule(_ops.apply))
+for _op in (_ops.apply, _ops.apply_on_device):
+    if hasattr(_op, "register_vmap"):  # torch 2.5 and later
+        _op.register_vmap(_vmap_rule(_op))

@@ -21,9 +21,10 @@ from .ternarize import Ternarize
 class Projection(OperatorLayer):
     r"""A random projection too large to store, as a layer without parameters.
 
-    It applies the operator of :class:`opuproj.Projector` as a custom op (``opuproj::apply``), through which
-    ``torch.compile`` and ``torch.export`` can trace. The layer stores a few integers. Its ``state_dict`` holds them as
-    a tensor of 98 small numbers, and copies are cheap.
+    It applies the operator of :class:`opuproj.Projector` as a custom op, through which ``torch.compile`` and
+    ``torch.export`` can trace: ``opuproj::apply_on_device`` if a CUDA graph may capture the call, else
+    ``opuproj::apply``. The layer stores a few integers. Its ``state_dict`` holds them as a tensor of 98 small numbers,
+    and copies are cheap.
 
     Parameters
     ----------
@@ -69,6 +70,11 @@ class Projection(OperatorLayer):
     Input on a CUDA device is projected on that device if the package is installed with the extra ``cuda12`` or
     ``cuda13``. Otherwise, and on other devices, it is packed on its device. Its bits, two per element, are copied to
     the CPU, and the result is copied back. This is untested on hardware.
+
+    A CUDA graph (``torch.cuda.CUDAGraph``, or ``torch.compile`` with ``mode="reduce-overhead"``) can capture what a
+    CUDA device computes, also gradients. It cannot capture a call that goes through the CPU, nor one of a noisy camera,
+    whose noise is new in each call: a recent ``torch.compile`` leaves such a call out of its graphs, and any other
+    capture raises RuntimeError.
 
     Gradients of first and second order flow back through the projection to floating-point input, in every mode, in the
     dtype of the input. They are computed by the adjoint of the same matrix (:class:`opuproj.Adjoint`), from vectors in

@@ -52,8 +52,7 @@ class Cuda(Backend):
     def project(self, spec: Spec, rows: Rows, out: Any, request: Request) -> Any:
         device = _device_of(rows)
         in_digits = isinstance(rows, DigitRows) or (isinstance(rows, PackedRows) and rows.encoded)
-        too_long = spec.ensemble == "structured" and structured.bits_of(spec.n_inputs) > structured.LONGEST
-        if device is None or too_long or (spec.noisy and in_digits):
+        if device is None or _too_long(spec) or (spec.noisy and in_digits):
             return self._through_host(spec, rows, out, request)
         compute = structured.project if spec.ensemble == "structured" else projection.project
         return compute(self._ready(device), self._values, spec, rows, out, request, scratch_bytes())
@@ -79,6 +78,9 @@ class Cuda(Backend):
             return self._host.adjoint(spec, rows, read, **options)
         gpu = self._ready(rows.array.device)
         return adjoint.adjoint(gpu, self._values, spec, rows, read, **options, scratch=scratch_bytes())
+
+    def capturable(self, spec: Spec) -> bool:
+        return not _too_long(spec)
 
     def synchronize(self) -> None:
         if torch.cuda.is_initialized():
@@ -138,6 +140,10 @@ class Cuda(Backend):
 
     def read_fields(self, spec: Spec, whole: IntegerFields, out: NDArray[Any], request: Request) -> None:
         self._host.read_fields(spec, whole, out, request)
+
+
+def _too_long(spec: Spec) -> bool:
+    return spec.ensemble == "structured" and structured.bits_of(spec.n_inputs) > structured.LONGEST
 
 
 def scratch_bytes() -> int:

@@ -13,7 +13,8 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +76,7 @@ class Device:
         self._streams: dict[int, Any] = {}
 
     def load(self, file: str, kernel: str, shared: int = 0, macros: tuple[str, ...] = ()) -> None:
-        """Compile and load a kernel, as its first launch does. Call this before a CUDA graph is captured.
+        """Compile and load a kernel, as its first launch does.
 
         Parameters
         ----------
@@ -146,8 +147,7 @@ class Device:
             place = self._core.Stream.from_handle(stream)
             _keep(self._streams, stream, place)
         driver = self._driver
-        # A launch on the default stream goes to the current context, which is another one if the caller has several
-        # devices, and none in a thread that has not used CUDA.
+        # As `_current` does. A context manager would take a microsecond more.
         foreign = int(_checked(driver, driver.cuCtxGetCurrent())) != self._context_address
         if foreign:
             _checked(driver, driver.cuCtxPushCurrent(self._context))
@@ -157,19 +157,44 @@ class Device:
             if foreign:
                 driver.cuCtxPopCurrent()
 
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """Make the device's context the current one.
+
+        A launch on the default stream goes to the current context. That is another one if the caller has several
+        devices, and none in a thread that has not used CUDA.
+        """
+        driver = self._driver
+        foreign = int(_checked(driver, driver.cuCtxGetCurrent())) != self._context_address
+        if foreign:
+            _checked(driver, driver.cuCtxPushCurrent(self._context))
+        try:
+            yield
+        finally:
+            if foreign:
+                driver.cuCtxPopCurrent()
+
+    def _loaded(self, kernel: Any) -> Any:
+        """Return a kernel whose code is on the device. CUDA would otherwise load it when it is first launched."""
+        _checked(self._driver, self._driver.cuKernelGetFunction(kernel.handle))
+        return kernel
+
     def _load(self, file: str, kernel: str, shared: int, macros: tuple[str, ...]) -> tuple[Any, int]:
         driver = self._driver
         if shared > self.shared_bytes:
             raise RuntimeError(
                 f"kernel {kernel} needs {shared} bytes of shared memory, but a block has {self.shared_bytes}"
             )
-        with self._lock:
+        # The first call of a kernel may be captured into a CUDA graph, during which CUDA refuses to load by default.
+        with self._lock, relaxed(), self._current():
             module = self._modules.get((file, macros))
             if module is None:
                 code = _compile.cubin(file, self.architecture, macros)
                 module = self._modules[file, macros] = self._core.ObjectCode.from_cubin(code, name=file)
             known = self._kernels.get((file, kernel, macros))
-            handle, allowed = known or (module.get_kernel(kernel), _SHARED_BYTES_ALWAYS)
+            if known is None:
+                known = (self._loaded(module.get_kernel(kernel)), _SHARED_BYTES_ALWAYS)
+            handle, allowed = known
             if shared > allowed:
                 attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 _checked(driver, driver.cuKernelSetAttribute(attribute, shared, handle.handle, self._id))
@@ -179,6 +204,21 @@ class Device:
 
     def __repr__(self) -> str:
         return f"<Device {self.index}: {self.name}, {self.architecture}>"
+
+
+@contextmanager
+def relaxed() -> Iterator[None]:
+    """Let this thread load code and allocate memory of the host while a stream is captured into a CUDA graph.
+
+    Neither becomes a part of the graph. torch's allocator allocates memory of the GPU in the same way.
+    """
+    driver = _bindings()[1]
+    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    before = _checked(driver, driver.cuThreadExchangeStreamCaptureMode(mode))
+    try:
+        yield
+    finally:
+        _checked(driver, driver.cuThreadExchangeStreamCaptureMode(before))
 
 
 _devices: dict[int, Device] = {}

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from ...inputs.tensors import captured
+from ._device import device, relaxed
+
 # Shared memory of the tables of the entries of T: the round table with 32 copies, and 16 tables of the last round.
 TABLE_BYTES = 256 * 32 * 4 + 16 * 256
 # Bytes between two entries of the round table. An argument, so that the compiler makes addresses by multiply-adds.
@@ -58,10 +61,9 @@ class Hardware:
     """A GPU of this machine."""
 
     def __init__(self, index: int) -> None:
-        from ._device import device
-
         self._device = device(index)
         self._index = index
+        self._place = torch.device("cuda", index)
         self.multiprocessors = self._device.multiprocessors
 
     def launch(
@@ -78,14 +80,29 @@ class Hardware:
         self._device.launch(stream, file, kernel, grid, threads, shared, values_of(arguments), tuple(macros))
 
     def product(self, x: torch.Tensor, panel: torch.Tensor, out: torch.Tensor) -> None:
-        torch._int_mm(x, panel.t(), out=out)
+        if not self.capturing():
+            torch._int_mm(x, panel.t(), out=out)
+            return
+        with relaxed():  # the first product of a thread makes the library's handle
+            torch._int_mm(x, panel.t(), out=out)
 
     def capturing(self) -> bool:
-        return bool(torch.cuda.is_current_stream_capturing())
+        return captured(self._place)
 
     def wait(self) -> None:
         if not self.capturing():
             torch.cuda.current_stream(self._index).synchronize()
+
+
+def used_here(*tensors: torch.Tensor) -> None:
+    """Let nothing overwrite the memory of tensors before the current stream is done, even if they are freed earlier.
+
+    A caller who uses a batch on another stream cannot say so by ``record_stream``, because it hides its tensors.
+    """
+    if tensors[0].is_cuda:
+        stream = torch.cuda.current_stream(tensors[0].device)
+        for tensor in tensors:
+            tensor.record_stream(stream)
 
 
 def grid_for(gpu: Gpu, n_threads: int, threads: int, most: int) -> int:

@@ -12,6 +12,7 @@ import torch
 
 from ...inputs import foreign
 from ...inputs.rows import Rows
+from ...inputs.tensors import captured
 from ..cpu import results as cpu_results
 
 
@@ -44,6 +45,11 @@ def result_for(shape: tuple[int, ...], dtype: np.dtype[Any], out: Any, x: torch.
     shared = _shared(out)
     if isinstance(shared, torch.Tensor) and _on_gpu(shared):
         return Result(out, _device_view(shared, shape, wanted, x), None, wanted)
+    if captured(x.device):
+        raise RuntimeError(
+            "out is in the memory of the host, to which a CUDA graph cannot copy results part by part: "
+            "pass a tensor on the GPU, or no out"
+        )
     array = cpu_results.allocated(shape, dtype, out, Rows("x", (0, 1)))
     return Result(out, None, (cpu_results.rows_of(array), x.device), wanted)
 

@@ -12,16 +12,18 @@ import torch
 
 from ...inputs.rows import Rows
 from ...inputs.tensors import DeviceRows
+from ._words import NOT_YET, Word, Words
 
-_NONE, _NOT_YET = -1, -2
+_NONE = -1
 
 
 @dataclass
 class _Pending:
-    # -2 until the GPU has written it, then -1 or the place of the first bad value. On the host, except within a graph.
-    word: torch.Tensor
+    # What the GPU has written: -1, or the place of the first bad value.
+    word: Word
     rows: Rows
-    tensor: weakref.ref[torch.Tensor]
+    # None for a graph, which is replayed with other values in the same memory.
+    tensor: weakref.ref[torch.Tensor] | None
     must_be: str
     kept: bool  # whether a graph may write the word again
     width: int
@@ -29,8 +31,8 @@ class _Pending:
 
     def raise_error(self, place: int) -> None:
         row, column = self.place_of(*divmod(place, self.width))
-        tensor = self.tensor()
-        if tensor is None:  # its memory is free
+        tensor = None if self.tensor is None else self.tensor()
+        if tensor is None:  # its memory is free, or holds other values
             raise ValueError(f"{self.rows.position(row, column)} is not {self.must_be}")
         value = tensor.reshape(self.rows.n_rows, self.rows.n_inputs)[row, column].item()
         if value != value:
@@ -43,6 +45,7 @@ class Values:
 
     def __init__(self) -> None:
         self._pending: deque[_Pending] = deque()
+        self._words = Words()
         self._lock = threading.Lock()
 
     def watch(
@@ -59,15 +62,12 @@ class Values:
 
         The place counts along rows of `width` values; `place_of` turns its row and column into those of `rows`.
         """
-        if captured:  # memory of the host cannot be allocated now: `synchronize` reads the word from the GPU
-            word = bad
-        else:
-            word = torch.full((1,), _NOT_YET, dtype=torch.int64, pin_memory=bad.device.type == "cuda")
-            word.copy_(bad, non_blocking=True)
         named = Rows(rows.name, rows.shape)  # without the tensor, whose memory must not be kept
-        pending = _Pending(word, named, weakref.ref(rows.given), must_be, captured, width, place_of)
+        given = None if captured else weakref.ref(rows.given)
         with self._lock:
-            self._pending.append(pending)
+            word = self._words.take(bad.device.type == "cuda", captured=captured)
+            word.tensor.copy_(bad, non_blocking=True)
+            self._pending.append(_Pending(word, named, given, must_be, captured, width, place_of))
 
     def raise_found(self, *, every: bool = False) -> None:
         """Raise ValueError about the first bad value found. `every` also reads the words of graphs, after a wait."""
@@ -75,10 +75,15 @@ class Values:
             for pending in list(self._pending):
                 if pending.kept and not every:
                     continue
-                place = int(pending.word)
-                if place == _NOT_YET:
+                place = pending.word.value
+                if place == NOT_YET:
+                    if pending.kept:  # the graph was not replayed since its last error
+                        continue
                     return
                 if not pending.kept:
                     self._pending.remove(pending)
+                    self._words.give_back(pending.word)
+                elif place != _NONE:
+                    pending.word.clear()  # an error is raised once
                 if place != _NONE:
                     pending.raise_error(place)

@@ -15,7 +15,7 @@ from ... import _core
 from ..._device_batch import DeviceBatch
 from . import _packing
 from ._fields import Bytes, Planes
-from ._gpu import Gpu
+from ._gpu import Gpu, used_here
 from ._values import Values
 
 
@@ -80,6 +80,7 @@ class DevicePacked(DeviceBatch):
     def batch(self, start: int, stop: int) -> _packing.Batch:
         """Return rows start to stop - 1 in the form that is multiplied."""
         planes = self.vectors
+        used_here(planes.positive, planes.negative, planes.counts, planes.used, self.bad_rows)
         part = replace(
             planes,
             positive=planes.positive[start:stop],
@@ -185,6 +186,7 @@ class DeviceEncoded(DeviceBatch):
     def batch(self, start: int, stop: int) -> _packing.Batch:
         """Return rows start to stop - 1 in the form that is multiplied."""
         n_parts = len(self.weights)
+        used_here(self.vectors.x, self.factors, self.bad_rows)
         part = Bytes(self.vectors.x[start * n_parts : stop * n_parts], self.n_inputs)
         return _packing.Batch(part, self.weights, self.factors[start:stop], None, self.bad_rows[start:stop])
 
