@@ -245,7 +245,7 @@ def test_every_replay_reports_its_own_values(monkeypatch: pytest.MonkeyPatch) ->
     (graph,) = backend._values._pending
     for _ in range(2):
         backend._values.raise_found(every=True)
-        graph.word.tensor.fill_(45)  # a replay
+        graph.word.tensor.fill_(~45)  # a replay
         backend._values.raise_found()  # a call that does not wait may not look
         with pytest.raises(ValueError, match=r"^x\[1, 5\] is not"):
             backend._values.raise_found(every=True)

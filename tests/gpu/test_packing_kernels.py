@@ -12,7 +12,7 @@ from helpers import assert_same_bits, ternary
 from opuproj import _core
 
 NULL = np.uint64(0)
-NONE = 2**64 - 1  # the place of no bad value
+NONE = 0  # what stands for no bad value; else the complement of a place
 INTEGERS = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("bool", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -153,7 +153,7 @@ def test_the_first_value_that_is_not_ternary(name: str) -> None:
             wrong = x.copy()
             wrong[row, column] = value
             found = pack(wrong, name, gap=number, grid=3)
-            assert int(found.bad[0]) == row * n + column
+            assert int(~found.bad[0]) == row * n + column
             assert found.bad_rows.tolist() == [int(i in (row, 4)) for i in range(rows)]
 
 
@@ -162,7 +162,7 @@ def test_the_first_of_many_values_that_are_not_ternary(name: str) -> None:
     for first in (0, 1, 33, 127, 128, 255, 299):
         x = np.zeros((2, 300))
         x[1, first:] = 2
-        assert int(pack(x, name).bad[0]) == 300 + first
+        assert int(~pack(x, name).bad[0]) == 300 + first
 
 
 # Thresholds
@@ -212,7 +212,7 @@ def test_the_first_nan(name: str) -> None:
         x = np.full((rows, n), np.inf)
         x[row, column] = x[3, 128] = np.nan
         found = ternarized(x, name, np.ones(rows))
-        assert int(found.bad[0]) == row * n + column
+        assert int(~found.bad[0]) == row * n + column
         assert found.bad_rows.tolist() == [int(i in (row, 3)) for i in range(rows)]
 
 
@@ -257,7 +257,7 @@ def test_the_first_number_that_is_not_finite(name: str, value: float) -> None:
         x = np.ones((rows, n))
         x[row, column] = x[3, n - 1] = value
         found, bad, bad_rows = largest(x, name)
-        assert int(bad[0]) == row * n + column
+        assert int(~bad[0]) == row * n + column
         assert bad_rows.tolist() == [int(i in (row, 3)) for i in range(rows)]
         assert (found == 1).all()
 
@@ -351,12 +351,15 @@ def test_bad_numbers_are_encoded_as_zeros() -> None:
 # Columns in use, and int8 rows
 
 
-def compact(used: np.ndarray, threads: int = 1024) -> np.ndarray:
-    """The list of columns in use."""
-    columns, count = np.full(32 * len(used) + 1, 7, np.uint32), np.full(1, -1, np.int32)
-    gpu_standin.launch("packing.cu", "compact", 1, threads, used, np.int32(len(used)), columns, count)
+def choose(used: np.ndarray, counts: list[int], n: int, *costs: int) -> tuple[int, np.ndarray]:
+    """The path, and the list of columns in use."""
+    columns, count, path = np.full(32 * len(used) + 1, 7, np.uint32), np.full(1, -1, np.int32), np.full(1, 7, np.int32)
+    gpu_standin.launch(
+        "packing.cu", "choose", 1, 1024, path, columns, count, used, np.int32(len(used)), np.array(counts, np.int32),
+        np.int32(len(counts)), np.int32(n), np.int32(64), *map(np.int32, costs),
+    )  # fmt: skip
     assert (columns[count[0] :] == 7).all()
-    return columns[: count[0]]
+    return int(path[0]), columns[: count[0]]
 
 
 @pytest.mark.parametrize("words", [2, 4, 64, 1022, 1024, 1026, 2048, 5000])
@@ -365,7 +368,17 @@ def test_columns_in_use_are_listed_in_order(words: int, density: float) -> None:
     bits = np.random.default_rng(words).random(32 * words) < density
     bits[-1] = density > 0
     used = np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
-    assert_same_bits(compact(used), np.flatnonzero(bits).astype(np.uint32))
+    _, columns = choose(used, [3], 32 * words, 200, 130, 1)
+    assert_same_bits(columns, np.flatnonzero(bits).astype(np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("nonzeros", "used", "path"),
+    [([3, 0, 20], 600, 0), ([3, 0, 64], 60, 1), ([3, 65], 66, 1), ([900, 900], 999, 2), ([10] * 100, 300, 1)],
+)
+def test_the_cheapest_path_is_chosen(nonzeros: list[int], used: int, path: int) -> None:
+    bits = np.packbits(np.arange(1024) < used, bitorder="little").view("<u4").astype(np.uint32)
+    assert choose(bits, nonzeros, 1000, 200, 130, 1)[0] == path
 
 
 def expand(
@@ -418,3 +431,22 @@ def test_a_count_limits_a_range() -> None:
     for count in (0, 1, 6, 299, 300):
         found = expand(x, 384, split=False, count=np.array([count], np.int32))
         assert_same_bits(found, expanded(x, 384, False, np.arange(count)))
+
+
+@pytest.mark.parametrize("path", [0, 1, 2])
+def test_lists_or_rows_by_the_path(path: int) -> None:
+    x = ternary(3, 300, density=0.02)
+    positive, negative = planes(opuproj.pack(x))
+    columns = np.flatnonzero(x.any(axis=0)).astype(np.uint32)
+    lists, counts, rows = np.full((3, 64), 7, np.uint32), np.full(3, 7, np.int32), np.full((3, 384), 7, np.int8)
+    gpu_standin.launch(
+        "packing.cu", "lists_or_rows", 3, 64, lists, counts, np.int32(64), rows, np.int64(384), positive, negative,
+        np.int32(words_of(300)), np.int32(3), np.int32(0), columns, np.array([len(columns)], np.int32), np.int32(300),
+        np.array([path], np.int32),
+    )  # fmt: skip
+    for vector, own in enumerate(lists):
+        wanted = np.flatnonzero(x[vector])
+        listed = (2 * wanted + (x[vector, wanted] < 0)).tolist() if path == 0 else []
+        assert own.tolist() == listed + [7] * (64 - len(listed))
+    assert counts.tolist() == (np.count_nonzero(x, axis=1).tolist() if path == 0 else [7] * 3)
+    assert_same_bits(rows, expanded(x, 384, False, columns) if path == 1 else np.full((3, 384), 7, np.int8))

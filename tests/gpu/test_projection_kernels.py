@@ -127,7 +127,7 @@ def test_field_of_lists(seed: int, block: int, column: int, split: int) -> None:
     lists, found = np.full((len(parts), capacity), 2**32 - 1, np.uint32), np.full(len(parts), 77, np.int32)
     launch(
         "lists", lists, found, np.int32(capacity), positive, negative, np.int32(words), np.int32(len(parts)),
-        np.int32(split), NULL, np.int32(0),
+        np.int32(split), file="packing.cu",
     )  # fmt: skip
     assert np.array_equal(found, counts)
     fields = np.full((len(parts), 16 * blocks), 77, np.int32)
@@ -147,16 +147,3 @@ def test_the_field_of_an_anchor() -> None:
     )  # fmt: skip
     re, im = oracle.anchor_field(9, 33, range(24, 184))
     assert np.array_equal(field, np.stack([re, im], axis=1).reshape(-1))
-
-
-@pytest.mark.parametrize(
-    ("nonzeros", "used", "path"),
-    [([3, 0, 20], 600, 0), ([3, 0, 64], 60, 1), ([3, 65], 66, 1), ([900, 900], 999, 2), ([10] * 100, 300, 1)],
-)
-def test_plan(nonzeros: list[int], used: int, path: int) -> None:
-    counts, chosen = np.array(nonzeros, np.int32), np.full(1, 7, np.int32)
-    launch(
-        "plan", chosen, counts, np.int32(len(counts)), np.array([used], np.int32), np.int32(1000), np.int32(64),
-        np.int32(200), np.int32(130), np.int32(1), grid=1,
-    )  # fmt: skip
-    assert chosen[0] == path

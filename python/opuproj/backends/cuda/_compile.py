@@ -119,8 +119,9 @@ def compiled(
             include_path=[str(KERNELS)],
             define_macro=[_definition(macro) for macro in macros] or None,
             ptxas_options=ptxas_options,
-            # Functions of a file are compiled at once, on all cores.
-            split_compile=0 if _version(nvrtc) >= (12, 8) else None,
+            # Functions of a file are compiled at once, on all cores, except for the newest architectures, for which
+            # the compiler then keeps numbers of some functions in memory, from one run to the next differently.
+            split_compile=0 if _version(nvrtc) >= (12, 8) and int(architecture[3:]) < 100 else None,
             **_OPTIONS,
         )
         source = (KERNELS / file).read_text(encoding="utf-8")

@@ -114,52 +114,51 @@ class FieldMaker:
         if not isinstance(x, Planes) or self._n < _CHOICE_INPUTS:
             return
         self._columns = self._empty((self._n,), torch.int32)
-        self._count = self._empty((1,), torch.int32)
-        self._gpu.launch(
-            "packing.cu", "compact", 1, 1024, 4 * 64, (x.used, np.int32(x.words), self._columns, self._count)
-        )
-        self._path = self._empty((1,), torch.int32)
+        chosen = self._empty((2,), torch.int32)
+        path, self._count = chosen.split(1)
         counts = x.counts  # of both planes together, which is at least the number of each
         passes = 1 if self._fused else max(1, self._v // 256)
         costs = (np.int32(_LIST_COST), np.int32(_COMPACT_COST if self._fused else 100), np.int32(passes))
         total = np.int32(self._n if self._fused else self._n + 1)
-        capacity = np.int32(LIST_CAPACITY)
-        self._gpu.launch(
-            "projection.cu", "plan", 1, 256, 64,
-            (self._path, counts, np.int32(len(counts)), self._count, total, capacity, *costs),
-        )  # fmt: skip
-        if self._fused:
-            self._make_lists(self._path)
-            self._compact = self._expanded(0, self._n, self._path)
-        elif self._gpu.capturing():
-            self._path = None
-        else:
-            path, self._n_columns = (int(value) for value in torch.cat([self._path, self._count]).tolist())
-            self._path = None
-            if path == 0:
-                self._make_lists(None)
-
-    def _make_lists(self, path: torch.Tensor | None) -> None:
-        x = self._vectors
-        assert isinstance(x, Planes)
-        self._lists = self._empty((self._v, LIST_CAPACITY), torch.int32)
-        self._list_counts = self._empty((self._v,), torch.int32)
         arguments = (
-            self._lists, self._list_counts, np.int32(LIST_CAPACITY), x.positive, x.negative, np.int32(x.words),
-            np.int32(self._v), np.int32(x.split), path, _LISTS,
+            path, self._columns, self._count, x.used, np.int32(x.words), counts, np.int32(len(counts)), total,
+            np.int32(LIST_CAPACITY), *costs,
         )  # fmt: skip
-        self._launch("lists", 256, self._v, arguments, tables=False)
+        self._gpu.launch("packing.cu", "choose", 1, 1024, 4 * 64, arguments)
+        if self._fused:
+            self._path = path
+            self._lists, self._list_counts = self._empty_lists()
+            width = -(-self._n // 128) * 128
+            self._compact = self._empty((self._v, width), torch.int8)
+            either = (
+                self._lists, self._list_counts, np.int32(LIST_CAPACITY), self._compact, np.int64(width), x.positive,
+                x.negative, np.int32(x.words), np.int32(self._v), np.int32(x.split), self._columns, self._count,
+                np.int32(self._n), path,
+            )  # fmt: skip
+            self._launch("lists_or_rows", 256, self._v * max(1, width // 128), either, tables=False, file="packing.cu")
+        elif not self._gpu.capturing():
+            best, self._n_columns = chosen.tolist()
+            if best == 0:
+                self._lists, self._list_counts = self._empty_lists()
+                lists = (
+                    self._lists, self._list_counts, np.int32(LIST_CAPACITY), x.positive, x.negative, np.int32(x.words),
+                    np.int32(self._v), np.int32(x.split),
+                )  # fmt: skip
+                self._launch("lists", 256, self._v, lists, tables=False, file="packing.cu")
 
-    def _expanded(self, start: int, stop: int, path: torch.Tensor | None) -> torch.Tensor:
+    def _empty_lists(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._empty((self._v, LIST_CAPACITY), torch.int32), self._empty((self._v,), torch.int32)
+
+    def _expanded(self, start: int, stop: int) -> torch.Tensor:
         """Return the columns in use number start to stop - 1 of all vectors as int8, padded with zeros."""
         x, width = self._vectors, -(-(stop - start) // 128) * 128
         assert isinstance(x, Planes)
-        out = self._empty((self._v if self._fused else self._padded_vectors, width), torch.int8)
+        out = self._empty((self._padded_vectors, width), torch.int8)
         if len(out) > self._v:
             out[self._v :] = 0
         arguments = (
             out, np.int64(width), x.positive, x.negative, np.int32(x.words), np.int32(self._v), np.int32(x.split),
-            self._columns, np.int32(start), self._count, np.int32(self._n), path, _IN_USE,
+            self._columns, np.int32(start), self._count, np.int32(self._n), None, _IN_USE,
         )  # fmt: skip
         self._launch("expand", 256, self._v * width // 128, arguments, tables=False, file="packing.cu")
         return out
@@ -261,7 +260,7 @@ class FieldMaker:
         """Return columns number start to stop - 1 as int8, (a multiple of 32, size), with zeros around them."""
         x = self._vectors
         if isinstance(x, Planes):
-            return self._expanded(start, start + size, None)
+            return self._expanded(start, start + size)
         part = x.x[:, start : start + size]
         if len(part) == self._padded_vectors and part.is_contiguous():
             return part

@@ -5,7 +5,7 @@ Memory is torch's: scratch and results are tensors, so they come from torch's al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,10 @@ from ._device import device, relaxed
 TABLE_BYTES = 256 * 32 * 4 + 16 * 256
 # Bytes between two entries of the round table. An argument, so that the compiler makes addresses by multiply-adds.
 TABLE_STRIDE = np.uint32(128)
+
+
+# The address of the current stream of a device. `torch.cuda.current_stream` also makes an object for it.
+_current_stream: Callable[[int], int] | None = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 
 
 def dtype_name(x: torch.Tensor) -> str:
@@ -76,7 +80,10 @@ class Hardware:
         arguments: Sequence[Any],
         macros: Sequence[str] = (),
     ) -> None:
-        stream = torch.cuda.current_stream(self._index).cuda_stream
+        if _current_stream is None:
+            stream = torch.cuda.current_stream(self._index).cuda_stream
+        else:
+            stream = _current_stream(self._index)
         self._device.launch(stream, file, kernel, grid, threads, shared, values_of(arguments), tuple(macros))
 
     def product(self, x: torch.Tensor, panel: torch.Tensor, out: torch.Tensor) -> None:

@@ -26,7 +26,7 @@ class Batch:
     weights: tuple[int, ...]
     # The factor of each input's sums: float64, (n_rows,); None for ternary vectors.
     scales: torch.Tensor | None
-    # The place of the first bad value, or -1: int64, (1,). None for a batch whose values were checked before.
+    # The complement of the place of the first bad value, or 0: int64, (1,). None if the values were checked before.
     bad: torch.Tensor | None
     # Not 0 for an input with a bad value, whose results are NaN: uint8, (n_rows,).
     bad_rows: torch.Tensor
@@ -58,26 +58,20 @@ def _ternary(gpu: Gpu, x: torch.Tensor) -> Batch:
     """Pack rows of -1, 0 and 1."""
     x = _rows(x)
     rows, n = x.shape
-    words = 2 * -(-n // 64)
-    # One tensor for what begins with zeros, so that one launch clears it.
-    zeros = torch.zeros(rows + words + -(-rows // 4), dtype=torch.int32, device=x.device)
-    counts, used, bad_rows = zeros[:rows], zeros[rows : rows + words], zeros[rows + words :].view(torch.uint8)[:rows]
-    planes = torch.empty((2, rows, words), dtype=torch.int32, device=x.device)
-    bad = torch.full((1,), -1, dtype=torch.int64, device=x.device)
+    planes, bad, bad_rows = _empty(rows, n, x.device)
     arguments = (
-        planes[0], planes[1], counts, used, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int32(n),
-        np.int32(words),
+        planes.positive, planes.negative, planes.counts, planes.used, bad, bad_rows, x, np.int64(x.stride(0)),
+        np.int32(rows), np.int32(n), np.int32(planes.words),
     )  # fmt: skip
     _launch(gpu, f"pack_{dtype_name(x)}", 32 * rows * -(-n // 128), arguments)
-    return Batch(Planes(planes[0], planes[1], counts, used, n), (1,), None, bad, bad_rows)
+    return Batch(planes, (1,), None, bad, bad_rows)
 
 
 def ternarized(gpu: Gpu, x: torch.Tensor, thresholds: torch.Tensor) -> Batch:
     """Pack 1 above each row's threshold and -1 below its negative; only NaN is a bad value."""
     x = floats(x)
     rows, n = x.shape
-    planes, bad_rows = _empty(rows, n, x.device)
-    bad = torch.full((1,), -1, dtype=torch.int64, device=x.device)
+    planes, bad, bad_rows = _empty(rows, n, x.device)
     arguments = (
         planes.positive, planes.negative, planes.counts, planes.used, bad, bad_rows, x, np.int64(x.stride(0)),
         np.int32(rows), np.int32(n), np.int32(planes.words), thresholds.contiguous(),
@@ -112,7 +106,7 @@ def unpacked(gpu: Gpu, planes: Planes) -> torch.Tensor:
 def digit(gpu: Gpu, vectors: Bytes, n_parts: int, base: int, number: int) -> Planes:
     """Return one digit of encoded rows, counted from the lowest, as planes."""
     rows, ld = len(vectors.x) // n_parts, int(vectors.x.shape[1])
-    planes, _ = _empty(rows, vectors.n_inputs, vectors.x.device)
+    planes, _, _ = _empty(rows, vectors.n_inputs, vectors.x.device)
     arguments = (
         planes.positive, planes.negative, planes.counts, planes.used, vectors.x, np.int64(ld), np.int32(n_parts),
         np.int32(rows), np.int32(vectors.n_inputs), np.int32(planes.words), np.int32(base), np.int32(number),
@@ -136,14 +130,15 @@ def _weights(base: int, n_parts: int) -> tuple[int, ...]:
     return tuple(base ** (_DIGITS[base] * part) for part in range(n_parts))
 
 
-def _empty(rows: int, n_inputs: int, device: torch.device) -> tuple[Planes, torch.Tensor]:
-    """Return planes for a kernel to fill, with counts and columns in use of 0, and a zero for each row."""
+def _empty(rows: int, n_inputs: int, device: torch.device) -> tuple[Planes, torch.Tensor, torch.Tensor]:
+    """Return planes for a kernel to fill, with counts and columns in use of 0; a word, and a zero for each row."""
     words = 2 * -(-n_inputs // 64)
-    # One tensor for what begins with zeros, so that one launch clears it.
-    zeros = torch.zeros(rows + words + -(-rows // 4), dtype=torch.int32, device=device)
-    planes = torch.empty((2, rows, words), dtype=torch.int32, device=device)
-    counts, used, others = zeros[:rows], zeros[rows : rows + words], zeros[rows + words :]
-    return Planes(planes[0], planes[1], counts, used, n_inputs), others.view(torch.uint8)[:rows]
+    # One tensor for what begins with zeros, so that one launch clears it. The word of 64 bits comes first.
+    sizes = (2, words, rows, -(-rows // 4))
+    bad, used, counts, bad_rows = torch.zeros(sum(sizes), dtype=torch.int32, device=device).split_with_sizes(sizes)
+    positive, negative = torch.empty((2, rows, words), dtype=torch.int32, device=device).unbind()
+    planes = Planes(positive, negative, counts, used, n_inputs)
+    return planes, bad.view(torch.int64), bad_rows.view(torch.uint8)[:rows]
 
 
 def encode(gpu: Gpu, x: torch.Tensor, base: int, n_digits: int) -> Batch:
@@ -171,17 +166,17 @@ def floats(x: torch.Tensor) -> torch.Tensor:
 
 
 def largest(gpu: Gpu, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest magnitude of each row, NaN if it is not finite, and the place of the first bad value."""
+    """Return the largest magnitude of each row, NaN if it is not finite, and `bad` of a batch."""
     found, bad, bad_rows = _found(gpu, x)
     return torch.where(bad_rows.bool(), torch.nan, found.view(torch.float64)), bad
 
 
 def _found(gpu: Gpu, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the bits of each row's largest magnitude, the place of the first bad value, and which rows are bad."""
+    """Return the bits of each row's largest magnitude, `bad` and `bad_rows` of a batch."""
     rows, n = x.shape
-    found = torch.zeros(rows, dtype=torch.int64, device=x.device)
-    bad_rows = torch.zeros(rows, dtype=torch.uint8, device=x.device)
-    bad = torch.full((1,), -1, dtype=torch.int64, device=x.device)
+    # One tensor, so that one launch clears it.
+    zeros = torch.zeros(1 + rows + -(-rows // 8), dtype=torch.int64, device=x.device)
+    bad, found, bad_rows = zeros[:1], zeros[1 : 1 + rows], zeros[1 + rows :].view(torch.uint8)[:rows]
     arguments = (found, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int32(n))
     _launch(gpu, f"largest_{dtype_name(x)}", 32 * rows * -(-n // 2048), arguments)
     return found, bad, bad_rows

@@ -14,12 +14,13 @@ from ...inputs.rows import Rows
 from ...inputs.tensors import DeviceRows
 from ._words import NOT_YET, Word, Words
 
-_NONE = -1
+# A word is the complement of a place, which is negative, or this, or NOT_YET.
+_NONE = 0
 
 
 @dataclass
 class _Pending:
-    # What the GPU has written: -1, or the place of the first bad value.
+    # What the GPU has written: the complement of the place of the first bad value, or 0.
     word: Word
     rows: Rows
     # None for a graph, which is replayed with other values in the same memory.
@@ -58,7 +59,7 @@ class Values:
         width: int,
         place_of: Callable[[int, int], tuple[int, int]],
     ) -> None:
-        """Copy the place of the first bad value, -1 if there is none, to the host when the GPU has found it.
+        """Copy the complement of the place of the first bad value, or 0, to the host when the GPU has found it.
 
         The place counts along rows of `width` values; `place_of` turns its row and column into those of `rows`.
         """
@@ -75,15 +76,15 @@ class Values:
             for pending in list(self._pending):
                 if pending.kept and not every:
                     continue
-                place = pending.word.value
-                if place == NOT_YET:
+                word = pending.word.value
+                if word == NOT_YET:
                     if pending.kept:  # the graph was not replayed since its last error
                         continue
                     return
                 if not pending.kept:
                     self._pending.remove(pending)
                     self._words.give_back(pending.word)
-                elif place != _NONE:
+                elif word != _NONE:
                     pending.word.clear()  # an error is raised once
-                if place != _NONE:
-                    pending.raise_error(place)
+                if word != _NONE:
+                    pending.raise_error(~word)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._device import relaxed
 
-NOT_YET = -2
+NOT_YET = 1
 """The number in a word to which the GPU has copied nothing yet."""
 
 # Words that are allocated at a time, and how many are kept free for calls that are captured into a CUDA graph.

@@ -10,7 +10,8 @@ __device__ __forceinline__ u32 spread(u32 bits) {
 
 // Bit planes of rows of numbers that begin `stride` numbers apart; code(row) turns a number of that row into its ternary value.
 // counts[row] grows by the row's nonzeros, and `used` gets a bit for each column that a row uses; each may be null. Other values
-// set bad_rows[row] and lower *bad to the place row * n + column. A warp takes 128 columns of a row.
+// set bad_rows[row] and raise *bad, which begins as 0, to the complement of the place row * n + column: the lowest place stays. A
+// warp takes 128 columns of a row.
 template <class T, class Code>
 __device__ __forceinline__ void planes(
     u32* __restrict__ positive, u32* __restrict__ negative, int* __restrict__ counts, u32* used, u64* bad,
@@ -48,7 +49,7 @@ __device__ __forceinline__ void planes(
       }
     }
     if (wrong >= 0) {
-      atomicMin(bad, (u64)row * n + begin + wrong);
+      atomicMax(bad, ~((u64)row * n + begin + wrong));
       bad_rows[row] = 1;
     }
     if (lane < 4 && word < words) {
@@ -119,22 +120,68 @@ extern "C" __global__ void __launch_bounds__(256) ternarize_bfloat16 TERNARIZE(b
 extern "C" __global__ void __launch_bounds__(256) ternarize_float32 TERNARIZE(float)
 extern "C" __global__ void __launch_bounds__(256) ternarize_float64 TERNARIZE(double)
 
-// The columns in use, in order, and their number. One block of 1024 threads.
-extern "C" __global__ void __launch_bounds__(1024) compact(
-    const u32* __restrict__ used, int words, u32* __restrict__ columns, int* __restrict__ count) {
+// The columns in use, in order, their number, and the path of a batch of vectors: 0 for lists, 1 for the columns in use, 2 for all
+// columns. Costs are in entries of T, for a row block: a column of a list takes `list_cost` percent of what a column takes that is
+// generated in order for the whole batch; a column in use, `compact_cost` percent. One block of 1024 threads.
+extern "C" __global__ void __launch_bounds__(1024) choose(
+    int* __restrict__ path, u32* __restrict__ columns, int* __restrict__ count, const u32* __restrict__ used, int words,
+    const int* __restrict__ counts, int vectors, int n_columns, int capacity, int list_cost, int compact_cost, int passes) {
+  u32 *sums = shared, *most = shared + 32, *total = shared + 33;
   int each = (words + blockDim.x - 1) / blockDim.x, begin = threadIdx.x * each, end = min(words, begin + each), sum = 0;
   for (int w = begin; w < end; w++) sum += __popc(used[w]);
-  int before = lanes_before(sum), total = lanes_total(sum), warps = blockDim.x >> 5;
-  if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = (u32)total;
+  int before = lanes_before(sum), of_warp = lanes_total(sum), warps = blockDim.x >> 5;
+  if ((threadIdx.x & 31) == 0) sums[threadIdx.x >> 5] = (u32)of_warp;
+  if (threadIdx.x == 0) *most = *total = 0;
   __syncthreads();
-  for (int w = 0; w < (int)(threadIdx.x >> 5); w++) before += (int)shared[w];
-  if (threadIdx.x == 0) {
-    int all = 0;
-    for (int w = 0; w < warps; w++) all += (int)shared[w];
-    *count = all;
+  for (int i = threadIdx.x; i < vectors; i += blockDim.x) {
+    atomicMax(most, (u32)counts[i]);
+    atomicAdd(total, min((u32)counts[i], (u32)capacity));
   }
+  for (int w = 0; w < (int)(threadIdx.x >> 5); w++) before += (int)sums[w];
   for (int w = begin; w < end; w++)
     for (u32 bits = used[w]; bits; bits &= bits - 1) columns[before++] = (u32)w * 32 + __ffs(bits) - 1;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int all = 0;
+    for (int w = 0; w < warps; w++) all += (int)sums[w];
+    *count = all;
+    u64 dense = (u64)n_columns * passes * 100, compact = (u64)all * passes * compact_cost, lists = (u64)*total * list_cost;
+    int best = compact < dense ? 1 : 2;
+    if (*most <= (u32)capacity && lists < min(compact, dense)) best = 0;
+    *path = best;
+  }
+}
+
+// The nonzeros of each vector, in order: out[vector * capacity + i] is twice the column, plus 1 for an element -1; counts[vector] is
+// their number. A warp takes a vector. Nonzeros beyond the capacity are left out: `choose` chooses another path then.
+__device__ __forceinline__ void list_nonzeros(
+    u32* __restrict__ out, int* __restrict__ counts, int capacity, const u32* __restrict__ positive,
+    const u32* __restrict__ negative, int words, int vectors, int split) {
+  int lane = threadIdx.x & 31, warp = (blockIdx.x * blockDim.x + threadIdx.x) >> 5, warps = (gridDim.x * blockDim.x) >> 5;
+  for (int vector = warp; vector < vectors; vector += warps) {
+    i64 row = (i64)(split ? vector >> 1 : vector) * words;
+    int done = 0;
+    for (int w = 0; w < words; w += 32) {
+      u32 minus = w + lane < words ? negative[row + w + lane] : 0, plus = w + lane < words ? positive[row + w + lane] : 0;
+      if (split) {
+        plus = vector & 1 ? minus : plus;
+        minus = 0;
+      }
+      u32 bits = plus | minus;
+      if (!any_lane(bits != 0)) continue;
+      int before = lanes_before(__popc(bits)), total = lanes_total(__popc(bits));
+      for (int at = done + before; bits; at++, bits &= bits - 1) {
+        int bit = __ffs(bits) - 1;
+        if (at < capacity) out[(i64)vector * capacity + at] = (u32)((w + lane) * 32 + bit) * 2 + (minus >> bit & 1);
+      }
+      done += total;
+    }
+    if (lane == 0) counts[vector] = done;
+  }
+}
+extern "C" __global__ void __launch_bounds__(256) lists(
+    u32* out, int* counts, int capacity, const u32* positive, const u32* negative, int words, int vectors, int split) {
+  list_nonzeros(out, counts, capacity, positive, negative, words, vectors, split);
 }
 
 // The lowest four bits, each in the lowest bit of a byte.
@@ -142,10 +189,9 @@ __device__ __forceinline__ u32 bytes_of(u32 bits) { return (bits & 15) * 0x00204
 
 // out[v * width + k] = the element of vector v at column number start + k, and 0 from number *count on (n without a count). Columns
 // are those of a list, or all. If split, vectors 2 r and 2 r + 1 are the planes of row r. A thread makes four numbers.
-extern "C" __global__ void __launch_bounds__(256) expand(
+__device__ __forceinline__ void expand_bits(
     i8* __restrict__ out, i64 width, const u32* __restrict__ positive, const u32* __restrict__ negative, int words, int vectors,
-    int split, const u32* __restrict__ columns, int start, const int* __restrict__ count, int n, const int* path, int mine) {
-  if (path && *path != mine) return;
+    int split, const u32* __restrict__ columns, int start, const int* __restrict__ count, int n) {
   int end = count ? min(n, *count) : n;
   i64 fours = width / 4;
   for (i64 task = blockIdx.x * blockDim.x + threadIdx.x; task < vectors * fours; task += gridDim.x * blockDim.x) {
@@ -170,9 +216,22 @@ extern "C" __global__ void __launch_bounds__(256) expand(
     *(u32*)(out + vector * width + k) = four;
   }
 }
+extern "C" __global__ void __launch_bounds__(256) expand(
+    i8* out, i64 width, const u32* positive, const u32* negative, int words, int vectors, int split, const u32* columns, int start,
+    const int* count, int n, const int* path, int mine) {
+  if (!path || *path == mine) expand_bits(out, width, positive, negative, words, vectors, split, columns, start, count, n);
+}
 
-// The bits of the largest magnitude of each row, which begin as 0. NaN and infinities set bad_rows[row] and lower *bad. A warp takes
-// 2048 columns.
+// What the path takes that `choose` chose: lists, or int8 rows of the columns in use.
+extern "C" __global__ void __launch_bounds__(256) lists_or_rows(
+    u32* lists, int* counts, int capacity, i8* rows, i64 width, const u32* positive, const u32* negative, int words, int vectors,
+    int split, const u32* columns, const int* count, int n, const int* __restrict__ path) {
+  if (*path == 0) list_nonzeros(lists, counts, capacity, positive, negative, words, vectors, split);
+  if (*path == 1) expand_bits(rows, width, positive, negative, words, vectors, split, columns, 0, count, n);
+}
+
+// The bits of the largest magnitude of each row, which begin as 0. NaN and infinities set bad_rows[row] and raise *bad, as in
+// `planes`. A warp takes 2048 columns.
 template <class T>
 __device__ __forceinline__ void largest(
     u64* __restrict__ found, u64* bad, u8* __restrict__ bad_rows, const T* __restrict__ x, i64 stride, int rows, int n) {
@@ -184,7 +243,7 @@ __device__ __forceinline__ void largest(
     for (int k = begin + lane; k < end; k += 32) {
       double value = wide(x[row * stride + k]);
       if (!is_finite(value)) {
-        atomicMin(bad, (u64)row * n + k);
+        atomicMax(bad, ~((u64)row * n + k));
         bad_rows[row] = 1;
       } else {
         value = value < 0 ? -value : value;

@@ -4,7 +4,7 @@
 // bit. Fields are int32, [vector][ld]. Component 16 r + place belongs to row block first_block + r.
 #include <transmission.cuh>
 
-// A kernel that is not the one that `plan` chose returns at once.
+// A kernel that is not the one that `choose` chose returns at once.
 __device__ __forceinline__ bool chosen(const int* path, int mine) { return !path || *path == mine; }
 
 // The share of a row block in round 1, with the round's key.
@@ -109,25 +109,59 @@ extern "C" __global__ void __launch_bounds__(512, 1) transposed_panel(
 // Four int8 numbers from four bits of each plane.
 __device__ __forceinline__ u32 spread(u32 bits) { return (bits & 15) * 0x00204081u & 0x01010101u; }
 
-// Operands of the fused product: four elements of a vector from column k on, a multiple of 4.
+// Operands of the fused product: four elements of each of N vectors, number g, g + 8, and so on, from column k on, a multiple of 4.
 struct Planes {  // rows of bit planes; if split, vectors 2 r and 2 r + 1 are the two planes of row r
   const u32 *positive, *negative;
   int words, vectors;
   bool split;
-  __device__ __forceinline__ u32 four(int vector, int k) const {
-    if (vector >= vectors) return 0;
-    i64 at = (i64)(split ? vector >> 1 : vector) * words + (k >> 5);
-    int bit = k & 31;
-    if (split) return spread((vector & 1 ? negative : positive)[at] >> bit);
-    return spread(positive[at] >> bit) | spread(negative[at] >> bit) * 255;
+  template <int N> struct Fours {
+    u32 bits;  // eight for each vector, which take fewer registers than bytes: those of the elements 1, then those of -1
+    __device__ __forceinline__ bool used() const { return bits != 0; }
+    __device__ __forceinline__ u32 bytes(int n) const { return spread(bits >> 8 * n) | spread(bits >> 8 * n + 4) * 255; }
+  };
+  template <int N> __device__ __forceinline__ Fours<N> fours(int g, int k) const {
+    Fours<N> found{0};
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+      int vector = 8 * n + g;
+      if (vector >= vectors) continue;
+      int at = (split ? vector >> 1 : vector) * words + (k >> 5), bit = k & 31;  // of at most 32 rows, of less than 2^26 words
+      if (split) found.bits |= ((vector & 1 ? negative : positive)[at] >> bit & 15) << 8 * n;
+      else found.bits |= (positive[at] >> bit & 15 | (negative[at] >> bit & 15) << 4) << 8 * n;
+    }
+    return found;
   }
 };
 struct Bytes {  // rows of int8
   const i8* x;
   i64 ld;
   int vectors;
-  __device__ __forceinline__ u32 four(int vector, int k) const { return vector < vectors ? *(const u32*)(x + vector * ld + k) : 0; }
+  template <int N> struct Fours {
+    u32 of[N];
+    __device__ __forceinline__ bool used() const {
+      u32 any = 0;
+#pragma unroll
+      for (int n = 0; n < N; n++) any |= of[n];
+      return any != 0;
+    }
+    __device__ __forceinline__ u32 bytes(int n) const { return of[n]; }
+  };
+  template <int N> __device__ __forceinline__ Fours<N> fours(int g, int k) const {
+    Fours<N> found;
+#pragma unroll
+    for (int n = 0; n < N; n++) found.of[n] = 8 * n + g < vectors ? *(const u32*)(x + (8 * n + g) * ld + k) : 0;
+    return found;
+  }
 };
+
+// A number that the compiler takes for another one. What is computed from it is computed where it is used: else the compiler would
+// keep it in registers, of which the sums leave few.
+__device__ __forceinline__ int hidden(int number) {
+  asm volatile("" : "+r"(number));
+  return number;
+}
+// The row block of a lane, from its warp's task.
+__device__ __forceinline__ int row_block(int task, int slices) { return hidden(task) / slices * 8 + (threadIdx.x >> 2 & 7); }
 
 // fields[vector * ld + 16 r + place] = sum over columns of T x, or += if there are several slices of the columns, for 8 N vectors.
 // In a warp's product, lane 4 g + q holds rows g and g + 8 at columns 4 q to 4 q + 3. Any components of T may be called rows. So
@@ -141,51 +175,50 @@ __device__ __forceinline__ void field(
   Tables t = fill_tables(shared, keys, stride);
   int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
   int warp = (blockIdx.x * blockDim.x + threadIdx.x) >> 5, warps = (gridDim.x * blockDim.x) >> 5;
-  i64 groups = (blocks + 7) / 8;
-  for (i64 task = warp; task < groups * slices; task += warps) {
-    i64 group = task / slices;
-    int begin = (int)(task % slices) * slice, end = min(n_columns, begin + slice);
+  int groups = (blocks + 7) / 8;
+  for (int task = warp; task < groups * slices; task += warps) {  // slices are as many as keep a GPU's warps busy
+    int begin = task % slices * slice, end = min(n_columns, begin + slice);
     int sums[8][N][4] = {};
     Prefix<2> prefix;
     u32 row[4];
     if (LISTED) {
-      row_half(t, keys, first_block + 8 * group + g, row);
+      row_half(t, keys, first_block + row_block(task, slices), row);
     }
-    bool stale = true;
-    for (int k = begin; k < end; k += 16) {
-      u64 column = first_column + k;
-      if ((column & 255) < 16) stale = true;
-      u32 b[N];
-      bool used = false;
+    for (int next = begin; next < end;) {
+      if (!LISTED) prefix.set(t, keys, first_block + row_block(task, slices), first_column + next);
+      do {
+        int k = hidden(next);
+        auto fours = x.template fours<N>(g, k + 4 * q);
+        if (!any_lane(fours.used())) continue;
+        u32 state[4][4];
+        if (LISTED) {
 #pragma unroll
-      for (int n = 0; n < N; n++) {
-        b[n] = x.four(8 * n + g, k + 4 * q);
-        used |= b[n] != 0;
-      }
-      if (!any_lane(used)) continue;
-      u32 state[4][4], entries[16];
-      if (LISTED) {
+          for (int i = 0; i < 4; i++) {
+            u32 first[4];
+            half_round<1>(t, keys, first_column + columns[min(k + 4 * q + i, n_columns - 1)], first);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-          u32 first[4];
-          half_round<1>(t, keys, first_column + columns[min(k + 4 * q + i, n_columns - 1)], first);
+            for (int j = 0; j < 4; j++) first[j] ^= row[j];
+            aes_round(t, keys, 2, first, state[i]);
+          }
+        } else {
 #pragma unroll
-          for (int j = 0; j < 4; j++) first[j] ^= row[j];
-          aes_round(t, keys, 2, first, state[i]);
+          for (int i = 0; i < 4; i++)
+            prefix.state(t, look(t, 0, ((u32)first_column + k + 4 * q + i ^ keys.word(0, 2)) & 255), state[i]);
         }
-      } else {
-        if (stale) prefix.set(t, keys, first_block + 8 * group + g, column);
-        stale = false;
+        middle_rounds(t, keys, state);
+        u32 b[N];
 #pragma unroll
-        for (int i = 0; i < 4; i++) prefix.state(t, look(t, 0, ((u32)column + 4 * q + i ^ keys.word(0, 2)) & 255), state[i]);
-      }
-      finish(t, keys, state, entries);
+        for (int n = 0; n < N; n++) b[n] = fours.bytes(n);
 #pragma unroll
-      for (int n = 0; n < N; n++)
+        for (int f = 0; f < 8; f++) {  // as soon as both are made, so that they need no registers for long
+          u32 low = last_round(t, state, 2 * f), high = last_round(t, state, 2 * f + 1);
 #pragma unroll
-        for (int f = 0; f < 8; f++) multiply(sums[f][n], entries[2 * f], entries[2 * f + 1], b[n]);
+          for (int n = 0; n < N; n++) multiply(sums[f][n], low, high, b[n]);
+        }
+      } while ((next += 16) < end && ((u32)first_column + next & 255));  // a prefix is that of 256 columns
     }
-    if (8 * group + g < blocks) {
+    i64 block = row_block(task, slices);
+    if (block < blocks) {
 #pragma unroll
       for (int n = 0; n < N; n++)
 #pragma unroll
@@ -194,7 +227,7 @@ __device__ __forceinline__ void field(
           for (int i = 0; i < 4; i++) {
             int vector = 8 * n + 2 * q + (i & 1);
             if (vector >= x.vectors) continue;
-            int* p = fields + vector * ld + (8 * group + g) * 16 + 2 * f + (i >> 1);
+            int* p = fields + vector * ld + block * 16 + 2 * f + (i >> 1);
             if (slices == 1) *p = sums[f][n][i];
             else atomicAdd(p, sums[f][n][i]);
           }
@@ -231,32 +264,6 @@ extern "C" __global__ void __launch_bounds__(384, 1) field_32(PLANES_ARGUMENTS) 
 extern "C" __global__ void __launch_bounds__(512, 1) field_bytes_8(BYTES_ARGUMENTS) { FROM_BYTES(1) }
 extern "C" __global__ void __launch_bounds__(512, 1) field_bytes_16(BYTES_ARGUMENTS) { FROM_BYTES(2) }
 extern "C" __global__ void __launch_bounds__(384, 1) field_bytes_32(BYTES_ARGUMENTS) { FROM_BYTES(4) }
-
-// The nonzeros of each vector, in order: out[vector * capacity + i] is twice the column, plus 1 for an element -1; counts[vector] is
-// their number. A warp takes a vector. Nonzeros beyond the capacity are left out: `plan` chooses another path then.
-extern "C" __global__ void __launch_bounds__(256) lists(
-    u32* __restrict__ out, int* __restrict__ counts, int capacity, const u32* __restrict__ positive, const u32* __restrict__ negative, int words, int vectors,
-    int split, const int* path, int mine) {
-  if (!chosen(path, mine)) return;
-  int lane = threadIdx.x & 31, warp = (blockIdx.x * blockDim.x + threadIdx.x) >> 5, warps = (gridDim.x * blockDim.x) >> 5;
-  for (int vector = warp; vector < vectors; vector += warps) {
-    i64 row = (i64)(split ? vector >> 1 : vector) * words;
-    int done = 0;
-    for (int w = 0; w < words; w += 32) {
-      u32 minus = w + lane < words ? negative[row + w + lane] : 0, plus = w + lane < words ? positive[row + w + lane] : 0;
-      if (split) { plus = vector & 1 ? minus : plus; minus = 0; }
-      u32 bits = plus | minus;
-      if (!any_lane(bits != 0)) continue;
-      int before = lanes_before(__popc(bits)), total = lanes_total(__popc(bits));
-      for (int at = done + before; bits; at++, bits &= bits - 1) {
-        int bit = __ffs(bits) - 1;
-        if (at < capacity) out[(i64)vector * capacity + at] = (u32)((w + lane) * 32 + bit) * 2 + (minus >> bit & 1);
-      }
-      done += total;
-    }
-    if (lane == 0) counts[vector] = done;
-  }
-}
 
 // Fields of sparse vectors, each over its own nonzeros. A lane sums the 16 components of a row block.
 extern "C" __global__ void __launch_bounds__(512, 1) field_lists(
@@ -305,27 +312,5 @@ extern "C" __global__ void __launch_bounds__(512, 1) field_of_ones(
     }
 #pragma unroll
     for (int place = 0; place < 16; place++) fields[16 * r + place] = sums[place];
-  }
-}
-
-// The path of a batch, from the nonzeros of its vectors and the number of columns that any of them uses: 0 for lists, 1 for the
-// columns in use, 2 for all columns. One block. Costs are in entries of T, for a row block: a column of a list takes `list_cost`
-// percent of what a column takes that is generated in order for the whole batch; a column in use, `compact_cost` percent.
-extern "C" __global__ void __launch_bounds__(256) plan(
-    int* __restrict__ path, const int* __restrict__ counts, int vectors, const int* __restrict__ used, int n_columns, int capacity,
-    int list_cost, int compact_cost, int passes) {
-  u32 *most = shared, *total = shared + 1;
-  if (threadIdx.x < 2) shared[threadIdx.x] = 0;
-  __syncthreads();
-  for (int i = threadIdx.x; i < vectors; i += blockDim.x) {
-    atomicMax(most, (u32)counts[i]);
-    atomicAdd(total, min((u32)counts[i], (u32)capacity));
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    u64 dense = (u64)n_columns * passes * 100, compact = (u64)*used * passes * compact_cost, lists = (u64)*total * list_cost;
-    int best = compact < dense ? 1 : 2;
-    if (*most <= (u32)capacity && lists < min(compact, dense)) best = 0;
-    *path = best;
   }
 }

@@ -110,8 +110,8 @@ template <int W> struct Prefix {
   }
 };
 
-// Rounds 3 to 7 of four blocks: entries[place] holds byte `place` of the four, the first block lowest.
-__device__ __forceinline__ void finish(const Tables& t, const Keys& keys, u32 state[4][4], u32 entries[16]) {
+// Rounds 3 to 6 of four blocks.
+__device__ __forceinline__ void middle_rounds(const Tables& t, const Keys& keys, u32 state[4][4]) {
 #pragma unroll
   for (int block = 0; block < 4; block++)
 #pragma unroll
@@ -121,14 +121,20 @@ __device__ __forceinline__ void finish(const Tables& t, const Keys& keys, u32 st
 #pragma unroll
       for (int j = 0; j < 4; j++) state[block][j] = next[j];
     }
+}
+// Round 7 of four blocks: byte `place` of each, the first block lowest.
+__device__ __forceinline__ u32 last_round(const Tables& t, const u32 state[4][4], int place) {
+  u32 v[4];
 #pragma unroll
-  for (int place = 0; place < 16; place++) {
-    u32 v[4];
+  for (int block = 0; block < 4; block++)
+    v[block] = shared_byte(t.last + byte_of(state[block][(place / 4 + place % 4) & 3], place % 4) + place * 256);
+  return __byte_perm(__byte_perm(v[0], v[1], 0x0040), __byte_perm(v[2], v[3], 0x0040), 0x5410);
+}
+// Rounds 3 to 7 of four blocks: entries[place] holds byte `place` of the four.
+__device__ __forceinline__ void finish(const Tables& t, const Keys& keys, u32 state[4][4], u32 entries[16]) {
+  middle_rounds(t, keys, state);
 #pragma unroll
-    for (int block = 0; block < 4; block++)
-      v[block] = shared_byte(t.last + byte_of(state[block][(place / 4 + place % 4) & 3], place % 4) + place * 256);
-    entries[place] = __byte_perm(__byte_perm(v[0], v[1], 0x0040), __byte_perm(v[2], v[3], 0x0040), 0x5410);
-  }
+  for (int place = 0; place < 16; place++) entries[place] = last_round(t, state, place);
 }
 
 // The 16 entries of one block, sign-extended, from its state after round 1.
