@@ -14,7 +14,7 @@ import numpy as np
 from . import _check
 from ._check import Ensemble, Mode
 from ._spec import Spec
-from .backends import Backend, Read, Request, named, registered, run
+from .backends import Backend, Read, Request, backend_for, named, registered, run
 from .camera import Camera, refuse_digits
 from .encoded import MAX_DIGITS, default_digits
 from .inputs.arrays import array_rows, vectors
@@ -244,6 +244,11 @@ def apply(
     else:
         if isinstance(rows, DigitRows) or (isinstance(rows, PackedRows) and rows.encoded):
             refuse_digits(spec.mode, spec.camera, f"the digits of {rows.name}")
+        if noise_seed is None and spec.noisy and backend_for(rows).capturing(rows):
+            raise RuntimeError(
+                "noise_seed is None, but a CUDA graph, which is being captured, would repeat the noise of this call: "
+                "pass a noise_seed if that is wanted"
+            )
         if noise_seed is not None or spec.noisy:
             noise = _check.noise_seed(noise_seed)
     request = Request(threads, noise, first_vector, progress)

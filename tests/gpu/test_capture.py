@@ -462,3 +462,22 @@ def test_the_compiler_chooses_the_op_when_it_traces(device: str, with_gpu: None,
     assert_same_bits(torch.compile(layer, backend=backend, fullgraph=True)(vectors(4, 50)), layer(vectors(4, 50)))
     torch._dynamo.reset()
     assert found == [f"opuproj.{'apply_on_device' if device == 'cuda' else 'apply'}.default"]
+
+
+@needs_standin
+def test_what_a_capture_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opuproj.inputs.tensors.tensor_rows", standin_backend.tensor_rows)
+    backend = Cuda(lambda device: Captured())
+    monkeypatch.setitem(backends._registered, standin_backend.DEVICE, backend)
+    x, camera = torch.ones(3, 40), opuproj.Camera(photons=1e3)
+    with pytest.raises(
+        RuntimeError, match="noise_seed is None, but a CUDA graph, which is being captured, would repeat"
+    ):
+        opuproj.project(x, 30, camera=camera)
+    opuproj.project(x, 30, camera=camera, noise_seed=3)
+    batch = opuproj.pack(x)
+    for read in (batch.to_numpy, batch.to_torch, lambda: batch.nnz, lambda: batch.to("cpu")):
+        with pytest.raises(
+            RuntimeError, match="a packed batch on a GPU cannot be copied to the host while a CUDA graph"
+        ):
+            read()

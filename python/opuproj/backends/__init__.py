@@ -71,6 +71,10 @@ class Backend(ABC):
     def using(self, variant: str) -> AbstractContextManager[None]:
         """Return a context manager within which the backend uses this variant."""
 
+    def capturing(self, rows: Rows) -> bool:
+        """Return whether the rows' stream is captured into a graph, which repeats the calls of a capture later."""
+        return False
+
     def capturable(self, spec: Spec) -> bool:
         """Return whether a CUDA graph can capture products of this operator with vectors on the backend's device.
 

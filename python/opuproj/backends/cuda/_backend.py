@@ -17,7 +17,7 @@ from ..._spec import Spec
 from ...inputs.rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows, Threshold
 from ...inputs.tensors import DeviceRows
 from .. import Backend, IntegerFields, Packed, Read, Request, backend
-from . import adjoint, matrix, packing, projection, structured
+from . import _device, adjoint, matrix, packing, projection, structured
 from ._gpu import Gpu, Hardware
 from ._values import Values
 from .packed import DeviceEncoded, DevicePacked, Place, placed
@@ -79,13 +79,16 @@ class Cuda(Backend):
         gpu = self._ready(rows.array.device)
         return adjoint.adjoint(gpu, self._values, spec, rows, read, **options, scratch=scratch_bytes())
 
+    def capturing(self, rows: Rows) -> bool:
+        device = _device_of(rows)
+        return device is not None and self._gpu_of(device).capturing()
+
     def capturable(self, spec: Spec) -> bool:
         return not _too_long(spec)
 
     def synchronize(self) -> None:
-        if torch.cuda.is_initialized():
-            for index in range(torch.cuda.device_count()):
-                torch.cuda.synchronize(index)
+        for index in _device.opened():  # others would get a context
+            torch.cuda.synchronize(index)
         self._values.raise_found(every=True)
 
     # Packing

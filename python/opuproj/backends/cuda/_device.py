@@ -240,6 +240,11 @@ def device(index: int) -> Device:
     return _open(index)
 
 
+def opened() -> list[int]:
+    """Return the numbers of the GPUs that this process has used."""
+    return [index for index, found in _devices.items() if found._process == os.getpid()]
+
+
 def available() -> bool:
     """Return whether this process can use a GPU. This does not initialise CUDA and raises nothing."""
     return why_not() is None

@@ -33,6 +33,8 @@ class Place:
 
     def check(self, bad_rows: torch.Tensor) -> None:
         """Wait for the GPU, and raise ValueError about the first bad value that this or an earlier call found."""
+        if self.gpu.capturing():
+            raise RuntimeError("a packed batch on a GPU cannot be copied to the host while a CUDA graph is captured")
         self.gpu.wait()
         self.values.raise_found()
         bad = torch.nonzero(bad_rows)
@@ -96,9 +98,9 @@ class DevicePacked(DeviceBatch):
 
     def host(self) -> _core.Packed:
         """Return a copy in the CPU's memory."""
-        n_bytes = -(-self.n_inputs // 8)
-        planes = [plane.cpu().numpy() for plane in (self.vectors.positive, self.vectors.negative)]
         self.place.check(self.bad_rows)
+        n_bytes = -(-self.n_inputs // 8)
+        planes = (plane.cpu().numpy() for plane in (self.vectors.positive, self.vectors.negative))
         positive, negative = (np.ascontiguousarray(plane.view(np.uint8)[:, :n_bytes]) for plane in planes)
         return _core.Packed.from_planes(positive, negative, self.n_inputs, False)
 
@@ -106,8 +108,8 @@ class DevicePacked(DeviceBatch):
         return self.vectors.counts
 
     def row_nnz(self) -> NDArray[np.int64]:
-        counts: NDArray[np.int64] = self.vectors.counts.cpu().numpy().astype(np.int64)
         self.place.check(self.bad_rows)
+        counts: NDArray[np.int64] = self.vectors.counts.cpu().numpy().astype(np.int64)
         return counts
 
     def take(self, rows: NDArray[np.int64]) -> DevicePacked:
@@ -191,8 +193,8 @@ class DeviceEncoded(DeviceBatch):
         return _packing.Batch(part, self.weights, self.factors[start:stop], None, self.bad_rows[start:stop])
 
     def scales(self) -> NDArray[np.float64]:
-        scales: NDArray[np.float64] = self.factors.cpu().numpy()
         self.place.check(self.bad_rows)
+        scales: NDArray[np.float64] = self.factors.cpu().numpy()
         return scales
 
     def digit(self, k: int) -> DevicePacked:
