@@ -84,11 +84,16 @@ build: $(BUILT) ## Build the package in release mode, editable, in the virtual e
 .PHONY: bench
 bench: build $(VENV)/.with-bench ## Measure the speed tables; list the requirements that this CPU meets (ten minutes)
 	$(BIN)/python -m benches.table --json bench.json $(ARGS)
+	-$(BIN)/python -m benches.gpu --json bench-gpu.json
 
 .PHONY: gpu-check
 gpu-check: build $(VENV)/.with-test ## On a machine with a GPU: test its bits, then measure its speed against the requirements
 	$(BIN)/python -m pytest -q tests/backends tests/gpu
-	$(BIN)/python -m benches.gpu
+	@command -v compute-sanitizer > /dev/null || echo "compute-sanitizer is not installed: accesses are not checked"
+	@command -v compute-sanitizer > /dev/null || exit 0; for tool in memcheck racecheck; do \
+		PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
+			$(BIN)/python -m pytest -q tests/backends -k cuda-cuda || exit 1; done
+	$(BIN)/python -m benches.gpu --json bench-gpu.json
 
 .PHONY: bench-check
 bench-check: build ## Fail if a kernel is slower than recorded (ARGS=--record adds this CPU)

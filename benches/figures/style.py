@@ -29,13 +29,17 @@ def picture(path: Path, columns: int, title: str, made_on: Mapping[str, Any]) ->
         for axes in panels[0]:
             axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
             axes.patch.set_alpha(0)
-        figure.suptitle(f"{title}, {made_on['cpu']} ({made_on['isa']}), {made_on['cores']} cores", fontsize=11)
+        figure.suptitle(f"{title}, {_machine(made_on)}", fontsize=11)
         try:
             yield figure, list(panels[0])
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, dpi=160, transparent=True)
         finally:
             plt.close(figure)
+
+
+def _machine(made_on: Mapping[str, Any]) -> str:
+    return made_on["gpu"] if "gpu" in made_on else f"{made_on['cpu']} ({made_on['isa']}), {made_on['cores']} cores"
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int = 3) -> None:
