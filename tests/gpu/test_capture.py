@@ -6,8 +6,7 @@ The stand-in for a GPU says that its stream is captured, and reading a tensor is
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +18,7 @@ from helpers import CAMERA_MODES, LINEAR_MODES, MODES, assert_same_bits, ternary
 from opuproj import Camera, Projector, backends
 
 torch = pytest.importorskip("torch")
+from captures import nothing_waits  # noqa: E402
 from opuproj.backends.cuda import _gpu, _words  # noqa: E402
 from opuproj.backends.cuda._backend import Cuda  # noqa: E402
 from opuproj.torch import Projection, RowMax, Ternarize, _ops  # noqa: E402
@@ -27,11 +27,6 @@ from tensors import call, gaussian, vectors  # noqa: E402
 needs_standin = pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
 FIELDS = "opuproj.backends.cuda._fields"
 CAMERA = Camera(photons=50, read_noise=0.01)
-# Methods that read a tensor on the host, so that a CUDA tensor would wait.
-READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "__contains__",
-         "is_nonzero", "equal", "pin_memory", "__array__", "unique")  # fmt: skip
-# Functions that do the same, or that copy from the host.
-FUNCTIONS = ("nonzero", "equal", "is_nonzero", "unique", "from_numpy", "tensor", "as_tensor")
 
 
 class Captured(standin_backend.StandIn):
@@ -39,24 +34,6 @@ class Captured(standin_backend.StandIn):
 
     def capturing(self) -> bool:
         return True
-
-
-@contextmanager
-def nothing_waits() -> Iterator[None]:
-    """Make it an error to read a tensor on the host."""
-
-    def refused(name: str) -> Callable[..., Any]:
-        def refuse(*_: Any, **__: Any) -> Any:
-            raise AssertionError(f"{name} would wait for the GPU")
-
-        return refuse
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in READS:
-            patch.setattr(torch.Tensor, name, refused(name))
-        for name in FUNCTIONS:
-            patch.setattr(torch, name, refused(name))
-        yield
 
 
 @pytest.mark.parametrize("read", [int, bool, float, list, np.asarray, lambda x: x.tolist(), lambda x: x.cpu().numpy()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import opuproj
@@ -13,8 +14,12 @@ from opuproj import backends
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
 
+from captures import nothing_waits  # noqa: E402
 from opuproj import dfa  # noqa: E402
+from opuproj.backends.cuda._backend import Cuda  # noqa: E402
 from opuproj.backends.cuda.packed import DeviceEncoded, DevicePacked  # noqa: E402
+from opuproj.dfa._passes import PassNumbers  # noqa: E402
+from opuproj.dfa._ternary import places  # noqa: E402
 
 
 def refused(*arguments: Any) -> Any:
@@ -115,3 +120,98 @@ def test_dither_of_errors_of_any_size(exponent: int) -> None:
     if exponent in (0, 60):
         assert_same_bits(got[1].as_subclass(torch.Tensor), survivors)
     assert torch.allclose(got[1].as_subclass(torch.Tensor), survivors, rtol=1e-6)
+
+
+# CUDA graphs
+
+
+def test_numbers_of_replayed_passes() -> None:
+    numbers, cpu = PassNumbers(), torch.device("cpu")
+    with pytest.raises(RuntimeError, match="run one step before the capture"):
+        numbers.of(0, cpu, captured=True)
+    seen = [int(numbers.of(number, cpu, captured=False)) for number in range(3)]
+    seen += [int(numbers.of(3, cpu, captured=True)) for _ in range(4)]  # what a replay computes
+    assert numbers.replayed() == 4
+    seen += [int(numbers.of(number, cpu, captured=False)) for number in (3, 4)]
+    seen += [int(numbers.of(5, cpu, captured=True)) for _ in range(2)]
+    assert seen == list(range(11))
+    numbers.restart(100)
+    assert int(numbers.of(100, cpu, captured=False)) == 100
+
+
+@pytest.mark.parametrize("seed", [0, 2**64 - 1])
+@pytest.mark.parametrize("number", [0, 3, 2**40, 2**62])
+def test_places_of_a_number_on_the_device(number: int, seed: int) -> None:
+    assert_same_bits(places(seed, 5, torch.tensor(number), 9), places(seed, 5, number, 9))
+
+
+class Graph(standin_backend.StandIn):
+    """A GPU whose stream is captured from a moment on."""
+
+    captured = False
+
+    def capturing(self) -> bool:
+        return Graph.captured
+
+
+@pytest.fixture
+def graph(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
+    monkeypatch.setattr("opuproj.inputs.tensors.tensor_rows", standin_backend.tensor_rows)
+    monkeypatch.setitem(backends._registered, standin_backend.DEVICE, Cuda(lambda device: Graph()))
+    monkeypatch.setattr(Graph, "captured", False)
+    return Graph
+
+
+class Spread:
+    """A rule with places. (On a CPU tensor, Dither reads a number.)"""
+
+    def thresholds(self, e: Any) -> Any:
+        raise AssertionError("places were given")
+
+    def placed(self, e: Any, places: Any) -> Any:
+        largest = e.abs().amax(dim=1, keepdim=True)
+        return places * largest, (e.abs() / largest).sum(dim=1, keepdim=True, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", ["odfa", "dfa"])
+@pytest.mark.parametrize("ensemble", ["gaussian", "structured"])
+def test_a_step_can_be_captured(method: Any, ensemble: Any, graph: type[Graph]) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(9, 12), torch.nn.Tanh(), torch.nn.Linear(12, 5))
+    other = copy.deepcopy(model)
+    rule = dfa.Ternarize(Spread())
+    feedback, expected = (
+        dfa.attach(one, ["0"], method=method, ensemble=ensemble, ternarize=rule) for one in (model, other)
+    )
+    x, wanted = torch.randn(40, 9), torch.randn(40, 5)
+
+    def step(one: Any) -> Any:
+        one.zero_grad()
+        ((one(x) - wanted) ** 2).sum().backward()
+        return one[0].weight.grad.clone()
+
+    for _ in range(3):
+        step(model)
+    graph.captured = True
+    with nothing_waits():
+        captured = step(model)
+    graph.captured = False
+    for _ in range(3):
+        step(other)
+    assert_same_bits(captured, step(other))  # the fourth step
+    assert feedback._engine.passes() == expected._engine.passes() == 4
+    assert feedback.statistics.nonzeros == expected.statistics.nonzeros
+    assert_same_bits(step(model), step(other))
+
+
+def test_what_a_step_in_a_graph_cannot_have(graph: type[Graph]) -> None:
+    def step(**options: Any) -> None:
+        model = torch.nn.Sequential(torch.nn.Linear(9, 12), torch.nn.Tanh(), torch.nn.Linear(12, 5))
+        dfa.attach(model, ["0"], method="odfa", **options)
+        for graph.captured in (False, True):
+            model(torch.ones(3, 9)).sum().backward()
+
+    with pytest.raises(RuntimeError, match="the camera's noise has a seed of the host"):
+        step(camera=opuproj.Camera(photons=1e3))
+    scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(RuntimeError, match="scaler= reads the gradient scaler's scale on the host"):
+        step(scaler=scaler)

@@ -21,9 +21,10 @@ from ..torch import Ternarize
 from ..torch._state import noise_for
 from . import _error
 from ._calls import in_backward
-from ._error import Error, FloatError, TernaryError, float_error
+from ._error import Error, FloatError, TernaryError, float_error, has_backend, is_captured
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
 from ._pass import Method, Pass, Record
+from ._passes import PassNumbers
 from ._pipeline import Pipeline
 from ._statistics import NonzeroCounts, Statistics
 from ._step_guard import StepGuard
@@ -88,7 +89,7 @@ class Engine:
     all_gains, all_output
         The gains and the output of the whole model, once its ranks have exchanged them.
     n_passes : int
-        The number of passes that need an error.
+        The number of passes that need an error, without those of a replayed CUDA graph.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Engine:
         self.n_passes = 0
         self.pending: dict[int, Pass] = {}  # passes on this rank whose error has not come yet
         self._statistics, self.projected = Statistics(), Projected()
-        self._counted = NonzeroCounts()
+        self._counted, self._numbers = NonzeroCounts(), PassNumbers()
         self._warned_of_missed_gradient = False
         self._ternarizer = ErrorTernarizer(matrix.seed)
         self.trained, self.step_guard = TrainedParameters(), StepGuard(model, blocks)
@@ -311,6 +312,12 @@ class Engine:
         return (e if scale == 1.0 else e / scale), scale
 
     def _error_from(self, current: Pass, error: torch.Tensor) -> Error:
+        captured = is_captured(error)
+        if captured and self.scaler is not None:
+            raise RuntimeError(
+                "scaler= reads the gradient scaler's scale on the host, so a CUDA graph cannot capture this step: "
+                "train in bfloat16, or without a graph"
+            )
         e, scale = self.vectors(error)
         record, camera = current.record, self.settings.camera
         if record is not None:
@@ -318,18 +325,45 @@ class Engine:
             camera = None if record.exact else camera
         content: TernaryError | FloatError
         if current.method == "odfa":
-            rule, number = self.settings.ternarize, current.number
-            batch, factors = self._ternarizer(e, rule, rank=self._replica(), number=number)
             noise = noise_for(camera)
+            if captured and noise is not None:
+                raise RuntimeError(
+                    "the camera's noise has a seed of the host, so each replay of a CUDA graph would repeat it: set "
+                    "feedback.camera = None for the capture, or train without a graph"
+                )
+            rule, number = self.settings.ternarize, self._number_of(current, e, captured=captured)
+            batch, factors = self._ternarizer(e, rule, rank=self._replica(), number=number)
             content = TernaryError(batch, factors, None if noise is None else int(noise))
         else:
             content, camera = float_error(e, encoded=self.matrix.ensemble == "gaussian"), None
         return Error(current.number, tuple(error.shape), scale, content, camera)
 
+    def _number_of(self, current: Pass, e: torch.Tensor, *, captured: bool) -> int | torch.Tensor:
+        """Return the number of a pass for the ternarizer."""
+        if not has_backend(e):
+            return current.number
+        if captured:
+            with self._lock:
+                self.n_passes -= 1  # its replays are counted instead
+        return self._numbers.of(current.number, e.device, captured=captured)
+
+    def passes(self) -> int:
+        """Return the number of passes, with those that a CUDA graph replayed."""
+        return self.n_passes + self._numbers.replayed()
+
+    def restart(self, passes: int) -> None:
+        """Continue as after this number of passes."""
+        self.n_passes = passes
+        self._numbers.restart(passes)
+
     def reference_ternary(self, current: Pass, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return t and a for vectors e, by an independent calculation."""
         return ternary_reference(
-            e, self.settings.ternarize, seed=self.matrix.seed, rank=self._replica(), number=current.number
+            e,
+            self.settings.ternarize,
+            seed=self.matrix.seed,
+            rank=self._replica(),
+            number=current.number + self._numbers.replayed(),
         )
 
     def _replica(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -12,6 +12,7 @@ from ..backends import backend_for
 from ..camera import Camera
 from ..encoded import MAX_DIGITS, EncodedBatch
 from ..inputs.arrays import array_rows
+from ..inputs.rows import ArrayRows
 from ..packing import encode
 from ..projector import Projector
 from ..ternary import TernaryBatch
@@ -108,7 +109,7 @@ class Error:
 def float_error(e: torch.Tensor, *, encoded: bool) -> FloatError:
     """Return an error of shape (n, n_inputs), encoded in digits unless the matrix takes floats directly."""
     e = e.detach().to(torch.float64 if e.dtype == torch.float64 else torch.float32)
-    if not _has_backend(e):
+    if not has_backend(e):
         e = e.cpu()
     finite = e.isfinite().all(dim=1, keepdim=True)
     numbers = torch.where(finite, e, 0.0)
@@ -137,20 +138,25 @@ def projected(error: Error, operator: Projector) -> torch.Tensor:
     """Return R t or R e, of shape (n, n_rows), on the GPU where the error is, else on the CPU."""
     content = error.content
     if isinstance(content, TernaryError):
-        return torch.as_tensor(operator.with_camera(error.camera)(content.batch, noise_seed=content.noise_seed))
+        return _as_tensor(operator.with_camera(error.camera)(content.batch, noise_seed=content.noise_seed))
     if content.encoded:
-        result = cast(torch.Tensor, sum(torch.as_tensor(operator(part)) for part in content.encoded))
+        result = cast(torch.Tensor, sum(_as_tensor(operator(part)) for part in content.encoded))
     else:
         result = cast(torch.Tensor, operator(content.numbers))
     # Gradient scalers look for values that are not finite, so they must stay.
-    on_cpu = content.finite.device.type == "cpu"
-    return result if on_cpu and bool(content.finite.all()) else torch.where(content.finite, result, torch.nan)
+    if not has_backend(content.numbers) and bool(content.finite.all()):  # a GPU is not waited for
+        return result
+    return torch.where(content.finite, result, torch.nan)
+
+
+def _as_tensor(result: Any) -> torch.Tensor:
+    return result if isinstance(result, torch.Tensor) else torch.from_numpy(result)
 
 
 def moved(error: Error, device: torch.device) -> Error:
     """Return an error that was received from another rank on the device of its blocks, if that computes projections."""
     content = error.content
-    if not _has_backend(torch.empty((0, 1), device=device)):
+    if not has_backend(torch.empty((0, 1), device=device)):
         return error
     if isinstance(content, TernaryError):
         content = replace(content, batch=content.batch.to(device), factors=content.factors.to(device))
@@ -159,6 +165,16 @@ def moved(error: Error, device: torch.device) -> Error:
     return replace(error, content=content)
 
 
-def _has_backend(e: torch.Tensor) -> bool:
+def has_backend(e: torch.Tensor) -> bool:
     """Return whether the device of a tensor computes projections itself."""
-    return backend_for(array_rows("the error", e)).name != "cpu"
+    return backend_for(_rows(e)).name != "cpu"
+
+
+def is_captured(e: torch.Tensor) -> bool:
+    """Return whether the stream of a tensor is captured into a CUDA graph, which replays what its device does."""
+    rows = _rows(e)
+    return backend_for(rows).capturing(rows)
+
+
+def _rows(e: torch.Tensor) -> ArrayRows:
+    return array_rows("the error", e.reshape(1, -1), fewest=0)

@@ -35,7 +35,10 @@ class Statistics:
 
 @dataclass
 class NonzeroCounts:
-    """Counts nonzeros of ternary errors. Counts on a GPU stay there until they are taken, so that no pass waits."""
+    """Counts nonzeros of ternary errors. Counts on a GPU stay there until they are taken, so that no pass waits.
+
+    A replayed CUDA graph adds to them too.
+    """
 
     _host: int = 0
     _on_devices: dict[str, Any] = field(default_factory=dict)
@@ -47,11 +50,15 @@ class NonzeroCounts:
             self._host += batch.nnz
             return
         count = packed.nonzeros().sum()
-        before = self._on_devices.get(packed.device)
-        self._on_devices[packed.device] = count if before is None else before + count
+        total = self._on_devices.get(packed.device)
+        if total is None:
+            total = self._on_devices[packed.device] = count.new_zeros(())
+        total.add_(count)  # in place, as a CUDA graph needs it
 
     def take(self) -> int:
         """Return the sum of all counts since the last time, and begin again at 0."""
         total = self._host + sum(int(count) for count in self._on_devices.values())
-        self._host, self._on_devices = 0, {}
+        self._host = 0
+        for count in self._on_devices.values():
+            count.zero_()
         return total

@@ -30,7 +30,7 @@ class ErrorTernarizer:
     seed: int
 
     def __call__(
-        self, e: torch.Tensor, rule: Ternarize, *, rank: int, number: int
+        self, e: torch.Tensor, rule: Ternarize, *, rank: int, number: int | torch.Tensor
     ) -> tuple[TernaryBatch, torch.Tensor]:
         """Return t, packed, and a, of shape (n, 1), of a ternary error e ≈ a t.
 
@@ -42,23 +42,33 @@ class ErrorTernarizer:
             The ternary rule.
         rank : int
             The number of the model's replica.
-        number : int
-            The number of the replica's forward pass.
+        number : int or Tensor
+            The number of the replica's forward pass; a tensor of int64 on the device of `e` need not be waited for.
         """
         where = places(self.seed, rank, number, len(e), e.device)
         bits, a = rule.pack(e, where)
         return TernaryBatch._of(bits, tuple(e.shape)), a
 
 
-def places(seed: int, rank: int, number: int, n: int, device: torch.device | None = None) -> torch.Tensor:
+def places(
+    seed: int, rank: int, number: int | torch.Tensor, n: int, device: torch.device | None = None
+) -> torch.Tensor:
     """Return the places of a pass's n vectors, of shape (n, 1): multiples of 2⁻⁵³ in [0, 1), as float64.
 
     They are computed on the device, because a copy from the host would wait for it.
     """
-    first = (_mixed(seed) + rank * _RANK + number * _PASS + _VECTOR // 2) & _MASK
     # Modulo 2⁶⁴, as signed integers, which torch has on every device.
-    steps = torch.arange(n, device=device)[:, None] * _signed(_VECTOR) + _signed(first)
+    first: int | torch.Tensor
+    if isinstance(number, torch.Tensor):
+        first = number * _signed(_PASS) + _signed(_start(seed, rank))
+    else:
+        first = _signed((_start(seed, rank) + number * _PASS) & _MASK)
+    steps = torch.arange(n, device=device)[:, None] * _signed(_VECTOR) + first
     return ((steps >> 11) & (2**53 - 1)).to(torch.float64) * 2.0**-53
+
+
+def _start(seed: int, rank: int) -> int:
+    return (_mixed(seed) + rank * _RANK + _VECTOR // 2) & _MASK
 
 
 def _signed(number: int) -> int:

@@ -318,7 +318,7 @@ class Feedback:
             "widths": list(layout.widths) if layout else None,
             "ternarize": _settings_state.ternarize_state(self.ternarize),
             "camera": _settings_state.camera_state(self.camera),
-            "passes": engine.n_passes,
+            "passes": engine.passes(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -350,11 +350,11 @@ class Feedback:
             ternarize = _settings_state.ternarize_from_state(state["ternarize"])
         if "camera" in state:
             camera = camera_for(_settings_state.camera_from_state(state["camera"]), self.mode, self.ensemble)
-        passes = _check.integer("passes of the state", state.get("passes", engine.n_passes), 0, 2**63 - 1)
+        passes = _check.integer("passes of the state", state.get("passes", engine.passes()), 0, 2**63 - 1)
         if state["widths"] is not None:
             engine.set_layout(self._layout_of(state), engine.all_gains)
         engine.settings.method, engine.settings.ternarize, engine.settings.camera = method, ternarize, camera
-        engine.n_passes = passes
+        engine.restart(passes)
 
     def _layout_of(self, state: Mapping[str, Any]) -> Layout:
         """Return the layout of a state; check it against the blocks and the user's batch_axes."""

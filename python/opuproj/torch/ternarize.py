@@ -98,10 +98,11 @@ class Ternarize:
         """
         numbers = _rows(e)
         finite = numbers.isfinite().all(dim=1, keepdim=True)
-        if numbers.device.type != "cpu" or not bool(finite.all()):
-            numbers = torch.where(finite, numbers, 0)
-        thresholds, counts = self._thresholds(numbers, places)
         rows = array_rows("e", numbers)
+        if rows.device != "cpu" or not bool(finite.all()):  # a GPU is not waited for
+            numbers = torch.where(finite, numbers, 0)
+            rows = array_rows("e", numbers)
+        thresholds, counts = self._thresholds(numbers, places)
         packed = backend_for(rows).ternarize(rows, thresholds.reshape(-1).contiguous())
         if counts is None:
             on_device = isinstance(packed, DeviceBatch)
