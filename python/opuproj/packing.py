@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .backends import Backend, Packed, named, run
+from .backends import Served, named
 from .encoded import EncodedBatch
 from .inputs.arrays import array_rows, digit_rows
 from .inputs.rows import Threshold
@@ -60,7 +60,8 @@ def pack(x: Any, *, device: Any = None) -> TernaryBatch:
     if isinstance(x, TernaryBatch):
         return x if name is None else x.to(name)
     rows = array_rows("x", x, device=name)
-    return TernaryBatch._of(run(rows, lambda backend: backend.pack(rows)), rows.shape)
+    with Served(rows) as backend:
+        return TernaryBatch._of(backend.pack(rows), rows.shape)
 
 
 def ternarize(
@@ -135,12 +136,10 @@ def ternarize(
         raise TypeError("e is a TernaryBatch, but must hold real numbers")
     rows = array_rows("e", e, device=_name_of(device))
 
-    def packed(backend: Backend) -> Packed:
+    with Served(rows) as backend:
         if rule.level is None and scale == "global":
-            return backend.ternarize(rows, rule._replace(level=backend.largest(rows)))
-        return backend.ternarize(rows, rule)
-
-    return TernaryBatch._of(run(rows, packed), rows.shape)
+            rule = rule._replace(level=backend.largest(rows))
+        return TernaryBatch._of(backend.ternarize(rows, rule), rows.shape)
 
 
 def encode(x: Any, *, digits: int | None = None, planes: int | None = None, device: Any = None) -> EncodedBatch:
@@ -206,7 +205,8 @@ def encode(x: Any, *, digits: int | None = None, planes: int | None = None, devi
     True
     """
     rows = digit_rows("x", x, digits=digits, planes=planes, device=_name_of(device))
-    return EncodedBatch._of(run(rows, lambda backend: backend.encode(rows)), rows.shape)
+    with Served(rows) as backend:
+        return EncodedBatch._of(backend.encode(rows), rows.shape)
 
 
 def _name_of(device: Any) -> str | None:

@@ -14,10 +14,11 @@ import numpy as np
 from . import _check
 from ._check import Ensemble, Mode
 from ._spec import Spec
-from .backends import Backend, Read, Request, backend_for, named, registered, run
+from .backends import Read, Request, Served, backend_for, named, registered
 from .camera import Camera, refuse_digits
 from .encoded import MAX_DIGITS, default_digits
 from .inputs.arrays import array_rows, vectors
+from .inputs.foreign import settle
 from .inputs.rows import DigitRows, PackedRows, Rows
 
 
@@ -93,11 +94,12 @@ def project(
     noise_seed : int, optional
         The seed of the camera's noise, from 0 to 2**64 - 1. By default each call has new noise. Calls with the same
         seed give vectors at the same index the same noise, so use another seed for each chunk of one batch.
-    out : ndarray or CPU tensor of shape (..., n_outputs), optional
+    out : ndarray or tensor of shape (..., n_outputs), optional
         The array that receives the result. It is returned. It needs the result's dtype, and its last axis must be
         contiguous: it may be a slice of columns of a larger array, or a :class:`numpy.memmap` for results larger than
-        memory. It must not overlap `x` in memory, nor in a file that both map. (Overlap in a file is detected only if
-        both are a :class:`numpy.memmap`.)
+        memory. It must be in the CPU's memory. For a computation on a GPU, it may also be a tensor on that GPU, or an
+        array there of a library whose arrays can be changed. It must not overlap `x` in memory, nor in a file that both
+        map. (Overlap in a file is detected only if both are a :class:`numpy.memmap`.)
     dtype : dtype, default float32
         float32 or float64. Mode ``"complex"`` gives complex64 or complex128, and accepts either name. With a camera,
         mode ``"intensity"`` can also give the camera's own integers: uint8 or uint16.
@@ -115,8 +117,8 @@ def project(
     -------
     ndarray or tensor of shape (..., n_outputs)
         The results, in the library of `x` and on its device; or `out`, if given. They are NumPy arrays if `x` is sparse
-        or packed, or if its library supports only DLPack or cannot hold the result. Tensors are detached: gradients do
-        not flow through.
+        or packed, or if its library supports only DLPack or cannot hold the result. On a GPU, torch tensors take the
+        place of NumPy arrays. Tensors are detached: gradients do not flow through.
 
     Raises
     ------
@@ -253,11 +255,9 @@ def apply(
             noise = _check.noise_seed(noise_seed)
     request = Request(threads, noise, first_vector, progress)
 
-    def call(backend: Backend) -> Any:
+    with Served(rows) as backend:
         result = backend.project(spec, rows, out, request)
-        return rows.wrap(result) if out is None else out
-
-    return run(rows, call)
+        return rows.wrap(result) if out is None else _filled(out, rows)
 
 
 def apply_adjoint(
@@ -285,11 +285,16 @@ def apply_adjoint(
     n_digits = _check.integer("digits", default_digits(dtype) if digits is None else digits, 1, MAX_DIGITS)
     spec, request = spec.changed(dtype=dtype), Request(threads, progress=progress)
 
-    def call(backend: Backend) -> Any:
+    with Served(rows) as backend:
         result = backend.adjoint(spec, rows, read, conjugated=conjugated, n_digits=n_digits, out=out, request=request)
-        return rows.wrap(result) if out is None else out
+        return rows.wrap(result) if out is None else _filled(out, rows)
 
-    return run(rows, call)
+
+def _filled(out: Any, rows: Rows) -> Any:
+    """Return the user's `out` to which a call wrote the results of rows."""
+    if rows.device != "cpu":
+        settle(out)
+    return out
 
 
 def _wrong_length(spec: Spec, shape: tuple[int, ...]) -> str:

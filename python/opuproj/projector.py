@@ -210,7 +210,10 @@ class Projector:
     def __reduce__(self) -> tuple[Any, ...]:
         state = self._spec.to_state()
         start = state.pop("row_start")
-        return _restore, ({**state, "threads": self.threads, "device": self.device, "row_start": start},)
+        state |= {"threads": self.threads, "row_start": start}
+        if self.device is not None:
+            state["device"] = self.device
+        return _restore, (state,)
 
     def __copy__(self) -> Projector:
         return self
@@ -240,7 +243,7 @@ class Projector:
             Round real numbers to this many ternary digits first, as in :func:`project`.
         noise_seed : int, optional
             The seed of the camera's noise, as in :func:`project`. By default each call has new noise.
-        out : ndarray or CPU tensor of shape (..., n_outputs), optional
+        out : ndarray or tensor of shape (..., n_outputs), optional
             The array that receives the result, as in :func:`project`. It is returned.
         progress : bool, default False
             Show a progress bar.
@@ -595,8 +598,8 @@ class Adjoint:
             The number of ternary digits that represent y, from 1 to 20. The default is 10, or 20 if the result has
             double precision. Up to 5 digits cost one int8 multiplication, up to 10 cost two, and so on. The entries of
             the matrix are generated once for all digits.
-        out : ndarray or CPU tensor of shape (..., n_inputs), optional
-            The array that receives the result. It is returned. It must not overlap `y`.
+        out : ndarray or tensor of shape (..., n_inputs), optional
+            The array that receives the result, as in :func:`project`. It is returned. It must not overlap `y`.
         progress : bool, default False
             Show a progress bar.
 
@@ -641,7 +644,7 @@ def _restore(state: dict[str, Any]) -> Projector:
     if "threads" not in fields:
         raise ValueError("the state has no 'threads': it does not belong to a Projector")
     threads = _check.threads(fields.pop("threads"))
-    device = fields.pop("device", None)  # of pickles that are older than devices
+    device = fields.pop("device", None)
     if device is not None and not isinstance(device, str):
         raise ValueError(f"the state's device is {device!r}, but must be a name")
     return Projector._of(Spec.from_state(fields), threads, device)

@@ -16,6 +16,8 @@ from opuproj import backends
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
 
+from opuproj.inputs.tensors import copied  # noqa: E402
+
 DEVICE = standin_backend.DEVICE
 DTYPES = [
     "int8",
@@ -79,6 +81,49 @@ def test_dtypes(dtype: str) -> None:
         assert opuproj.encode(one, digits=3, device=DEVICE) == opuproj.encode(one, digits=3)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", "bfloat16", "float16"])
+def test_dtypes_of_tensors(dtype: str) -> None:
+    if not hasattr(torch, dtype):
+        pytest.skip("this torch lacks it")
+    x = torch.from_numpy(abs(ternary(4, 70))).to(getattr(torch, dtype))
+    assert_same_bits(opuproj.project(x, 50, device=DEVICE).numpy(), opuproj.project(x, 50).numpy())
+    assert opuproj.encode(x, digits=3, device=DEVICE) == opuproj.encode(x, digits=3)
+
+
+def test_conjugated_tensors() -> None:
+    y = torch.randn(3, 50, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)).conj()
+    op = opuproj.Projector(70, 50, mode="complex", device=DEVICE)
+    assert_same_bits((op.H @ y).numpy(), (opuproj.Projector(70, 50, mode="complex").H @ y).numpy())
+
+
+def test_the_bfloat16_of_other_libraries() -> None:
+    """The threshold 0.3 · max is rounded to bfloat16, to which it is far from exact."""
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+
+    class Array:
+        def __init__(self, array: Any) -> None:
+            self.array, self.dtype = array, array.dtype
+
+        def __dlpack__(self, **options: Any) -> Any:
+            raise BufferError
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 1, 0
+
+        def __array__(self, *arguments: Any, **options: Any) -> Any:
+            return self.array
+
+    levels = np.arange(70, 101, dtype=np.float32) / 100
+    x = Array(np.concatenate([levels, levels * np.float32(0.3)]).astype(bfloat16))
+    many = Array(np.stack([np.roll(x.array, k) * bfloat16(1 + k / 16) for k in range(9)]))
+    for one in (x, many):
+        assert opuproj.ternarize(one, relative=0.3, device=DEVICE) == opuproj.ternarize(one, relative=0.3)
+        assert opuproj.encode(one, device=DEVICE) == opuproj.encode(one)
+    y = opuproj.project(many, 20, digits=5, device=DEVICE)
+    assert isinstance(y, np.ndarray)
+    assert_same_bits(y, opuproj.project(many, 20, digits=5))
+
+
 def test_long_double_is_refused() -> None:
     if np.dtype(np.longdouble).itemsize == 8:
         pytest.skip("it is float64 here")
@@ -109,6 +154,10 @@ def test_projector(sent: list[Any]) -> None:
         assert_same_bits(same.H @ plain(x), plain.H @ plain(x))
         assert_same_bits(same.rmatvec(plain(x)[0]), plain.rmatvec(plain(x)[0]))
         assert len(sent) == before + 6
+    assert pickle.loads(pickle.dumps(op)).device == DEVICE
+    restore, (state,) = op.__reduce__()
+    with pytest.raises(ValueError, match="the state's device is 3, but must be a name"):
+        restore({**state, "device": 3})
     camera = opuproj.Camera(photons=1e3)
     assert_same_bits(op.with_camera(camera)(x, noise_seed=3), plain.with_camera(camera)(x, noise_seed=3))
 
@@ -194,3 +243,25 @@ def test_a_device_that_cannot_be_used() -> None:
     assert restored == op
     with pytest.raises(RuntimeError, match="cannot be used"):
         restored(np.ones((1, 3)))
+
+
+def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from opuproj.backends import cuda
+    from opuproj.backends.cuda import _device
+
+    monkeypatch.setattr(_device, "why_not", lambda: "there is no driver")
+    assert cuda.why_not() == "there is no driver"
+    monkeypatch.setattr(_device, "why_not", lambda: None)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert cuda.why_not() is None
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "was built without CUDA" in str(cuda.why_not())
+    assert cuda.load() is None
+    monkeypatch.setattr(cuda, "find_spec", lambda name: None)
+    assert "torch is not installed" in str(cuda.why_not())
+
+
+def test_there_is_no_such_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(RuntimeError, match="there is no cuda:2: this process has 2 GPUs"):
+        copied(torch.ones(3), "cuda:2")

@@ -36,6 +36,9 @@ class Array:
     def dtype(self) -> Any:
         return self.tensor.dtype
 
+    def reshape(self, *shape: int) -> Any:
+        return self.tensor.reshape(*shape)
+
 
 class DLPackArray(Array):
     def __dlpack__(self, **options: Any) -> Any:
@@ -63,6 +66,8 @@ def library(name: str, kind: type[Array], monkeypatch: pytest.MonkeyPatch) -> An
         return own(tensor)
 
     module.ndarray = own  # type: ignore[attr-defined]
+    if name == "jax":
+        monkeypatch.setitem(sys.modules, "jax.numpy", module)
     if name == "numba":
         module.cuda = types.SimpleNamespace(as_cuda_array=from_dlpack)  # type: ignore[attr-defined]
     else:
@@ -89,7 +94,7 @@ def on_the_standin(monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     monkeypatch.setattr(arrays, "_of_gpu", rows)
-    monkeypatch.setattr("opuproj.inputs.arrays.gpu_tensor", lambda x: x.tensor)
+    monkeypatch.setattr(arrays, "gpu_tensor", lambda name, x: x.tensor)
     monkeypatch.setattr(foreign, "_on_stream_of_cupy", lambda device: recorded("cupy", device))
     monkeypatch.setattr(foreign, "_until_done", lambda device: recorded("other", device))
 
@@ -139,18 +144,21 @@ def test_an_array_namespace_comes_first(monkeypatch: pytest.MonkeyPatch) -> None
     own = library("cupy", DLPackArray, monkeypatch)
     namespace = types.SimpleNamespace(from_dlpack=lambda tensor: ("namespace", tensor))
     own.__array_namespace__ = lambda self: namespace
-    monkeypatch.setattr("opuproj.inputs.foreign._shared", lambda tensor, library: library.from_dlpack(tensor))
+    monkeypatch.setattr("opuproj.inputs.foreign._in_library", lambda tensor, library: library.from_dlpack(tensor))
     assert opuproj.project(own(torch.ones(2, 3)), 5)[0] == "namespace"
 
 
 def test_out(monkeypatch: pytest.MonkeyPatch) -> None:
     own = library("cupy", DLPackArray, monkeypatch)
-    monkeypatch.setattr(foreign, "gpu_tensor", lambda x: x.tensor)
+    monkeypatch.setattr(foreign, "gpu_tensor", lambda name, x, written: x.tensor)
+    settled: list[Any] = []
+    monkeypatch.setattr("opuproj.projection.settle", settled.append)
     x = ternary(3, 70)
     given, out = own(torch.from_numpy(x)), own(torch.empty(3, 50))
     # A tensor of the CPU takes the place of one on a GPU.
     monkeypatch.setattr("opuproj.backends.cuda._results._on_gpu", lambda tensor: True)
     assert opuproj.project(given, 50, out=out) is out
+    assert settled == [out]
     assert_same_bits(out.tensor.numpy(), opuproj.project(x, 50))
     with pytest.raises(ValueError, match=r"out has shape \(3, 49\), but must have shape \(3, 50\)"):
         opuproj.project(given, 50, out=own(torch.empty(3, 49)))
@@ -159,22 +167,57 @@ def test_out(monkeypatch: pytest.MonkeyPatch) -> None:
         opuproj.project(given, 50, out=jax(torch.empty(3, 50)))
 
 
-def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = library("cupy", DLPackArray, monkeypatch)
+def with_a_bad_value() -> Any:
     x = torch.from_numpy(ternary(3, 70)).float()
     x[1, 2] = 0.5
-    opuproj.project(own(x), 50)
+    return x
+
+
+def test_errors_about_values_of_cupy_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = library("cupy", DLPackArray, monkeypatch)
+    x = own(with_a_bad_value())
+    assert opuproj.project(x, 50).tensor[1].isnan().all()
     with pytest.raises(ValueError, match=r"x\[1, 2\] is 0.5, but must be -1, 0 or 1"):
         opuproj.synchronize()
+    opuproj.pack(x)
+    del x
+    with pytest.raises(ValueError, match=r"x\[1, 2\] is not -1, 0 or 1"):
+        opuproj.synchronize()
+
+
+@pytest.mark.parametrize(("name", "kind"), LIBRARIES[1:])
+def test_errors_about_values_come_with_a_call_that_waits(name: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = library(name, kind, monkeypatch)
+    x = with_a_bad_value()
+    for call in (lambda: opuproj.project(own(x), 50), lambda: opuproj.pack(own(x))):
+        with pytest.raises(ValueError, match=r"x\[1, 2\] is 0.5, but must be -1, 0 or 1"):
+            call()
+    y = torch.ones(2, 50)
+    y[0, 3] = torch.inf
+    with pytest.raises(ValueError, match=r"y\[0, 3\] is inf, but must be finite"):
+        opuproj.Projector(70, 50).H(own(y))
+    opuproj.synchronize()  # no error is left
+
+
+def test_errors_about_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = library("cupy", DLPackArray, monkeypatch)
     with pytest.raises(ValueError, match="x is a single number"):
         opuproj.project(own(torch.tensor(1)), 5)
     with pytest.raises(TypeError, match=r"x has dtype torch.complex64"):
         opuproj.project(own(torch.ones(2, 3, dtype=torch.complex64)), 5)
 
 
+def test_a_class_derived_from_cupys(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = library("cupy", DLPackArray, monkeypatch)
+    derived = type("Derived", (own,), {"__module__": "program"})
+    y = opuproj.project(derived(torch.from_numpy(ternary(2, 5))), 7)
+    assert type(y) is own
+    assert EVENTS == ["enter cupy", "back", "leave cupy"]
+
+
 def test_without_torch_on_a_gpu_an_array_goes_through_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     own = library("cupy", DLPackArray, monkeypatch)
-    monkeypatch.setattr("opuproj.inputs.arrays.gpu_tensor", lambda x: None)
+    monkeypatch.setattr(arrays, "gpu_tensor", lambda name, x: None)
     monkeypatch.setattr(own, "__array__", lambda self, *arguments, **options: self.tensor.numpy(), raising=False)
     x = ternary(3, 70)
     assert_same_bits(opuproj.project(own(torch.from_numpy(x)), 50), opuproj.project(x, 50))

@@ -106,8 +106,9 @@ def _rows_of(name: str, x: Any, complex_too: bool, fewest: int) -> ArrayRows:
             return SparseRows(name, x)
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; choose values for the masked elements, as in {name}.filled(0)")
-        if not isinstance(x, np.ndarray) and (hasattr(type(x), "__dlpack__") or is_on_gpu(x)):
-            tensor = gpu_tensor(x) if is_on_gpu(x) else None
+        on_gpu = not isinstance(x, np.ndarray) and is_on_gpu(x)
+        if on_gpu or (not isinstance(x, np.ndarray) and hasattr(type(x), "__dlpack__")):
+            tensor = gpu_tensor(name, x) if on_gpu else None
             if tensor is not None:
                 _check_tensor(name, tensor, complex_too, fewest)
                 return _of_gpu(name, tensor, x)

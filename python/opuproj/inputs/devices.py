@@ -75,6 +75,8 @@ def _sent(rows: ArrayRows, device: str) -> ArrayRows:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)  # it is only copied
         tensor = torch.from_numpy(numbers)
+    if isinstance(rows, ForeignRows) and rows.own_dtype.name == "bfloat16":
+        tensor = tensor.to(torch.bfloat16)  # so that the GPU rounds thresholds to the same precision
     back = rows.result_wrapper() if isinstance(rows, ForeignRows) else to_numpy
     return tensors.SentRows(rows, tensors.copied(tensor, device), kind, back)
 

@@ -26,7 +26,7 @@ class Rows:
 
     # The type of the device that holds the numbers, as in torch.
     device = "cpu"
-    # Whether the numbers were copied to that device for this call, so that their errors must come from this call.
+    # Whether a call must not return before the device has checked the numbers, so that it raises their errors.
     sent = False
     # Returns the context in which the numbers must be read, or None if any will do.
     session: Callable[[], AbstractContextManager[None]] | None = None

@@ -23,7 +23,7 @@ class TensorRows(ArrayRows):
 
     def memory(self) -> tuple[NDArray[Any], ...]:
         x = self.array
-        if self.device != "cpu" or x.numel() == 0:
+        if x.device.type != "cpu" or x.numel() == 0:
             return ()
         size = x.element_size()  # not x.numpy(), which does not support all dtypes
         return (_overlap.array_at(x.data_ptr(), tuple(x.shape), tuple(size * step for step in x.stride()), size),)
@@ -33,7 +33,7 @@ class TensorRows(ArrayRows):
         return bool(self.array.dtype.is_floating_point)
 
     def to_numpy(self, piece: Any) -> NDArray[Any]:
-        if self.device != "cpu":
+        if self.device != "cpu" or self.array.device.type != "cpu":  # a user may choose to compute on the CPU
             self._refuse_capture()
         if piece.dtype.is_floating_point and piece.element_size() <= 2:
             piece = piece.to(torch.float32)  # NumPy lacks bfloat16
@@ -116,6 +116,10 @@ class SharedRows(DeviceRows):
 
     def __init__(self, name: str, array: torch.Tensor, x: Any) -> None:
         super().__init__(name, array)
+        if foreign.is_cupy(x):
+            self.given = x
+        else:  # the session waits for the GPU, so the call can raise its own errors
+            self.sent = True
         self._back, self.session = foreign.result_wrapper(x), foreign.session(x, array.device)
 
     def wrap(self, result: Any) -> Any:
@@ -126,7 +130,10 @@ class SharedRows(DeviceRows):
 
 
 def copied(array: torch.Tensor, device: str) -> torch.Tensor:
-    """Return a copy of a tensor on another device."""
+    """Return a copy of a tensor on a GPU, or raise RuntimeError if there is no such GPU."""
+    index, count = torch.device(device).index, torch.cuda.device_count()
+    if index is not None and index >= count:
+        raise RuntimeError(f"there is no {device}: this process has {count} GPU{'s' if count != 1 else ''}")
     return array.to(device)
 
 

@@ -11,6 +11,7 @@ This file imports neither torch nor CUDA. :func:`load` does, when the first CUDA
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from ..._device_batch import DeviceBatch, register_mover
@@ -19,9 +20,7 @@ from .. import Backend, named, register_loader
 
 def load() -> Backend | None:
     """Return the backend, or None where CUDA cannot be used; the CPU backend then serves CUDA tensors."""
-    from . import _device
-
-    if not _device.available():
+    if why_not() is not None:
         return None
     from ._backend import Cuda
 
@@ -30,9 +29,9 @@ def load() -> Backend | None:
 
 def move(packed: Any, device: str) -> DeviceBatch:
     """Copy a packed batch of the compiled core to a GPU, or raise RuntimeError if it cannot be used."""
+    name, cuda = named(device)
     from ._backend import Cuda
 
-    name, cuda = named(device)
     assert isinstance(cuda, Cuda)
     return cuda.moved(packed, name)
 
@@ -41,7 +40,16 @@ def why_not() -> str | None:
     """Return why the GPU cannot be used and what to do about it, or None if it can."""
     from . import _device
 
-    return _device.why_not()
+    return _device.why_not() or _why_no_torch()
+
+
+def _why_no_torch() -> str | None:
+    """Return why torch, which holds the memory of the GPU, cannot be used, or None if it can."""
+    if find_spec("torch") is None:
+        return "torch is not installed: install it with CUDA"
+    import torch
+
+    return None if torch.version.cuda else f"torch {torch.__version__} was built without CUDA: install it with CUDA"
 
 
 register_loader("cuda", load, why_not)

@@ -62,9 +62,9 @@ def _shared(out: Any) -> Any:
     """Return a tensor that shares the memory of another library's array on a GPU; other objects unchanged."""
     if isinstance(out, (torch.Tensor, np.ndarray)) or not foreign.is_on_gpu(out):
         return out
-    if type(out).__module__.partition(".")[0] in ("jax", "jaxlib"):
+    if foreign.is_jax(out):
         raise TypeError("out is a JAX array, which cannot be changed: leave out away, and use the result")
-    return foreign.gpu_tensor(out)
+    return foreign.gpu_tensor("out", out, written=True)
 
 
 def _device_view(out: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
