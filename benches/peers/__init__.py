@@ -5,7 +5,8 @@ RandBLAS is not included: neither Debian nor PyPI has it, so one command cannot 
 
 from benches.peers.base import Peer
 from benches.peers.cuda_generated import CudaGenerated
-from benches.peers.cuda_stored import CudaStored
+from benches.peers.cuda_int8 import CudaInt8
+from benches.peers.cuda_stored import CudaBfloat16, CudaFloat16, CudaFloat32
 from benches.peers.lightonml_simulated import LightonmlSimulated
 from benches.peers.numpy_generated import NumpyGenerated
 from benches.peers.sklearn_gaussian import SklearnGaussian
@@ -25,6 +26,9 @@ PEERS: tuple[type[Peer], ...] = (
     SklearnGaussian,
     SklearnSparse,
     LightonmlSimulated,
-    CudaStored,
+    CudaFloat32,
+    CudaBfloat16,
+    CudaFloat16,
+    CudaInt8,
     CudaGenerated,
 )

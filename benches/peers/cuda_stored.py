@@ -1,72 +1,65 @@
-"""A real Gaussian matrix stored on an NVIDIA GPU. It has never run on one."""
+"""A real Gaussian matrix stored on an NVIDIA GPU, in three floating-point dtypes."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benches.inputs import Ternary
-from benches.peers.base import Peer
-from benches.result import size
-from benches.setting import UnavailableError
-from benches.timing import Work
+from benches.peers.cuda import CudaPeer
 
 
-def check_device(needed: int) -> None:
-    """Raise UnavailableError if PyTorch finds no CUDA device, or one with too little memory."""
-    import torch
+class CudaStored(CudaPeer):
+    """`torch.mm` with a matrix that the GPU drew; x is converted to its dtype, which the result has too."""
 
-    if not torch.cuda.is_available():
-        raise UnavailableError("PyTorch sees no CUDA device")
-    available, _ = torch.cuda.mem_get_info()
-    if needed > available:
-        raise UnavailableError(f"it takes {size(needed)} on the GPU, which has {size(available)}")
-
-
-class CudaStored(Peer):
-    """`torch.mm` in float16 (tensor cores), x and result on the GPU, until the GPU is done.
-
-    Copies between host and GPU are not counted.
-    """
-
-    name = "CUDA float16, stored"
     needs = ("torch",)
+    dtype: ClassVar[str]
+    item_bytes: ClassVar[int]
 
     def __init__(self, matrix: Any):
-        self.stored = matrix
-
-    @classmethod
-    def check(cls, n_inputs: int, n_outputs: int) -> None:
-        super().check(0, 0)
-        check_device(2 * cls.stored_bytes(n_inputs, n_outputs))
+        self.stored = matrix  # a tensor of shape (n_outputs, n_inputs)
 
     @classmethod
     def stored_bytes(cls, n_inputs: int, n_outputs: int) -> int:
-        return 2 * n_inputs * n_outputs
+        return cls.item_bytes * n_inputs * n_outputs
 
     @classmethod
     def build(cls, n_inputs: int, n_outputs: int) -> CudaStored:
         import torch
 
-        generator = torch.Generator("cuda").manual_seed(0)
-        return cls(torch.randn(n_outputs, n_inputs, dtype=torch.float16, device="cuda", generator=generator))
+        torch.set_float32_matmul_precision("highest")  # TF32 off, which is torch's default
+        generator, dtype = torch.Generator(cls.device).manual_seed(0), getattr(torch, cls.dtype)
+        built = cls(torch.randn(n_outputs, n_inputs, dtype=dtype, device=cls.device, generator=generator))
+        cls.wait()
+        return built
 
-    def multiply(self, x: Ternary) -> Work:
+    def product(self, x: Any) -> Any:
         import torch
 
-        batch = torch.from_numpy(x).to("cuda", torch.float16)
-        transposed = self.stored.t()
-        result = torch.empty(len(x), len(self.stored), dtype=torch.float16, device="cuda")
-
-        def run() -> Any:
-            torch.mm(batch, transposed, out=result)
-            torch.cuda.synchronize()
-            return result
-
-        return run
+        return torch.mm(x.to(self.stored.dtype), self.stored.t())
 
     def matrix(self) -> NDArray[np.float64]:
         matrix: NDArray[np.float64] = self.stored.double().cpu().numpy()
         return matrix
+
+
+class CudaFloat32(CudaStored):
+    """Four bytes per entry, multiplied in full precision: without TF32."""
+
+    name = "CUDA float32, stored"
+    dtype, item_bytes = "float32", 4
+
+
+class CudaFloat16(CudaStored):
+    """Two bytes per entry, multiplied by tensor cores."""
+
+    name = "CUDA float16, stored"
+    dtype, item_bytes = "float16", 2
+
+
+class CudaBfloat16(CudaStored):
+    """Two bytes per entry, multiplied by tensor cores."""
+
+    name = "CUDA bfloat16, stored"
+    dtype, item_bytes = "bfloat16", 2

@@ -374,7 +374,11 @@ HOST, DEVICE = "opuproj::apply", "opuproj::apply_on_device"
     [
         ({}, DEVICE),
         ({"mode": "complex", "digits": 5}, DEVICE),
-        ({"ternarize": Ternarize(RowMax(0.25))}, DEVICE),
+        pytest.param(
+            {"ternarize": Ternarize(RowMax(0.25))},
+            DEVICE,
+            marks=pytest.mark.skipif(torch.__version__ < (2, 5), reason="torch 2.4 calls CUDA to index a tensor"),
+        ),
         ({"ensemble": "structured"}, DEVICE),
         ({"camera": Camera.ideal()}, DEVICE),
         ({"camera": CAMERA}, HOST),

@@ -51,9 +51,8 @@ def test_panel(seed: int, block: int, column: int, count: int | None) -> None:
             "panel", out, np.int64(n), np.uint64(seed), np.uint64(block), np.int32(blocks), np.uint64(column), columns,
             np.int32(start), np.int32(n), limit, NULL, np.int32(0), np.int32(4), STRIDE,
         )  # fmt: skip
-        wanted = np.uint64(column) + (
-            np.arange(start, start + n, dtype=np.uint64) if columns is NULL else offsets[start:]
-        )
+        listed = np.arange(start, start + n) if columns is NULL else offsets[start:]
+        wanted = np.uint64(column) + listed.astype(np.uint64)
         assert np.array_equal(out[:, :valid], components(seed, block, blocks, wanted[:valid]))
         assert (out[:, -(-valid // 128) * 128 :] == 113).all()
 
@@ -108,7 +107,7 @@ def test_field_of_listed_columns(seed: int, block: int, column: int, kernel: str
             np.uint64(column), columns, np.int32(n), np.array([count], np.int32), x, np.int64(256),
             np.int32(vectors), np.int32(256), np.int32(1), NULL, np.int32(0), STRIDE,
         )  # fmt: skip
-        wanted = np.uint64(column) + (np.arange(n, dtype=np.uint64) if columns is NULL else offsets)
+        wanted = np.uint64(column) + (np.arange(n) if columns is NULL else offsets).astype(np.uint64)
         matrix = components(seed, block, blocks, wanted[:count])
         assert np.array_equal(fields, x[:, :count].astype(np.int64) @ matrix.T)
 

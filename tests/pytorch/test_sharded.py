@@ -25,6 +25,8 @@ from opuproj import Camera, _core  # noqa: E402
 from opuproj._check import MODES  # noqa: E402
 from opuproj.torch import Projection, RowMax, ShardedProjection, Ternarize  # noqa: E402
 
+# What gathers a DTensor of complex128 or bfloat16.
+needs_gloo = pytest.mark.skipif(torch.__version__ < (2, 5), reason="torch 2.4 cannot gather these dtypes by gloo")
 WORLDS = (1, 2, 4)
 SHARDS = ("rows", "columns")
 # More outputs and inputs than ranks, as many as no rank has all of, and fewer than ranks.
@@ -110,6 +112,7 @@ def options(rank: int, world: int) -> None:
         assert_same_bits(y, Projection(n_inputs, n_outputs, camera=camera)(x[:9]))
 
 
+@needs_gloo
 @pytest.mark.parametrize("world", [1, 3])
 def test_options_are_those_of_one_process(world: int) -> None:
     on_ranks(options, world)
@@ -285,6 +288,7 @@ def in_half(rank: int, world: int) -> None:
         assert torch.equal(layer(given(layer, x, rank)), Projection(50, 30, dtype=torch.float16)(x))
 
 
+@needs_gloo
 def test_results_in_half_precision_are_those_of_one_process() -> None:
     on_ranks(in_half, 2)
 

@@ -24,6 +24,8 @@ from benches.figures.__main__ import main as figures
 from benches.figures.effort import QUICK as LITTLE
 from benches.peers import PEERS
 from benches.peers.base import Peer
+from benches.peers.cuda import CudaPeer
+from benches.peers.cuda_int8 import FEWEST, CudaInt8
 from benches.peers.part import affordable
 from benches.peers.torch_stored import TorchFloat32
 from benches.requirement import at_least, at_most
@@ -46,9 +48,79 @@ def as_numpy(result: Any) -> np.ndarray:
     return np.asarray(result.float().cpu() if "16" in str(result.dtype) else result)
 
 
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The torch of peers of the GPU, which compute on the CPU."""
+    monkeypatch.setattr(CudaPeer, "device", "cpu")
+    return pytest.importorskip("torch")
+
+
+# The other one of the GPU is tested in Triton's interpreter.
+STORED_ON_GPU = [peer for peer in PEERS if issubclass(peer, CudaPeer) and peer.stored_bytes(1, 1)]
+
+
 @pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_a_peer_multiplies_by_its_matrix(peer: type[Peer], batch: int) -> None:
+    multiplies(peer, batch)
+
+
+@pytest.mark.parametrize("batch", [1, 24, 25])
+@pytest.mark.parametrize("peer", STORED_ON_GPU, ids=lambda peer: peer.name)
+def test_a_peer_of_the_gpu_multiplies_by_its_matrix(peer: type[Peer], batch: int, on_cpu: Any) -> None:
+    multiplies(peer, batch)
+    matrix = peer.build(400, 300).matrix()
+    assert abs(matrix.mean()) < 5 / matrix.size**0.5
+    assert abs(matrix.var() - 1) < 0.02
+
+
+@pytest.mark.parametrize("peer", STORED_ON_GPU, ids=lambda peer: peer.name)
+def test_a_peer_of_the_gpu_stores_what_it_says(peer: type[Peer], on_cpu: Any) -> None:
+    assert vars(peer.build(30, 20))["stored"].nbytes == peer.stored_bytes(30, 20)
+
+
+@pytest.mark.parametrize("peer", STORED_ON_GPU, ids=lambda peer: peer.name)
+def test_a_call_on_the_gpu_counts_the_conversion_of_x(peer: type[Peer], on_cpu: Any) -> None:
+    x = inputs.sparse(5, 70, 0.5)
+    work = peer.build(70, 45).multiply(x)
+    before = as_numpy(work()).copy()
+    x *= -1  # only a call that reads x again sees this
+    assert np.array_equal(as_numpy(work()), -before)
+
+
+@pytest.mark.parametrize(("shape", "batch"), [((64, 48), 1), ((70, 45), 5), ((64, 48), 24), ((70, 45), 30)])
+def test_an_int8_product_has_sizes_that_a_gpu_takes(
+    shape: tuple[int, int], batch: int, on_cpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, sizes = on_cpu._int_mm, []
+
+    def recorded(x: Any, matrix: Any) -> Any:
+        sizes.append((*x.shape, matrix.shape[1]))
+        return product(x, matrix)
+
+    monkeypatch.setattr(on_cpu, "_int_mm", recorded)
+    CudaInt8.build(*shape).multiply(inputs.dense(batch, shape[0]))()
+    for n_vectors, n_inputs, n_outputs in sizes:
+        assert n_vectors >= FEWEST > 16
+        assert (n_vectors % 8, n_inputs % 8, n_outputs % 8) == (0, 0, 0)
+    assert len(sizes) == 2  # the shape of the result, and the call
+
+
+def test_a_peer_of_the_gpu_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for peer in STORED_ON_GPU:
+        with pytest.raises(UnavailableError, match="no CUDA device"):
+            peer.check(30, 20)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10**9, 10**10))
+    for peer in STORED_ON_GPU:
+        peer.check(1000, 1000)
+        with pytest.raises(UnavailableError, match="on the GPU, which has 1"):
+            peer.check(10**5, 10**5)
+
+
+def multiplies(peer: type[Peer], batch: int) -> None:
     one = built(peer, 70, 45)
     x, matrix = inputs.sparse(batch, 70, 0.5), one.matrix()
     assert matrix.shape == (45, 70)
