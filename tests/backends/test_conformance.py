@@ -281,17 +281,18 @@ def test_fields_of_parts_add_up_to_what_is_read(mode: str, at: Bench) -> None:
     total = np.zeros((9, (1 if mode == "real" else 2) * 51), np.int32)
     for start in (0, 64, 200):
         stop = {0: 64, 64: 200, 200: 333}[start]
-        part = np.empty_like(total)
+        part = at.place(np.empty_like(total))
         at.backend.fields(one, at.backend.pack(at.rows(x[:, start:stop])), start, part, Request())
         if mode == "real":
             entries = oracle.real_entries(SEED, range(4, 55), range(start, stop))
         else:
             entries = np.stack(oracle.entries(SEED, range(4, 55), range(start, stop)), axis=1).reshape(2 * 51, -1)
-        assert_same_bits(part.astype(np.int64), x[:, start:stop].astype(np.int64) @ entries.T)
-        total += part
-    y = np.empty((9, 51), one.dtype)
-    at.backend.read_fields(one, total, y, Request())
-    assert_same_bits(y, at.project(one, x))
+        field = on_host(part)
+        assert_same_bits(field.astype(np.int64), x[:, start:stop].astype(np.int64) @ entries.T)
+        total += field
+    y = at.place(np.empty((9, 51), one.dtype))
+    at.backend.read_fields(one, at.place(total), y, Request())
+    assert_same_bits(on_host(y), at.project(one, x))
 
 
 # Ways to ask that change nothing
@@ -342,12 +343,12 @@ def test_a_vector_of_more_nonzeros_than_fit_32_bits(at: Bench) -> None:
     x, one = np.ones((1, n), np.int8), spec(n, 5, 6, "complex")
     total = np.zeros((1, 2), np.int64)
     for part in (slice(n // 2), slice(n // 2, n)):
-        field = np.empty((1, 2), np.int64)
+        field = at.place(np.empty((1, 2), np.int64))
         at.backend.fields(one, at.backend.pack(at.rows(x[:, part])), part.start or 0, field, Request())
-        total += field
-    y = np.empty((1, 1), one.dtype)
-    at.backend.read_fields(one, total, y, Request())
-    assert_same_bits(at.project(one, x), y)
+        total += on_host(field)
+    y = at.place(np.empty((1, 1), one.dtype))
+    at.backend.read_fields(one, at.place(total), y, Request())
+    assert_same_bits(at.project(one, x), on_host(y))
 
 
 def test_progress_is_reported_in_order(at: Bench) -> None:

@@ -108,15 +108,6 @@ def test_projections(mode: str, n_vectors: int, kind: str) -> None:
         assert_same_bits(out, expected)
 
 
-def test_digits_behind_a_camera_go_through_the_host() -> None:
-    x = numbers(3, 50)
-    options: dict[str, Any] = {"mode": "linear", "camera": opuproj.Camera(photons=1e3), "noise_seed": 5}
-    expected = opuproj.project(opuproj.encode(x), 20, **options)
-    y = opuproj.project(opuproj.encode(torch.from_numpy(x)), 20, **options)
-    assert isinstance(y, torch.Tensor)
-    assert_same_bits(y.numpy(), expected)
-
-
 def test_indexing_reshaping_and_joining(monkeypatch: pytest.MonkeyPatch) -> None:
     x = ternary(4, 3, 130)
     batch = opuproj.pack(torch.from_numpy(x))

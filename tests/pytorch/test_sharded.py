@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import opuproj
 import pytest
+import standin_backend
 from helpers import assert_same_bits, ternary
 from ranks import on_ranks
 
@@ -21,7 +22,7 @@ dist = pytest.importorskip("torch.distributed")
 if not dist.is_available():
     pytest.skip("torch without torch.distributed", allow_module_level=True)
 
-from opuproj import Camera, _core  # noqa: E402
+from opuproj import Camera, _core, backends  # noqa: E402
 from opuproj._check import MODES  # noqa: E402
 from opuproj.torch import Projection, RowMax, ShardedProjection, Ternarize  # noqa: E402
 
@@ -310,6 +311,108 @@ def in_data_parallel(rank: int, world: int) -> None:
 
 def test_data_parallel_leaves_each_rank_its_matrix() -> None:
     on_ranks(in_data_parallel, 2)
+
+
+# On GPUs, for which the CPU stands in
+
+
+def _noted(called: list[str], name: str, method: Any) -> Any:
+    def call(*arguments: Any) -> Any:
+        called.append(name)
+        return method(*arguments)
+
+    return call
+
+
+def on_a_standin(first: int, rank: int) -> list[str]:
+    """Let the tensors of ranks from the first on be on the stand-in; return a list of its calls."""
+    standin_backend.register()
+    called: list[str] = []
+    if rank >= first:
+        from opuproj.inputs import tensors
+
+        tensors.tensor_rows = standin_backend.tensor_rows
+        gpu = backends.backend(standin_backend.DEVICE)
+        host = gpu._host
+
+        class NoHost:
+            def __getattr__(self, name: str) -> Any:
+                called.append(f"{name} on the host")
+                return getattr(host, name)
+
+        gpu._host = NoHost()
+        for name in ("project", "fields", "read_fields"):
+            setattr(gpu, name, _noted(called, name, getattr(gpu, name)))
+    return called
+
+
+def on_gpus(rank: int, world: int, first: int) -> None:
+    from opuproj.torch import sharded
+
+    called = on_a_standin(first, rank)
+    # Several tiles and groups of vectors. Ranks whose tiles have unlike sizes would not understand each other.
+    sharded._FIELD_BYTES, sharded._GPU_FIELD_BYTES, sharded._VECTORS = 1 << 12, 1 << 13, 16
+    # More inputs than ranks, shares that begin at any column, and a rank that has no column.
+    for (n_inputs, n_outputs), mode in product(((130, 75), (96, 3), (4, 41)), MODES):
+        x = vectors(2, 20, n_inputs, seed=n_outputs)
+        arguments: Any = {"seed": 2**63, "mode": mode, "rows": (1, n_outputs)}
+        expected = opuproj.project(x.numpy(), n_outputs, **arguments)
+        for shard, gather in product(SHARDS, (False, True)):
+            layer = ShardedProjection(n_inputs, n_outputs, shard=shard, gather=gather, **arguments)
+            called.clear()
+            y = layer(given(layer, x, rank))
+            assert_same_bits(whole(y), expected)
+            has = rank < n_inputs if shard == "columns" else rank == layer.src
+            if rank >= first and has and len(range(*layer.shard_rows)) and n_inputs > 4:
+                assert set(called) == ({"project"} if shard == "rows" else {"fields", "read_fields"})
+        layer = ShardedProjection(n_inputs, n_outputs, replicated=True, **arguments)
+        assert_same_bits(layer(x).full_tensor(), expected)
+    e = torch.randn(4, 70, generator=torch.Generator().manual_seed(1))
+    arguments = {"ternarize": Ternarize(RowMax(0.25), norm="row"), "camera": Camera(photons=50)}
+    layer = ShardedProjection(70, 50, gather=True, **arguments)
+    torch.manual_seed(4)
+    y = layer(given(layer, e, rank))
+    torch.manual_seed(4)
+    assert_same_bits(y, Projection(70, 50, **arguments)(e))
+
+
+@pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
+@pytest.mark.parametrize(("world", "first"), [(3, 0), (3, 1)])
+def test_gpus_compute_what_they_have(world: int, first: int) -> None:
+    on_ranks(on_gpus, world, first)
+
+
+@pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
+def test_received_vectors_go_to_the_device_of_the_group() -> None:
+    from opuproj.torch.sharded import _received
+
+    packed = opuproj.pack(ternary(3, 70))._packed
+    for device_type in ("cpu", "mps"):
+        assert _received(packed, device_type) is packed
+    there = _received(packed, standin_backend.DEVICE)
+    assert there.device_type == standin_backend.DEVICE
+    assert there == packed
+
+
+def bad_values_on_gpus(rank: int, world: int) -> None:
+    on_a_standin(0, rank)
+    x = vectors(4, 20)
+    bad = x.clone()
+    bad[2, 19] = 5
+    rows = ShardedProjection(20, 9, gather=True)
+    columns = ShardedProjection(20, 9, shard="columns", gather=True)
+    with pytest.raises(ValueError if rank == 0 else RuntimeError, match=r"x\[2, 19\] is 5, but must be -1, 0 or 1"):
+        rows(given(rows, bad, rank))
+    message = r"x\[2, 9\] is 5, but must be -1, 0 or 1" if rank == 1 else "rank 1 refused its part of x"
+    with pytest.raises(ValueError if rank == 1 else RuntimeError, match=message):
+        columns(given(columns, bad, rank))
+    for layer in (rows, columns):
+        assert_same_bits(layer(given(layer, x, rank)), opuproj.project(x.numpy(), 9, mode="linear"))
+
+
+@pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
+def test_bad_values_on_a_gpu_are_refused_by_all_ranks() -> None:
+    on_ranks(bad_values_on_gpus, 2)
 
 
 # Nobody waits for what does not come

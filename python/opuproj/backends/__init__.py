@@ -29,8 +29,11 @@ from ..inputs.rows import ArrayRows, DigitRows, Rows, Threshold
 Read = Literal["complex", "real part", "real"]
 """What the adjoint returns: Tᴴy, Re(Tᴴy), or the product with the transpose of the real matrix of the mode, R or G."""
 
-IntegerFields: TypeAlias = "NDArray[np.int32] | NDArray[np.int64]"
-"""Exact fields: int32 holds those of vectors of up to `INT32_NONZEROS` nonzeros."""
+IntegerFields: TypeAlias = Any
+"""Exact fields, of int32 or int64: an array of the backend's library, or a NumPy array.
+
+int32 holds those of vectors of up to `INT32_NONZEROS` nonzeros.
+"""
 
 
 Packed: TypeAlias = Any
@@ -156,8 +159,11 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def read_fields(self, spec: Spec, whole: IntegerFields, out: NDArray[Any], request: Request) -> None:
-        """Convert fields summed over all columns, of the shape that `fields` fills, to the results of `project`."""
+    def read_fields(self, spec: Spec, whole: IntegerFields, out: Any, request: Request) -> None:
+        """Convert fields summed over all columns, of the shape that `fields` fills, to the results of `project`.
+
+        `out` is an array of the same library, on the same device.
+        """
 
 
 _registered: dict[str, Backend] = {}

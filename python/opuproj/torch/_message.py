@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from .. import _core
+from .._device_batch import moved
+from ..backends import Packed
 from ._dtypes import BY_NAME, name_of
 
 # Leading axes, packed vectors (None if they have no elements), and the factors of ternarized vectors (else None).
-Vectors: TypeAlias = tuple[tuple[int, ...], _core.Packed | None, torch.Tensor | None]
+Vectors: TypeAlias = tuple[tuple[int, ...], Packed | None, torch.Tensor | None]
 
 
 def described(vectors: Vectors) -> dict[str, Any]:
@@ -22,10 +24,14 @@ def described(vectors: Vectors) -> dict[str, Any]:
 
 
 def as_bytes(vectors: Vectors) -> bytes:
-    """Return the body of a message: the bits of packed vectors, then their factors."""
+    """Return the body of a message: the bits of packed vectors, then their factors.
+
+    If the vectors are on a GPU, this waits for it, and raises ValueError if a value was not allowed.
+    """
     _, packed, factors = vectors
     assert packed is not None, "a layer has an input"
-    return packed.to_bytes() + (b"" if factors is None else factors.numpy().tobytes())
+    bits: bytes = moved(packed, "cpu").to_bytes()
+    return bits + (b"" if factors is None else factors.cpu().numpy().tobytes())
 
 
 def from_bytes(message: dict[str, Any], data: memoryview) -> Vectors:

@@ -24,6 +24,8 @@ class Ranks:
         The global rank of the group's first process.
     device : torch.device
         The device on which the group's backend expects tensors.
+    nccl : bool
+        Whether the group also takes CUDA tensors, which NCCL sends.
     """
 
     def __init__(self, group: Any = None) -> None:
@@ -36,6 +38,7 @@ class Ranks:
         self.first = dist.get_global_rank(self.group, 0)
         backend = str(dist.get_backend_config(self.group))
         self.device = torch.device("cpu" if "cpu:" in backend else backend.partition(":")[0])
+        self.nccl = "nccl" in backend
 
     # A copy of a module uses the same processes. A pickle is an error, because another process cannot replace this one.
 
@@ -91,14 +94,18 @@ class Ranks:
             dist.all_reduce(numbers, how, group=self.group)
         return numbers.cpu()
 
-    def reduce_scatter(self, parts: torch.Tensor, what: str) -> torch.Tensor:
-        """Return the exact sum over all ranks of this rank's part; parts holds integers and has shape (size, ...)."""
-        parts = parts.to(self.device)
+    def reduce_scatter(self, parts: torch.Tensor, what: str, *, where: torch.device | None = None) -> torch.Tensor:
+        """Return the exact sum over all ranks of this rank's part, on the device of `parts`.
+
+        `parts` holds integers and has shape (size, ...). They are exchanged on the device `where`, by default `device`.
+        """
+        given = parts.device
+        parts = parts.to(self.device if where is None else where)
         theirs = torch.empty_like(parts)
         with self._collective(what):
             # Not reduce_scatter_tensor, for which gloo sends more than each rank's part.
             dist.all_to_all_single(theirs.flatten(0, 1), parts.flatten(0, 1), group=self.group)
-        return theirs.sum(0, dtype=parts.dtype).cpu()
+        return theirs.sum(0, dtype=parts.dtype).to(given)
 
     def all_gather(self, part: torch.Tensor, what: str) -> torch.Tensor:
         """Return the parts of all ranks, which have one shape, as a tensor of shape (size, ...)."""

@@ -12,8 +12,9 @@ import torch
 
 from .. import _core
 from .._check import Mode, integer
+from .._device_batch import DeviceBatch, moved
 from .._spec import Spec
-from ..backends import Request, backend, backend_for
+from ..backends import Backend, Packed, Request, backend, backend_for
 from ..camera import Camera
 from ..inputs.arrays import array_rows
 from ..inputs.rows import PackedRows
@@ -29,8 +30,9 @@ from .ternarize import Ternarize
 
 ShardBy = Literal["rows", "columns"]
 
-# The bytes of integer fields that a rank holds at a time; the number of vectors for which the core generates T once.
-_FIELD_BYTES = 32 << 20
+# The bytes of integer fields that a rank holds at a time, in the CPU's memory and on a GPU; the number of vectors for
+# which T is generated once.
+_FIELD_BYTES, _GPU_FIELD_BYTES = 32 << 20, 256 << 20
 _VECTORS = 1024
 
 
@@ -97,8 +99,10 @@ class ShardedProjection(OperatorLayer):
     The ``state_dict`` equals that of a :class:`Projection`, for any number of ranks. Results that are DTensors need
     torch 2.5 or later.
 
-    Input on a GPU is packed on the GPU, and results are copied back to it. This is untested on hardware. The layer has
-    no gradient, and raises an error within the transforms of ``torch.func``.
+    A rank that has its vectors on a GPU computes there, as :class:`Projection` does, and its results stay there. With
+    NCCL, so does a rank that receives vectors, and the sums over columns go from GPU to GPU. With gloo, they go through
+    the host. For ``"columns"``, and on rank `src`, a call waits until the GPU has checked the values. This is untested
+    on hardware. The layer has no gradient, and raises an error within the transforms of ``torch.func``.
 
     Examples
     --------
@@ -268,11 +272,14 @@ class ShardedProjection(OperatorLayer):
             raise RuntimeError(f"rank {self.src} refused x: {message['error']}")
         leading, packed, factors = vectors if vectors is not None else from_bytes(message, data)
         assert packed is not None, "a layer has an input"
+        if vectors is None:
+            packed = _received(packed, ranks.device.type)
         start, stop = self.shard_rows
         rows = PackedRows("x", packed, (packed.n_rows, self.n_inputs))
         spec = self._spec.rows(start - self.rows[0], stop - self.rows[0])
-        y = torch.from_numpy(apply(spec, rows, threads=self.threads, noise_seed=message["noise"]))
-        return leading, y if factors is None else y.mul_(self._scale(factors.reshape(-1, 1)))
+        found = apply(spec, rows, threads=self.threads, noise_seed=message["noise"])
+        y = found if isinstance(found, torch.Tensor) else torch.from_numpy(found)
+        return leading, y if factors is None else y.mul_(self._scale(factors.reshape(-1, 1)).to(y.device))
 
     def _by_columns(self, x: torch.Tensor | None) -> tuple[tuple[int, ...], torch.Tensor]:
         """Return the leading axes, and this rank's outputs of all vectors, summed over the columns of all ranks."""
@@ -281,11 +288,19 @@ class ShardedProjection(OperatorLayer):
         error: Exception | None = None
         try:
             vectors = self._vectors(x, stop - start)
+            packed: Packed = vectors[1]
+            on_gpu = isinstance(packed, DeviceBatch)
+            if on_gpu:
+                packed.row_nnz()  # waits for the GPU, and raises an error about its values
         except Exception as caught:  # any error: the other ranks wait for the reduction
             error = caught
         leading, packed, _ = vectors
         checksum = zlib.crc32(json.dumps([leading, self.n_outputs, self._spec.encode()]).encode())
-        failed, high, low = ranks.largest([-1 if error is None else ranks.rank, checksum, -checksum], "agreeing on x")
+        computing, device = _place(packed, x) if error is None else (backend("cpu"), torch.device("cpu"))
+        on_host = int(computing is backend("cpu"))
+        failed, high, low, on_host = ranks.largest(
+            [-1 if error is None else ranks.rank, checksum, -checksum, on_host], "agreeing on x"
+        )
         if error is not None:
             raise error
         if failed >= 0:
@@ -297,39 +312,51 @@ class ShardedProjection(OperatorLayer):
         n = math.prod(leading)
         dtype = torch.int64 if self._most_nonzeros(packed, n) > _core.INT32_NONZEROS else torch.int32
         first, last = self.shard_rows
-        y = torch.empty(n, last - first, dtype=_dtypes.computed(self._real, self.mode))
+        y = torch.empty(n, last - first, dtype=_dtypes.computed(self._real, self.mode), device=device)
         for vector in range(0, n, _VECTORS):
             some = range(vector, min(vector + _VECTORS, n))
             part = packed if packed is None or len(some) == n else packed.take(np.arange(some.start, some.stop))
-            self._add_up(part, start, y[some.start : some.stop], dtype)
+            self._add_up(computing, part, start, y[some.start : some.stop], dtype, on_gpus=not on_host)
         return leading, y
 
-    def _add_up(self, packed: _core.Packed | None, column_start: int, y: torch.Tensor, dtype: torch.dtype) -> None:
+    def _add_up(
+        self,
+        computing: Backend,
+        packed: Packed | None,
+        column_start: int,
+        y: torch.Tensor,
+        dtype: torch.dtype,
+        *,
+        on_gpus: bool,
+    ) -> None:
         """Fill y with this rank's outputs of some vectors, one tile of the rows of every rank at a time.
 
-        The sums over columns have this dtype.
+        The sums over columns have this dtype. `on_gpus` says whether all ranks compute on GPUs, so all ranks have tiles
+        of the same size.
         """
         ranks, spec, request = self._ranks, self._spec, Request(self.threads)
         shares = [_share(spec.n_outputs, rank, ranks.size) for rank in range(ranks.size)]
         widest, mine = shares[0][1], shares[ranks.rank]
         block_bytes = dtype.itemsize * _core.BLOCK_COMPONENTS * len(y) * ranks.size
-        tile = max(1, _FIELD_BYTES // block_bytes) * spec.block_rows
+        tile = max(1, (_GPU_FIELD_BYTES if on_gpus else _FIELD_BYTES) // block_bytes) * spec.block_rows
+        where = y.device if on_gpus and ranks.nccl else None
         for at in range(0, widest, tile):
-            sums = torch.zeros(ranks.size, len(y), spec.components * min(tile, widest - at), dtype=dtype)
-            for share, part in zip(shares, sums.numpy(), strict=True):
+            width = spec.components * min(tile, widest - at)
+            sums = torch.zeros(ranks.size, len(y), width, dtype=dtype, device=y.device)
+            for share, part in zip(shares, sums, strict=True):
                 rows = _tile(share, at, tile)
                 if packed is not None and len(rows):
                     window = spec.rows(rows.start, rows.stop)
-                    backend("cpu").fields(window, packed, column_start, part[:, : spec.components * len(rows)], request)
+                    out = _array(part[:, : spec.components * len(rows)], computing)
+                    computing.fields(window, packed, column_start, out, request)
             rows = _tile(mine, at, tile)
-            whole = ranks.reduce_scatter(sums, "the sums over columns").numpy()
+            whole = ranks.reduce_scatter(sums, "the sums over columns", where=where)
             if len(rows):
-                out = y[:, rows.start - mine[0] : rows.stop - mine[0]].numpy()
-                backend("cpu").read_fields(
-                    spec.rows(rows.start, rows.stop), whole[:, : spec.components * len(rows)], out, request
-                )
+                out = _array(y[:, rows.start - mine[0] : rows.stop - mine[0]], computing)
+                fields = _array(whole[:, : spec.components * len(rows)], computing)
+                computing.read_fields(spec.rows(rows.start, rows.stop), fields, out, request)
 
-    def _most_nonzeros(self, packed: _core.Packed | None, n: int) -> int:
+    def _most_nonzeros(self, packed: Packed | None, n: int) -> int:
         """Return the most nonzeros that a vector has over all ranks, or an upper bound if 32 bits hold any sums."""
         if self.n_inputs <= _core.INT32_NONZEROS or n == 0:
             return self.n_inputs
@@ -353,7 +380,7 @@ class ShardedProjection(OperatorLayer):
             return leading, None, None
         if self.ternarize is not None and x.is_floating_point():
             packed, factors = self.ternarize.pack(x.reshape(-1, width))
-            return leading, packed, factors.cpu().reshape(-1, 1)
+            return leading, packed, factors.reshape(-1, 1)
         if x.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError(
                 "a ShardedProjection has no gradient with respect to its input: pass x.detach(), or use a Projection"
@@ -368,7 +395,7 @@ class ShardedProjection(OperatorLayer):
         widest = _share(stop - start, 0, self._ranks.size)[1]
         padded = y.new_zeros(len(y), widest)
         padded[:, : y.shape[1]] = y
-        parts = self._ranks.all_gather(padded, "gathering the outputs").cpu()
+        parts = self._ranks.all_gather(padded, "gathering the outputs").to(y.device)
         return parts.transpose(0, 1).flatten(1)[:, : stop - start].contiguous()
 
     def _result(self, y: torch.Tensor, distributed: DistributedInput | None) -> torch.Tensor:
@@ -402,3 +429,22 @@ def _share(n: int, rank: int, size: int) -> tuple[int, int]:
 def _tile(share: tuple[int, int], at: int, width: int) -> range:
     start, stop = share
     return range(min(start + at, stop), min(start + at + width, stop))
+
+
+def _received(packed: Packed, device_type: str) -> Packed:
+    """Return vectors from another rank on the current device of a type, if it has a backend."""
+    return packed if backend(device_type) is backend("cpu") else moved(packed, device_type)
+
+
+def _place(packed: Packed | None, x: torch.Tensor | None) -> tuple[Backend, torch.device]:
+    """Return the backend that computes with packed vectors, or with those of x, which have no elements; and where."""
+    if isinstance(packed, DeviceBatch):
+        return backend(packed.device_type), torch.device(packed.device)
+    if packed is None and x is not None and backend(x.device.type) is not backend("cpu"):
+        return backend(x.device.type), x.device
+    return backend("cpu"), torch.device("cpu")
+
+
+def _array(part: torch.Tensor, computing: Backend) -> Any:
+    """Return a tensor as an array of the library of a backend, with the same memory."""
+    return part.numpy() if computing is backend("cpu") else part

@@ -17,7 +17,7 @@ from ..._spec import Spec
 from ...inputs.rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows, Threshold
 from ...inputs.tensors import DeviceRows
 from .. import Backend, IntegerFields, Packed, Read, Request, backend
-from . import _device, adjoint, matrix, packing, projection, structured
+from . import _device, adjoint, matrix, packing, partial, projection, structured
 from ._gpu import Gpu, Hardware
 from ._values import Values
 from .packed import DeviceEncoded, DevicePacked, Place, placed
@@ -51,8 +51,7 @@ class Cuda(Backend):
 
     def project(self, spec: Spec, rows: Rows, out: Any, request: Request) -> Any:
         device = _device_of(rows)
-        in_digits = isinstance(rows, DigitRows) or (isinstance(rows, PackedRows) and rows.encoded)
-        if device is None or _too_long(spec) or (spec.noisy and in_digits):
+        if device is None or _too_long(spec):
             return self._through_host(spec, rows, out, request)
         compute = structured.project if spec.ensemble == "structured" else projection.project
         return compute(self._ready(device), self._values, spec, rows, out, request, scratch_bytes())
@@ -137,11 +136,19 @@ class Cuda(Backend):
     def check(self, rows: Rows) -> None:
         self._host.check(rows)
 
+    # Fields
+
     def fields(self, spec: Spec, batch: Packed, column_start: int, out: IntegerFields, request: Request) -> None:
+        if isinstance(batch, DevicePacked) and isinstance(out, torch.Tensor):
+            partial.fields(spec, batch, column_start, out, scratch_bytes())
+            return
         whole = batch.host() if isinstance(batch, DevicePacked) else batch
         self._host.fields(spec, whole, column_start, out, request)
 
-    def read_fields(self, spec: Spec, whole: IntegerFields, out: NDArray[Any], request: Request) -> None:
+    def read_fields(self, spec: Spec, whole: IntegerFields, out: Any, request: Request) -> None:
+        if isinstance(whole, torch.Tensor):
+            partial.read_fields(self._gpu_of(whole.device), spec, whole, out)
+            return
         self._host.read_fields(spec, whole, out, request)
 
 

@@ -25,7 +25,6 @@ _CHOICE_INPUTS = 2048
 _TERNARY_COLUMNS, BYTE_COLUMNS = 1 << 24, 1 << 17
 # The most columns of a panel.
 _PANEL_COLUMNS = 1 << 15
-_FIRST_COLUMN = np.uint64(0)
 _LISTS, _IN_USE, _ALL = np.int32(0), np.int32(1), np.int32(2)
 
 
@@ -66,13 +65,16 @@ class Bytes:
 
 
 class FieldMaker:
-    """Computes fields of one batch, for one range of row blocks after the other."""
+    """Computes fields of one batch, for one range of row blocks after the other.
 
-    def __init__(self, gpu: Gpu, seed: int, vectors: Planes | Bytes, scratch: int) -> None:
+    The vectors begin at column `first_column`, a multiple of 16.
+    """
+
+    def __init__(self, gpu: Gpu, seed: int, vectors: Planes | Bytes, scratch: int, first_column: int = 0) -> None:
         self._gpu, self._seed, self._vectors = gpu, np.uint64(seed), vectors
         self._device = vectors.x.device if isinstance(vectors, Bytes) else vectors.positive.device
         self._n, self._v = vectors.n_inputs, vectors.n_vectors
-        self._scratch = scratch
+        self._scratch, self._first_column = scratch, np.uint64(first_column)
         self._wide = self._n > vectors.most_columns  # whether sums need 64 bits
         self._fused = self._v <= FUSED_VECTORS and not self._wide
         self._path: torch.Tensor | None = None
@@ -189,7 +191,7 @@ class FieldMaker:
     def _of_lists(self, out: torch.Tensor, first_block: int, blocks: int, path: torch.Tensor | None) -> None:
         arguments = (
             out, np.int64(out.stride(0)), self._seed, np.uint64(first_block), np.int32(blocks),
-            _FIRST_COLUMN, self._lists, np.int32(LIST_CAPACITY), self._list_counts, np.int32(self._v),
+            self._first_column, self._lists, np.int32(LIST_CAPACITY), self._list_counts, np.int32(self._v),
             path, _LISTS,
         )  # fmt: skip
         self._launch("field_lists", 512, self._v * -(-blocks // 32), arguments)
@@ -207,7 +209,7 @@ class FieldMaker:
         make = torch.zeros if slices > 1 else torch.empty
         out = make(shape, dtype=torch.int32, device=self._device)
         x = self._vectors
-        where = (np.int64(out.stride(0)), self._seed, np.uint64(first_block), np.int32(blocks), _FIRST_COLUMN)
+        where = (np.int64(out.stride(0)), self._seed, np.uint64(first_block), np.int32(blocks), self._first_column)
         cut = (np.int32(slice_), np.int32(slices))
         if isinstance(x, Bytes):
             all_columns = (None, np.int32(self._n), None, x.x, np.int64(x.x.stride(0)), np.int32(self._v))
@@ -239,7 +241,7 @@ class FieldMaker:
             used = panel[:, :size]
             arguments = (
                 used, np.int64(used.stride(0)), self._seed, np.uint64(first_block), np.int32(blocks),
-                _FIRST_COLUMN, self._columns, np.int32(start), np.int32(stop - start), None, None,
+                self._first_column, self._columns, np.int32(start), np.int32(stop - start), None, None,
                 _IN_USE, np.int32(64),
             )  # fmt: skip
             if stop > start:

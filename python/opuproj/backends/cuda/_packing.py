@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -90,6 +90,22 @@ def surveyed(gpu: Gpu, positive: torch.Tensor, negative: torch.Tensor, n_inputs:
     return planes
 
 
+def shifted(gpu: Gpu, planes: Planes, by: int) -> Planes:
+    """Return planes with so many zeros, at most 31, before the elements of each row."""
+    n = planes.n_inputs + by
+    words = 2 * -(-n // 64)
+
+    def moved(plane: torch.Tensor) -> torch.Tensor:
+        bits = (plane.to(torch.int64) & 0xFFFFFFFF) << by
+        out = bits.new_zeros((len(bits), planes.words + 1))
+        out[:, :-1] = bits & 0xFFFFFFFF
+        out[:, 1:] |= bits >> 32
+        out = (out ^ 1 << 31) - (1 << 31)  # the same 32 bits as a signed number
+        return out[:, :words].to(torch.int32).contiguous()
+
+    return surveyed(gpu, moved(planes.positive), moved(planes.negative), n)
+
+
 def unpacked(gpu: Gpu, planes: Planes) -> torch.Tensor:
     """Return the elements as int8, (n_rows, n_inputs)."""
     rows, n = len(planes.positive), planes.n_inputs
@@ -105,14 +121,32 @@ def unpacked(gpu: Gpu, planes: Planes) -> torch.Tensor:
 
 def digit(gpu: Gpu, vectors: Bytes, n_parts: int, base: int, number: int) -> Planes:
     """Return one digit of encoded rows, counted from the lowest, as planes."""
-    rows, ld = len(vectors.x) // n_parts, int(vectors.x.shape[1])
+    rows = len(vectors.x) // n_parts
     planes, _, _ = _empty(rows, vectors.n_inputs, vectors.x.device)
+    _fill_digit(gpu, planes, vectors, n_parts, base, number)
+    return planes
+
+
+def digits(gpu: Gpu, vectors: Bytes, n_parts: int, base: int, n_digits: int) -> Planes:
+    """Return all digits of encoded rows as planes: the highest digit of all rows, then the next one of all rows."""
+    rows = len(vectors.x) // n_parts
+    planes, _, _ = _empty(n_digits * rows, vectors.n_inputs, vectors.x.device)
+    for k in range(n_digits):
+        here = slice(k * rows, (k + 1) * rows)
+        part = replace(
+            planes, positive=planes.positive[here], negative=planes.negative[here], counts=planes.counts[here]
+        )
+        _fill_digit(gpu, part, vectors, n_parts, base, n_digits - 1 - k)
+    return planes
+
+
+def _fill_digit(gpu: Gpu, planes: Planes, vectors: Bytes, n_parts: int, base: int, number: int) -> None:
+    rows, ld = len(planes.positive), int(vectors.x.shape[1])
     arguments = (
         planes.positive, planes.negative, planes.counts, planes.used, vectors.x, np.int64(ld), np.int32(n_parts),
         np.int32(rows), np.int32(vectors.n_inputs), np.int32(planes.words), np.int32(base), np.int32(number),
     )  # fmt: skip
     _launch(gpu, "digit_planes", 32 * rows * -(-vectors.n_inputs // 128), arguments)
-    return planes
 
 
 def joined(gpu: Gpu, digits: Sequence[Planes], base: int) -> tuple[Bytes, tuple[int, ...]]:

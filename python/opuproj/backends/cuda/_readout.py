@@ -28,11 +28,29 @@ def read(
     anchor = None
     if spec.mode == "linear":
         anchor = anchor_of_blocks(gpu, spec, first_block, blocks, results.device)
+    _read(gpu, spec, fields, batch, first, anchor, results)
+
+
+def _read(
+    gpu: Gpu,
+    spec: Spec,
+    fields: torch.Tensor,
+    batch: Batch | None,
+    first: int,
+    anchor: torch.Tensor | None,
+    results: torch.Tensor,
+) -> None:
     kernel = spec.mode if spec.mode in ("intensity", "linear") else "scaled"
     if results.is_complex():
         results = pairs(results)
     factor = _REAL if spec.mode == "real" else _COMPLEX
     _launch(gpu, kernel, fields, batch, first, factor, anchor, results)
+
+
+def read_whole(gpu: Gpu, spec: Spec, fields: torch.Tensor, results: torch.Tensor) -> None:
+    """Read the results of all rows of a specification from fields of these rows only."""
+    anchor = anchor_field(gpu, spec, results.device) if spec.mode == "linear" else None
+    _read(gpu, spec, fields, None, 0, anchor, results)
 
 
 def pairs(results: torch.Tensor) -> torch.Tensor:
@@ -53,7 +71,7 @@ def measure(
     batch: Batch,
     lit: torch.Tensor,
     first_block: int,
-    blocks: int,
+    anchors: torch.Tensor | None,
     results: torch.Tensor,
     *,
     noise_seed: int,
@@ -63,18 +81,13 @@ def measure(
     camera = spec.camera
     assert camera is not None
     first = (spec.row_start - first_block * spec.block_rows) * spec.components
-    n_anchors = {"intensity": 0, "linear": 1}.get(spec.mode, camera.anchors)
-    anchors = None
-    if n_anchors:
-        anchors = torch.stack(
-            [anchor_of_blocks(gpu, spec, first_block, blocks, results.device, k) for k in range(n_anchors)]
-        )
+    n_anchors = 0 if anchors is None else len(anchors)
     if results.is_complex():
         results = pairs(results)
     name = f"{spec.mode}_{dtype_name(fields)}_{dtype_name(results)}"
     arguments = (
         results, np.int64(results.stride(0)), np.int64(spec.n_outputs), np.int32(batch.n_rows), fields,
-        np.int64(fields.stride(0)), np.int32(first), anchors, np.int64(BLOCK * blocks), np.int32(n_anchors),
+        np.int64(fields.stride(0)), np.int32(first), anchors, np.int64(fields.shape[1]), np.int32(n_anchors),
         np.int32(spec.n_anchor if n_anchors else 0), lit, np.int32(camera.bits or 0), np.float64(camera.full_scale),
         np.float64(math.nan if camera.exposure is None else camera.exposure), np.float64(camera.photons),
         np.float64(camera.read_noise), np.int32(camera.frames), np.float64(camera.dark_floor), np.uint64(noise_seed),
@@ -82,6 +95,62 @@ def measure(
     )  # fmt: skip
     grid = grid_for(gpu, batch.n_rows * spec.n_outputs, _THREADS, 8)
     gpu.launch("camera.cu", name, grid, _THREADS, 0, arguments)
+
+
+def measure_digits(
+    gpu: Gpu,
+    spec: Spec,
+    fields: torch.Tensor,
+    batch: Batch,
+    lit: torch.Tensor,
+    first_block: int,
+    anchors: torch.Tensor | None,
+    results: torch.Tensor,
+    *,
+    base: int,
+    noise_seed: int,
+    first_vector: int,
+) -> None:
+    """Read the results of a camera that sees the digits of vectors one after the other, and add them up.
+
+    The rows of `fields` and the counts of `lit` are two for each vector, for the highest digit first.
+    """
+    each = 2 * batch.n_rows
+    n_digits = len(fields) // each
+    one = torch.empty(results.shape, dtype=results.dtype, device=results.device)
+    parts = pairs(results) if results.is_complex() else results
+    rows, width = results.shape
+    for k in range(n_digits):
+        here = slice(k * each, (k + 1) * each)
+        first = first_vector + (k << 40)  # gives each digit noise of its own
+        measure(
+            gpu,
+            spec,
+            fields[here],
+            batch,
+            lit[here],
+            first_block,
+            anchors,
+            one,
+            noise_seed=noise_seed,
+            first_vector=first,
+        )
+        arguments = (
+            parts, np.int64(parts.stride(0)), np.int64(width), np.int32(rows), one, np.int32(k == 0), np.int32(base),
+            batch.scales if k == n_digits - 1 else None,
+        )  # fmt: skip
+        grid = grid_for(gpu, rows * width, _THREADS, 8)
+        gpu.launch("digits.cu", f"add_digit_{dtype_name(results)}", grid, _THREADS, 0, arguments)
+
+
+def camera_anchors(gpu: Gpu, spec: Spec, first_block: int, blocks: int, device: torch.device) -> torch.Tensor | None:
+    """Return the fields of a camera's anchors at some row blocks, one a row; None if it needs none."""
+    camera = spec.camera
+    assert camera is not None
+    n_anchors = {"intensity": 0, "linear": 1}.get(spec.mode, camera.anchors)
+    if n_anchors == 0:
+        return None
+    return torch.stack([anchor_of_blocks(gpu, spec, first_block, blocks, device, k) for k in range(n_anchors)])
 
 
 def lit_pixels(gpu: Gpu, planes: Planes) -> torch.Tensor:
@@ -97,18 +166,19 @@ def _launch(
     gpu: Gpu,
     kernel: str,
     fields: torch.Tensor,
-    batch: Batch,
+    batch: Batch | None,
     first: int,
     factor: float,
     anchor: torch.Tensor | None,
     results: torch.Tensor,
 ) -> None:
-    weights = [np.int64(weight) for weight in (*batch.weights, 0, 0, 0)[:4]]
+    """Launch a kernel of the readout. Without a batch, each vector is of one part, and no value is bad."""
+    weights, scales, bad_rows = ((1,), None, None) if batch is None else (batch.weights, batch.scales, batch.bad_rows)
+    four = [np.int64(weight) for weight in (*weights, 0, 0, 0)[:4]]
     rows, width = results.shape
     arguments = (
         results, np.int64(results.stride(0)), np.int64(width), np.int32(rows), fields, np.int64(fields.stride(0)),
-        np.int32(first), np.int32(len(batch.weights)), *weights, batch.scales, np.float64(factor), anchor,
-        batch.bad_rows,
+        np.int32(first), np.int32(len(weights)), *four, scales, np.float64(factor), anchor, bad_rows,
     )  # fmt: skip
     grid = grid_for(gpu, rows * width, _THREADS, 16)
     name = f"{kernel}_{dtype_name(fields)}_{dtype_name(results)}"
