@@ -376,6 +376,7 @@ def on_gpus(rank: int, world: int, first: int) -> None:
     assert_same_bits(y, Projection(70, 50, **arguments)(e))
 
 
+@needs_gloo
 @pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
 @pytest.mark.parametrize(("world", "first"), [(3, 0), (3, 1)])
 def test_gpus_compute_what_they_have(world: int, first: int) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Where DTensor is: in torch 2.4 under the second name only.
+_MODULES = ("torch.distributed.tensor", "torch.distributed._tensor")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class DistributedInput:
 
 def distributed_input(x: Any, group: Any, shard: str, n_inputs: int) -> DistributedInput | None:
     """Return a DTensor's local part and placements, after a check against the layer's shard; None for other inputs."""
-    module = sys.modules.get("torch.distributed.tensor")
+    module = next((module for name in _MODULES if hasattr(module := sys.modules.get(name), "DTensor")), None)
     if module is None or not isinstance(x, module.DTensor):
         return None
     mesh, ranks = x.device_mesh, dist.get_process_group_ranks(group)
@@ -41,6 +45,12 @@ def distributed_input(x: Any, group: Any, shard: str, n_inputs: int) -> Distribu
     if x.shape[-1] != n_inputs:
         raise ValueError(f"x has shape {tuple(x.shape)}, but must have shape (..., {n_inputs})")
     return DistributedInput(x.to_local(), mesh, tuple(x.placements), dim, tuple(x.shape[:-1]))
+
+
+def dtensors() -> Any:
+    """Import and return the module of DTensor."""
+    module = importlib.import_module(_MODULES[0])
+    return module if hasattr(module, "DTensor") else importlib.import_module(_MODULES[1])
 
 
 def group_of(mesh: Any, mesh_dim: str | int | None, group: Any) -> Any:

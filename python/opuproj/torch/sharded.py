@@ -22,7 +22,7 @@ from ..projection import apply
 from . import _dtypes, _state
 from ._autograd import refuse_tangent, transformed
 from ._layer import OperatorLayer
-from ._mesh import DistributedInput, distributed_input, group_of
+from ._mesh import DistributedInput, distributed_input, dtensors, group_of
 from ._message import Vectors, as_bytes, described, from_bytes
 from ._ops import ADVICE
 from ._ranks import Ranks
@@ -403,10 +403,10 @@ class ShardedProjection(OperatorLayer):
         if distributed is None and self.gather:
             return y
         from torch.distributed.device_mesh import DeviceMesh
-        from torch.distributed.tensor import DTensor, Replicate, Shard
 
+        module = dtensors()
         start, stop = self.rows
-        placement = Replicate() if self.gather else Shard(y.ndim - 1)
+        placement = module.Replicate() if self.gather else module.Shard(y.ndim - 1)
         if distributed is None:
             if self._mesh is None:
                 self._mesh = DeviceMesh.from_group(self._ranks.group, self._ranks.device.type)
@@ -416,7 +416,9 @@ class ShardedProjection(OperatorLayer):
             placements[distributed.dim] = placement
         shape = torch.Size((*leading, stop - start))
         stride = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-        result: torch.Tensor = DTensor.from_local(y, mesh, placements, run_check=False, shape=shape, stride=stride)
+        result: torch.Tensor = module.DTensor.from_local(
+            y, mesh, placements, run_check=False, shape=shape, stride=stride
+        )
         return result
 
 
