@@ -89,6 +89,36 @@ def test_the_adjoint_in_parts(mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
             assert_same_bits(adjoint(torch.from_numpy(x)).numpy(), adjoint(x))
 
 
+@pytest.mark.parametrize("digits", [None, 5])
+def test_vectors_that_are_too_long_for_the_kernels(digits: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opuproj.backends.cuda._backend.LONGEST", 100)
+    for n in (100, 101):
+        x = ternary(3, n)
+        launched: list[str] = []
+        with monkeypatch.context() as counted:
+            counted.setattr(standin_backend.StandIn, "launch", counting(standin_backend.StandIn.launch, launched))
+            y = project(torch.from_numpy(x), 101, digits=digits)
+            op = opuproj.Projector(90, n, mode="real")
+            back = op.H(torch.from_numpy(x))
+        assert bool(launched) == (n == 100)
+        assert_same_bits(y.numpy(), expected(x, 101, digits=digits))
+        assert_same_bits(back.numpy(), op.H(x))
+    for make in (opuproj.pack, lambda x: opuproj.ternarize(x, 0.5), lambda x: opuproj.encode(x, digits=5)):
+        make(torch.zeros(2, 100))
+        with pytest.raises(
+            ValueError, match=r"^[xe] has shape \(2, 101\), but a batch on a GPU can have vectors of 100"
+        ):
+            make(torch.zeros(2, 101))
+
+
+def counting(launch: Any, launched: list[str]) -> Any:
+    def counted(gpu: Any, file: str, *arguments: Any, **options: Any) -> None:
+        launched.append(file)
+        launch(gpu, file, *arguments, **options)
+
+    return counted
+
+
 # Numbers of every dtype and layout
 
 

@@ -52,6 +52,21 @@ def test_far_rows() -> None:
     assert_same_bits(op.matrix(*window, device=DEVICE).numpy(), op.matrix(*window))
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [2**33, 2**33 + 7, 2**33 + 2],
+        [2**35 + 1, 2**36, 5],
+        range(2**34 + 900, 2**34, -2),
+        range(5, 2**40, 2**35),
+        [2**32 + 5, 6],
+    ],
+)
+def test_far_columns(columns: Any) -> None:
+    op = opuproj.Projector(2**40, 30, mode="complex")
+    assert_same_bits(op.matrix([3, 20], columns, device=DEVICE).numpy(), op.matrix([3, 20], columns))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_structured_ensemble(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opuproj.backends.cuda.matrix._UNIT_VECTORS", 5)

@@ -225,7 +225,7 @@ def largest(x: np.ndarray, name: str, grid: int = 3) -> tuple[np.ndarray, np.nda
     found, bad, bad_rows = np.zeros(rows, np.uint64), np.full(1, NONE, np.uint64), np.zeros(rows, np.uint8)
     gpu_standin.launch(
         "packing.cu", f"largest_{name}", grid, 64, found, bad, bad_rows, memory, np.int64(stride), np.int32(rows),
-        np.int32(n),
+        np.int64(n),
     )  # fmt: skip
     return found.view(np.float64), bad, bad_rows
 

@@ -21,13 +21,13 @@ import pytest
 _HERE = Path(__file__).parent
 KERNELS = Path(opuproj.__file__).parent / "backends" / "cuda" / "kernels"
 _FLAGS = ("-O2", "-std=c++17", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-x", "c++", "-U_FORTIFY_SOURCE")
-_KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)')
+_KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(([^,)]*)[^)]*\)\s*)?(\w+)')
 _lock = threading.Lock()
 
 
 def kernels_of(source: str) -> list[str]:
     """The names of the kernels that a CUDA source defines."""
-    return _KERNEL.findall(source)
+    return [name for _, name in _KERNEL.findall(source)]
 
 
 @cache
@@ -37,8 +37,10 @@ def _library(file: str, macros: tuple[str, ...] = ()) -> ctypes.CDLL:
         pytest.skip("needs g++")
     source = (KERNELS / file).read_text()
     code = f'#include "{KERNELS / file}"\n'
-    for name in kernels_of(source):
+    for most, name in _KERNEL.findall(source):
         code += f'extern "C" void standin_{name}(u32 grid, u32 block, void** a) {{ launch({name}, grid, block, a); }}\n'
+        code += f'extern "C" const char* types_{name}() {{ return types({name}); }}\n'
+        code += f'extern "C" int most_threads_{name}() {{ return {most or 1024}; }}\n'
     texts = [path.read_bytes() for path in sorted([*KERNELS.iterdir(), *_HERE.glob("*.cuh")]) if path.is_file()]
     key = hashlib.sha256(b"".join([*texts, code.encode(), repr(macros).encode(), repr(_FLAGS).encode()])).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"opuproj-standin-{os.getuid()}"
@@ -53,6 +55,20 @@ def _library(file: str, macros: tuple[str, ...] = ()) -> ctypes.CDLL:
             subprocess.run([compiler, *_FLAGS, *defines, *includes, str(main), "-o", str(built)], check=True)
             built.rename(library)
     return ctypes.CDLL(str(library))
+
+
+@cache
+def types_of(file: str, kernel: str, macros: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The types of a kernel's arguments: "p8" is a pointer, and "f8", "u4" and "i4" are numbers of so many bytes."""
+    function = getattr(_library(file, macros), f"types_{kernel}")
+    function.restype = ctypes.c_char_p
+    return tuple(function().decode().split())
+
+
+@cache
+def most_threads(file: str, kernel: str, macros: tuple[str, ...] = ()) -> int:
+    """The most threads with which a kernel may be launched, by its launch bounds."""
+    return int(getattr(_library(file, macros), f"most_threads_{kernel}")())
 
 
 def launch(file: str, kernel: str, grid: int, threads: int, *arguments: Any, macros: tuple[str, ...] = ()) -> None:

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <csetjmp>
 #include <cstring>
+#include <string>
 #include <tuple>
+#include <type_traits>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
@@ -102,6 +104,16 @@ template <class... A, size_t... I> void call(void (*kernel)(A...), void** argume
 }
 template <class... A> void launch(void (*kernel)(A...), u32 grid, u32 block, void** arguments) {
   run_blocks(grid, block, [=] { call(kernel, arguments, std::index_sequence_for<A...>()); });
+}
+
+// The types of a kernel's arguments, a letter and a size each: p for a pointer, f for a float, u and i for integers.
+template <class T> std::string type_name() {
+  char kind = std::is_pointer_v<T> ? 'p' : std::is_floating_point_v<T> ? 'f' : std::is_unsigned_v<T> ? 'u' : 'i';
+  return kind + std::to_string(sizeof(T)) + ' ';
+}
+template <class... A> const char* types(void (*)(A...)) {
+  static const std::string all = (std::string() + ... + type_name<A>());
+  return all.c_str();
 }
 
 inline u32 __byte_perm(u32 x, u32 y, u32 selector) {

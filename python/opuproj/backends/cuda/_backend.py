@@ -25,6 +25,8 @@ from .packed import DeviceEncoded, DevicePacked, Place, placed
 SCRATCH_VARIABLE = "OPUPROJ_GPU_SCRATCH"
 _DEFAULT_SCRATCH = 1536
 _MIB = 1 << 20
+# The most numbers of a vector that is multiplied: kernels count them with 32 bits.
+LONGEST = 1 << 30
 
 
 class Cuda(Backend):
@@ -73,7 +75,7 @@ class Cuda(Backend):
         self, spec: Spec, rows: ArrayRows, read: Read, *, conjugated: bool, n_digits: int, out: Any, request: Request
     ) -> Any:
         options: dict[str, Any] = {"conjugated": conjugated, "n_digits": n_digits, "out": out, "request": request}
-        if not isinstance(rows, DeviceRows):
+        if not isinstance(rows, DeviceRows) or spec.components * spec.n_outputs > LONGEST:
             return self._host.adjoint(spec, rows, read, **options)
         gpu = self._ready(rows.array.device)
         return adjoint.adjoint(gpu, self._values, spec, rows, read, **options, scratch=scratch_bytes())
@@ -109,6 +111,11 @@ class Cuda(Backend):
         return packing.encode(self._place(rows.rows), rows)
 
     def _place(self, rows: DeviceRows) -> Place:
+        if rows.n_inputs > LONGEST:
+            raise ValueError(
+                f"{rows.name} has shape {rows.shape}, but a batch on a GPU can have vectors of {LONGEST} numbers at "
+                "most: move it to the CPU"
+            )
         return Place(self._ready(rows.array.device), self._values, rows.device, rows.result_wrapper(), rows.session)
 
     def entries(
@@ -120,8 +127,7 @@ class Cuda(Backend):
         device: str,
     ) -> torch.Tensor:
         where = self._device_of(device)
-        too_long = spec.ensemble == "structured" and structured.bits_of(spec.n_inputs) > structured.LONGEST
-        if too_long:
+        if _too_long(spec) if spec.ensemble == "structured" else matrix.far_apart(columns):
             return torch.from_numpy(self._host.entries(spec, rows, columns, request, "cpu")).to(where)
         place = Place(self._ready(where), self._values, where.type, _unchanged)
         return matrix.entries(place, spec, rows, columns, where, scratch_bytes())
@@ -153,7 +159,9 @@ class Cuda(Backend):
 
 
 def _too_long(spec: Spec) -> bool:
-    return spec.ensemble == "structured" and structured.bits_of(spec.n_inputs) > structured.LONGEST
+    if spec.ensemble == "structured":
+        return structured.bits_of(spec.n_inputs) > structured.LONGEST
+    return spec.n_inputs > LONGEST
 
 
 def scratch_bytes() -> int:

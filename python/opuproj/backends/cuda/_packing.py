@@ -211,13 +211,14 @@ def _found(gpu: Gpu, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     # One tensor, so that one launch clears it.
     zeros = torch.zeros(1 + rows + -(-rows // 8), dtype=torch.int64, device=x.device)
     bad, found, bad_rows = zeros[:1], zeros[1 : 1 + rows], zeros[1 + rows :].view(torch.uint8)[:rows]
-    arguments = (found, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int32(n))
+    arguments = (found, bad, bad_rows, x, np.int64(x.stride(0)), np.int32(rows), np.int64(n))
     _launch(gpu, f"largest_{dtype_name(x)}", 32 * rows * -(-n // 2048), arguments)
     return found, bad, bad_rows
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
     """Return rows whose numbers are neighbours in memory, in a dtype that the kernels read."""
+    x = x.resolve_neg()  # `z.conj().imag` stores the numbers without their sign
     if x.is_floating_point() and x.element_size() == 1:
         x = x.to(torch.float32)
     return x if x.shape[1] == 1 or x.stride(1) == 1 else x.contiguous()

@@ -94,6 +94,19 @@ def _runs(blocks: Numbers, most: int) -> Iterator[tuple[Numbers, int, int]]:
         begin = end
 
 
+def lowest(columns: range | Numbers) -> int:
+    """Return the lowest of some columns."""
+    return min(columns[0], columns[-1]) if isinstance(columns, range) else int(columns.min())
+
+
+def far_apart(columns: range | Numbers) -> bool:
+    """Return whether columns are too far apart for the kernels, whose lists hold 32 bits of a column."""
+    if len(columns) == 0:
+        return False
+    highest = max(columns[0], columns[-1]) if isinstance(columns, range) else int(columns.max())
+    return highest - lowest(columns) >= 1 << 32
+
+
 def _panel(
     place: Place, spec: Spec, first_block: int, blocks: int, columns: range | Numbers, device: torch.device
 ) -> torch.Tensor:
@@ -101,15 +114,15 @@ def _panel(
     n = len(columns)
     padded = -(-n // 128) * 128
     panel = torch.empty((BLOCK * blocks, padded), dtype=torch.int8, device=device)
-    in_order = isinstance(columns, range) and columns.step == 1
-    first = np.uint64(columns[0] if in_order else 0)
+    first = lowest(columns)
     listed: torch.Tensor | None = None
-    if not in_order:
+    if not (isinstance(columns, range) and columns.step == 1):
+        after = (np.asarray(columns, np.int64) - first).astype(np.uint32)
         listed = torch.zeros(padded, dtype=torch.int32, device=device)
-        listed[:n] = torch.from_numpy(np.asarray(columns, np.int64).astype(np.uint32).view(np.int32)).to(device)
+        listed[:n] = torch.from_numpy(after.view(np.int32)).to(device)
     arguments = (
-        panel, np.int64(padded), np.uint64(spec.seed), np.uint64(first_block), np.int32(blocks), first, listed,
-        np.int32(0), np.int32(padded), None, None, np.int32(0), np.int32(64), TABLE_STRIDE,
+        panel, np.int64(padded), np.uint64(spec.seed), np.uint64(first_block), np.int32(blocks),
+        np.uint64(first), listed, np.int32(0), np.int32(padded), None, None, np.int32(0), np.int32(64), TABLE_STRIDE,
     )  # fmt: skip
     grid = grid_for(place.gpu, 32 * (padded // 128) * -(-blocks // 64), 512, 1)
     place.gpu.launch("projection.cu", "panel", grid, 512, TABLE_BYTES, arguments)

@@ -29,7 +29,7 @@ def ternarize(
     if isinstance(threshold, Threshold):
         thresholds = _thresholds(place, rows, x, threshold)
     elif isinstance(threshold, torch.Tensor):
-        thresholds = threshold.to(torch.float64)
+        thresholds = threshold.to(x.device, torch.float64)  # a rule of the user may leave them on the CPU
     else:
         thresholds = torch.from_numpy(threshold).to(x.device)
     found = _packing.ternarized(place.gpu, x, thresholds)

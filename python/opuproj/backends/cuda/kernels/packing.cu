@@ -234,13 +234,14 @@ extern "C" __global__ void __launch_bounds__(256) lists_or_rows(
 // `planes`. A warp takes 2048 columns.
 template <class T>
 __device__ __forceinline__ void largest(
-    u64* __restrict__ found, u64* bad, u8* __restrict__ bad_rows, const T* __restrict__ x, i64 stride, int rows, int n) {
-  int lane = threadIdx.x & 31, parts = (n + 2047) / 2048;
+    u64* __restrict__ found, u64* bad, u8* __restrict__ bad_rows, const T* __restrict__ x, i64 stride, int rows, i64 n) {
+  int lane = threadIdx.x & 31;
+  i64 parts = (n + 2047) / 2048;
   i64 warp = (i64)(blockIdx.x * blockDim.x + threadIdx.x) >> 5, warps = (gridDim.x * blockDim.x) >> 5;
-  for (i64 task = warp; task < (i64)rows * parts; task += warps) {
-    int row = (int)(task / parts), begin = (int)(task % parts) * 2048, end = min(n, begin + 2048);
+  for (i64 task = warp; task < rows * parts; task += warps) {
+    i64 row = task / parts, begin = task % parts * 2048, end = min(n, begin + 2048);
     double most = 0;
-    for (int k = begin + lane; k < end; k += 32) {
+    for (i64 k = begin + lane; k < end; k += 32) {
       double value = wide(x[row * stride + k]);
       if (!is_finite(value)) {
         atomicMax(bad, ~((u64)row * n + k));
@@ -303,7 +304,7 @@ __device__ __forceinline__ void encode(
   }
 }
 #define LARGEST(T)                                                                                                          \
-  (u64 * found, u64 * bad, u8 * bad_rows, const T* x, i64 stride, int rows, int n) {                                        \
+  (u64 * found, u64 * bad, u8 * bad_rows, const T* x, i64 stride, int rows, i64 n) {                                        \
     largest(found, bad, bad_rows, x, stride, rows, n);                                                                      \
   }
 #define ENCODE(T)                                                                                                           \
