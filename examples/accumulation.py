@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import figures, runs
+from common import devices, figures, runs
 from common.checks import Checks, conclude
 from opuproj import dfa
 from sklearn.datasets import load_digits
@@ -48,17 +48,18 @@ Digits = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 def main() -> None:
     """Train, print, draw, check."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments)
     seeds = arguments.seeds or (3 if arguments.quick else 10)
     epochs = arguments.epochs or (2 if arguments.quick else 5)
-    data = digits()
+    x, y, x_test, y_test = (part.to(device.name) for part in digits())
+    data = x, y, x_test, y_test
 
     accuracies: dict[str, dict[str, list[float]]] = {optimizer: {way: [] for way in WAYS} for optimizer in OPTIMIZERS}
     with tqdm(total=seeds * len(OPTIMIZERS) * len(WAYS), unit="run", disable=arguments.no_progress) as bar:
         for seed in range(seeds):
             for optimizer, of_way in accuracies.items():
                 for way in WAYS:
-                    of_way[way].append(accuracy(data, way, optimizer, seed, epochs))
+                    of_way[way].append(accuracy(data, way, optimizer, seed, epochs, device))
                     bar.update()
 
     results = {
@@ -85,14 +86,17 @@ def digits() -> Digits:
     return as_float(x), torch.tensor(y), as_float(x_test), torch.tensor(y_test)
 
 
-def accuracy(data: Digits, way: str, optimizer: str, seed: int, epochs: int) -> float:
+def accuracy(
+    data: Digits, way: str, optimizer: str, seed: int, epochs: int, device: devices.Device = devices.CPU
+) -> float:
     """Return the test accuracy, in percent, after a training whose steps are divided as `way` says."""
     x, y, x_test, y_test = data
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Linear(x.shape[1], WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 10)
-    )
+    ).to(device.name)
     dfa.attach(model, blocks=["1", "3"], method="shallow" if way == SHALLOW else "odfa", seed=seed)
+    device.compiled(model)
     stepping = OPTIMIZERS[optimizer](model.parameters())
     parts = PARTS.get(way, 1)
     order = torch.Generator().manual_seed(seed)
@@ -101,10 +105,12 @@ def accuracy(data: Digits, way: str, optimizer: str, seed: int, epochs: int) -> 
             if len(step) < STEP:  # the rest does not divide into the same parts
                 continue
             for part in step.chunk(parts):
-                (nn.functional.cross_entropy(model(x[part]), y[part]) / parts).backward()
+                with device.casting():
+                    loss = nn.functional.cross_entropy(model(x[part]), y[part]) / parts
+                loss.backward()
             stepping.step()
             stepping.zero_grad()
-    with torch.no_grad():
+    with torch.no_grad(), device.casting():
         return 100 * float((model(x_test).argmax(1) == y_test).double().mean())
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import runs
+from common import devices, runs
 from common.climate import data as climate
 from common.climate import figures as climate_figures
 from common.climate.data import Array, Climate
@@ -71,14 +71,14 @@ class Job:
 
 
 class Task:
-    """The data as tensors, and the loss."""
+    """The data as tensors on a device, and the loss."""
 
-    def __init__(self, data: Climate):
-        self.data = data
-        self.weights = torch.from_numpy(data.weights).flatten()
-        self.target = torch.from_numpy((data.temperature - data.normal) / data.spread).flatten(1)
-        self.scalars = torch.from_numpy(data.scalars)
-        self.maps = torch.from_numpy(data.maps)
+    def __init__(self, data: Climate, device: devices.Device = devices.CPU):
+        self.data, self.device = data, device
+        self.weights = torch.from_numpy(data.weights).flatten().to(device.name)
+        self.target = torch.from_numpy((data.temperature - data.normal) / data.spread).flatten(1).to(device.name)
+        self.scalars = torch.from_numpy(data.scalars).to(device.name)
+        self.maps = torch.from_numpy(data.maps).to(device.name)
         self.rows = {part: torch.from_numpy(data.rows(part)) for part in ("train", "validate", "test")}
 
     def inputs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,13 +87,16 @@ class Task:
 
     def loss(self, model: nn.Module, rows: Tensor) -> Tensor:
         """Area-weighted mean square error, in units of the training years' spread."""
-        error: Tensor = (self.weights * (model(*self.inputs(rows)) - self.target[rows]).square()).mean()
+        with self.device.casting():
+            out = model(*self.inputs(rows))
+        error: Tensor = (self.weights * (out - self.target[rows]).square()).mean()
         return error
 
     @torch.no_grad()
     def predict(self, model: nn.Module, part: str) -> Array:
         """Temperature maps in K of all years of a part."""
-        out = torch.cat([model(*self.inputs(rows)) for rows in self.rows[part].split(64)])
+        with self.device.casting():
+            out = torch.cat([model(*self.inputs(rows)) for rows in self.rows[part].split(64)]).float().cpu()
         maps: Array = out.numpy().reshape(-1, *self.data.normal.shape) * self.data.spread + self.data.normal
         return maps
 
@@ -102,11 +105,12 @@ def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, ba
     """Train one network, from its checkpoint if there is one, and store its result; keep stored results."""
     stored = runs.read_json(folder / f"{name}.json")
     if stored and stored["settings"] == job.settings():
+        task.device.computed(stored.get("computed"), folder / f"{name}.json")
         bar.update(job.epochs)
         return stored
     torch.manual_seed(job.seed)
     network = make(job.network, task.data)
-    model = network.model
+    model = network.model.to(task.device.name)
     feedback = dfa.attach(
         model,
         network.blocks,
@@ -116,14 +120,17 @@ def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, ba
         seed=job.seed,
         batch_axes=network.batch_axes,
     )
+    task.device.compiled(model)
     optimizer = adam(network, job.rates)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)
     checkpoint = runs.Checkpoint(
         folder / f"{name}.pt", save_seconds, model=model, optimizer=optimizer, schedule=schedule, feedback=feedback
     )
     record: dict[str, Any] = {"settings": job.settings(), "epoch": 0, "seconds": 0.0, "loss": [], "validate": []}
+    record["computed"] = task.device.beginning()
     if checkpoint.path.exists() and peek(checkpoint.path) == job.settings():
         record = checkpoint.load() or record
+        record["computed"] = task.device.computing(record.get("computed"), checkpoint.path)
     bar.update(record["epoch"])
     for epoch in range(record["epoch"], job.epochs):
         started = perf_counter()
@@ -189,6 +196,7 @@ def finish(job: Job, task: Task, record: dict[str, Any], feedback: dfa.Feedback,
         "validate": record["validate"],
         "alignment": {str(block): float(cosine) for block, cosine in alignment.items()},
         "seconds": record["seconds"],
+        "computed": record["computed"],
     }
 
 
@@ -263,6 +271,7 @@ def report(arguments: Namespace, task: Task) -> None:
     }
     summary = climate_figures.summarise(results)
     climate_figures.print_table(summary, baselines)
+    devices.tell_mixture(results)
     weather = task.data.weather(rows)
     print(
         f"\nA held-out year differs by {weather:.3f} K from its decade's mean: weather that emissions do not explain."
@@ -310,10 +319,10 @@ def main() -> None:
     arguments = parser().parse_args()
     if unknown := set(arguments.network) - set(NETWORKS):
         raise SystemExit(f"--network: unknown {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments)
     # Separate folders, so that no run overwrites another.
     arguments.out = arguments.out / ("climatebench" if arguments.data else "") / ("quick" if arguments.quick else "")
-    task = Task(climate.climate_bench(arguments.data) if arguments.data else climate.north_america())
+    task = Task(climate.climate_bench(arguments.data) if arguments.data else climate.north_america(), device)
     if arguments.figures_only:
         report(arguments, task)
     elif arguments.tune:

@@ -8,15 +8,15 @@ million outputs, with a matrix that would take 16 TB to store.
 from __future__ import annotations
 
 import argparse
-import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import opuproj
+from common import runs
 from common.memory import peak_resident, readable
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -28,18 +28,22 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run both parts and print what they found."""
     arguments = parser().parse_args()
+    device = runs.begin(arguments).name
+    quiet = arguments.no_progress
     started = perf_counter()
     if arguments.quick:
-        digits(feature_counts=(256, 1024), n_splits=3)
-        at_scale(n_inputs=100_000, n_outputs=200_000)
+        found = digits((256, 1024), 3, device, quiet)
+        projected = at_scale(100_000, 200_000, device, quiet)
     else:
-        digits(feature_counts=(64, 256, 1024, 4096), n_splits=10)
-        at_scale(n_inputs=1_000_000, n_outputs=2_000_000)
-    print(f"\nDone in {perf_counter() - started:.0f} s.\n")
+        found = digits((64, 256, 1024, 4096), 10, device, quiet)
+        projected = at_scale(1_000_000, 2_000_000, device, quiet)
+    path = arguments.out / f"{'quick' if arguments.quick else 'results'}.json"
+    runs.write_json(path, {"accuracies": found, "projection": asdict(projected)})
+    print(f"\nDone in {perf_counter() - started:.0f} s. Results: {path}\n")
     print(NEXT)
 
 
-def digits(feature_counts: Sequence[int], n_splits: int) -> None:
+def digits(feature_counts: Sequence[int], n_splits: int, device: str, quiet: bool) -> dict[str, NDArray[np.float64]]:
     """Compare a ridge classifier on pixels with the same one on growing numbers of optical features."""
     # Imported here, so that the process of the second part needs less memory.
     from sklearn.datasets import load_digits
@@ -56,15 +60,16 @@ def digits(feature_counts: Sequence[int], n_splits: int) -> None:
 
     rows = [("64 pixels", x.astype(np.float32))]
     for n in feature_counts:
-        rows.append((f"{n:,} features |Tx|²", opuproj.project(x, n, seed=0)))
+        rows.append((f"{n:,} features |Tx|²", opuproj.project(x, n, seed=0, device=device)))
     accuracies = {}
     # The fits are too small to gain from a second thread, which slows them down on a busy machine.
-    with tqdm(total=len(rows) * n_splits, unit="fit", leave=False, disable=None) as bar, threadpool_limits(1):
+    with tqdm(total=len(rows) * n_splits, unit="fit", leave=False, disable=quiet) as bar, threadpool_limits(1):
         for name, features in rows:
             accuracies[name] = accuracy(features, labels, splits, bar)
     print(f"   {'input of the classifier':<26}{'test accuracy (mean ± sd)':>26}")
     for name, values in accuracies.items():
         print(f"   {name:<26}{100 * values.mean():>17.1f} ± {100 * values.std(ddof=1):.1f} %")
+    return accuracies
 
 
 def accuracy(
@@ -98,12 +103,12 @@ class Projected:
     resident_peak: int | None
 
 
-def at_scale(n_inputs: int, n_outputs: int) -> None:
+def at_scale(n_inputs: int, n_outputs: int, device: str, quiet: bool) -> Projected:
     """Project one sparse ternary vector in a new process, whose peak memory is then that of the projection."""
     nonzeros = n_inputs // 100
     print(f"\n2. One ternary vector of {n_inputs:,} inputs, 1 % of them nonzero, to {n_outputs:,} outputs\n")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        done = process.submit(project_one, n_inputs, nonzeros, n_outputs).result()
+        done = process.submit(project_one, n_inputs, nonzeros, n_outputs, device, quiet).result()
 
     entries = nonzeros * n_outputs
     lines = [
@@ -118,16 +123,17 @@ def at_scale(n_inputs: int, n_outputs: int) -> None:
     lines.append(("storing T would take", readable(8 * n_inputs * n_outputs)))
     for name, value in lines:
         print(f"   {name:<26}{value}")
+    return done
 
 
-def project_one(n_inputs: int, nonzeros: int, n_outputs: int) -> Projected:
+def project_one(n_inputs: int, nonzeros: int, n_outputs: int, device: str, quiet: bool) -> Projected:
     """Project one vector and time it, with a progress bar in a terminal."""
     before = peak_resident()
     rng = np.random.default_rng(0)
     x = np.zeros(n_inputs, dtype=np.int8)
     x[rng.choice(n_inputs, nonzeros, replace=False)] = rng.choice(np.array([-1, 1], dtype=np.int8), nonzeros)
     started = perf_counter()
-    y = opuproj.project(x, n_outputs, seed=0, progress=sys.stderr.isatty())
+    y = opuproj.project(x, n_outputs, seed=0, device=device, progress=not quiet)
     seconds = perf_counter() - started
     peak = peak_resident()
     return Projected(seconds, float(y.mean()) / nonzeros, float(y.std()) / nonzeros, before, peak)
@@ -141,10 +147,12 @@ def memory(done: Projected, arrays: int) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    description, _, details = (__doc__ or "").partition("\n")
-    made = argparse.ArgumentParser(description=description, epilog=details.strip())
-    made.add_argument("--quick", action="store_true", help="use smaller sizes, for a few seconds in total")
-    return made
+    return runs.parser(__doc__ or "", EXAMPLES, methods=False, use="project")
+
+
+EXAMPLES = """examples:
+  python examples/demo.py --quick    a few seconds in total
+  python examples/demo.py            all sizes"""
 
 
 NEXT = """Try next, in the same Python:

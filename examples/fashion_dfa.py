@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from common import figures, runs
+from common import devices, figures, runs
 from common.fashion import data as fashion
 from common.fashion import figures as fashion_figures
 from common.fashion.training import NETWORKS, Run, Ternary, Trainer
@@ -66,16 +66,16 @@ TUNE_FACTORS = (0.5, 1, 2)
 def main() -> None:
     """Run the part that the command line selects."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments)
     if arguments.search:
-        search(arguments)
+        search(arguments, device)
     elif arguments.tune:
-        tune(arguments)
+        tune(arguments, device)
     else:
-        compare(arguments)
+        compare(arguments, device)
 
 
-def compare(arguments: argparse.Namespace) -> None:
+def compare(arguments: argparse.Namespace, device: devices.Device) -> None:
     """Train with every method and seed; print and draw the results of all processes so far."""
     network, out = arguments.network, arguments.out
     epochs = QUICK_EPOCHS if arguments.quick else EPOCHS[network]
@@ -85,7 +85,7 @@ def compare(arguments: argparse.Namespace) -> None:
     if not arguments.figures_only:
         data = load(arguments)
         data = data.first(QUICK_IMAGES) if arguments.quick else data
-        trainer = Trainer(data, folder, 4, arguments.save_seconds)
+        trainer = Trainer(data, folder, 4, arguments.save_seconds, device)
         train(trainer, [run for run in wanted if arguments.only in (None, run.seed)], arguments)
 
     results: fashion_figures.Results = {}
@@ -100,6 +100,7 @@ def compare(arguments: argparse.Namespace) -> None:
     fashion_figures.accuracy(results, NETWORK_NAME[network], out / f"{name(arguments)}-accuracy.png")
     fashion_figures.alignment(results, NETWORK_NAME[network], out / f"{name(arguments)}-alignment.png")
     print_summary(summary)
+    devices.tell_mixture(run for of_seeds in results.values() for run in of_seeds)
     print(f"\nResults and figures: {out}/{name(arguments)}*")
 
 
@@ -118,6 +119,7 @@ def summarise(of_seeds: list[dict[str, Any]]) -> dict[str, Any]:
         "rate": of_seeds[0]["rate"],
         "epochs": of_seeds[0]["epochs"],
         "ternary": of_seeds[0]["ternary"],
+        "devices": devices.names(of_seeds),
         "seconds": sum(run["seconds"] for run in of_seeds) / len(of_seeds),
     }
 
@@ -136,7 +138,7 @@ def print_summary(summary: dict[str, dict[str, Any]]) -> None:
         print(f"{label:<8}{accuracy:>18}{len(line['seeds']):>7}{line['rate']:>9.1e}{line['seconds']:>9.0f}   {cosines}")
 
 
-def tune(arguments: argparse.Namespace) -> None:
+def tune(arguments: argparse.Namespace, device: devices.Device) -> None:
     """Train one seed with rates around the rate of each method."""
     network, rates = arguments.network, RATES[arguments.network]
     epochs = 1 if arguments.quick else EPOCHS[network]
@@ -145,7 +147,7 @@ def tune(arguments: argparse.Namespace) -> None:
         for method in arguments.methods
         for factor in arguments.factors
     ]
-    points = validated(wanted, arguments, None)
+    points = validated(wanted, arguments, None, device)
     runs.write_json(arguments.out / f"{name(arguments)}-tune.json", {"points": points})
     print(f"{'method':<8}{'rate':>9}{'validation accuracy (%)':>26}")
     for point in points:
@@ -156,7 +158,7 @@ def tune(arguments: argparse.Namespace) -> None:
         )
 
 
-def search(arguments: argparse.Namespace) -> None:
+def search(arguments: argparse.Namespace, device: devices.Device) -> None:
     """Train ODFA with every rule, threshold and norm, and the methods to compare; print and draw accuracies."""
     network, epochs = arguments.network, 1 if arguments.quick else SEARCH_EPOCHS
     references: tuple[dfa.Method, ...] = ("dfa", "shallow")
@@ -167,7 +169,7 @@ def search(arguments: argparse.Namespace) -> None:
             wanted += [make_run(arguments, "odfa", 0, epochs, ternary=ternary) for ternary in ternaries]
     path = arguments.out / f"{name(arguments)}-search.json"
     if not arguments.figures_only:
-        points = validated(wanted, arguments, SEARCH_IMAGES)
+        points = validated(wanted, arguments, SEARCH_IMAGES, device)
         best = max((point for point in points if point["ternary"]), key=lambda point: float(point["accuracy"]))
         runs.write_json(path, {"points": points, "best": best, "images": SEARCH_IMAGES, "epochs": epochs})
     found = runs.read_json(path)
@@ -193,13 +195,16 @@ def print_search(found: dict[str, Any]) -> None:
     print("best: {}({:g}), norm {!r}".format(*found["best"]["ternary"]))
 
 
-def validated(wanted: list[Run], arguments: argparse.Namespace, images: int | None) -> list[dict[str, Any]]:
+def validated(
+    wanted: list[Run], arguments: argparse.Namespace, images: int | None, device: devices.Device
+) -> list[dict[str, Any]]:
     """Train on some of the training images and measure the accuracy on the others."""
     data = load(arguments).validation(VALIDATION)
     if arguments.quick:
         images = QUICK_IMAGES // 2
     n = images or len(data.train_x)
-    trainer = Trainer(data.first(n), arguments.out / f"{arguments.network}-validation-{n}", 0, arguments.save_seconds)
+    folder = arguments.out / f"{arguments.network}-validation-{n}"
+    trainer = Trainer(data.first(n), folder, 0, arguments.save_seconds, device)
     return [
         {
             **{key: result[key] for key in ("method", "seed", "rate", "epochs", "ternary", "seconds")},

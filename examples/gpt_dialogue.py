@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import plays, runs
+from common import devices, plays, runs
 from common.gpt import at_size as gpt_at_size
 from common.gpt import figures as gpt_figures
 from common.gpt.model import Shape
@@ -54,7 +54,8 @@ def main() -> None:
     """Run the part that the command line selects."""
     arguments = parser().parse_args()
     # A second thread slows down such a small model.
-    runs.use_threads(arguments.threads or (1 if arguments.quick else None))
+    arguments.threads = arguments.threads or (1 if arguments.quick else None)
+    arguments.on = runs.begin(arguments)
     base = settings(arguments)
     n_works = arguments.plays or (
         QUICK_PLAYS if arguments.quick else TUNE_PLAYS if arguments.tune or arguments.photons else None
@@ -70,6 +71,7 @@ def main() -> None:
             arguments.batch or 4,
             arguments.threads,
             not arguments.no_progress,
+            arguments.on,
         )
         gpt_at_size.measure_all(plan, arguments.methods, corpus, arguments.steps, arguments.out / "1b")
     elif arguments.photons:
@@ -107,6 +109,7 @@ def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -
     results = finished(folder)
     summary = summarise(results)
     print_summary(summary)
+    devices.tell_mixture(results)
     runs.write_json(arguments.out / "results.json", {"corpus": corpus.description, "methods": summary, "runs": results})
     write_texts(arguments.out / "texts.txt", results)
     for path in gpt_figures.draw(results, arguments.out):
@@ -115,7 +118,7 @@ def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -
 
 def trained(some: Settings, corpus: plays.Corpus, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the result of a run; train it unless a result exists."""
-    run = Run(some, corpus, folder, arguments.save_seconds)
+    run = Run(some, corpus, folder, arguments.save_seconds, arguments.on)
     result = run.finished()
     if result is None:
         with tqdm(unit="step", disable=arguments.no_progress, leave=False) as bar:

@@ -36,13 +36,13 @@ GRAM_IMAGES, GRAM_REPEATS = 200, 128
 def main() -> None:
     """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments).name
     counts = QUICK_COUNTS if arguments.quick else COUNTS
     n_train = arguments.images or (1500 if arguments.quick else 5000)
     x, y = load(arguments.data, n_train, 1000 if arguments.quick else 2000)
 
-    distances = gram_distances(x[:GRAM_IMAGES], counts[: 6 if arguments.quick else 7], arguments.no_progress)
-    classified = accuracies(x, y, n_train, counts, arguments.no_progress)
+    distances = gram_distances(x[:GRAM_IMAGES], counts[: 6 if arguments.quick else 7], arguments.no_progress, device)
+    classified = accuracies(x, y, n_train, counts, arguments.no_progress, device)
 
     checks = Checks()
     check(checks, distances, classified, len(x) - n_train)
@@ -65,7 +65,7 @@ def load(folder: Path, n_train: int, n_test: int) -> tuple[NDArray[np.uint8], ND
     return x, classes
 
 
-def gram_distances(x: NDArray[np.uint8], counts: list[int], quiet: bool) -> list[dict[str, float]]:
+def gram_distances(x: NDArray[np.uint8], counts: list[int], quiet: bool, device: str) -> list[dict[str, float]]:
     """Measure the distance of Gram matrices from the kernel, in units of ‖x‖²‖y‖², and compute it by theory.
 
     Squares are averaged over all pairs of images and over many media, others for every number of features.
@@ -77,7 +77,7 @@ def gram_distances(x: NDArray[np.uint8], counts: list[int], quiet: bool) -> list
         for count in counts:
             errors = []
             for repeat in range(GRAM_REPEATS):
-                _, gram, _ = next(optical_kernel.grams(x, len(x), [count], seed=1000 * count + repeat))
+                _, gram, _ = next(optical_kernel.grams(x, len(x), [count], seed=1000 * count + repeat, device=device))
                 errors.append(((gram - (1 + squares)) ** 2).mean())
                 bar.update()
             mean, error = runs.mean_and_error(errors)
@@ -88,13 +88,15 @@ def gram_distances(x: NDArray[np.uint8], counts: list[int], quiet: bool) -> list
 
 
 def accuracies(
-    x: NDArray[np.uint8], y: NDArray[np.int64], n_train: int, counts: list[int], quiet: bool
+    x: NDArray[np.uint8], y: NDArray[np.int64], n_train: int, counts: list[int], quiet: bool, device: str
 ) -> dict[str, Any]:
     """Measure the test accuracy of ridge regression on the features, on the kernel and on the pixels."""
     with tqdm(total=counts[-1] + 2 * len(x), unit="feature", leave=False, disable=quiet) as bar:
         optical = [
             {"features": count, **fit(train, test, y, n_train)}
-            for count, train, test in optical_kernel.grams(x, n_train, counts, seed=0, progress=bar.update)
+            for count, train, test in optical_kernel.grams(
+                x, n_train, counts, seed=0, device=device, progress=bar.update
+            )
         ]
         squares = optical_kernel.cosine_squares(x, x[:n_train])
         bar.update(len(x))
@@ -190,7 +192,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
+    made = runs.parser(__doc__ or "", EXAMPLES, methods=False, use="project")
     made.add_argument(
         "--data", type=Path, default=fashion.FOLDER, metavar="DIR", help="folder with Fashion-MNIST's files"
     )

@@ -38,14 +38,14 @@ SEED = 1
 def main() -> None:
     """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments).name
     side = arguments.side or (32 if arguments.quick else 128)
     small, repeats = (16, 4) if arguments.quick else (32, 8)
     total = POWER_STEPS + STEPS
     with tqdm(total=total * (1 + len(OVERSAMPLING) + len(PHOTONS)), disable=arguments.no_progress, leave=False) as bar:
-        image, start, found, errors = recover(side, MOST, bar)
-        curves = [{"m_over_n": ratio, "errors": recover(small, ratio, bar)[3]} for ratio in OVERSAMPLING]
-        noise = [count(small, photons, repeats, bar) for photons in PHOTONS]
+        image, start, found, errors = recover(side, MOST, device, bar)
+        curves = [{"m_over_n": ratio, "errors": recover(small, ratio, device, bar)[3]} for ratio in OVERSAMPLING]
+        noise = [count(small, photons, repeats, device, bar) for photons in PHOTONS]
     results = {
         "side": side,
         "small_side": small,
@@ -60,11 +60,11 @@ def main() -> None:
     conclude(arguments, results, checks, partial(draw, images=[image, start, found, counted]), report)
 
 
-def recover(side: int, ratio: int, bar: tqdm[Any]) -> tuple[Any, Any, Any, list[float]]:
+def recover(side: int, ratio: int, device: str, bar: tqdm[Any]) -> tuple[Any, Any, Any, list[float]]:
     """Recover the photograph from exact intensities; return it, the start, the result and all errors on the way."""
     image = retrieval.photograph(side)
     x = image.ravel()
-    op = retrieval.operator(x.size, ratio * x.size, SEED)
+    op = retrieval.operator(x.size, ratio * x.size, SEED, device)
     amplitudes = np.abs(op(x, digits=retrieval.DIGITS))
     start = retrieval.spectral_start(op, amplitudes, POWER_STEPS)
     bar.update(POWER_STEPS)
@@ -75,11 +75,11 @@ def recover(side: int, ratio: int, bar: tqdm[Any]) -> tuple[Any, Any, Any, list[
     return image, upright(start, x).reshape(image.shape), upright(z, x).reshape(image.shape), errors
 
 
-def count(side: int, photons: float, repeats: int, bar: tqdm[Any]) -> dict[str, Any]:
+def count(side: int, photons: float, repeats: int, device: str, bar: tqdm[Any]) -> dict[str, Any]:
     """Recover the photograph from counted photons, several times."""
     image = retrieval.photograph(side)
     x = image.ravel()
-    op = retrieval.operator(x.size, MOST * x.size, SEED)
+    op = retrieval.operator(x.size, MOST * x.size, SEED, device)
     random = np.random.default_rng(round(photons))
     intensities = np.abs(op(x, digits=retrieval.DIGITS)) ** 2
     amplitudes = np.stack([retrieval.counted(intensities, photons, random) for _ in range(repeats)])
@@ -171,7 +171,7 @@ def draw(results: dict[str, Any], path: Path, *, images: list[Any]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
+    made = runs.parser(__doc__ or "", EXAMPLES, methods=False, use="project")
     made.add_argument("--side", type=side_of, metavar="S", help="pixels of a side, 8 to 416 (default: 128)")
     return made
 

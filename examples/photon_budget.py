@@ -37,27 +37,27 @@ def main() -> None:
         sys.exit(f"--efficiency is {arguments.efficiency}, but must be at most 1")
     if arguments.target > 0.5:
         sys.exit(f"--target is {arguments.target}, but must be at most 0.5")
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments).name
     results = {
         "target": arguments.target,
         "wavelength_nm": arguments.wavelength,
         "efficiency": arguments.efficiency,
         "dark_floor": photons.DARK_FLOOR,
         "photons_by_theory": photons.needed(arguments.target),
-        "sizes": measure(arguments),
+        "sizes": measure(arguments, device),
     }
     checks = Checks()
     results |= check(checks, results)
     conclude(arguments, results, checks, draw, report)
 
 
-def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(arguments: argparse.Namespace, device: str) -> list[dict[str, Any]]:
     """Measure errors over photons for every size, and find the photons that the target needs."""
     n, n_outputs = (8, 8000) if arguments.quick else (16, 40_000)
     budgets = [float(b) for b in photons.needed(arguments.target) * BUDGETS]
     rows = []
     for size in tqdm(SIZES[:7:2] if arguments.quick else SIZES, unit="size", disable=arguments.no_progress):
-        errors = photons.measured_errors(size, budgets, n, n_outputs)
+        errors = photons.measured_errors(size, budgets, n, n_outputs, device)
         # Between the budgets: the error is a power of the photons, nearly.
         enough = float(np.exp(np.interp(-np.log(arguments.target), -np.log(errors), np.log(budgets))))
         light = photons.light_energy(enough, 1e-9 * arguments.wavelength, arguments.efficiency)
@@ -141,7 +141,7 @@ def draw(results: dict[str, Any], path: Any) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
+    made = runs.parser(__doc__ or "", EXAMPLES, methods=False, use="project")
     positive = runs.positive_number
     made.add_argument("--target", type=positive, default=0.1, metavar="E", help="relative error (default: %(default)s)")
     made.add_argument(

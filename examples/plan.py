@@ -34,6 +34,7 @@ BATCHES = (1, 64, 1024)
 def main() -> None:
     """Measure or read a calibration, then plan and print."""
     arguments = parser().parse_args()
+    runs.begin(arguments)
     path = arguments.calibration or arguments.out / "calibration.json"
     calibration = runs.read_json(path)
     if calibration is None:
@@ -131,7 +132,8 @@ def size(n_bytes: float) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
+    # The model is one of nodes without GPUs.
+    made = runs.parser(__doc__ or "", EXAMPLES, methods=False, use="cpu")
     made.add_argument("--calibration", type=Path, metavar="FILE", help="earlier measurements of this program")
     made.add_argument(
         "--cores", type=runs.positive, default=64, metavar="N", help="cores of a node (default: %(default)s)"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import figures, runs
+from common import devices, figures, runs
 from common.checks import Checks, conclude
 from common.fashion import data as fashion
 from common.private import checks as private_checks
@@ -43,11 +43,12 @@ HIDDEN_RATE, LAST_RATE = 3e-3, 3e-2  # chosen on 10,000 held-out training images
 def main() -> None:
     """Train, print, draw, check."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments)
     data = load(arguments.data)
     epochs, multipliers = EPOCHS, [*MULTIPLIERS]
     if arguments.quick:
         data, epochs, multipliers = data.first(20_000), QUICK_EPOCHS, [*QUICK_MULTIPLIERS]
+    there = data.to(device.name)
     rate = BATCH / len(data.train_x)
     steps = round(epochs / rate)
 
@@ -56,7 +57,7 @@ def main() -> None:
     with tqdm(total=steps * len(wanted), unit="step", leave=False, disable=arguments.no_progress) as bar:
         for method, multiplier in wanted:
             bar.set_description(f"{figures.METHOD_STYLE[method][0]}, noise {multiplier:g}")
-            results.append(train(data, method, multiplier, arguments.snr, rate, steps, bar))
+            results.append(train(there, method, multiplier, arguments.snr, rate, steps, device, bar))
 
     checks = Checks()
     private_checks.divergence(checks)
@@ -83,10 +84,11 @@ def train(
     snr: float,
     rate: float,
     steps: int,
+    device: devices.Device,
     bar: tqdm[Any],
 ) -> dict[str, Any]:
     """Train one network on Poisson samples; return its accuracy and its ε, which is None without noise."""
-    network = PrivateNetwork(WIDTHS, method, multiplier, snr, clipped=multiplier > 0, seed=0)
+    network = PrivateNetwork(WIDTHS, method, multiplier, snr, clipped=multiplier > 0, seed=0, device=device)
     rates = [HIDDEN_RATE] * (len(network.weights) - 1) + [LAST_RATE]
     groups = [{"params": [weight], "lr": lr} for weight, lr in zip(network.weights, rates, strict=True)]
     optimizer = torch.optim.Adam(groups)
@@ -101,7 +103,7 @@ def train(
         optimizer.step()
         scheduler.step()
         bar.update()
-    with torch.no_grad():
+    with torch.no_grad(), device.casting():
         accuracy = float((network.model(data.test_x).argmax(1) == data.test_y).double().mean())
     spent, order = privacy.epsilon(network.layers, rate=rate, steps=steps, delta=DELTA) if multiplier else (None, None)
     return {"method": method, "multiplier": multiplier, "accuracy": accuracy, "epsilon": spent, "order": order}

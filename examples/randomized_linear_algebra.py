@@ -38,15 +38,15 @@ TRACE_REPEATS, SVD_REPEATS = 64, 4
 def main() -> None:
     """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments).name
     n = arguments.vertices or (800 if arguments.quick else 2000)
     adjacency = geometric_graph(n, 30.0, seed=0)
     exact = dense(adjacency)
     sizes = [size for size in SIZES if 3 * size <= n]
 
     with tqdm(total=len(sizes) * (TRACE_REPEATS + SVD_REPEATS), leave=False, disable=arguments.no_progress) as bar:
-        traces = [trace_errors(adjacency, size, exact, bar) for size in sizes]
-        svds = [svd_errors(adjacency, size, exact, bar) for size in sizes]
+        traces = [trace_errors(adjacency, size, exact, device, bar) for size in sizes]
+        svds = [svd_errors(adjacency, size, exact, device, bar) for size in sizes]
 
     checks = Checks()
     check(checks, traces, svds)
@@ -75,22 +75,22 @@ def dense(adjacency: Array) -> dict[str, Any]:
     }
 
 
-def sketch(adjacency: Array, size: int, repeat: int) -> Array:
+def sketch(adjacency: Array, size: int, repeat: int, device: str) -> Array:
     """Return Y = A Rᵀ, of shape (vertices, size): the projections of the neighbourhoods of all vertices.
 
     Repeats take disjoint rows of one R, so they are independent.
     """
-    operator = opuproj.Projector(len(adjacency), (repeat + 1) * size, seed=size, mode="linear")
+    operator = opuproj.Projector(len(adjacency), (repeat + 1) * size, seed=size, mode="linear", device=device)
     projected: Array = operator.rows(repeat * size, (repeat + 1) * size)(adjacency).astype(np.float64)
     return projected
 
 
-def trace_errors(adjacency: Array, size: int, exact: dict[str, Any], bar: tqdm[Any]) -> dict[str, Any]:
+def trace_errors(adjacency: Array, size: int, exact: dict[str, Any], device: str, bar: tqdm[Any]) -> dict[str, Any]:
     """Estimate edges and triangles many times; return measured and theoretical root mean square errors."""
     i, j = np.nonzero(adjacency)
     edges, triangles = [], []
     for repeat in range(TRACE_REPEATS):
-        y = sketch(adjacency, size, repeat)
+        y = sketch(adjacency, size, repeat, device)
         edges.append((y**2).sum() / size / 2)
         common_neighbours = np.einsum("ek,ek->e", y[i], y[j]) / size
         triangles.append(common_neighbours.sum() / 6)
@@ -107,13 +107,13 @@ def trace_errors(adjacency: Array, size: int, exact: dict[str, Any], bar: tqdm[A
     return row
 
 
-def svd_errors(adjacency: Array, size: int, exact: dict[str, Any], bar: tqdm[Any]) -> dict[str, Any]:
+def svd_errors(adjacency: Array, size: int, exact: dict[str, Any], device: str, bar: tqdm[Any]) -> dict[str, Any]:
     """Approximate A from the range of its sketch; return the relative error (Frobenius), the minimum, the bound."""
     values = exact["singular_values"]
     norm = np.linalg.norm(values)
     errors = []
     for repeat in range(SVD_REPEATS):
-        basis, _ = np.linalg.qr(sketch(adjacency, size, repeat))
+        basis, _ = np.linalg.qr(sketch(adjacency, size, repeat, device))
         small = basis.T @ adjacency
         # ‖A − QQᵀA‖² = ‖A‖² − ‖QᵀA‖², as Q has orthonormal columns.
         errors.append(np.sqrt(max(0.0, norm**2 - (small**2).sum())) / norm)
@@ -224,7 +224,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
+    made = runs.parser(__doc__ or "", EXAMPLES, methods=False, use="project")
     made.add_argument("--vertices", type=runs.positive, metavar="N", help="vertices of the graph (default: 2000)")
     return made
 

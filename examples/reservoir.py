@@ -68,7 +68,7 @@ class Task:
 def main() -> None:
     """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments).name
     nodes = arguments.nodes or (500 if arguments.quick else 2000)
     task = make_task(3000 if arguments.quick else 8000)
 
@@ -78,6 +78,7 @@ def main() -> None:
         input_pixels=INPUT_PIXELS_PER_NODE * nodes,
         input_range=(float(task.inputs.min()), float(task.inputs.max())),
         seed=0,
+        device=device,
     )
     with tqdm(total=len(task.inputs), unit="image", leave=False, disable=arguments.no_progress) as bar:
         states = reservoir.run(task.inputs, progress=bar.update)
@@ -201,7 +202,7 @@ def draw(predicted: dict[str, Array], truth: Array, results: dict[str, Any], pat
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
+    made = runs.parser(__doc__ or "", EXAMPLES, methods=False, use="project")
     made.add_argument("--nodes", type=runs.positive, metavar="N", help="nodes of the reservoir (default: 2000)")
     return made
 

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import opuproj
 import torch
-from common import runs
-from common.memory import available, readable
+from common import devices, runs
+from common.memory import readable
 from common.scaling import figures as scaling_figures
 from common.scaling import optics as optical_time
 from common.scaling.steps import (
@@ -47,7 +47,7 @@ METHODS: tuple[dfa.Method, ...] = ("bp", "dfa", "odfa")
 BYTES_A_PARAMETER = 10
 
 
-def scaling(arguments: Namespace) -> None:
+def scaling(arguments: Namespace, device: devices.Device) -> None:
     """Measure all sizes that fit into memory, small ones first, and draw the figures."""
     family = arguments.network
     widths, layers = WIDTHS[family], LAYERS[family]
@@ -62,23 +62,24 @@ def scaling(arguments: Namespace) -> None:
     for size in tqdm(sizes, unit="size", disable=arguments.no_progress):
         path = arguments.out / f"{size.name}.json"
         needed = BYTES_A_PARAMETER * size.parameters
-        if path.exists():
+        if stored := runs.read_json(path):
+            device.computed(stored.get("computed"), path)
             continue
-        if needed > available():
+        if needed > device.available():
             tqdm.write(
-                f"{size.name} left out: it needs about {readable(needed)}, {readable(available())} are available"
+                f"{size.name} left out: it needs about {readable(needed)}, {readable(device.available())} are available"
             )
             continue
-        runs.write_json(path, measure(size, arguments))
+        runs.write_json(path, measure(size, arguments, device))
     report(arguments)
 
 
-def measure(size: Size, arguments: Namespace) -> dict[str, Any]:
+def measure(size: Size, arguments: Namespace, device: devices.Device) -> dict[str, Any]:
     """Time one size and measure its memory."""
     memory = {}
     if not arguments.quick or size.layers > 1:
-        memory = {method: peak_memory(size, method, arguments.threads) for method in arguments.methods}
-    trainee = Trainee(size)
+        memory = {method: peak_memory(size, method, arguments.threads, device) for method in arguments.methods}
+    trainee = Trainee(size, device=device)
     steps = {method: partial(trainee.step, method) for method in arguments.methods}
     least, most, budget = (3, 5, 2.0) if arguments.quick else (5, 25, 30.0)
     measured = interleave(steps, least, most, budget)
@@ -90,6 +91,7 @@ def measure(size: Size, arguments: Namespace) -> dict[str, Any]:
         "parameters": size.parameters,
         "methods": medians(measured),
         "memory": memory,
+        "computed": device.beginning(),
     }
 
 
@@ -108,6 +110,7 @@ def report(arguments: Namespace) -> None:
             print(f"{r['layers']:>6}{r['width']:>7}{r['parameters']:>13,}  {method:<6}", end="")
             print(f"{1e3 * m['step'] / r['batch']:>11.3f}{m.get('ratio', float('nan')):>7.2f}", end="")
             print(f"{shares[0]:>9}{shares[1]:>9}{shares[2]:>12}{shares[3]:>10}{memory:>10}")
+    devices.tell_mixture(results)
     print("\nThe projection is part of the backward pass. Memory is beyond that of an idle process.")
     runs.write_json(arguments.out / f"{arguments.network}.json", {"results": results})
     scaling_figures.draw(arguments.out, arguments.network, results)
@@ -144,7 +147,7 @@ def hardware(arguments: Namespace, results: list[dict[str, Any]]) -> None:
     scaling_figures.draw_optics(arguments.out, arguments.network, found)
 
 
-def cost(arguments: Namespace) -> None:
+def cost(arguments: Namespace, device: devices.Device) -> None:
     """Time a step of two networks that other examples train: a fully connected one and the dialogue's Transformer."""
     rows = {
         "MLP 784 → 4 × 1024 → 10, batch 128": Size("mlp", 1024, 4, 128, n_inputs=784, n_outputs=10),
@@ -154,8 +157,8 @@ def cost(arguments: Namespace) -> None:
     results = {}
     print(f"{'':<56}{'':<8}{'ms/step':>9}{'/ BP':>7}{'projection':>12}{'rounds':>8}")
     for name, size in rows.items():
-        trainee = Trainee(size, torch.optim.Adam)
-        bare = Trainee(size, torch.optim.Adam, attached=False)
+        trainee = Trainee(size, torch.optim.Adam, device=device)
+        bare = Trainee(size, torch.optim.Adam, attached=False, device=device)
         steps = {"plain": partial(bare.step, "bp")}
         steps |= {method: partial(trainee.step, method) for method in METHODS}
         summary = medians(interleave(steps, least, most, 60.0))
@@ -168,7 +171,7 @@ def cost(arguments: Namespace) -> None:
     runs.write_json(arguments.out / "cost.json", {"results": results})
 
 
-def large(arguments: Namespace) -> None:
+def large(arguments: Namespace, device: devices.Device) -> None:
     """Time the feedback of a million hidden units from errors of 10,000 elements, batch 64, against a stored matrix."""
     n_inputs, n_outputs, n = (10_000, 100_000, 64) if arguments.quick else (10_000, 1_000_000, 64)
     part = n_outputs // 10
@@ -184,37 +187,48 @@ def large(arguments: Namespace) -> None:
     print(
         f"{n_outputs:,} hidden units, errors of {n_inputs:,} elements, batch {n}, {torch.get_num_threads()} threads\n"
     )
-    if slice_bytes > 0.8 * available():
+    if slice_bytes > 0.8 * device.available():
         raise SystemExit(
-            f"even a tenth of the matrix needs {readable(slice_bytes)}, {readable(available())} are available"
+            f"even a tenth of the matrix needs {readable(slice_bytes)}, {readable(device.available())} are available"
         )
-    matrix = torch.empty(part, n_inputs, dtype=torch.bfloat16)
+    matrix = torch.empty(part, n_inputs, dtype=torch.bfloat16, device=device.name)
     for rows in matrix.split(1000):  # normal_ in bfloat16 is slow, and float32 would be twice as large
         rows.copy_(torch.randn(rows.shape))
-    dense = torch.from_numpy(errors["two thirds nonzero"]).to(torch.bfloat16)
-    works = {f"generated, {name}": partial(operator, error) for name, error in errors.items()}
+    vectors: dict[str, Any] = errors
+    if device.is_gpu:
+        vectors = {name: torch.from_numpy(error).to(device.name) for name, error in errors.items()}
+    dense = torch.from_numpy(errors["two thirds nonzero"]).to(device.name, torch.bfloat16)
+    works = {f"generated, {name}": partial(operator, error) for name, error in vectors.items()}
     works["stored in bfloat16, a tenth of the rows"] = partial(torch.mm, dense, matrix.T)
-    seconds = time_in_turn(works, 1 if arguments.quick else 3)
+    seconds = time_in_turn(works, 1 if arguments.quick else 3, device)
     for name, value in seconds.items():
         scaled = f", so {10 * value:.2f} s for all" if name.startswith("stored") else ""
         print(f"  {name:<42}{value:>8.2f} s{scaled}")
-    fits = available() + slice_bytes > stored_bytes
+    fits = device.available() + slice_bytes > stored_bytes
     print(f"\nStored, the whole matrix needs {readable(stored_bytes)} in bfloat16, twice as much in float32;")
-    print(f"{readable(available() + slice_bytes)} are available here: it {'would fit' if fits else 'does not fit'}.")
+    there = readable(device.available() + slice_bytes)
+    print(f"{there} are available here: it {'would fit' if fits else 'does not fit'}.")
     print(f"Generated, it needs none; the result takes {readable(4 * n * n_outputs)} either way.")
     runs.write_json(
         arguments.out / "large.json",
-        {"shape": [n, n_inputs, n_outputs], "seconds": seconds, "stored bytes": stored_bytes, "available": available()},
+        {
+            "shape": [n, n_inputs, n_outputs],
+            "seconds": seconds,
+            "stored bytes": stored_bytes,
+            "available": device.available(),
+        },
     )
 
 
-def time_in_turn(works: dict[str, Any], n_rounds: int) -> dict[str, float]:
+def time_in_turn(works: dict[str, Any], n_rounds: int, device: devices.Device) -> dict[str, float]:
     """Return the median seconds of each work, measured in turn after one round that does not count."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for done in range(n_rounds + 1):
         for name, work in works.items():
+            device.wait()
             start = perf_counter()
             work()
+            device.wait()
             if done:
                 taken[name].append(perf_counter() - start)
     return {name: median(values) for name, values in taken.items()}
@@ -259,17 +273,17 @@ EXAMPLES = """examples:
 def main() -> None:
     """Run the part that the command line selects."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    device = runs.begin(arguments)
     if arguments.quick:
         arguments.out = arguments.out / "quick"  # so that the full measurement does not use these results
     if arguments.figures_only:
         report(arguments)
     elif arguments.cost:
-        cost(arguments)
+        cost(arguments, device)
     elif arguments.large:
-        large(arguments)
+        large(arguments, device)
     else:
-        scaling(arguments)
+        scaling(arguments, device)
 
 
 if __name__ == "__main__":

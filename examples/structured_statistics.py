@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from common import runs
 from common.checks import Checks
 from numpy.typing import NDArray
 from opuproj import Projector, project
+from tqdm import tqdm
 
 EXAMPLES = """examples:
   python examples/structured_statistics.py             all figures of docs/structured.md, in about a minute
@@ -57,9 +59,11 @@ def entries(checks: Checks, n: int, n_blocks: int) -> None:
     orthogonal = max(float(np.abs(part @ part.T / n - np.eye(n)).max()) for part in parts)
     across = [parts[i] @ parts[j].T / math.sqrt(n) for i in range(len(parts)) for j in range(i)]
     correlations = np.concatenate([a.ravel() for a in across])
-    print(f"n = {n}, {n_blocks} blocks, {size:,} entries: mean {mean:+.1e}, variance {variance:.6f}, 4th {fourth:.4f}")
-    print(f"  rows of a part of a block: products / n differ from the identity by at most {orthogonal:.0e}")
-    print(
+    tqdm.write(
+        f"n = {n}, {n_blocks} blocks, {size:,} entries: mean {mean:+.1e}, variance {variance:.6f}, 4th {fourth:.4f}"
+    )
+    tqdm.write(f"  rows of a part of a block: products / n differ from the identity by at most {orthogonal:.0e}")
+    tqdm.write(
         f"  rows of two: {correlations.size:,} products / sqrt n, mean {correlations.mean():+.1e}, variance "
         f"{correlations.var():.4f}, largest {np.abs(correlations).max():.2f}"
     )
@@ -71,21 +75,23 @@ def entries(checks: Checks, n: int, n_blocks: int) -> None:
     checks.within(f"largest of them, over a normal law's, n = {n}", np.abs(correlations).max() / expected, 0.9, 1.3)
 
 
-def moments(checks: Checks, n: int, seeds: int) -> None:
+def moments(checks: Checks, n: int, seeds: int, device: str, bar: tqdm[Any]) -> None:
     """Measure mean, variance and fourth moment of outputs, and the correlation of intensities of two blocks."""
-    print(f"n = {n}: outputs of {seeds} seeds, two blocks each")
-    print(f"  {'x':<10} {'mean':>9} {'variance':>9} {'4th moment':>11} {'(3 - 6/n)':>10} {'blocks':>8}")
+    tqdm.write(f"n = {n}: outputs of {seeds} seeds, two blocks each")
+    tqdm.write(f"  {'x':<10} {'mean':>9} {'variance':>9} {'4th moment':>11} {'(3 - 6/n)':>10} {'blocks':>8}")
     for name, x in inputs(n).items():
         fields = [
-            project(x, 2 * n, seed=s, mode="complex", ensemble="structured", dtype=np.float64) for s in range(seeds)
+            project(x, 2 * n, seed=s, mode="complex", ensemble="structured", dtype=np.float64, device=device)
+            for s in range(seeds)
         ]
         s = np.array([part for y in fields for part in (y.real, y.imag)]) * math.sqrt(2)
         squares = np.array([np.abs(y) ** 2 for y in fields])
+        bar.update()
         first, second = squares[:, :n].ravel() - 1, squares[:, n:].ravel() - 1
         blocks = float(np.mean(first * second)) * math.sqrt(first.size)
         fourth = (s**4).mean(axis=1)
         error = fourth.std() / math.sqrt(len(fourth))
-        print(
+        tqdm.write(
             f"  {name:<10} {s.mean():>+9.1e} {s.var():>9.6f} {fourth.mean():>5.3f}±{error:.3f} {3 - 6 / n:>10.3f} "
             f"{blocks:>+8.1f}"
         )
@@ -98,7 +104,7 @@ def moments(checks: Checks, n: int, seeds: int) -> None:
         checks.within(f"intensities of two blocks, {name}, n = {n}, standard errors", blocks, -SIGMAS, SIGMAS)
 
 
-def kernels(checks: Checks, n_inputs: int, seeds: int) -> None:
+def kernels(checks: Checks, n_inputs: int, seeds: int, device: str, bar: tqdm[Any]) -> None:
     """Measure the error of the kernel of intensities, over the number of outputs, for both ensembles."""
     random = np.random.default_rng(0)
     common = random.integers(-1, 2, n_inputs)
@@ -107,8 +113,10 @@ def kernels(checks: Checks, n_inputs: int, seeds: int) -> None:
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     exact = 1 + (x @ x.T) ** 2
     pairs = np.triu_indices(len(x))
-    print(f"kernel of intensities, 40 vectors of {n_inputs}, {seeds} seeds: root mean square error, and mean error")
-    print(f"  {'outputs':>8} {'gaussian':>10} {'structured':>11} {'mean, g':>10} {'mean, s':>10}")
+    tqdm.write(
+        f"kernel of intensities, 40 vectors of {n_inputs}, {seeds} seeds: root mean square error, and mean error"
+    )
+    tqdm.write(f"  {'outputs':>8} {'gaussian':>10} {'structured':>11} {'mean, g':>10} {'mean, s':>10}")
     for m in OUTPUTS:
         found: dict[Ensemble, Array] = {}
         ensembles: tuple[Ensemble, ...] = ("gaussian", "structured")
@@ -116,12 +124,13 @@ def kernels(checks: Checks, n_inputs: int, seeds: int) -> None:
             digits = 5 if ensemble == "gaussian" else None
             errors = []
             for seed in range(seeds):
-                y = project(x, m, seed=seed, ensemble=ensemble, digits=digits, dtype=np.float64)
+                y = project(x, m, seed=seed, ensemble=ensemble, digits=digits, dtype=np.float64, device=device)
                 errors.append((y @ y.T / m - exact)[pairs])
             found[ensemble] = np.array(errors)
+            bar.update()
         rms = {name: float(np.sqrt((errors**2).mean())) for name, errors in found.items()}
         mean = {name: float(errors.mean()) for name, errors in found.items()}
-        print(
+        tqdm.write(
             f"  {m:>8} {rms['gaussian']:>10.4f} {rms['structured']:>11.4f} {mean['gaussian']:>+10.4f} "
             f"{mean['structured']:>+10.4f}"
         )
@@ -132,18 +141,26 @@ def kernels(checks: Checks, n_inputs: int, seeds: int) -> None:
 
 def main() -> None:
     """Measure, print and check."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer seeds")
-    quick = parser.parse_args().quick
+    arguments = parser().parse_args()
+    device, quick = runs.begin(arguments).name, arguments.quick
     checks = Checks()
-    for n in (256, 1024):
-        entries(checks, n, 3)
-    for n in (256, 4096):
-        moments(checks, n, (100 if quick else 1000) * 256 // n)
-    kernels(checks, 1000, 10 if quick else 40)
+    sizes = (256, 4096)
+    total = len(sizes) * len(inputs(sizes[0])) + 2 * len(OUTPUTS)
+    with tqdm(total=total, unit="statistic", leave=False, disable=arguments.no_progress) as bar:
+        for n in (256, 1024):
+            entries(checks, n, 3)
+        for n in sizes:
+            moments(checks, n, (100 if quick else 1000) * 256 // n, device, bar)
+        kernels(checks, 1000, 10 if quick else 40, device, bar)
+    path = arguments.out / f"{'quick' if quick else 'results'}.json"
+    runs.write_json(path, {"checks": checks.plain()})
+    print(f"\nResults: {path}")
     checks.finish()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    return runs.parser(__doc__ or "", EXAMPLES, methods=False, use="project")
 
 
 if __name__ == "__main__":

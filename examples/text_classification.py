@@ -41,7 +41,7 @@ PAIRS_OF, MEDIA = 1000, 4  # passages whose distances are compared, and number o
 def main() -> None:
     """Run the experiment, print, draw, check."""
     arguments = parser().parse_args()
-    runs.use_threads(arguments.threads)
+    runs.begin(arguments)
     works = plays.shakespeare()
     if arguments.quick:
         works = works[::4]
@@ -191,7 +191,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
+    # tf-idf is sparse, and sparse matrices are projected on the CPU.
+    made = runs.parser(__doc__ or "", EXAMPLES, methods=False, use="cpu")
     made.add_argument(
         "--words", type=runs.positive, default=100, metavar="N", help="words of a passage (default: %(default)s)"
     )

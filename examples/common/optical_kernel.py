@@ -47,6 +47,7 @@ def grams(
     counts: list[int],
     *,
     seed: int,
+    device: str = "cpu",
     progress: Callable[[int], object] = lambda _: None,
 ) -> Iterator[tuple[int, Array, Array]]:
     r"""Yield Gram matrices of the first D features \|Tx\|²/‖x‖², averaged over the features, for every D in `counts`.
@@ -64,6 +65,8 @@ def grams(
         Numbers of features, ascending.
     seed
         Seed of T.
+    device
+        The device that projects.
     progress
         Called with the number of features done.
 
@@ -72,7 +75,7 @@ def grams(
     tuple
         For every D, in turn: D and the matrices of shapes (n_train, n_train) and (n − n_train, n_train).
     """
-    operator = opuproj.Projector(x.shape[1], counts[-1], seed=seed, mode="intensity")
+    operator = opuproj.Projector(x.shape[1], counts[-1], seed=seed, mode="intensity", device=device)
     scale = _norms(x).astype(np.float32)[:, None]
     batch = opuproj.pack(x)
     total = np.zeros((len(x), n_train))

@@ -44,10 +44,11 @@ def vectors(n: int, size: int) -> NDArray[np.int8]:
     return np.random.default_rng(size).permuted(np.tile(half, (n, 1)), axis=1)
 
 
-def measured_errors(size: int, photons: list[float], n: int, n_outputs: int) -> list[float]:
+def measured_errors(size: int, photons: list[float], n: int, n_outputs: int, device: str = "cpu") -> list[float]:
     """Return the relative error of dot products of a size, for every number of photons per output, by simulation."""
     x = opuproj.pack(vectors(n, size))
     settings: dict[str, Any] = {"seed": SEED, "mode": "linear", "n_anchor": size // 2, "dtype": np.float64}
+    settings["device"] = device
     exact = opuproj.project(x, n_outputs, **settings)
     dark = Camera(bits=None, full_scale=1e9, dark_floor=DARK_FLOOR)
     # All vectors share an anchor, so a discarded output is 0 for all of them.

@@ -66,16 +66,31 @@ class OpticalReservoir:
         The least and the greatest input.
     seed
         Seed of the medium.
+    device
+        The device that projects.
     """
 
     def __init__(
-        self, nodes: int, *, levels: int, input_pixels: int, input_range: tuple[float, float], seed: int
+        self,
+        nodes: int,
+        *,
+        levels: int,
+        input_pixels: int,
+        input_range: tuple[float, float],
+        seed: int,
+        device: str = "cpu",
     ) -> None:
         self.nodes = nodes
         self.levels = -np.log1p(-np.arange(1, levels + 1) / (levels + 1))
         self.input_levels = np.linspace(*input_range, input_pixels + 2)[1:-1]
         self.operator = opuproj.Projector(
-            nodes * levels + input_pixels, nodes, seed=seed, mode="intensity", camera=CAMERA, dtype=np.float64
+            nodes * levels + input_pixels,
+            nodes,
+            seed=seed,
+            mode="intensity",
+            camera=CAMERA,
+            dtype=np.float64,
+            device=device,
         )
 
     def run(

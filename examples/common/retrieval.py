@@ -39,9 +39,9 @@ def photograph(side: int) -> Array:
     return small
 
 
-def operator(n: int, m: int, seed: int) -> opuproj.Projector:
+def operator(n: int, m: int, seed: int, device: str = "cpu") -> opuproj.Projector:
     """Return the medium that takes n pixels to m: in double precision, for the error to fall to where digits end."""
-    return opuproj.Projector(n, m, seed=seed, mode="complex", dtype=np.complex128)
+    return opuproj.Projector(n, m, seed=seed, mode="complex", dtype=np.complex128, device=device)
 
 
 def spectral_start(op: opuproj.Projector, amplitudes: Array, iterations: int) -> Array:

@@ -11,20 +11,26 @@ import random
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
 import opuproj
-import torch
+
+from common import devices
 
 METHODS = ("bp", "dfa", "odfa", "shallow")
 
 
-def parser(description: str, epilog: str, *, methods: bool = True) -> argparse.ArgumentParser:
+_running_on = devices.CPU
+
+
+def parser(
+    description: str, epilog: str, *, methods: bool = True, use: devices.Use = "train"
+) -> argparse.ArgumentParser:
     """Return a parser with the options that all programs have.
 
     Parameters
@@ -35,6 +41,8 @@ def parser(description: str, epilog: str, *, methods: bool = True) -> argparse.A
         Examples of use, printed unchanged.
     methods
         Whether the program compares training methods in resumable runs, and has the options for that.
+    use
+        What the program does with a GPU, which decides its options for the device.
     """
     made = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,6 +77,7 @@ def parser(description: str, epilog: str, *, methods: bool = True) -> argparse.A
     made.add_argument(
         "--threads", type=positive, metavar="N", help="number of threads (default: all cores that this process may use)"
     )
+    devices.add_options(made, use)
     made.add_argument(
         "--no-progress",
         action="store_true",
@@ -78,10 +87,22 @@ def parser(description: str, epilog: str, *, methods: bool = True) -> argparse.A
     return made
 
 
+def begin(arguments: argparse.Namespace) -> devices.Device:
+    """Use the threads and the device that the command line chooses; print the device and return it."""
+    global _running_on
+    use_threads(arguments.threads)
+    _running_on = devices.chosen(arguments)
+    print(f"Device: {_running_on}\n", flush=True)
+    return _running_on
+
+
 def use_threads(n: int | None) -> None:
-    """Let PyTorch and opuproj use n threads each; None keeps their defaults."""
+    """Let PyTorch, if it is installed, and opuproj use n threads each; None keeps their defaults."""
     if n is not None:
-        torch.set_num_threads(n)
+        if find_spec("torch") is not None:
+            import torch
+
+            torch.set_num_threads(n)
         os.environ["OPUPROJ_NUM_THREADS"] = str(n)
 
 
@@ -126,6 +147,8 @@ class Checkpoint:
         """Restore all parts and random number generators; return the record, or None if nothing was saved."""
         if not self.path.exists():
             return None
+        import torch
+
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
         if set(saved["parts"]) != set(self.parts):
             raise ValueError(
@@ -140,6 +163,8 @@ class Checkpoint:
 
     def save(self, record: dict[str, Any]) -> None:
         """Save all parts, random number generators and `record`, which consists of plain numbers, texts and tensors."""
+        import torch
+
         saved = {
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "random": _random_state(),
@@ -184,25 +209,25 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def made() -> dict[str, Any]:
-    """Return how and where results are made: command, versions, machine, date."""
+    """Return how and where results are made: command, versions, machine, device, date."""
+    if find_spec("torch") is None:
+        version, threads = None, None
+    else:
+        import torch
+
+        version, threads = str(torch.__version__), torch.get_num_threads()
     return {
         "command": shlex.join(["python", *sys.argv]),
         "opuproj": opuproj.__version__,
-        "torch": str(torch.__version__),
+        "torch": version,
         "python": platform.python_version(),
-        "cpu": cpu_name(),
-        "threads": torch.get_num_threads(),
+        "cpu": devices.cpu_name(),
+        "device": _running_on.model,
+        "autocast": _running_on.autocast,
+        "compile": _running_on.compile,
+        "threads": threads,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-
-
-def cpu_name() -> str:
-    """Return the name of the processor, if the system gives it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -216,7 +241,11 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 def _plain(value: Any) -> Any:
     """Make plain numbers and lists of NumPy's and PyTorch's for JSON."""
-    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+    # A tensor exists only if torch was imported.
+    arrays: tuple[Any, ...] = (np.generic, np.ndarray)
+    if "torch" in sys.modules:
+        arrays += (sys.modules["torch"].Tensor,)
+    if isinstance(value, arrays):
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
@@ -224,6 +253,8 @@ def _plain(value: Any) -> Any:
 
 
 def _random_state() -> dict[str, Any]:
+    import torch
+
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "torch": torch.get_rng_state(),
@@ -233,6 +264,8 @@ def _random_state() -> dict[str, Any]:
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
+    import torch
+
     torch.set_rng_state(state["torch"])
     name, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002

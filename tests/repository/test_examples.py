@@ -22,7 +22,16 @@ pytest.importorskip("matplotlib")
 EXAMPLES = ROOT / "examples"
 APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training", "photon_budget"]
 APPLICATIONS += ["text_classification", "phase_retrieval", "accumulation"]
-PROGRAMS = ["fashion_dfa", "gpt_dialogue", "climate_vit", "scaling", "plan", "structured_statistics", *APPLICATIONS]
+PROGRAMS = [
+    "fashion_dfa",
+    "gpt_dialogue",
+    "climate_vit",
+    "scaling",
+    "plan",
+    "structured_statistics",
+    "demo",
+    *APPLICATIONS,
+]
 
 
 def command(program: str, *arguments: Any) -> list[str]:
@@ -62,6 +71,7 @@ def test_help_tells_what_a_program_does_and_how_to_use_it(program: str) -> None:
     text = run(program, "--help")
     assert "examples:" in text
     assert "--quick" in text
+    assert "--device {cuda,cpu}" in text
 
 
 def curves(folder: Path) -> dict[str, Any]:

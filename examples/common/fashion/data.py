@@ -35,6 +35,11 @@ class Split:
         """Return the same with the first n training images only."""
         return Split(self.train_x[:n], self.train_y[:n], self.test_x, self.test_y)
 
+    def to(self, device: str) -> Split:
+        """Return the same on a device such as "cuda"."""
+        parts = (self.train_x, self.train_y, self.test_x, self.test_y)
+        return Split(*(part.to(device) for part in parts))
+
     def validation(self, n: int) -> Split:
         """Return a split whose "test" images are the last n for training, to be used for tuning."""
         return Split(self.train_x[:-n], self.train_y[:-n], self.train_x[-n:], self.train_y[-n:])

@@ -15,7 +15,7 @@ from opuproj import dfa
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from common import figures, runs
+from common import devices, figures, runs
 from common.fashion import data as fashion
 
 if TYPE_CHECKING:
@@ -100,10 +100,20 @@ class Trainer:
         Number of measurements of accuracy and alignment per epoch; 0 for the end only.
     save_seconds
         The time between two checkpoints.
+    device
+        The device of the models and the images.
     """
 
-    def __init__(self, data: fashion.Split, folder: Path, measures: int, save_seconds: float):
-        self.data = data
+    def __init__(
+        self,
+        data: fashion.Split,
+        folder: Path,
+        measures: int,
+        save_seconds: float,
+        device: devices.Device = devices.CPU,
+    ):
+        self.data = data.to(device.name)
+        self.device = device
         self.folder = folder
         self.save_seconds = save_seconds
         self.steps_per_epoch = len(data.train_x) // BATCH
@@ -118,12 +128,16 @@ class Trainer:
         steps = run.epochs * self.steps_per_epoch
         found = runs.read_json(self.path(run))
         if found is not None:
+            self.device.computed(found.get("computed"), self.path(run))
             bar.update(steps)
             return found
 
-        training = _Training(run, steps)
+        training = _Training(run, steps, self.device)
         checkpoint = runs.Checkpoint(self.path(run).with_suffix(".pt"), self.save_seconds, **training.parts())
-        record = checkpoint.load() or {"step": 0, "seconds": 0.0, "losses": [], "curve": []}
+        record = checkpoint.load()
+        if record is None:
+            record = {"step": 0, "seconds": 0.0, "losses": [], "curve": [], "computed": self.device.beginning()}
+        record["computed"] = self.device.computing(record.get("computed"), checkpoint.path)
         bar.update(record["step"])
         for step in range(record["step"], steps):
             if checkpoint.due():
@@ -140,7 +154,7 @@ class Trainer:
             bar.update()
         self._measure(training, record)
 
-        result = {**asdict(run), "seconds": record["seconds"], "curve": record["curve"]}
+        result = {**asdict(run), **{key: record[key] for key in ("seconds", "curve", "computed")}}
         runs.write_json(self.path(run), result)
         checkpoint.remove()
         return result
@@ -170,10 +184,10 @@ class Trainer:
 class _Training:
     """A network with its feedback and optimizer."""
 
-    def __init__(self, run: Run, steps: int):
+    def __init__(self, run: Run, steps: int, device: devices.Device):
         torch.manual_seed(run.seed)
-        self.run = run
-        self.model = NETWORKS[run.network]()
+        self.run, self.device = run, device
+        self.model = NETWORKS[run.network]().to(device.name)
         self.feedback = dfa.attach(
             self.model,
             list(self.model)[:-1],
@@ -182,6 +196,7 @@ class _Training:
             seed=run.seed,
             ensemble=run.ensemble,
         )
+        device.compiled(self.model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=run.rate, fused=True)
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
 
@@ -197,15 +212,20 @@ class _Training:
     def step(self, x: torch.Tensor, y: torch.Tensor) -> float:
         """Train on one batch. The code is the same with and without feedback."""
         self.optimizer.zero_grad()
-        loss = cross_entropy(self.model(x), y)
+        loss = self.loss(x, y)
         loss.backward()
         self.optimizer.step()
         self.scheduler.step()
         return float(loss.detach())
 
+    def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return the loss of a batch."""
+        with self.device.casting():
+            return cross_entropy(self.model(x), y)
+
     def accuracy(self, x: torch.Tensor, y: torch.Tensor) -> float:
         """Return the fraction of correctly classified images."""
-        with torch.no_grad():
+        with torch.no_grad(), self.device.casting():
             right = [
                 (self.model(some).argmax(1) == of).sum() for some, of in zip(x.split(1000), y.split(1000), strict=True)
             ]
@@ -215,4 +235,4 @@ class _Training:
         """Return the cosine between each hidden layer's gradient and backpropagation's, if both exist."""
         if self.run.method not in ("dfa", "odfa"):
             return {}
-        return dict(self.feedback.alignment(lambda: cross_entropy(self.model(x), y)))
+        return dict(self.feedback.alignment(lambda: self.loss(x, y)))

@@ -20,10 +20,9 @@ from opuproj.dfa import Method
 from torch import Tensor
 from tqdm import tqdm
 
-from common import plays, runs
+from common import devices, plays, runs
 from common.gpt.model import GPT, Shape
 from common.gpt.training import Settings, attach, loss_of
-from common.memory import peak_resident
 
 # A layer as in the paper has 16 width² parameters: 4 for attention and 12 for the perceptron.
 PAPER = Shape(width=2040, n_layers=16, n_heads=20, vocabulary=1016, context=24, expansion=6, turn=False)
@@ -60,6 +59,7 @@ class Plan:
     batch: int
     threads: int | None
     progress: bool
+    device: devices.Device = devices.CPU
 
 
 VARIANTS = (Variant("bp", False), Variant("bp", True), Variant("dfa", True), Variant("odfa", True))
@@ -76,7 +76,11 @@ def measure_all(plan: Plan, methods: list[str], corpus: plays.Corpus, n_steps: i
         if variant.method in methods:
             file = directory / f"{variant.name}.json"
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                result = runs.read_json(file) or process.submit(measure, variant, plan, batches).result()
+                result = runs.read_json(file)
+                if result is None:
+                    result = process.submit(measure, variant, plan, batches).result()
+                else:
+                    plan.device.computed(result.get("computed"), file)
             runs.write_json(file, result)
             print(
                 f"{variant.name:<24}{result['peak'] / GB:>7.2f} GB{result['before'] / GB:>7.2f} GB"
@@ -86,12 +90,14 @@ def measure_all(plan: Plan, methods: list[str], corpus: plays.Corpus, n_steps: i
 
 
 def measure(variant: Variant, plan: Plan, batches: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-    """Train one variant."""
+    """Train one variant. The memory is that of the GPU, if the model is on one."""
     runs.use_threads(plan.threads)
-    before = peak_resident()
-    model = GPT(plan.shape).initialise(torch.Generator().manual_seed(0))
+    device = plan.device
+    before = device.peak_memory()
+    model = GPT(plan.shape).initialise(torch.Generator().manual_seed(0)).to(device.name)
     settings = Settings(variant.method, seed=0, rate=plan.rate, shape=plan.shape, error=plan.error, block_layers=1)
     attach(model, settings)
+    device.compiled(model)
     make = partial(OPTIMIZERS[plan.optimizer], lr=plan.rate)
     optimizer = None if variant.in_backward else make(list(model.parameters()))
     if variant.in_backward:
@@ -100,12 +106,14 @@ def measure(variant: Variant, plan: Plan, batches: list[tuple[Tensor, Tensor]]) 
     losses, seconds = [], []
     for inputs, targets in tqdm(batches, desc=variant.name, leave=False, disable=not plan.progress):
         started = perf_counter()
-        loss = loss_of(model, inputs, targets)
+        with device.casting():
+            loss = loss_of(model, inputs.to(device.name), targets.to(device.name))
         loss.backward()
         if optimizer is not None:
             optimizer.step()
             optimizer.zero_grad()
-        losses.append(float(loss.detach()))
+        losses.append(float(loss.detach()))  # waits for a GPU
+        device.wait()
         seconds.append(perf_counter() - started)
     return {
         "parameters": model.count(),
@@ -113,7 +121,8 @@ def measure(variant: Variant, plan: Plan, batches: list[tuple[Tensor, Tensor]]) 
         "optimizer": plan.optimizer,
         "batch": plan.batch,
         "before": before,
-        "peak": peak_resident(),
+        "peak": device.peak_memory(),
+        "computed": device.beginning(),
         # The first step also allocates.
         "seconds_a_step": sum(seconds[1:] or seconds) / len(seconds[1:] or seconds),
         "losses": losses,

@@ -195,7 +195,9 @@ def generate(model: GPT, prompt: Tensor, length: int, generator: torch.Generator
     tokens = prompt
     for _ in range(length):
         with torch.no_grad():
-            logits = model(tokens[None, -model.shape.context :])[0, -1]
+            # The tokens are drawn on the CPU, whatever the device of the model.
+            window = tokens[None, -model.shape.context :].to(model.head.weight.device)
+            logits = model(window)[0, -1].float().cpu()
         drawn = torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)
         tokens = torch.cat([tokens, drawn])
     return tokens

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from common import figures, plays, runs
+from common import devices, figures, plays, runs
 from common.gpt.model import GPT, Shape, generate
 
 RULES: dict[str, Callable[[Any], dfa.Rule]] = {
@@ -137,16 +137,26 @@ class Run:
         The folder of the result and, until the run is finished, of the checkpoint.
     save_seconds
         The time between two checkpoints.
+    device
+        The device of the model and the windows.
     """
 
-    def __init__(self, settings: Settings, corpus: plays.Corpus, directory: Path, save_seconds: float):
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        corpus: plays.Corpus,
+        directory: Path,
+        save_seconds: float,
+        device: devices.Device = devices.CPU,
+    ):
+        self.settings, self.device = settings, device
         self.corpus = corpus
         self.result_file = directory / f"{settings.name}.json"
-        self.inputs, self.targets = plays.windows(corpus.training, settings.shape.context)
+        self.inputs, self.targets = plays.windows(corpus.training.to(device.name), settings.shape.context)
         self.steps_an_epoch = len(self.inputs) // settings.batch
         self.n_steps = settings.epochs * self.steps_an_epoch
         self.model = GPT(settings.shape).initialise(torch.Generator().manual_seed(settings.seed), corpus.training)
+        self.model.to(device.name)
         self.feedback = attach(self.model, settings)
         if settings.shape.turn and settings.turned:
             face(self.model, settings, len(self.feedback.blocks))
@@ -162,6 +172,7 @@ class Run:
             weight_decay=settings.decay,
             fused=True,
         )
+        device.compiled(self.model)
         parts = {"model": self.model, "optimizer": self.optimizer, "feedback": self.feedback}
         self.checkpoint = runs.Checkpoint(directory / f"{settings.name}.pt", save_seconds, **parts)
 
@@ -170,11 +181,17 @@ class Run:
         result = runs.read_json(self.result_file)
         if result and (result["settings"] != asdict(self.settings) or result["corpus"] != self.corpus.description):
             raise SystemExit(f"{self.result_file} was made with other settings or another text: choose another --out")
+        if result:
+            self.device.computed(result.get("computed"), self.result_file)
         return result
 
     def train(self, bar: tqdm[Any]) -> dict[str, Any]:
         """Train from where the last checkpoint left off, write the result and return it."""
-        record = self.checkpoint.load() or {"step": 0, "seconds": 0.0, "curve": [], "texts": [], "losses": []}
+        record = self.checkpoint.load()
+        if record is None:
+            record = {"step": 0, "seconds": 0.0, "curve": [], "texts": [], "losses": []}
+            record["computed"] = self.device.beginning()
+        record["computed"] = self.device.computing(record.get("computed"), self.checkpoint.path)
         measure_at = {round(i * self.n_steps / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
         text_at = {round(part * self.n_steps): part for part in TEXT_AT}
         started = perf_counter() - record["seconds"]
@@ -206,7 +223,8 @@ class Run:
         rate = self.settings.rate * schedule(step / self.n_steps, self.settings.warm_up)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["part"]
-        loss = loss_of(self.model, *self.batch(step))
+        with self.device.casting():
+            loss = loss_of(self.model, *self.batch(step))
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -231,16 +249,21 @@ class Run:
         }
         if self.settings.method in ("dfa", "odfa"):
             inputs, targets = self.inputs[: self.settings.batch], self.targets[: self.settings.batch]
-            point["alignment"] = self.feedback.alignment(lambda: loss_of(self.model, inputs, targets))
+
+            def loss() -> Tensor:
+                with self.device.casting():
+                    return loss_of(self.model, inputs, targets)
+
+            point["alignment"] = self.feedback.alignment(loss)
         return point
 
     def validate(self, n_windows: int | None = None) -> float:
         """Return the loss on held-out text: on windows spread over it, or on all of it."""
-        inputs, targets = plays.windows(self.corpus.validation, self.settings.shape.context)
+        inputs, targets = plays.windows(self.corpus.validation.to(self.device.name), self.settings.shape.context)
         if n_windows is not None:
             some = torch.linspace(0, len(inputs) - 1, min(n_windows, len(inputs))).long()
             inputs, targets = inputs[some], targets[some]
-        with torch.no_grad():
+        with torch.no_grad(), self.device.casting():
             sums = [
                 float(loss_of(self.model, x, y)) * len(x)
                 for x, y in zip(inputs.split(256), targets.split(256), strict=True)
@@ -251,7 +274,8 @@ class Run:
         """Continue the beginning of the held-out text."""
         generator = torch.Generator().manual_seed(self.settings.seed)
         prompt = self.corpus.validation[: self.settings.shape.context // 2]
-        tokens = generate(self.model, prompt, TEXT_LENGTH, generator)
+        with self.device.casting():
+            tokens = generate(self.model, prompt, TEXT_LENGTH, generator)
         begun, added = (
             self.corpus.tokenizer.decode(part.tolist()) for part in tokens.split([len(prompt), TEXT_LENGTH])
         )
@@ -269,6 +293,7 @@ class Run:
             "tokens_a_second": self.n_steps * self.inputs[0].numel() * self.settings.batch / record["seconds"],
             "curve": record["curve"],
             "texts": record["texts"],
+            "computed": record["computed"],
             "statistics": asdict(self.feedback.statistics),
         }
         runs.write_json(self.result_file, result)

@@ -11,6 +11,7 @@ import torch
 from opuproj import dfa
 from torch import nn
 
+from common import devices
 from common.private.privacy import NoisyLayer
 
 CLIP = 1.0  # of projected errors, and of the error at the output
@@ -85,10 +86,20 @@ class PrivateNetwork:
         Whether errors are clipped.
     seed
         Seed of weights, feedback and noise.
+    device
+        The device of the model. The noise on a GPU has other values than on the CPU.
     """
 
     def __init__(
-        self, widths: Sequence[int], method: dfa.Method, multiplier: float, snr: float, *, clipped: bool, seed: int
+        self,
+        widths: Sequence[int],
+        method: dfa.Method,
+        multiplier: float,
+        snr: float,
+        *,
+        clipped: bool,
+        seed: int,
+        device: devices.Device = devices.CPU,
     ):
         torch.manual_seed(seed)
         clip = CLIP if clipped else math.inf
@@ -99,8 +110,10 @@ class PrivateNetwork:
             for (below, above), noise in zip(hidden, noises, strict=True)
         ]
         last = nn.Sequential(nn.Linear(*top, bias=False), Detection(clip, 0.0))
-        self.model = nn.Sequential(Shorten(), *blocks, last)
+        self.model = nn.Sequential(Shorten(), *blocks, last).to(device.name)
+        self.device = device
         self.feedback = dfa.attach(self.model, blocks, method=method, ternarize=TERNARY, seed=seed)
+        device.compiled(self.model)
         trained = [*zip(blocks, hidden, noises, strict=True)] if method != "shallow" else []
         trained.append((last, (top[0], top[1]), 0.0))
         self.layers: list[NoisyLayer] = []
@@ -114,7 +127,9 @@ class PrivateNetwork:
     def sums(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Write the noisy sums over a batch, which are all that a step uses, to the weights' gradients."""
         self.model.zero_grad()
-        nn.functional.cross_entropy(self.model(x), y, reduction="sum").backward()
+        with self.device.casting():
+            loss = nn.functional.cross_entropy(self.model(x), y, reduction="sum")
+        loss.backward()
         for weight, layer in zip(self.weights, self.layers, strict=bool(self.layers)):
             # The sum over the dark frames: a frame's noise, of deviation σ, times ϱ/σ at its input, in each column one.
             weight.grad.add_(torch.randn_like(weight), alpha=layer.floor)

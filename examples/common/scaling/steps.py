@@ -17,7 +17,7 @@ from opuproj import dfa
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from common import runs
+from common import devices, runs
 from common.gpt.model import GPT, Shape
 from common.gpt.training import Settings
 from common.gpt.training import attach as attach_to_gpt
@@ -84,10 +84,16 @@ class Trainee:
         Called with the parameters; the default is SGD, which needs no memory.
     attached
         Whether feedback is attached; without it, steps are PyTorch's backpropagation.
+    device
+        The device of the network and the batch.
     """
 
     def __init__(
-        self, size: Size, make_optimizer: Callable[..., torch.optim.Optimizer] | None = None, attached: bool = True
+        self,
+        size: Size,
+        make_optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+        attached: bool = True,
+        device: devices.Device = devices.CPU,
     ):
         random = torch.Generator().manual_seed(0)
         if size.family == "gpt":
@@ -99,23 +105,35 @@ class Trainee:
             self.model = perceptron(size)
             self.x = torch.randn(size.batch, size.n_inputs, generator=random)
             self.y = torch.randint(size.n_outputs, (size.batch,), generator=random)
+        self.device = device
+        self.model.to(device.name)
+        self.x, self.y = self.x.to(device.name), self.y.to(device.name)
         self.feedback = attach(self.model, size) if attached else None
+        device.compiled(self.model)
         make = make_optimizer or (lambda parameters: torch.optim.SGD(parameters, lr=1e-4))
         self.optimizer = make(self.model.parameters())
 
     def step(self, method: dfa.Method) -> dict[str, float]:
-        """Take one step; return the seconds of its parts ("projection" is within "backward")."""
+        """Take one step; return the seconds of its parts ("projection" is within "backward").
+
+        On a GPU, "projection" is the time in which the host gives the GPU this work.
+        """
         before = 0.0
         if self.feedback is not None:
             self.feedback.method = method
             before = self.feedback.statistics.seconds
+        self.device.wait()
         start = perf_counter()
-        loss = F.cross_entropy(self.model(self.x).flatten(0, -2), self.y)
+        with self.device.casting():
+            loss = F.cross_entropy(self.model(self.x).flatten(0, -2), self.y)
+        self.device.wait()
         forward = perf_counter()
         loss.backward()
+        self.device.wait()
         backward = perf_counter()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.device.wait()
         end = perf_counter()
         projection = self.feedback.statistics.seconds - before if self.feedback is not None else 0.0
         return {
@@ -174,25 +192,35 @@ def medians(measured: Mapping[str, list[dict[str, float]]], against: str = "bp")
     return summary
 
 
-def peak_memory(size: Size, method: dfa.Method, threads: int | None) -> int | None:
+def peak_memory(
+    size: Size, method: dfa.Method, threads: int | None, device: devices.Device = devices.CPU
+) -> int | None:
     """Bytes that two training steps need beyond an idle process: parameters, gradients, activations, feedback.
 
-    Measured in a new process, as its peak resident memory minus that before the network was made. None if the system
-    does not give it.
+    Measured in a new process, as its peak resident memory minus that before the network was made, or of torch's memory
+    on a GPU. None if the system does not give it.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(_peak_memory, size, method, threads).result()
+        return process.submit(_peak_memory, size, method, threads, device).result()
 
 
-def _peak_memory(size: Size, method: dfa.Method, threads: int | None) -> int | None:
+def _peak_memory(size: Size, method: dfa.Method, threads: int | None, device: devices.Device) -> int | None:
     runs.use_threads(threads)
-    small = Trainee(Size(size.family, 32, 2, 1))  # allocations of libraries at their first use
+    small = Trainee(Size(size.family, 32, 2, 1), device=device)  # allocations of libraries at their first use
     small.step(method)
+    if device.is_gpu:
+        del small
+        torch.cuda.reset_peak_memory_stats(device.name)
+        allocated = torch.cuda.memory_allocated(device.name)
+        trainee = Trainee(size, device=device)
+        for _ in range(2):
+            trainee.step(method)
+        return int(torch.cuda.max_memory_allocated(device.name) - allocated)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak to the present
     before = resident("VmRSS")
-    trainee = Trainee(size)
+    trainee = Trainee(size, device=device)
     for _ in range(2):
         trainee.step(method)
-    peak = resident("VmHWM")
-    return None if peak is None or before is None else max(0, peak - before)
+    most = resident("VmHWM")
+    return None if most is None or before is None else max(0, most - before)
