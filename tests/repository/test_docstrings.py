@@ -14,6 +14,8 @@ import pytest
 NEED = {
     "opuproj.dask": "dask",
     "opuproj.torch": "torch",
+    "opuproj.dfa.huggingface": "transformers",
+    "opuproj.dfa.lightning": "lightning",
     "opuproj.dfa": "torch",
     "opuproj.sklearn": "sklearn",
     "opuproj.lightonml.projections.torch": "torch",
