@@ -229,11 +229,11 @@ def _structured_entries(
         picked = (rows[here] - np.uint64(first)).astype(np.intp)
         step = max(1, _WINDOW_BYTES // max(part.n_outputs * out.itemsize, spec.n_inputs // 4 + 1))
         for start in range(0, len(columns), step):
-            units = _unit_vectors(columns[start : start + step].astype(np.int64), spec.n_inputs)
+            units = unit_vectors(columns[start : start + step].astype(np.int64), spec.n_inputs)
             out[here, start : start + step] = project(part, units, None, request)[:, picked].T
 
 
-def _unit_vectors(columns: NDArray[np.int64], n_inputs: int) -> PackedRows[_core.Packed]:
+def unit_vectors(columns: NDArray[np.int64], n_inputs: int) -> PackedRows[_core.Packed]:
     """Return the unit vectors of these columns."""
     n = len(columns)
     packed = _core.Packed.from_csr(np.arange(n + 1, dtype=np.int64), columns, np.ones(n, dtype=np.int8), n_inputs)

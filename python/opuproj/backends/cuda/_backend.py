@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ..._spec import Spec
-from ...inputs.rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows, Threshold
+from ...inputs.rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows, Threshold, unchanged
 from ...inputs.tensors import DeviceRows
 from .. import Backend, IntegerFields, Packed, Read, Request, backend
 from . import _device, adjoint, matrix, packing, partial, projection, structured
@@ -129,13 +129,13 @@ class Cuda(Backend):
         where = self._device_of(device)
         if _too_long(spec) if spec.ensemble == "structured" else matrix.far_apart(columns):
             return torch.from_numpy(self._host.entries(spec, rows, columns, request, "cpu")).to(where)
-        place = Place(self._ready(where), self._values, where.type, _unchanged)
+        place = Place(self._ready(where), self._values, where.type, unchanged)
         return matrix.entries(place, spec, rows, columns, where, scratch_bytes())
 
     def moved(self, batch: _core.Packed | _core.Encoded, name: str) -> DevicePacked | DeviceEncoded:
         """Return a copy of a batch of the compiled core in the memory of the GPU of this name."""
         device = self._device_of(name)
-        return placed(Place(self._ready(device), self._values, name.partition(":")[0], _unchanged), batch, device)
+        return placed(Place(self._ready(device), self._values, name.partition(":")[0], unchanged), batch, device)
 
     # Through the host
 
@@ -185,10 +185,6 @@ def _device_of(rows: Rows) -> torch.device | None:
         return packed
     source = rows.rows if isinstance(rows, (DigitRows, FloatRows)) else rows
     return source.array.device if isinstance(source, DeviceRows) else None
-
-
-def _unchanged(result: Any) -> Any:
-    return result
 
 
 def _numbered(name: str) -> torch.device:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ... import _core
 from ..._spec import Spec
 from ...inputs.rows import PackedRows
 from .. import Request
+from ..cpu.projection import unit_vectors
 from . import _readout, structured
 from ._fields import BLOCK
 from ._gpu import TABLE_BYTES, TABLE_STRIDE, dtype_name, grid_for
@@ -154,6 +154,5 @@ def _structured(place: Place, spec: Spec, rows: Numbers, columns: Numbers, out: 
 
 
 def _unit_vectors(place: Place, columns: Numbers, n_inputs: int, device: torch.device) -> PackedRows[Any]:
-    n = len(columns)
-    units = _core.Packed.from_csr(np.arange(n + 1, dtype=np.int64), columns, np.ones(n, dtype=np.int8), n_inputs)
-    return PackedRows("columns", placed(place, units, device), (n, n_inputs))
+    units = unit_vectors(columns, n_inputs)
+    return PackedRows(units.name, placed(place, units.batch, device), units.shape)

@@ -42,12 +42,11 @@ class Place:
             raise ValueError(f"vector {int(bad[0])} of this batch was made from a value that is not allowed")
 
 
-@dataclass(frozen=True, eq=False)
-class DevicePacked(DeviceBatch):
-    """Ternary vectors on a GPU, as two bit planes."""
+class _OnGpu(DeviceBatch):
+    """What batches of both kinds have in common."""
 
     place: Place
-    vectors: Planes
+    vectors: Any
     # Not 0 for vectors with a bad value, whose results are NaN: uint8, (n_rows,).
     bad_rows: torch.Tensor
 
@@ -61,23 +60,32 @@ class DevicePacked(DeviceBatch):
 
     @property
     def device(self) -> str:
-        return str(self.vectors.positive.device)
+        return str(self.bad_rows.device)
 
     @property
     def n_rows(self) -> int:
-        return len(self.vectors.positive)
+        return len(self.bad_rows)
 
     @property
     def n_inputs(self) -> int:
-        return self.vectors.n_inputs
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.vectors.positive.nbytes + self.vectors.negative.nbytes)
+        return int(self.vectors.n_inputs)
 
     def wrap(self, result: Any) -> Any:
         """Return a result in the library of the arrays from which the batch was made."""
         return self.place.wrap(result) if isinstance(result, torch.Tensor) else result
+
+
+@dataclass(frozen=True, eq=False)
+class DevicePacked(_OnGpu):
+    """Ternary vectors on a GPU, as two bit planes."""
+
+    place: Place
+    vectors: Planes
+    bad_rows: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.vectors.positive.nbytes + self.vectors.negative.nbytes)
 
     def batch(self, start: int, stop: int) -> _packing.Batch:
         """Return rows start to stop - 1 in the form that is multiplied."""
@@ -146,7 +154,7 @@ class DevicePacked(DeviceBatch):
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceEncoded(DeviceBatch):
+class DeviceEncoded(_OnGpu):
     """Real vectors on a GPU in ternary digits, of which one int8 number holds several, with one scale a vector."""
 
     place: Place
@@ -158,32 +166,8 @@ class DeviceEncoded(DeviceBatch):
     n_digits: int
 
     @property
-    def device_type(self) -> str:
-        return self.place.device_type
-
-    @property
-    def session(self) -> Callable[[], AbstractContextManager[None]] | None:
-        return self.place.session
-
-    @property
-    def device(self) -> str:
-        return str(self.factors.device)
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.factors)
-
-    @property
-    def n_inputs(self) -> int:
-        return self.vectors.n_inputs
-
-    @property
     def nbytes(self) -> int:
         return int(self.vectors.x.nbytes)
-
-    def wrap(self, result: Any) -> Any:
-        """Return a result in the library of the arrays from which the batch was made."""
-        return self.place.wrap(result) if isinstance(result, torch.Tensor) else result
 
     def batch(self, start: int, stop: int) -> _packing.Batch:
         """Return rows start to stop - 1 in the form that is multiplied."""
