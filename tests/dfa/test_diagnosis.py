@@ -109,16 +109,20 @@ def test_a_check_names_what_is_trained_from_several_places() -> None:
 
 
 def test_a_check_finds_a_wrong_projection(monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj.dfa import _error
+    from opuproj.dfa import _engine
 
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS)
-    right = _error.projected
+    right = _engine.project
 
-    def shifted(*arguments: Any) -> Any:
-        return right(*arguments).roll(1, 1)
+    class Shifted:
+        def __init__(self, projection: Any) -> None:
+            self.projection = projection
 
-    monkeypatch.setattr(_error, "projected", shifted)
+        def part(self, *arguments: Any) -> Any:
+            return self.projection.part(*arguments).roll(1, 1)
+
+    monkeypatch.setattr(_engine, "project", lambda *arguments: Shifted(right(*arguments)))
     with pytest.raises(RuntimeError, match=r"block 'hidden.0' did not receive its projection"):
         feedback.check(lambda: F.cross_entropy(model(x), y))
 

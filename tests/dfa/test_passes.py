@@ -237,18 +237,18 @@ def test_the_whole_model_may_be_computed_again_in_a_reentrant_checkpoint() -> No
 
 
 def test_feedback_is_computed_for_a_few_blocks_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj.dfa import _error
+    from opuproj.dfa import _engine
 
     model, (x, y) = mlp(*[9] * 20), examples()
     feedback = dfa.attach(model, list(model.hidden), method="dfa")
-    right, trained = _error.projected, []
+    right, trained = _engine.project, []
 
     def counted(error: Any, operator: Any) -> Any:
         assert operator.n_outputs <= 8 * 9
         trained.append([i for i, block in enumerate(model.hidden) if block[0].weight.grad is not None])
         return right(error, operator)
 
-    monkeypatch.setattr(_error, "projected", counted)
+    monkeypatch.setattr(_engine, "project", counted)
     F.cross_entropy(model(x), y).backward()
     # The first blocks' feedback is computed after the last ones have been trained and have freed theirs.
     assert trained == [[], list(range(12, 20)), list(range(4, 20))]
@@ -257,17 +257,17 @@ def test_feedback_is_computed_for_a_few_blocks_at_a_time(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("n_blocks", [2, 3, 8])
 def test_the_feedback_of_all_blocks_is_never_there_at_once(n_blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from opuproj.dfa import _error
+    from opuproj.dfa import _engine
 
     model, (x, y) = mlp(*[9] * n_blocks), examples()
     dfa.attach(model, list(model.hidden), method="dfa")
-    right, sizes = _error.projected, []
+    right, sizes = _engine.project, []
 
     def counted(error: Any, operator: Any) -> Any:
         sizes.append(operator.n_outputs // 9)
         return right(error, operator)
 
-    monkeypatch.setattr(_error, "projected", counted)
+    monkeypatch.setattr(_engine, "project", counted)
     F.cross_entropy(model(x), y).backward()
     assert sum(sizes) == n_blocks
     assert max(sizes) <= n_blocks // 2
@@ -288,12 +288,14 @@ def test_float_errors_are_projected_within_the_promised_precision(n_classes: int
     from opuproj import Projector
     from opuproj.dfa import _error
     from opuproj.dfa._error import Error
+    from opuproj.dfa._projection import project
 
     e = softmax_errors(n_classes).to(dtype)
     name = "float64" if dtype == torch.float64 else "float32"
     operator = Projector(n_classes, 300, seed=5, dtype=name)
     content = _error.float_error(e, encoded=True)
-    found = _error.projected(Error(0, tuple(e.shape), 1.0, content, None), operator)
+    projection = project(Error(0, tuple(e.shape), 1.0, content, None), operator)
+    found = projection.part(0, 300, 1.0, torch.device("cpu"), content.dtype)
     wanted = e.double() @ torch.from_numpy(Projector(n_classes, 300, seed=5, dtype="float64").matrix()).T
     off = ((found.double() - wanted).norm(dim=1) / wanted.norm(dim=1)).max()
     assert off < (1e-13 if dtype == torch.float64 else 2e-6)

@@ -26,7 +26,9 @@ def refused(*arguments: Any) -> Any:
     raise AssertionError("the error was copied to the host")
 
 
-def gradients(method: str, *, bad: bool = False, double: bool = False, **options: Any) -> tuple[list[Any], Any]:
+def gradients(
+    method: str, *, bad: bool = False, dtype: Any = torch.float32, n: int = 41, **options: Any
+) -> tuple[list[Any], Any]:
     """The gradients of a small model after a step, and its feedback."""
     torch.manual_seed(0)
     layers = [
@@ -36,26 +38,33 @@ def gradients(method: str, *, bad: bool = False, double: bool = False, **options
         torch.nn.Tanh(),
         torch.nn.Linear(20, 70),
     ]
-    model = torch.nn.Sequential(*layers).to(torch.float64 if double else torch.float32)
+    model = torch.nn.Sequential(*layers).to(dtype)
     feedback = dfa.attach(model, ["0", "2"], method=method, seed=3, **options)
-    x, target = torch.randn(41, 9, dtype=torch.float64 if double else torch.float32), torch.randint(0, 70, (41,))
+    x, target = torch.randn(n, 9, dtype=torch.float64).to(dtype), torch.randint(0, 70, (n,))
     y = model(x)
     loss = torch.nn.functional.cross_entropy(y, target, reduction="sum")
     if bad:
         loss = loss + (y[3] * float("inf")).sum()
     loss.backward()
-    return [p.grad for p in model.parameters()], feedback
+    # NumPy has no bfloat16, and float32 holds its numbers.
+    return [p.grad.to(torch.promote_types(dtype, torch.float32)) for p in model.parameters()], feedback
 
 
 CASES: dict[str, dict[str, Any]] = {
     "dfa": {"method": "dfa"},
-    "dfa-double": {"method": "dfa", "double": True},
+    "dfa-double": {"method": "dfa", "dtype": torch.float64},
     "dfa-real": {"method": "dfa", "mode": "real"},
     "dfa-structured": {"method": "dfa", "ensemble": "structured"},
     "odfa": {"method": "odfa"},
     "odfa-real": {"method": "odfa", "mode": "real"},
     "odfa-structured": {"method": "odfa", "ensemble": "structured"},
-    "odfa-double": {"method": "odfa", "double": True},
+    "odfa-double": {"method": "odfa", "dtype": torch.float64},
+    "odfa-bfloat16": {"method": "odfa", "dtype": torch.bfloat16},
+    "odfa-real-bfloat16": {"method": "odfa", "mode": "real", "dtype": torch.bfloat16},
+    "odfa-float16": {"method": "odfa", "dtype": torch.float16},
+    "odfa-few": {"method": "odfa", "n": 5},
+    "odfa-many": {"method": "odfa", "n": 4103},
+    "odfa-gains": {"method": "odfa", "gain": {"0": 0.0, "2": -3.0}},
     "odfa-rowmax": {"method": "odfa", "ternarize": dfa.Ternarize(dfa.RowMax(0.3), norm="row")},
     "odfa-topk": {"method": "odfa", "ternarize": dfa.Ternarize(dfa.TopK(3))},
     "odfa-batchmax": {"method": "odfa", "ternarize": dfa.Ternarize(dfa.BatchMax(0.2))},
@@ -80,6 +89,28 @@ def test_gradients_are_those_of_the_cpu(name: str, monkeypatch: pytest.MonkeyPat
     assert on_gpu.statistics.nonzeros == on_cpu.statistics.nonzeros
     assert on_gpu.statistics.nonzeros == on_cpu.statistics.nonzeros  # counted once
     assert (on_gpu.statistics.nonzeros > 0) is name.startswith("odfa")
+
+
+def test_feedback_is_computed_for_half_of_the_blocks_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from opuproj.dfa import _engine
+
+    monkeypatch.setattr("opuproj.inputs.tensors.tensor_rows", standin_backend.tensor_rows)
+    right, sizes = _engine.project, []
+
+    def counted(error: Any, operator: Any) -> Any:
+        sizes.append(operator.n_outputs // 9)
+        return right(error, operator)
+
+    monkeypatch.setattr(_engine, "project", counted)
+    model = torch.nn.Sequential(*[torch.nn.Linear(9, 9) for _ in range(61)])
+    dfa.attach(model, [str(i) for i in range(60)], mode="real", method="odfa")
+    model(torch.randn(500, 9)).square().sum().backward()
+    assert sizes == [30, 30]
+    # What a group takes is at most a sixteenth of what the parameters and the blocks' outputs take.
+    monkeypatch.setattr("opuproj.dfa._groups._BYTES", 0)
+    model(torch.randn(500, 9)).square().sum().backward()
+    used, a_block = 4 * (61 * 90 + 60 * 500 * 9), 9 * (4 * 500 + 9)
+    assert max(sizes[2:]) == used // 16 // a_block == 3
 
 
 def test_a_noisy_camera(monkeypatch: pytest.MonkeyPatch) -> None:

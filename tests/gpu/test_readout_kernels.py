@@ -176,3 +176,32 @@ def test_sums_beyond_64_bits_are_rounded_once(n_parts: int) -> None:
     assert max(abs(total).bit_length() for total in sums) > 63
     expected = np.array([float(total) for total in sums])  # Python rounds once, to even at ties
     assert_same_bits(read("real", fields, np.float64, n, weights=tuple(weights)), (expected * (1 / 32))[None])
+
+
+@pytest.mark.parametrize("mode", ["linear", "real"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("row_start", [0, 13])
+def test_feedback_is_the_result_times_its_factor(mode: str, dtype: str, row_start: int) -> None:
+    torch = pytest.importorskip("torch")
+    n, vectors = 70, 6
+    per_row = 1 if mode == "real" else 2
+    fields = fields_of(np.int32, (vectors, per_row * n))
+    anchor = anchor_components(mode, 64, row_start, n)
+    wide = np.float64 if dtype == "float64" else np.float32
+    factors = np.array([1, -0.1, 0, 3e-39, 1e30, np.nan], wide)
+    bad_rows = np.array([0, 0, 0, 0, 1, 0], np.uint8)
+    expected = cpu(mode, fields.copy(), wide, row_start, n, 64) * factors[:, None]
+    expected[4] = np.nan
+    wanted = torch.from_numpy(expected).to(getattr(torch, dtype))
+    skipped, width = 7, n - 7
+    for grid in (1, 3, 100):
+        out = torch.full((vectors, width + 3), 7.0, dtype=wanted.dtype)
+        bits = out.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else out.numpy()
+        gpu_standin.launch(
+            "readout.cu", f"{'linear' if mode == 'linear' else 'scaled'}_feedback_{dtype}", grid, 64, bits,
+            np.int64(width + 3), np.int64(width), np.int32(vectors), fields, np.int64(fields.shape[1]),
+            np.int32(per_row * skipped), np.float64(1 / 32), anchor, bad_rows, factors,
+        )  # fmt: skip
+        assert (out[:, width:] == 7).all()
+        assert torch.equal(out[:, :width].nan_to_num(nan=0.5), wanted[:, skipped:].nan_to_num(nan=0.5))
+        assert bool(out[4:, :width].isnan().all())

@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,17 @@ class Request(NamedTuple):  # creating a dataclass takes a microsecond more
     first_vector: int = 0
     # Whether to show a progress bar, or a function that receives the fraction done.
     progress: bool | Callable[[float], None] = False
+
+
+class Unread(Protocol):
+    """Exact fields of ternary vectors, from which results are read part by part."""
+
+    def read(self, start: int, stop: int, factors: Any, dtype: Any) -> Any:
+        """Return results number start to stop - 1 of all vectors, each times the factor of its vector.
+
+        `factors` are of float32 or float64, to which the results are rounded first. The products are rounded to
+        `dtype` if the backend's kernels write it, and have the dtype of the factors otherwise.
+        """
 
 
 class Backend(ABC):
@@ -125,6 +136,13 @@ class Backend(ABC):
 
         All errors in the vectors or in `out` are raised before any result is written.
         """
+
+    def unread(self, spec: Spec, rows: Rows) -> Unread | None:
+        """Return the fields of all vectors, to be read part by part; None if :meth:`project` must compute the results.
+
+        They are the fields of ternary vectors for a real operator without a camera.
+        """
+        return None
 
     @abstractmethod
     def adjoint(

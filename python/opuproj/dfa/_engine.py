@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import warnings
@@ -19,24 +20,19 @@ from ..camera import Camera
 from ..projector import Projector
 from ..torch import Ternarize
 from ..torch._state import noise_for
-from . import _error
 from ._calls import in_backward
-from ._error import Error, FloatError, TernaryError, float_error, has_backend, is_captured
+from ._error import Error, FloatError, TernaryError, float_error, has_backend, is_captured, is_on_gpu, moved
+from ._groups import most_blocks, most_bytes, parameter_bytes
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
-from ._pass import Method, Pass, Record
+from ._pass import Method, Pass, Record, Waiting
 from ._passes import PassNumbers
 from ._pipeline import Pipeline
+from ._projection import bytes_a_row, project
 from ._statistics import NonzeroCounts, Statistics
 from ._step_guard import StepGuard
 from ._ternary import ErrorTernarizer, ternary_reference
 from ._trained import TrainedParameters, nothing_above
 from .hardware_report import Projected
-
-# One projection computes the feedback of several blocks with consecutive rows. Their number is 8, or a quarter of all
-# blocks if that is more, but at most half of all; their feedback takes at most 8 MiB. In deep networks, a call for each
-# block would take longer than the projection itself.
-_BLOCKS_AT_A_TIME = 8
-_BYTES_AT_A_TIME = 8 << 20
 
 
 @dataclass
@@ -116,6 +112,7 @@ class Engine:
         self.all_gains, self.all_output = dict(gains), output
         self.rows: dict[str, range] = {}
         self._batch_dims: dict[str, int] = {}
+        self._parameter_bytes = 0
         self.n_passes = 0
         self.pending: dict[int, Pass] = {}  # passes on this rank whose error has not come yet
         self._statistics, self.projected = Statistics(), Projected()
@@ -202,6 +199,7 @@ class Engine:
         self.rows = {name: rows[name] for name in self.blocks}
         dims = dict(zip((*gains, OUTPUT), layout.batch_dims, strict=True))
         self._batch_dims = {name: dims[name] for name in (*self.blocks, OUTPUT)}
+        self._parameter_bytes = parameter_bytes(self.model)
 
     def _check_shapes(self, error: Sequence[int], current: Pass) -> None:
         shapes = {name: current.blocks[name].shapes for name in self.blocks}
@@ -266,7 +264,7 @@ class Engine:
                 "taken"
             )
         self._check_shapes(error.shape, current)
-        error = _error.moved(error, current.blocks[current.trainable[0]].devices[0])
+        error = moved(error, current.blocks[current.trainable[0]].devices[0])
         self.step_guard.count_error()
         self.trained.warn_of_unfed()
         self._count(current, error, 0.0)
@@ -379,51 +377,56 @@ class Engine:
     def feedback_of(self, current: Pass, name: str) -> list[torch.Tensor]:
         """Return the feedback of a block for each of its outputs, in their shapes and dtypes."""
         with current.lock:
+            started = perf_counter()
             if name not in current.ready:
-                started = perf_counter()
                 self._project(current, name)
-                self._count_seconds(current, perf_counter() - started)
+            feedback = self._read(current, name)
+            self._count_seconds(current, perf_counter() - started)
             current.fed.add(name)
             if len(current.fed) == len(current.trainable):
                 current.error = None
-            return current.ready.pop(name)
+            if current.record is not None:
+                current.record.fed[name] = feedback
+            return feedback
 
     def _project(self, current: Pass, name: str) -> None:
-        """Compute the feedback of a block, and of a few blocks that follow in the backward pass."""
+        """Project the error to the rows of a block, and of a few blocks that follow in the backward pass."""
         error = cast(Error, current.error)
-        n, n_inputs = error.content.shape
-        names, rows = self._group(current, name, n)
+        n_inputs = error.content.shape[1]
+        names, rows = self._group(current, name, error)
         dtype = "float64" if error.content.dtype == torch.float64 else "float32"
-        result = _error.projected(error, self.operator(n_inputs, dtype).rows(rows.start, rows.stop))
+        projection = project(error, self.operator(n_inputs, dtype).rows(rows.start, rows.stop))
         for one in names:
             mine = self.rows[one]
-            part = result[:, mine.start - rows.start : mine.stop - rows.start]
-            current.ready[one] = self._scaled_feedback(current, one, part, error)
-            if current.record is not None:
-                current.record.fed[one] = current.ready[one]
+            current.ready[one] = Waiting(error, projection, range(mine.start - rows.start, mine.stop - rows.start))
 
-    def _group(self, current: Pass, name: str, n: int) -> tuple[list[str], range]:
+    def _group(self, current: Pass, name: str, error: Error) -> tuple[list[str], range]:
         """Return `name` and the blocks before it that are projected with it, and their rows, which are consecutive."""
         left = [one for one in current.trainable if one not in current.fed and one not in current.ready]
         names, rows = [name], self.rows[name]
-        n_blocks = len(current.trainable)
-        most = max(1, min(n_blocks // 2, max(_BLOCKS_AT_A_TIME, n_blocks // 4)))
+        on_gpu = is_on_gpu(error)
+        most = most_blocks(len(current.trainable), on_gpu=on_gpu)
+        limit = most_bytes(self._parameter_bytes, current.blocks.values(), on_gpu=on_gpu)
+        bytes_each = bytes_a_row(error, self.matrix.components)
         for one in reversed(left[: left.index(name)]):
             other = self.rows[one]
             joined = range(min(rows.start, other.start), max(rows.stop, other.stop))
-            too_many = len(names) == most or 4 * n * len(joined) > _BYTES_AT_A_TIME
+            too_many = len(names) == most or bytes_each * len(joined) > limit
             if too_many or len(joined) != len(rows) + len(other):
                 break
             names.append(one)
             rows = joined
         return names, rows
 
-    def _scaled_feedback(self, current: Pass, name: str, part: torch.Tensor, error: Error) -> list[torch.Tensor]:
-        end, width = current.blocks[name], part.shape[1]
-        factor: Any = error.scale * self.gains[name] / math.sqrt(max(1, width))
+    def _read(self, current: Pass, name: str) -> list[torch.Tensor]:
+        """Read the feedback of a block from a projection, and scale it."""
+        waiting, end = current.ready.pop(name), current.blocks[name]
+        error, rows = waiting.error, waiting.rows
+        factor: Any = error.scale * self.gains[name] / math.sqrt(max(1, len(rows)))
         if isinstance(error.content, TernaryError):
-            factor = error.content.factors.to(part.device) * factor
-        part = part.to(end.devices[0]) * (factor.to(end.devices[0]) if isinstance(factor, torch.Tensor) else factor)
+            factor = error.content.factors * factor
+        dtype = functools.reduce(torch.promote_types, end.dtypes)
+        part = waiting.projection.part(rows.start, rows.stop, factor, end.devices[0], dtype)
         dim, n = self._batch_dims[name], part.shape[0]
         widths = [math.prod(shape) // n if n else 0 for shape in end.shapes]
         parts = [part]

@@ -1,20 +1,19 @@
-"""The error signal: the gradient at the model's output, in the form in which it is projected; and its projection."""
+"""The error signal: the gradient at the model's output, in the form in which it is projected."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import torch
 
+from .._device_batch import DeviceBatch
 from ..backends import backend_for
 from ..camera import Camera
 from ..encoded import MAX_DIGITS, EncodedBatch
 from ..inputs.arrays import array_rows
 from ..inputs.rows import ArrayRows
 from ..packing import encode
-from ..projector import Projector
 from ..ternary import TernaryBatch
 
 # One product takes five digits, so these take three products.
@@ -134,25 +133,6 @@ def _encoded(numbers: torch.Tensor) -> tuple[EncodedBatch, ...]:
     return value, encode(remainder, digits=_DIGITS)
 
 
-def projected(error: Error, operator: Projector) -> torch.Tensor:
-    """Return R t or R e, of shape (n, n_rows), on the GPU where the error is, else on the CPU."""
-    content = error.content
-    if isinstance(content, TernaryError):
-        return _as_tensor(operator.with_camera(error.camera)(content.batch, noise_seed=content.noise_seed))
-    if content.encoded:
-        result = cast(torch.Tensor, sum(_as_tensor(operator(part)) for part in content.encoded))
-    else:
-        result = cast(torch.Tensor, operator(content.numbers))
-    # Gradient scalers look for values that are not finite, so they must stay.
-    if not has_backend(content.numbers) and bool(content.finite.all()):  # a GPU is not waited for
-        return result
-    return torch.where(content.finite, result, torch.nan)
-
-
-def _as_tensor(result: Any) -> torch.Tensor:
-    return result if isinstance(result, torch.Tensor) else torch.from_numpy(result)
-
-
 def moved(error: Error, device: torch.device) -> Error:
     """Return an error that was received from another rank on the device of its blocks, if that computes projections."""
     content = error.content
@@ -174,6 +154,14 @@ def is_captured(e: torch.Tensor) -> bool:
     """Return whether the stream of a tensor is captured into a CUDA graph, which replays what its device does."""
     rows = _rows(e)
     return backend_for(rows).capturing(rows)
+
+
+def is_on_gpu(error: Error) -> bool:
+    """Return whether a GPU computes the projections of an error."""
+    content = error.content
+    if isinstance(content, TernaryError):
+        return isinstance(content.batch._packed, DeviceBatch)
+    return has_backend(content.numbers)
 
 
 def _rows(e: torch.Tensor) -> ArrayRows:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from ._error import Error
+from ._projection import Projection
 
 Method = Literal["odfa", "dfa", "bp", "shallow"]
 METHODS: tuple[Method, ...] = ("odfa", "dfa", "bp", "shallow")
@@ -46,6 +47,14 @@ class BlockOutput:
     token: torch.Tensor | None = None
 
 
+class Waiting(NamedTuple):
+    """A projection of an error, and the columns of it from which a block will read its feedback."""
+
+    error: Error
+    projection: Projection
+    rows: range
+
+
 @dataclass
 class Pass:
     """The state of a forward pass, which its backward pass needs."""
@@ -61,10 +70,10 @@ class Pass:
     backward_reached: bool = False
     # Its number among the passes that need an error, assigned in the forward pass.
     number: int = -1
-    # The error, until all blocks have their feedback; and the feedback that is computed but not delivered yet.
+    # The error, until all blocks have their feedback; and the projections from which blocks have not read theirs yet.
     error: Error | None = None
     fed: set[str] = field(default_factory=set)
-    ready: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    ready: dict[str, Waiting] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.Lock)
     record: Record | None = None
 

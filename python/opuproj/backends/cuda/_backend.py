@@ -17,7 +17,7 @@ from ..._spec import Spec
 from ...inputs.rows import ArrayRows, DigitRows, FloatRows, PackedRows, Rows, Threshold, unchanged
 from ...inputs.tensors import DeviceRows
 from .. import Backend, IntegerFields, Packed, Read, Request, backend
-from . import _device, adjoint, matrix, packing, partial, projection, structured
+from . import _device, adjoint, matrix, packing, partial, projection, structured, unread
 from ._gpu import Gpu, Hardware
 from ._values import Values
 from .packed import DeviceEncoded, DevicePacked, Place, placed
@@ -57,6 +57,14 @@ class Cuda(Backend):
             return self._through_host(spec, rows, out, request)
         compute = structured.project if spec.ensemble == "structured" else projection.project
         return compute(self._ready(device), self._values, spec, rows, out, request, scratch_bytes())
+
+    def unread(self, spec: Spec, rows: Rows) -> unread.Unread | None:
+        batch = rows.batch if isinstance(rows, PackedRows) else None
+        real = spec.mode in ("linear", "real") and spec.ensemble == "gaussian" and spec.camera is None
+        if not real or not isinstance(batch, DevicePacked) or _too_long(spec):
+            return None
+        with torch.no_grad():
+            return unread.unread(self._ready(batch.bad_rows.device), spec, batch, scratch_bytes())
 
     def _through_host(self, spec: Spec, rows: Rows, out: Any, request: Request) -> Any:
         if not isinstance(rows, PackedRows):

@@ -53,6 +53,29 @@ def read_whole(gpu: Gpu, spec: Spec, fields: torch.Tensor, results: torch.Tensor
     _read(gpu, spec, fields, None, 0, anchor, results)
 
 
+def read_feedback(
+    gpu: Gpu,
+    spec: Spec,
+    fields: torch.Tensor,
+    batch: Batch,
+    first: int,
+    anchor: torch.Tensor | None,
+    factors: torch.Tensor,
+    results: torch.Tensor,
+) -> None:
+    """Read real results of ternary vectors, from component number `first` of fields of int32, times their factors.
+
+    They are first rounded to the dtype of the factors, one for each vector, and last to that of `results`.
+    """
+    rows, width = results.shape
+    arguments = (
+        results, np.int64(results.stride(0)), np.int64(width), np.int32(rows), fields, np.int64(fields.stride(0)),
+        np.int32(first), np.float64(_REAL), anchor, batch.bad_rows, factors,
+    )  # fmt: skip
+    kernel = f"{'linear' if spec.mode == 'linear' else 'scaled'}_feedback_{dtype_name(results)}"
+    gpu.launch("readout.cu", kernel, grid_for(gpu, rows * width, _THREADS, 16), _THREADS, 0, arguments)
+
+
 def pairs(results: torch.Tensor) -> torch.Tensor:
     """Return rows of complex numbers, which are neighbours in memory, as rows of real ones."""
     real = torch.view_as_real(results)

@@ -1,4 +1,4 @@
-// Numbers of every dtype: whether they are -1, 0 or 1, and their value as float64.
+// Numbers of every dtype: whether they are -1, 0 or 1, their value as float64, and numbers rounded to bfloat16.
 #pragma once
 #include <device.cuh>
 
@@ -35,3 +35,11 @@ template <> __device__ __forceinline__ double wide(half_bits x) {
   return (double)*(float*)&bits;
 }
 __device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
+
+// A number as an R, rounded to nearest, to even at ties.
+template <class R, class S> __device__ __forceinline__ R narrow(S x) { return (R)x; }
+template <> __device__ __forceinline__ bfloat_bits narrow(float x) {
+  u32 bits = *(u32*)&x;
+  if (x != x) return {0x7fc0};
+  return {(unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}

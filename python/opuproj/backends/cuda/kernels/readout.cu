@@ -1,5 +1,6 @@
 // From exact integer fields to results, by the formulas of the scalar definition (definition/readout.rs of the Rust core), in
 // float64, rounded once.
+#include <numbers.cuh>
 #include <table.cuh>
 
 // high * 2^32 + low as float64, rounded once, to even at ties.
@@ -33,6 +34,13 @@ __device__ __forceinline__ double total(const F* fields, i64 ld, int parts, i64 
   return rounded(high, low);
 }
 
+// The field (re, im) turned by the phase of the anchor's field, times scale / sqrt(2048).
+__device__ __forceinline__ double turned(double re, double im, double r_re, double r_im, double scale) {
+  if (r_re == 0 && r_im == 0) r_re = 1;
+  double linear_scale = 1.0 / (32.0 * sqrt(r_re * r_re + r_im * r_im));
+  return (re * r_re + im * r_im) * (linear_scale * scale) + 0.0;
+}
+
 enum Mode { SCALED, INTENSITY, LINEAR };
 
 // Results of `vectors` inputs, `width` numbers each: out[v * stride + i]. Part p of input v is row v * parts + p of the fields, whose
@@ -55,10 +63,7 @@ __device__ __forceinline__ void read(
         im = im * scale;
         result = (re * re + im * im) * (1.0 / 2048.0);
       } else {
-        double r_re = anchor[first + 2 * i], r_im = anchor[first + 2 * i + 1];
-        if (r_re == 0 && r_im == 0) r_re = 1;
-        double linear_scale = 1.0 / (32.0 * sqrt(r_re * r_re + r_im * r_im));
-        result = (re * r_re + im * r_im) * (linear_scale * scale) + 0.0;
+        result = turned(re, im, anchor[first + 2 * i], anchor[first + 2 * i + 1], scale);
       }
     }
     if (bad_rows && bad_rows[v]) result = not_a_number();
@@ -82,6 +87,34 @@ extern "C" __global__ void __launch_bounds__(256) linear_int32_float32 READ(LINE
 extern "C" __global__ void __launch_bounds__(256) linear_int32_float64 READ(LINEAR, int, double)
 extern "C" __global__ void __launch_bounds__(256) linear_int64_float32 READ(LINEAR, i64, float)
 extern "C" __global__ void __launch_bounds__(256) linear_int64_float64 READ(LINEAR, i64, double)
+
+// Real results of ternary vectors for the outputs of layers: rounded to S, times the vector's factor, rounded to R. `first` and
+// `anchor` are as above, and so is `factor`, which SCALED uses.
+template <int MODE, class S, class R>
+__device__ __forceinline__ void feedback(
+    R* __restrict__ out, i64 stride, i64 width, int vectors, const int* __restrict__ fields, i64 ld, int first, double factor,
+    const int* __restrict__ anchor, const u8* __restrict__ bad_rows, const S* __restrict__ factors) {
+  for (Places at(vectors, width); at.inside(); at.advance()) {
+    i64 v = at.row, i = at.column;
+    const int* row = fields + v * ld + first;
+    double result;
+    if (MODE == SCALED) result = (double)row[i] * factor;
+    else result = turned(row[2 * i], row[2 * i + 1], anchor[first + 2 * i], anchor[first + 2 * i + 1], 1.0);
+    if (bad_rows[v]) result = not_a_number();
+    out[v * stride + i] = narrow<R>((S)result * factors[v]);
+  }
+}
+#define FEEDBACK(MODE, S, R)                                                                                                \
+  (R * out, i64 stride, i64 width, int vectors, const int* fields, i64 ld, int first, double factor, const int* anchor,     \
+   const u8* bad_rows, const S* factors) {                                                                                  \
+    feedback<MODE, S, R>(out, stride, width, vectors, fields, ld, first, factor, anchor, bad_rows, factors);                \
+  }
+extern "C" __global__ void __launch_bounds__(256) scaled_feedback_bfloat16 FEEDBACK(SCALED, float, bfloat_bits)
+extern "C" __global__ void __launch_bounds__(256) scaled_feedback_float32 FEEDBACK(SCALED, float, float)
+extern "C" __global__ void __launch_bounds__(256) scaled_feedback_float64 FEEDBACK(SCALED, double, double)
+extern "C" __global__ void __launch_bounds__(256) linear_feedback_bfloat16 FEEDBACK(LINEAR, float, bfloat_bits)
+extern "C" __global__ void __launch_bounds__(256) linear_feedback_float32 FEEDBACK(LINEAR, float, float)
+extern "C" __global__ void __launch_bounds__(256) linear_feedback_float64 FEEDBACK(LINEAR, double, double)
 
 // phases[2 i], phases[2 i + 1] = r/|r| of the anchor's field at row i, and 1 where it is 0.
 extern "C" __global__ void __launch_bounds__(256) phases(double* __restrict__ out, const int* __restrict__ anchor, int first, i64 rows) {

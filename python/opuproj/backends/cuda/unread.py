@@ -1,0 +1,63 @@
+"""Fields on a GPU that are kept, so that each part of the results is read where it is needed, in its own dtype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..._spec import Spec
+from . import _packing, _readout
+from ._fields import MOST_VECTORS, FieldMaker
+from ._gpu import Gpu
+from .packed import DevicePacked
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Implements :class:`opuproj.backends.Unread`."""
+
+    gpu: Gpu
+    spec: Spec
+    # Some vectors each, and their fields: int32, (n_vectors, components of the row blocks).
+    groups: tuple[tuple[_packing.Batch, torch.Tensor], ...]
+    # The anchor's field in the same row blocks, for mode "linear".
+    anchor: torch.Tensor | None
+    # The component of the first result.
+    first: int
+
+    def read(self, start: int, stop: int, factors: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return a part of the results, as the contract says. `factors` has shape (n, 1)."""
+        kept = dtype if factors.dtype == torch.float32 and dtype == torch.bfloat16 else factors.dtype
+        factors = factors.contiguous()
+        results = torch.empty((len(factors), stop - start), dtype=kept, device=factors.device)
+        first_vector, component = 0, self.first + self.spec.components * start
+        for batch, fields in self.groups:
+            these = slice(first_vector, first_vector + batch.n_rows)
+            first_vector += batch.n_rows
+            if batch.n_rows and stop > start:
+                _readout.read_feedback(
+                    self.gpu, self.spec, fields, batch, component, self.anchor, factors[these], results[these]
+                )
+        return results
+
+
+def unread(gpu: Gpu, spec: Spec, batch: DevicePacked, scratch: int) -> Unread | None:
+    """Compute the fields of a batch, or return None if they need 64 bits or do not fit the scratch memory at once."""
+    first_block = spec.row_start // spec.block_rows
+    blocks = -(-spec.row_stop // spec.block_rows) - first_block
+    groups = []
+    for first in range(0, batch.n_rows, MOST_VECTORS):
+        part = batch.batch(first, min(batch.n_rows, first + MOST_VECTORS))
+        maker = FieldMaker(gpu, spec.seed, part.vectors, scratch)
+        if maker.blocks_at_once < blocks:
+            return None
+        fields = maker.fields(first_block, blocks)
+        if fields.dtype != torch.int32:
+            return None
+        groups.append((part, fields))
+    anchor = None
+    if spec.mode == "linear":
+        anchor = _readout.anchor_of_blocks(gpu, spec, first_block, blocks, batch.bad_rows.device)
+    skipped = spec.components * (spec.row_start - first_block * spec.block_rows)
+    return Unread(gpu, spec, tuple(groups), anchor, skipped)
