@@ -196,12 +196,63 @@ def test_feedback_is_the_result_times_its_factor(mode: str, dtype: str, row_star
     skipped, width = 7, n - 7
     for grid in (1, 3, 100):
         out = torch.full((vectors, width + 3), 7.0, dtype=wanted.dtype)
-        bits = out.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else out.numpy()
-        gpu_standin.launch(
-            "readout.cu", f"{'linear' if mode == 'linear' else 'scaled'}_feedback_{dtype}", grid, 64, bits,
-            np.int64(width + 3), np.int64(width), np.int32(vectors), fields, np.int64(fields.shape[1]),
-            np.int32(per_row * skipped), np.float64(1 / 32), anchor, bad_rows, factors,
-        )  # fmt: skip
+        launch_feedback(mode, out, (1, vectors, width), fields, per_row * skipped, anchor, bad_rows, factors, grid=grid)
         assert (out[:, width:] == 7).all()
         assert torch.equal(out[:, :width].nan_to_num(nan=0.5), wanted[:, skipped:].nan_to_num(nan=0.5))
         assert bool(out[4:, :width].isnan().all())
+
+
+@pytest.mark.parametrize("mode", ["linear", "real"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("activation", [None, "tanh", "sigmoid", "relu"])
+def test_feedback_of_layers_is_that_of_their_activation_functions(
+    mode: str, dtype: str, activation: str | None
+) -> None:
+    torch = pytest.importorskip("torch")
+    layers, vectors, width, skipped = 3, 4, 20, 5
+    per_row, n = 1 if mode == "real" else 2, layers * width + skipped
+    fields = np.random.default_rng(0).integers(-5000, 5000, (vectors, per_row * n)).astype(np.int32)
+    anchor = anchor_components(mode, 64, 0, n)
+    wide = np.float64 if dtype == "float64" else np.float32
+    factors = np.array([1, -0.1, 2, 0.5], wide)
+    results = cpu(mode, fields.copy(), wide, 0, n, 64) * factors[:, None]
+    before = torch.randn(layers, vectors, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    function = torch.nn.Identity() if activation is None else getattr(torch, activation)
+    outputs = function(before).to(getattr(torch, dtype))
+    # What autograd computes from the stored outputs, in float64.
+    stored, fed = outputs.double(), torch.from_numpy(results[:, skipped:]).double()
+    fed = fed.reshape(vectors, layers, width).transpose(0, 1)
+    slopes = {None: 1.0, "tanh": 1 - stored**2, "sigmoid": stored * (1 - stored), "relu": (stored > 0).double()}
+    out = torch.zeros(layers * vectors, width, dtype=outputs.dtype)
+    shape, flat = (layers, vectors, width), outputs.reshape(-1, width)
+    bad_rows = np.zeros(vectors, np.uint8)
+    launch_feedback(mode, out, shape, fields, per_row * skipped, anchor, bad_rows, factors, activation, flat)
+    found, wanted = out.reshape(shape).double(), fed * slopes[activation]
+    tolerance = {"bfloat16": 2**-8, "float32": 2**-22, "float64": 2**-51}[dtype]
+    assert bool(((found - wanted).abs() <= tolerance * fed.abs()).all())
+    assert activation == "relu" or bool(found.any(dim=2).all())
+
+
+def launch_feedback(
+    mode: str,
+    out: Any,
+    shape: tuple[int, int, int],
+    fields: np.ndarray,
+    first: int,
+    anchor: Any,
+    bad_rows: np.ndarray,
+    factors: np.ndarray,
+    activation: str | None = None,
+    outputs: Any = None,
+    grid: int = 2,
+) -> None:
+    """Let a kernel write feedback to the rows of a tensor, for layers, vectors and outputs of a layer."""
+    layers, vectors, width = shape
+    dtype = str(out.dtype).removeprefix("torch.")
+    gpu_standin.launch(
+        "readout.cu", f"{'linear' if mode == 'linear' else 'scaled'}_feedback_{dtype}", grid, 64,
+        np.uint64(out.data_ptr()), np.int64(out.stride(0)), np.int64(width), np.int32(vectors), np.int32(layers),
+        fields, np.int64(fields.shape[1]), np.int64(first), np.float64(1 / 32), anchor, bad_rows, factors,
+        np.int32([None, "tanh", "sigmoid", "relu"].index(activation)),
+        NULL if outputs is None else np.uint64(outputs.data_ptr()),
+    )  # fmt: skip

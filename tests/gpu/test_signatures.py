@@ -162,7 +162,9 @@ def test_feedback_of_layers(gpu: CheckedGpu) -> None:
         fields = backends.backend(DEVICE).unread(Spec.checked(90, 70, mode=mode), rows)
         for dtype in ("bfloat16", "float32", "float64"):
             wide = torch.float64 if dtype == "float64" else torch.float32
-            fields.read(3, 70, torch.ones(2, 1, dtype=wide), getattr(torch, dtype))
+            factors = torch.ones(2, 1, dtype=wide)
+            fields.read(3, 70, factors, getattr(torch, dtype))
+            fields.read_layers(3, factors, torch.ones(5, 2, 13, dtype=getattr(torch, dtype)), "tanh")
     assert gpu.launched >= {one for one in all_kernels("readout.cu") if "feedback" in one[1]}
 
 

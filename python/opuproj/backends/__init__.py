@@ -29,6 +29,9 @@ from ..inputs.rows import ArrayRows, DigitRows, Rows, Threshold
 Read = Literal["complex", "real part", "real"]
 """What the adjoint returns: Tᴴy, Re(Tᴴy), or the product with the transpose of the real matrix of the mode, R or G."""
 
+Activation: TypeAlias = Literal["tanh", "sigmoid", "relu"] | None
+"""An activation function whose value determines its derivative; None for the identity."""
+
 IntegerFields: TypeAlias = Any
 """Exact fields, of int32 or int64: an array of the backend's library, or a NumPy array.
 
@@ -63,6 +66,13 @@ class Unread(Protocol):
 
         `factors` are of float32 or float64, to which the results are rounded first. The products are rounded to
         `dtype` if the backend's kernels write it, and have the dtype of the factors otherwise.
+        """
+
+    def read_layers(self, start: int, factors: Any, outputs: Any, activation: Activation) -> Any:
+        """Return results for equal layers, from number `start` on, in the shape and dtype of the layers' outputs.
+
+        `outputs`, of shape (n_layers, n, width), holds what an activation function returned. Each result is multiplied
+        by the factor of its vector and by the function's derivative there. None if the backend's kernels cannot.
         """
 
 

@@ -14,6 +14,7 @@ from .attach import attach
 from .diagnosis import Check
 from .feedback import Feedback
 from .hardware_report import HardwareReport
+from .stack_step import StackStep
 
 __all__ = [
     "BatchMax",
@@ -27,6 +28,7 @@ __all__ = [
     "RowMax",
     "RowStd",
     "Rule",
+    "StackStep",
     "Ternarize",
     "TopK",
     "attach",

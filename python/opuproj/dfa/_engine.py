@@ -22,7 +22,7 @@ from ..torch import Ternarize
 from ..torch._state import noise_for
 from ._calls import in_backward
 from ._error import Error, FloatError, TernaryError, float_error, has_backend, is_captured, is_on_gpu, moved
-from ._groups import most_blocks, most_bytes, parameter_bytes
+from ._groups import most_blocks, most_bytes, output_bytes, parameter_bytes
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
 from ._pass import Method, Pass, Record, Waiting
 from ._passes import PassNumbers
@@ -406,7 +406,7 @@ class Engine:
         names, rows = [name], self.rows[name]
         on_gpu = is_on_gpu(error)
         most = most_blocks(len(current.trainable), on_gpu=on_gpu)
-        limit = most_bytes(self._parameter_bytes, current.blocks.values(), on_gpu=on_gpu)
+        limit = most_bytes(self._parameter_bytes + output_bytes(current.blocks.values()), on_gpu=on_gpu)
         bytes_each = bytes_a_row(error, self.matrix.components)
         for one in reversed(left[: left.index(name)]):
             other = self.rows[one]

@@ -23,14 +23,20 @@ def most_blocks(n_blocks: int, *, on_gpu: bool) -> int:
     return max(1, half if on_gpu else min(half, max(_BLOCKS, n_blocks // 4)))
 
 
-def most_bytes(parameter_bytes: int, outputs: Iterable[BlockOutput], *, on_gpu: bool) -> int:
-    """Return the most memory that a group's projection may take; a single block may take more."""
-    if not on_gpu:
-        return _BYTES
-    used = parameter_bytes
+def most_bytes(used: int, *, on_gpu: bool) -> int:
+    """Return the most memory that a group's projection may take; a single block may take more.
+
+    `used` is the memory of the parameters and of the blocks' outputs.
+    """
+    return max(_BYTES, used // _GPU_SHARE) if on_gpu else _BYTES
+
+
+def output_bytes(outputs: Iterable[BlockOutput]) -> int:
+    """Return the memory of the outputs of blocks that receive feedback."""
+    found = 0
     for end in outputs:
-        used += sum(math.prod(shape) * dtype.itemsize for shape, dtype in zip(end.shapes, end.dtypes, strict=True))
-    return max(_BYTES, used // _GPU_SHARE)
+        found += sum(math.prod(shape) * dtype.itemsize for shape, dtype in zip(end.shapes, end.dtypes, strict=True))
+    return found
 
 
 def parameter_bytes(model: torch.nn.Module) -> int:

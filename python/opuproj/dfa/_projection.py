@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from ..backends import Unread, backend_for
+from ..backends import Activation, Unread, backend_for
 from ..inputs.rows import PackedRows
 from ..projector import Projector
 from ._error import Error, TernaryError, has_backend, is_on_gpu
@@ -26,6 +26,14 @@ class Projection(Protocol):
         Their dtype is `dtype` or a wider one.
         """
 
+    def layers(
+        self, start: int, factor: float | torch.Tensor, outputs: torch.Tensor, activation: Activation
+    ) -> torch.Tensor:
+        """Return the gradients before the activation function of equal layers whose columns begin at `start`.
+
+        `outputs`, of shape (n_layers, n, width), are what the function returned. The results have its shape and dtype.
+        """
+
 
 class _Computed:
     """Results."""
@@ -39,6 +47,13 @@ class _Computed:
         part = self._results[:, start:stop].to(device)
         return part * (factor.to(device) if isinstance(factor, torch.Tensor) else factor)
 
+    def layers(
+        self, start: int, factor: float | torch.Tensor, outputs: torch.Tensor, activation: Activation
+    ) -> torch.Tensor:
+        n_layers, n, width = outputs.shape
+        part = self.part(start, start + n_layers * width, factor, outputs.device, outputs.dtype)
+        return _through(part.reshape(n, n_layers, width).transpose(0, 1).to(outputs.dtype), outputs, activation)
+
 
 class _Unread:
     """Exact fields on a GPU, which are read once, in the dtype of the block."""
@@ -50,6 +65,26 @@ class _Unread:
         self, start: int, stop: int, factor: float | torch.Tensor, device: torch.device, dtype: torch.dtype
     ) -> torch.Tensor:
         return cast(torch.Tensor, self._fields.read(start, stop, factor, dtype)).to(device)
+
+    def layers(
+        self, start: int, factor: float | torch.Tensor, outputs: torch.Tensor, activation: Activation
+    ) -> torch.Tensor:
+        read = self._fields.read_layers(start, factor, outputs, activation)
+        if read is not None:
+            return cast(torch.Tensor, read)
+        n_layers, n, width = outputs.shape
+        part = self._fields.read(start, start + n_layers * width, factor, outputs.dtype)
+        return _through(part.reshape(n, n_layers, width).transpose(0, 1).to(outputs.dtype), outputs, activation)
+
+
+def _through(feedback: torch.Tensor, outputs: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """Multiply feedback by the derivative of an activation function, from the function's value."""
+    if activation is None:
+        return feedback
+    if activation == "relu":
+        return torch.ops.aten.threshold_backward(feedback, outputs, 0)  # type: ignore[no-any-return]
+    derivative = {"tanh": torch.ops.aten.tanh_backward, "sigmoid": torch.ops.aten.sigmoid_backward}[activation]
+    return derivative(feedback, outputs)  # type: ignore[no-any-return]
 
 
 def project(error: Error, operator: Projector) -> Projection:

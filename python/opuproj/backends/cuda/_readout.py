@@ -18,6 +18,8 @@ _THREADS = 256
 _BLOCK_ROWS = 8
 # What the integers of T and of G are multiplied by.
 _COMPLEX, _REAL = 1 / np.sqrt(2048.0), 1 / 32
+# In the order of the kernel.
+_ACTIVATIONS = (None, "tanh", "sigmoid", "relu")
 
 
 def read(
@@ -62,18 +64,21 @@ def read_feedback(
     anchor: torch.Tensor | None,
     factors: torch.Tensor,
     results: torch.Tensor,
+    activation: str | None,
+    outputs: torch.Tensor | None,
 ) -> None:
-    """Read real results of ternary vectors, from component number `first` of fields of int32, times their factors.
+    """Read real results of ternary vectors for layers, from component number `first` of int32 fields.
 
-    They are first rounded to the dtype of the factors, one for each vector, and last to that of `results`.
+    `results` has shape (n_layers, n_vectors, width). `outputs` has its shape and strides, if there is an activation.
     """
-    rows, width = results.shape
+    layers, rows, width = results.shape
     arguments = (
-        results, np.int64(results.stride(0)), np.int64(width), np.int32(rows), fields, np.int64(fields.stride(0)),
-        np.int32(first), np.float64(_REAL), anchor, batch.bad_rows, factors,
+        results, np.int64(results.stride(1)), np.int64(width), np.int32(rows), np.int32(layers), fields,
+        np.int64(fields.stride(0)), np.int64(first), np.float64(_REAL), anchor, batch.bad_rows, factors,
+        np.int32(_ACTIVATIONS.index(activation)), outputs,
     )  # fmt: skip
     kernel = f"{'linear' if spec.mode == 'linear' else 'scaled'}_feedback_{dtype_name(results)}"
-    gpu.launch("readout.cu", kernel, grid_for(gpu, rows * width, _THREADS, 16), _THREADS, 0, arguments)
+    gpu.launch("readout.cu", kernel, grid_for(gpu, layers * rows * _THREADS, _THREADS, 8), _THREADS, 0, arguments)
 
 
 def pairs(results: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..._spec import Spec
+from .. import Activation
 from . import _packing, _readout
 from ._fields import MOST_VECTORS, FieldMaker
 from ._gpu import Gpu
@@ -29,17 +30,48 @@ class Unread:
     def read(self, start: int, stop: int, factors: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return a part of the results, as the contract says. `factors` has shape (n, 1)."""
         kept = dtype if factors.dtype == torch.float32 and dtype == torch.bfloat16 else factors.dtype
+        results = torch.empty((1, len(factors), stop - start), dtype=kept, device=factors.device)
+        self._read(start, factors, results, None, None)
+        return results[0]
+
+    def read_layers(
+        self, start: int, factors: torch.Tensor, outputs: torch.Tensor, activation: Activation
+    ) -> torch.Tensor | None:
+        """Return the results for some layers, as the contract says. `factors` has shape (n, 1)."""
+        wide = torch.float64 if outputs.dtype == torch.float64 else torch.float32
+        one = len(self.groups) == 1 or len(outputs) == 1
+        if outputs.dtype == torch.float16 or factors.dtype != wide or not outputs.is_contiguous() or not one:
+            return None
+        results = torch.empty_like(outputs)
+        self._read(start, factors, results, activation, outputs)
+        return results
+
+    def _read(
+        self,
+        start: int,
+        factors: torch.Tensor,
+        results: torch.Tensor,
+        activation: Activation,
+        outputs: torch.Tensor | None,
+    ) -> None:
         factors = factors.contiguous()
-        results = torch.empty((len(factors), stop - start), dtype=kept, device=factors.device)
         first_vector, component = 0, self.first + self.spec.components * start
         for batch, fields in self.groups:
             these = slice(first_vector, first_vector + batch.n_rows)
             first_vector += batch.n_rows
-            if batch.n_rows and stop > start:
+            if results[:, these].numel():
                 _readout.read_feedback(
-                    self.gpu, self.spec, fields, batch, component, self.anchor, factors[these], results[these]
+                    self.gpu,
+                    self.spec,
+                    fields,
+                    batch,
+                    component,
+                    self.anchor,
+                    factors[these],
+                    results[:, these],
+                    activation,
+                    None if outputs is None else outputs[:, these],
                 )
-        return results
 
 
 def unread(gpu: Gpu, spec: Spec, batch: DevicePacked, scratch: int) -> Unread | None:

@@ -88,26 +88,39 @@ extern "C" __global__ void __launch_bounds__(256) linear_int32_float64 READ(LINE
 extern "C" __global__ void __launch_bounds__(256) linear_int64_float32 READ(LINEAR, i64, float)
 extern "C" __global__ void __launch_bounds__(256) linear_int64_float64 READ(LINEAR, i64, double)
 
-// Real results of ternary vectors for the outputs of layers: rounded to S, times the vector's factor, rounded to R. `first` and
-// `anchor` are as above, and so is `factor`, which SCALED uses.
+enum Activation { NONE, TANH, SIGMOID, RELU };
+
+// The derivative of an activation function where its value is y.
+template <class S> __device__ __forceinline__ S slope(int activation, S y) {
+  return activation == TANH ? 1 - y * y : activation == SIGMOID ? y * (1 - y) : S(y > 0);
+}
+
+// Real results of ternary vectors for `layers` layers of `width` outputs each: rounded to S, times the vector's factor, times the
+// slope at the layer's output, rounded to R. That of layer l, vector v and output i is out[(l * vectors + v) * stride + i], and the
+// layer's output is at the same place of `outputs`. `first` and `anchor` are as above, and so is `factor`, which SCALED uses.
 template <int MODE, class S, class R>
 __device__ __forceinline__ void feedback(
-    R* __restrict__ out, i64 stride, i64 width, int vectors, const int* __restrict__ fields, i64 ld, int first, double factor,
-    const int* __restrict__ anchor, const u8* __restrict__ bad_rows, const S* __restrict__ factors) {
-  for (Places at(vectors, width); at.inside(); at.advance()) {
-    i64 v = at.row, i = at.column;
-    const int* row = fields + v * ld + first;
-    double result;
-    if (MODE == SCALED) result = (double)row[i] * factor;
-    else result = turned(row[2 * i], row[2 * i + 1], anchor[first + 2 * i], anchor[first + 2 * i + 1], 1.0);
-    if (bad_rows[v]) result = not_a_number();
-    out[v * stride + i] = narrow<R>((S)result * factors[v]);
+    R* __restrict__ out, i64 stride, i64 width, int vectors, int layers, const int* __restrict__ fields, i64 ld, i64 first, double factor,
+    const int* __restrict__ anchor, const u8* __restrict__ bad_rows, const S* __restrict__ factors, int activation,
+    const R* __restrict__ outputs) {
+  for (i64 row = blockIdx.x; row < (i64)layers * vectors; row += gridDim.x) {  // a row for each block: one division a row
+    i64 layer = row / vectors, v = row % vectors, begin = first + layer * width * (MODE == LINEAR ? 2 : 1);
+    const int *here = fields + v * ld + begin, *r = anchor + begin;
+    for (i64 i = threadIdx.x; i < width; i += blockDim.x) {
+      double result;
+      if (MODE == SCALED) result = (double)here[i] * factor;
+      else result = turned(here[2 * i], here[2 * i + 1], r[2 * i], r[2 * i + 1], 1.0);
+      S scaled = bad_rows[v] ? (S)not_a_number() : (S)result * factors[v];
+      if (activation != NONE) scaled = scaled * slope(activation, (S)wide(outputs[row * stride + i]));
+      out[row * stride + i] = narrow<R>(scaled);
+    }
   }
 }
 #define FEEDBACK(MODE, S, R)                                                                                                \
-  (R * out, i64 stride, i64 width, int vectors, const int* fields, i64 ld, int first, double factor, const int* anchor,     \
-   const u8* bad_rows, const S* factors) {                                                                                  \
-    feedback<MODE, S, R>(out, stride, width, vectors, fields, ld, first, factor, anchor, bad_rows, factors);                \
+  (R * out, i64 stride, i64 width, int vectors, int layers, const int* fields, i64 ld, i64 first, double factor,            \
+   const int* anchor, const u8* bad_rows, const S* factors, int activation, const R* outputs) {                             \
+    feedback<MODE, S, R>(out, stride, width, vectors, layers, fields, ld, first, factor, anchor, bad_rows, factors,         \
+                         activation, outputs);                                                                              \
   }
 extern "C" __global__ void __launch_bounds__(256) scaled_feedback_bfloat16 FEEDBACK(SCALED, float, bfloat_bits)
 extern "C" __global__ void __launch_bounds__(256) scaled_feedback_float32 FEEDBACK(SCALED, float, float)
