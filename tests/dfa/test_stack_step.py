@@ -221,6 +221,13 @@ def test_on_a_gpu(make: str, dtype: Any, mode: Any, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
+@pytest.mark.parametrize("mode", ["linear", "real"])
+def test_layers_of_more_vectors_than_are_multiplied_together(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opuproj.backends.cuda.unread.MOST_VECTORS", 12)
+    test_on_a_gpu("tanh", torch.float64, mode, monkeypatch)
+
+
+@pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
 @pytest.mark.parametrize("make", ["tanh", "residual"])
 def test_a_step_on_a_gpu_does_not_wait(make: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from captures import nothing_waits

@@ -251,7 +251,8 @@ def launch_feedback(
     dtype = str(out.dtype).removeprefix("torch.")
     gpu_standin.launch(
         "readout.cu", f"{'linear' if mode == 'linear' else 'scaled'}_feedback_{dtype}", grid, 64,
-        np.uint64(out.data_ptr()), np.int64(out.stride(0)), np.int64(width), np.int32(vectors), np.int32(layers),
+        np.uint64(out.data_ptr()), np.int64(vectors * out.stride(0)), np.int64(out.stride(0)), np.int64(width),
+        np.int32(vectors), np.int32(layers),
         fields, np.int64(fields.shape[1]), np.int64(first), np.float64(1 / 32), anchor, bad_rows, factors,
         np.int32([None, "tanh", "sigmoid", "relu"].index(activation)),
         NULL if outputs is None else np.uint64(outputs.data_ptr()),

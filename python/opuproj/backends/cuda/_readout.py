@@ -73,9 +73,9 @@ def read_feedback(
     """
     layers, rows, width = results.shape
     arguments = (
-        results, np.int64(results.stride(1)), np.int64(width), np.int32(rows), np.int32(layers), fields,
-        np.int64(fields.stride(0)), np.int64(first), np.float64(_REAL), anchor, batch.bad_rows, factors,
-        np.int32(_ACTIVATIONS.index(activation)), outputs,
+        results, np.int64(results.stride(0)), np.int64(results.stride(1)), np.int64(width), np.int32(rows),
+        np.int32(layers), fields, np.int64(fields.stride(0)), np.int64(first), np.float64(_REAL), anchor,
+        batch.bad_rows, factors, np.int32(_ACTIVATIONS.index(activation)), outputs,
     )  # fmt: skip
     kernel = f"{'linear' if spec.mode == 'linear' else 'scaled'}_feedback_{dtype_name(results)}"
     gpu.launch("readout.cu", kernel, grid_for(gpu, layers * rows * _THREADS, _THREADS, 8), _THREADS, 0, arguments)

@@ -39,8 +39,7 @@ class Unread:
     ) -> torch.Tensor | None:
         """Return the results for some layers, as the contract says. `factors` has shape (n, 1)."""
         wide = torch.float64 if outputs.dtype == torch.float64 else torch.float32
-        one = len(self.groups) == 1 or len(outputs) == 1
-        if outputs.dtype == torch.float16 or factors.dtype != wide or not outputs.is_contiguous() or not one:
+        if outputs.dtype == torch.float16 or factors.dtype != wide or not outputs.is_contiguous():
             return None
         results = torch.empty_like(outputs)
         self._read(start, factors, results, activation, outputs)

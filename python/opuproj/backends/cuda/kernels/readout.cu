@@ -96,31 +96,32 @@ template <class S> __device__ __forceinline__ S slope(int activation, S y) {
 }
 
 // Real results of ternary vectors for `layers` layers of `width` outputs each: rounded to S, times the vector's factor, times the
-// slope at the layer's output, rounded to R. That of layer l, vector v and output i is out[(l * vectors + v) * stride + i], and the
-// layer's output is at the same place of `outputs`. `first` and `anchor` are as above, and so is `factor`, which SCALED uses.
+// slope at the layer's output, rounded to R. That of layer l, vector v and output i is out[l * layer_stride + v * stride + i], and
+// the layer's output is at the same place of `outputs`. `first` and `anchor` are as above, and so is `factor`, which SCALED uses.
 template <int MODE, class S, class R>
 __device__ __forceinline__ void feedback(
-    R* __restrict__ out, i64 stride, i64 width, int vectors, int layers, const int* __restrict__ fields, i64 ld, i64 first, double factor,
-    const int* __restrict__ anchor, const u8* __restrict__ bad_rows, const S* __restrict__ factors, int activation,
-    const R* __restrict__ outputs) {
+    R* __restrict__ out, i64 layer_stride, i64 stride, i64 width, int vectors, int layers, const int* __restrict__ fields, i64 ld,
+    i64 first, double factor, const int* __restrict__ anchor, const u8* __restrict__ bad_rows, const S* __restrict__ factors,
+    int activation, const R* __restrict__ outputs) {
   for (i64 row = blockIdx.x; row < (i64)layers * vectors; row += gridDim.x) {  // a row for each block: one division a row
     i64 layer = row / vectors, v = row % vectors, begin = first + layer * width * (MODE == LINEAR ? 2 : 1);
+    i64 place = layer * layer_stride + v * stride;
     const int *here = fields + v * ld + begin, *r = anchor + begin;
     for (i64 i = threadIdx.x; i < width; i += blockDim.x) {
       double result;
       if (MODE == SCALED) result = (double)here[i] * factor;
       else result = turned(here[2 * i], here[2 * i + 1], r[2 * i], r[2 * i + 1], 1.0);
       S scaled = bad_rows[v] ? (S)not_a_number() : (S)result * factors[v];
-      if (activation != NONE) scaled = scaled * slope(activation, (S)wide(outputs[row * stride + i]));
-      out[row * stride + i] = narrow<R>(scaled);
+      if (activation != NONE) scaled = scaled * slope(activation, (S)wide(outputs[place + i]));
+      out[place + i] = narrow<R>(scaled);
     }
   }
 }
 #define FEEDBACK(MODE, S, R)                                                                                                \
-  (R * out, i64 stride, i64 width, int vectors, int layers, const int* fields, i64 ld, i64 first, double factor,            \
-   const int* anchor, const u8* bad_rows, const S* factors, int activation, const R* outputs) {                             \
-    feedback<MODE, S, R>(out, stride, width, vectors, layers, fields, ld, first, factor, anchor, bad_rows, factors,         \
-                         activation, outputs);                                                                              \
+  (R * out, i64 layer_stride, i64 stride, i64 width, int vectors, int layers, const int* fields, i64 ld, i64 first,         \
+   double factor, const int* anchor, const u8* bad_rows, const S* factors, int activation, const R* outputs) {              \
+    feedback<MODE, S, R>(out, layer_stride, stride, width, vectors, layers, fields, ld, first, factor, anchor, bad_rows,    \
+                         factors, activation, outputs);                                                                     \
   }
 extern "C" __global__ void __launch_bounds__(256) scaled_feedback_bfloat16 FEEDBACK(SCALED, float, bfloat_bits)
 extern "C" __global__ void __launch_bounds__(256) scaled_feedback_float32 FEEDBACK(SCALED, float, float)
