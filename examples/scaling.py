@@ -6,6 +6,11 @@ are 100 to 3080 and layers 1 to 96, as in figure 4 of arXiv:2409.12965. The prog
 divided into forward pass, backward pass (with the projection's share) and optimizer, the ratio to BP, and the memory of
 two steps, measured in a separate process for each method.
 
+--forms compares forms of the same step, each in turn with backpropagation written by hand: eager and at best (compiled,
+with a fused optimizer and, on a GPU, as one CUDA graph), in float32 or TF32 and in bfloat16, with both random matrices,
+and as a ready step for stacks of equal layers (opuproj.dfa.StackStep). --deepest finds the deepest network that each
+method trains within a given memory.
+
 --hardware adds the time of the same steps if LightOn's device computed the projections of ODFA, from its published
 frame rates (opuproj.hardware). This is the paper's comparison with this machine as the host.
 
@@ -26,8 +31,10 @@ import opuproj
 import torch
 from common import devices, runs
 from common.memory import readable
+from common.scaling import comparison, deepest
 from common.scaling import figures as scaling_figures
 from common.scaling import optics as optical_time
+from common.scaling.forms import Form
 from common.scaling.steps import (
     PARTS,
     Size,
@@ -42,7 +49,9 @@ from tqdm import tqdm
 WIDTHS = {"mlp": (100, 256, 512, 1024, 2048, 3080), "gpt": (64, 128, 256, 512, 1024)}
 LAYERS = {"mlp": (1, 4, 24, 96), "gpt": (2, 6, 12)}
 BATCH = {"mlp": 64, "gpt": 16}
-METHODS: tuple[dfa.Method, ...] = ("bp", "dfa", "odfa")
+# Inputs and classes of the networks whose forms are compared.
+PAPER_SIDES = (784, 1016)
+METHODS: tuple[dfa.Method, ...] = ("bp", "dfa", "odfa", "shallow")
 # Parameters and gradients, and some memory for activations and feedback.
 BYTES_A_PARAMETER = 10
 
@@ -171,6 +180,76 @@ def cost(arguments: Namespace, device: devices.Device) -> None:
     runs.write_json(arguments.out / "cost.json", {"results": results})
 
 
+def compare_forms(arguments: Namespace, device: devices.Device) -> None:
+    """Measure the forms of a step, print and draw them; with --requirements, fail if one takes too long."""
+    family = arguments.network
+    if arguments.requirements:
+        if not device.is_gpu:
+            raise SystemExit("the requirements are for an H100 or an H200: pass --device cuda on such a machine")
+        sizes = [paper_size(batch) for batch in comparison.REQUIRED_BATCHES]
+    else:
+        default = ((256,), (8,), BATCH[family]) if arguments.quick or not device.is_gpu else ((3080,), (96,), 1024)
+        widths, layers, batch = default
+        if family == "gpt" and not arguments.quick:
+            widths, layers = (512,), (6,)
+        sizes = [
+            Size(family, width, depth, arguments.batch or batch, *PAPER_SIDES)
+            for depth in arguments.layers or layers
+            for width in arguments.widths or widths
+        ]
+
+    def chosen(form: Form) -> bool:
+        asked = form.method.removesuffix(" by hand").removesuffix(" stack") in arguments.methods
+        return comparison.required(form, sizes[0]) is not None if arguments.requirements else asked
+
+    rounds = (2, 2, 0.0) if arguments.quick else (comparison.LEAST_ROUNDS, comparison.MOST_ROUNDS, comparison.SECONDS)
+    folder = arguments.out / "forms"
+    results = comparison.compare(sizes, chosen, device, folder, progress=not arguments.no_progress, rounds=rounds)
+    comparison.show(results)
+    devices.tell_mixture(results)
+    runs.write_json(arguments.out / f"{family}-forms.json", {"results": results})
+    scaling_figures.draw_forms(arguments.out / f"{family}-forms.png", family, results)
+    if arguments.requirements and (missed := comparison.missed(results)):
+        raise SystemExit("\nMissed:\n" + "\n".join(missed))
+
+
+def paper_size(batch: int) -> Size:
+    """Return the paper's largest network."""
+    return Size("mlp", comparison.REQUIRED_WIDTH, comparison.REQUIRED_LAYERS, batch, *PAPER_SIDES)
+
+
+def find_deepest(arguments: Namespace, device: devices.Device) -> None:
+    """Find the deepest network of each way of training within a memory; keep each result."""
+    limit = int(arguments.deepest * 2**30)
+    width = (arguments.widths or ((256,) if arguments.quick else (1024,)))[0]
+    batch = arguments.batch or 256
+    kept = arguments.out / f"deepest-{arguments.deepest:g}GiB-width{width}-batch{batch}.json"
+    found: dict[Any, Any] = (runs.read_json(kept) or {}).get("found", {})
+
+    def size(layers: int) -> Size:
+        return Size("mlp", width, layers, batch, *PAPER_SIDES)
+
+    def peak(one: Size, way: deepest.Way) -> int | None:
+        return deepest.peak(one, way, arguments.threads, device)
+
+    for way in tqdm(deepest.WAYS, unit="way", disable=arguments.no_progress):
+        if way in found:
+            device.computed(found[way].get("computed"), kept)
+            continue
+        layers, used, tried = deepest.deepest(size, way, limit, peak)
+        parameters = size(layers).parameters if layers else 0
+        found[way] = {
+            "layers": layers,
+            "parameters": parameters,
+            "bytes": used,
+            "tried": tried,
+            "computed": device.beginning(),
+        }
+        runs.write_json(kept, {"limit": limit, "width": width, "batch": batch, "found": found})
+    deepest.show(found, readable(limit))
+    devices.tell_mixture(list(found.values()))
+
+
 def large(arguments: Namespace, device: devices.Device) -> None:
     """Time the feedback of a million hidden units from errors of 10,000 elements, batch 64, against a stored matrix."""
     n_inputs, n_outputs, n = (10_000, 100_000, 64) if arguments.quick else (10_000, 1_000_000, 64)
@@ -251,6 +330,18 @@ def parser() -> ArgumentParser:
     made.add_argument(
         "--hardware", action="store_true", help="add the time of ODFA with its projections on LightOn's device"
     )
+    made.add_argument(
+        "--forms", action="store_true", help="compare forms of a step: eager, at best, precisions, matrices"
+    )
+    made.add_argument(
+        "--requirements", action="store_true", help="measure what is required of a GPU; fail if a step takes too long"
+    )
+    made.add_argument(
+        "--deepest",
+        type=runs.positive_number,
+        metavar="GIB",
+        help="find the deepest network that each method trains within this memory",
+    )
     made.add_argument("--figures-only", action="store_true", help="print and draw the results in --out")
     return made
 
@@ -267,6 +358,9 @@ EXAMPLES = """examples:
   python examples/scaling.py --hardware         with the time that LightOn's device would take for the projections
   python examples/scaling.py --cost             step time of DFA and ODFA relative to BP
   python examples/scaling.py --large            a million hidden units (5 GB of memory)
+  python examples/scaling.py --forms            eager and at best, precisions, both matrices
+  python examples/scaling.py --requirements     96 layers of 3080 units on an H100 or H200, and what they must reach
+  python examples/scaling.py --deepest 1        the deepest network in 1 GiB
 """
 
 
@@ -282,6 +376,10 @@ def main() -> None:
         cost(arguments, device)
     elif arguments.large:
         large(arguments, device)
+    elif arguments.deepest:
+        find_deepest(arguments, device)
+    elif arguments.forms or arguments.requirements:
+        compare_forms(arguments, device)
     else:
         scaling(arguments, device)
 

@@ -54,6 +54,36 @@ def draw_optics(folder: Path, family: str, results: Sequence[Result]) -> None:
         )
 
 
+def draw_forms(path: Path, family: str, results: Sequence[Result]) -> None:
+    """Draw the time of each form of a step relative to backpropagation at its best, with a panel for each size."""
+    from matplotlib import pyplot as plt
+
+    figures.style()
+    measured = [r for r in results if "ratio" in r]
+    sizes = sorted({(r["batch"], r["layers"], r["width"]) for r in measured})
+    if not sizes:
+        return
+    most = max(sum((r["batch"], r["layers"], r["width"]) == size for r in measured) for size in sizes)
+    fig, axes = plt.subplots(1, len(sizes), figsize=(4 * len(sizes) + 3, 0.26 * most + 1.6), squeeze=False)
+    for axis, size in zip(axes[0], sizes, strict=True):
+        here = [r for r in measured if (r["batch"], r["layers"], r["width"]) == size]
+        here.sort(key=lambda r: -r["ratio"])
+        style = figures.METHOD_STYLE
+        colours = [style[r["method"].removesuffix(" by hand").removesuffix(" stack")][1] for r in here]
+        axis.barh([r["form"] for r in here], [r["ratio"] for r in here], color=colours)
+        for place, r in enumerate(here):
+            axis.text(r["ratio"], place, f" {r['ratio']:.2f}", va="center", fontsize=8)
+        axis.axvline(1, color="black", linewidth=1)
+        axis.tick_params(axis="y", labelsize=8.5)
+        axis.grid(axis="y", visible=False)
+        axis.set_xlabel("time of a step / BP's at its best")
+        axis.set_title(f"batch {size[0]}, {size[1]} layers of {size[2]}")
+    fig.suptitle(
+        f"{NETWORKS[family]}: forms of a training step. Left of the line, they are faster than BP at its best."
+    )
+    figures.save(fig, path)
+
+
 def panels(
     path: Path,
     results: Sequence[Result],

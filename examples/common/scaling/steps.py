@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Literal
 
 import torch
 from opuproj import dfa
@@ -19,8 +20,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from common import devices, runs
 from common.gpt.model import GPT, Shape
-from common.gpt.training import Settings
-from common.gpt.training import attach as attach_to_gpt
 from common.memory import resident
 
 N_FEATURES = 1000
@@ -86,6 +85,12 @@ class Trainee:
         Whether feedback is attached; without it, steps are PyTorch's backpropagation.
     device
         The device of the network and the batch.
+    dtype
+        That of the network.
+    mode
+        The random matrix of the feedback.
+    bias
+        Whether the layers of a fully connected network have biases.
     """
 
     def __init__(
@@ -94,6 +99,10 @@ class Trainee:
         make_optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         attached: bool = True,
         device: devices.Device = devices.CPU,
+        dtype: torch.dtype = torch.float32,
+        mode: Literal["linear", "real"] | None = None,
+        *,
+        bias: bool = True,
     ):
         random = torch.Generator().manual_seed(0)
         if size.family == "gpt":
@@ -102,16 +111,20 @@ class Trainee:
             self.x = torch.randint(size.gpt.vocabulary, shape, generator=random)
             self.y = torch.randint(size.gpt.vocabulary, shape, generator=random).flatten()
         else:
-            self.model = perceptron(size)
-            self.x = torch.randn(size.batch, size.n_inputs, generator=random)
+            self.model = perceptron(size, bias=bias)
+            self.x = torch.randn(size.batch, size.n_inputs, generator=random).to(dtype)
             self.y = torch.randint(size.n_outputs, (size.batch,), generator=random)
         self.device = device
-        self.model.to(device.name)
+        self.model.to(device.name, dtype)
         self.x, self.y = self.x.to(device.name), self.y.to(device.name)
-        self.feedback = attach(self.model, size) if attached else None
+        self.feedback = attach(self.model, size, mode or "linear") if attached else None
         device.compiled(self.model)
         make = make_optimizer or (lambda parameters: torch.optim.SGD(parameters, lr=1e-4))
         self.optimizer = make(self.model.parameters())
+
+    def loss(self) -> torch.Tensor:
+        """Run the forward pass, and return the loss."""
+        return F.cross_entropy(self.model(self.x).flatten(0, -2), self.y)
 
     def step(self, method: dfa.Method) -> dict[str, float]:
         """Take one step; return the seconds of its parts ("projection" is within "backward").
@@ -125,7 +138,7 @@ class Trainee:
         self.device.wait()
         start = perf_counter()
         with self.device.casting():
-            loss = F.cross_entropy(self.model(self.x).flatten(0, -2), self.y)
+            loss = self.loss()
         self.device.wait()
         forward = perf_counter()
         loss.backward()
@@ -145,20 +158,19 @@ class Trainee:
         }
 
 
-def perceptron(size: Size) -> nn.Sequential:
+def perceptron(size: Size, *, bias: bool = True) -> nn.Sequential:
     """Return a fully connected network: hidden layers, then the last layer."""
     widths = [size.n_inputs, *[size.width] * size.layers]
-    hidden = [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(widths)]
-    return nn.Sequential(*hidden, nn.Linear(size.width, size.n_outputs))
+    hidden = [nn.Sequential(nn.Linear(a, b, bias=bias), nn.Tanh()) for a, b in pairwise(widths)]
+    return nn.Sequential(*hidden, nn.Linear(size.width, size.n_outputs, bias=bias))
 
 
-def attach(model: nn.Module, size: Size) -> dfa.Feedback:
+def attach(model: nn.Module, size: Size, mode: Literal["linear", "real"] = "linear") -> dfa.Feedback:
     """Attach feedback to the hidden layers."""
     if isinstance(model, GPT):
-        if size.layers > 1:
-            return attach_to_gpt(model, Settings("odfa", seed=0, rate=0.0, shape=size.gpt, block_layers=1))
-        return dfa.attach(model, ["layers.0"], output="norm", batch_axes=2)
-    return dfa.attach(model, list(model.children())[:-1])
+        blocks = [f"layers.{i}" for i in range(max(1, size.layers - 1))]
+        return dfa.attach(model, blocks, output="norm", batch_axes=2, mode=mode)
+    return dfa.attach(model, list(model.children())[:-1], mode=mode)
 
 
 def interleave(
