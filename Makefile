@@ -33,7 +33,7 @@ endif
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 ifneq ($(filter demo,$(MAKECMDGOALS)),)
 ifneq ($(words $(wildcard $(BUILT) $(VENV)/.with-demo)),2)
@@ -104,6 +104,14 @@ gpu-check: build $(VENV)/.with-test ## On a machine with a GPU: test its bits, t
 		PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
 			$(BIN)/python -m pytest -q tests/backends -k cuda-cuda || exit 1; done
 	$(BIN)/python -m benches.gpu --json bench-gpu.json
+
+# nvidia-ml-py reads the joules. CUDA=12 is for drivers older than CUDA 13.
+CUDA ?= 13
+.PHONY: gpu-experiments
+gpu-experiments: build $(VENV)/.with-examples $(VENV)/.with-cuda$(CUDA) ## On a machine with a GPU: run and continue every experiment (hours; ARGS=--minutes=30)
+	$(UV) nvidia-ml-py
+	$(UV) --no-deps $(DATA)
+	$(BIN)/python examples/gpu_experiments.py $(ARGS)
 
 .PHONY: bench-check
 bench-check: build ## Fail if a kernel is slower than recorded (ARGS=--record adds this CPU)

@@ -9,30 +9,31 @@ years.
 
 Install the data by name (pip install --no-deps iris-sample-data==2.5.2 fair==1.6.4, and pip install h5py). --data reads
 ClimateBench from a folder. examples/common/climate/data.py describes the data and how they are split.
+
+--size paper trains networks of 202 million and 1.29 billion parameters, as large as in arXiv:2409.12965, on maps of
+96 × 144 points. It reports seconds, joules and memory of the GPU.
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
-from common import devices, runs
+from common import devices, energy, runs
 from common.climate import data as climate
 from common.climate import figures as climate_figures
-from common.climate.data import Array, Climate
-from common.climate.networks import Network, make
+from common.climate import report as climate_report
+from common.climate.networks import PAPER, SMALL, Sizes
+from common.climate.training import Job, Task, train
 from opuproj import dfa
-from torch import Tensor, nn
 from tqdm import tqdm
 
 NETWORKS = ("vit", "mlp")
 EPOCHS = 30
-BATCH = 16
+# What --size paper --quick trains, with the paper's maps.
+QUICK_PAPER = Sizes(vit_width=32, vit_layers=2, vit_heads=4, vit_expansion=4, mlp_widths=(64, 48, 32))
 # Learning rates of the blocks and of the layers above them: the best of --tune by the error on the validation decades.
 RATES = {
     "vit": {"bp": (3e-4, 3e-2), "dfa": (9e-4, 3e-2), "odfa": (3e-4, 3e-2), "shallow": (0.0, 3e-2)},
@@ -53,162 +54,16 @@ CANDIDATES = [
 ]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training run: everything that its result depends on, besides the data."""
-
-    network: str
-    method: dfa.Method
-    seed: int
-    rates: tuple[float, float]
-    epochs: int
-    ternarize: dfa.Ternarize
-
-    def settings(self) -> dict[str, Any]:
-        """Return the settings with which a stored result must agree to be used again."""
-        ternarize = str(self.ternarize) if self.method == "odfa" else None
-        return {"rates": list(self.rates), "epochs": self.epochs, "batch": BATCH, "ternarize": ternarize}
-
-
-class Task:
-    """The data as tensors on a device, and the loss."""
-
-    def __init__(self, data: Climate, device: devices.Device = devices.CPU):
-        self.data, self.device = data, device
-        self.weights = torch.from_numpy(data.weights).flatten().to(device.name)
-        self.target = torch.from_numpy((data.temperature - data.normal) / data.spread).flatten(1).to(device.name)
-        self.scalars = torch.from_numpy(data.scalars).to(device.name)
-        self.maps = torch.from_numpy(data.maps).to(device.name)
-        self.rows = {part: torch.from_numpy(data.rows(part)) for part in ("train", "validate", "test")}
-
-    def inputs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the forcings of these years."""
-        return self.scalars[rows], self.maps[rows]
-
-    def loss(self, model: nn.Module, rows: Tensor) -> Tensor:
-        """Area-weighted mean square error, in units of the training years' spread."""
-        with self.device.casting():
-            out = model(*self.inputs(rows))
-        error: Tensor = (self.weights * (out - self.target[rows]).square()).mean()
-        return error
-
-    @torch.no_grad()
-    def predict(self, model: nn.Module, part: str) -> Array:
-        """Temperature maps in K of all years of a part."""
-        with self.device.casting():
-            out = torch.cat([model(*self.inputs(rows)) for rows in self.rows[part].split(64)]).float().cpu()
-        maps: Array = out.numpy().reshape(-1, *self.data.normal.shape) * self.data.spread + self.data.normal
-        return maps
-
-
-def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, bar: tqdm[Any]) -> dict[str, Any]:
-    """Train one network, from its checkpoint if there is one, and store its result; keep stored results."""
-    stored = runs.read_json(folder / f"{name}.json")
-    if stored and stored["settings"] == job.settings():
-        task.device.computed(stored.get("computed"), folder / f"{name}.json")
-        bar.update(job.epochs)
-        return stored
-    torch.manual_seed(job.seed)
-    network = make(job.network, task.data)
-    model = network.model.to(task.device.name)
-    feedback = dfa.attach(
-        model,
-        network.blocks,
-        output=network.output,
-        method=job.method,
-        ternarize=job.ternarize,
-        seed=job.seed,
-        batch_axes=network.batch_axes,
-    )
-    task.device.compiled(model)
-    optimizer = adam(network, job.rates)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)
-    checkpoint = runs.Checkpoint(
-        folder / f"{name}.pt", save_seconds, model=model, optimizer=optimizer, schedule=schedule, feedback=feedback
-    )
-    record: dict[str, Any] = {"settings": job.settings(), "epoch": 0, "seconds": 0.0, "loss": [], "validate": []}
-    record["computed"] = task.device.beginning()
-    if checkpoint.path.exists() and peek(checkpoint.path) == job.settings():
-        record = checkpoint.load() or record
-        record["computed"] = task.device.computing(record.get("computed"), checkpoint.path)
-    bar.update(record["epoch"])
-    for epoch in range(record["epoch"], job.epochs):
-        started = perf_counter()
-        loss = one_epoch(model, optimizer, task)
-        schedule.step()
-        record["seconds"] += perf_counter() - started
-        record["loss"].append(loss)
-        record["validate"].append(task.data.rmse(task.data.rows("validate"), task.predict(model, "validate")))
-        record["epoch"] = epoch + 1
-        bar.set_description_str(f"{job.network} {job.method} seed {job.seed} epoch {epoch + 1} loss {loss:.4f}")
-        bar.update()
-        if checkpoint.due():
-            checkpoint.save(record)
-    predicted = task.predict(model, "test")
-    result = finish(job, task, record, feedback, predicted)
-    runs.replace(folder / f"{name}.npz", lambda temporary: np.savez_compressed(temporary, test=predicted))
-    runs.write_json(folder / f"{name}.json", result)
-    checkpoint.remove()
-    return result
-
-
-def adam(network: Network, rates: tuple[float, float]) -> torch.optim.Optimizer:
-    """Return an optimizer with one learning rate for the blocks and the layers before them, and one for the top."""
-    top = [parameter for module in network.top for parameter in module.parameters()]
-    rest = [parameter for parameter in network.model.parameters() if all(parameter is not other for other in top)]
-    return torch.optim.Adam([{"params": rest, "lr": rates[0]}, {"params": top, "lr": rates[1]}])
-
-
-def peek(path: Path) -> Any:
-    """Return the settings of a checkpoint's run."""
-    return torch.load(path, map_location="cpu", weights_only=True)["record"]["settings"]
-
-
-def one_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, task: Task) -> float:
-    """Train one epoch in random order; return the mean loss."""
-    rows = task.rows["train"]
-    total = 0.0
-    for batch in rows[torch.randperm(len(rows))].split(BATCH):
-        optimizer.zero_grad(set_to_none=True)
-        loss = task.loss(model, batch)
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(batch)
-    return total / len(rows)
-
-
-def finish(job: Job, task: Task, record: dict[str, Any], feedback: dfa.Feedback, predicted: Array) -> dict[str, Any]:
-    """Return the result of a finished run."""
-    model = feedback.model
-    rows = task.data.rows("test")
-    batch = task.rows["train"][::4]
-    alignment = feedback.alignment(lambda: task.loss(model, batch)) if job.method in ("dfa", "odfa") else {}
-    return {
-        "network": job.network,
-        "method": job.method,
-        "seed": job.seed,
-        "settings": job.settings(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "rmse": task.data.rmse(rows, predicted),
-        "decade_rmse": task.data.decade_rmse(rows, predicted),
-        "validate_rmse": record["validate"][-1],
-        "loss": record["loss"],
-        "validate": record["validate"],
-        "alignment": {str(block): float(cosine) for block, cosine in alignment.items()},
-        "seconds": record["seconds"],
-        "computed": record["computed"],
-    }
-
-
 def experiment(arguments: Namespace, task: Task) -> None:
     """Train every method with every seed, then write results and figures."""
     epochs = epochs_of(arguments)
+    # Seed by seed, so that a study that is cut off has complete comparisons.
+    seeds = range(arguments.seeds or (1 if arguments.quick else 3)) if arguments.only is None else [arguments.only]
     jobs = [
-        Job(network, method, seed, RATES[network][method], epochs, TERNARIZE)
+        Job(network, method, seed, rates_of(arguments, network, method), epochs, TERNARIZE, sizes_of(arguments))
+        for seed in seeds
         for network in arguments.network
-        for seed in range(arguments.seeds or (1 if arguments.quick else 3))
         for method in arguments.methods
-        if arguments.only is None or seed == arguments.only
     ]
     with tqdm(total=sum(job.epochs for job in jobs), unit="epoch", disable=arguments.no_progress) as bar:
         for job in jobs:
@@ -219,16 +74,22 @@ def experiment(arguments: Namespace, task: Task) -> None:
 
 def tune(arguments: Namespace, task: Task) -> None:
     """Try learning rates around the stored ones and, for ODFA, ternary errors, with one seed."""
-    epochs = epochs_of(arguments)
+    epochs, sizes = epochs_of(arguments), sizes_of(arguments)
+    factors, candidates = (FACTORS[:2], []) if arguments.quick else (FACTORS, CANDIDATES)
     jobs = []
     for network in arguments.network:
         for method in arguments.methods:
-            blocks, top = RATES[network][method]
-            pairs = {(blocks, top * factor) for factor in FACTORS} | {(blocks * factor, top) for factor in FACTORS}
-            jobs += [Job(network, method, 0, rounded(pair), epochs, TERNARIZE) for pair in sorted(pairs)]
+            blocks, top = default_rates(arguments, network, method)
+            pairs = {(blocks, top * factor) for factor in factors} | {(blocks * factor, top) for factor in factors}
+            jobs += [Job(network, method, 0, rounded(pair), epochs, TERNARIZE, sizes) for pair in sorted(pairs)]
         if "odfa" in arguments.methods:
-            jobs += [Job(network, "odfa", 0, RATES[network]["odfa"], epochs, candidate) for candidate in CANDIDATES]
+            rates = default_rates(arguments, network, "odfa")
+            jobs += [Job(network, "odfa", 0, rates, epochs, candidate, sizes) for candidate in candidates]
     table = {}
+    path = arguments.out / "tune.json"
+    found: dict[str, list[dict[str, Any]]] = (runs.read_json(path) or {}).get("found", {})
+    for job in jobs:
+        found[f"{job.network} {job.method}"] = []
     with tqdm(total=sum(job.epochs for job in jobs), unit="epoch", disable=arguments.no_progress) as bar:
         for job in jobs:
             line = f"{job.network} {job.method:<8}{job.rates[0]:<8g}{job.rates[1]:<8g}"
@@ -236,9 +97,43 @@ def tune(arguments: Namespace, task: Task) -> None:
             name = "".join(c if c.isalnum() or c in ".-" else "_" for c in " ".join(line.split()))
             result = train(job, task, arguments.out / "tune", name, arguments.save_seconds, bar)
             table[line] = result["validate_rmse"]
+            if job.ternarize == TERNARIZE:
+                tried = {"rates": job.rates, "validate_rmse": result["validate_rmse"]}
+                found[f"{job.network} {job.method}"].append(tried)
+    runs.write_json(path, {"data": task.data.name, "found": found})
     print(f"\n{'validation RMSE (K)':<21}network, method, learning rates of blocks and top, ternary error")
     for line, error in sorted(table.items(), key=lambda entry: (entry[0].split()[:2], entry[1])):
         print(f"{error:<21.4f}{line}")
+
+
+def sizes_of(arguments: Namespace) -> Sizes:
+    """Return the sizes of the networks."""
+    if arguments.size == "small":
+        return SMALL
+    return QUICK_PAPER if arguments.quick else PAPER
+
+
+def rates_of(arguments: Namespace, network: str, method: dfa.Method) -> tuple[float, float]:
+    """Return the learning rates of a run: the best of --tune if that was asked for."""
+    if not arguments.tuned:
+        return default_rates(arguments, network, method)
+    path = arguments.out / "tune.json"
+    tried = (runs.read_json(path) or {}).get("found", {}).get(f"{network} {method}")
+    if not tried:
+        raise SystemExit(f"{path} has no rates of {network} {method}: run --tune with the same options first")
+    blocks, top = min(tried, key=lambda entry: float(entry["validate_rmse"]))["rates"]
+    return blocks, top
+
+
+def default_rates(arguments: Namespace, network: str, method: dfa.Method) -> tuple[float, float]:
+    """Return the small networks' rates, and those times the ratio of the widths for larger ones, which is not tuned."""
+    blocks, top = RATES[network][method]
+    if arguments.size == "small":
+        return blocks, top
+    sizes = sizes_of(arguments)
+    widths = {"vit": (SMALL.vit_width, sizes.vit_width), "mlp": (max(SMALL.mlp_widths), max(sizes.mlp_widths))}
+    small, large = widths[network]
+    return rounded((blocks * small / large, top * small / large))
 
 
 def epochs_of(arguments: Namespace) -> int:
@@ -253,13 +148,7 @@ def rounded(rates: tuple[float, float]) -> tuple[float, float]:
 
 def report(arguments: Namespace, task: Task) -> None:
     """Collect the runs of the folder in results.json, print a table, draw the figures."""
-    results = [
-        result
-        for network in NETWORKS
-        for method in runs.METHODS
-        for path in sorted(arguments.out.glob(f"{network}-{method}-[0-9]*.json"))
-        if (result := runs.read_json(path))
-    ]
+    results = finished(arguments.out)
     if not results:
         raise SystemExit(f"no finished runs in {arguments.out}")
     rows = task.data.rows("test")
@@ -272,6 +161,8 @@ def report(arguments: Namespace, task: Task) -> None:
     summary = climate_figures.summarise(results)
     climate_figures.print_table(summary, baselines)
     devices.tell_mixture(results)
+    if arguments.size == "paper":
+        tell_paper(arguments, results)
     weather = task.data.weather(rows)
     print(
         f"\nA held-out year differs by {weather:.3f} K from its decade's mean: weather that emissions do not explain."
@@ -290,6 +181,24 @@ def report(arguments: Namespace, task: Task) -> None:
     climate_figures.draw(arguments.out, task.data, results, baselines, linear["test"])
 
 
+def tell_paper(arguments: Namespace, results: list[dict[str, Any]]) -> None:
+    """Print the table of the finished runs at the paper's sizes, and keep it."""
+    text = climate_report.table(results) + "\n"
+    runs.replace(arguments.out / "report.md", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    print(f"\n{text}", end="")
+
+
+def finished(folder: Path) -> list[dict[str, Any]]:
+    """Return the results of a folder's finished runs."""
+    return [
+        result
+        for network in NETWORKS
+        for method in runs.METHODS
+        for path in sorted(folder.glob(f"{network}-{method}-[0-9]*.json"))
+        if (result := runs.read_json(path))
+    ]
+
+
 def parser() -> Any:
     """Return the parser of the command line."""
     description = __doc__ or ""
@@ -301,6 +210,11 @@ def parser() -> Any:
     made.add_argument(
         "--only", type=int, metavar="SEED", help="train this seed only; several processes can share one --out"
     )
+    made.add_argument(
+        "--size", choices=["small", "paper"], default="small", help="paper: 202 million and 1.29 billion parameters"
+    )
+    made.add_argument("--tuned", action="store_true", help="use the best rates that --tune found in the same --out")
+    made.add_argument("--report", action="store_true", help="print the table of the finished runs of --size paper")
     made.add_argument("--tune", action="store_true", help="search learning rates and ternary errors with one seed")
     made.add_argument("--figures-only", action="store_true", help="draw the results in --out")
     return made
@@ -311,6 +225,10 @@ EXAMPLES = """examples:
   python examples/climate_vit.py --threads 1              the whole experiment
   python examples/climate_vit.py --network mlp --tune     search the learning rates and the ternary error
   python examples/climate_vit.py --data ~/climatebench    the same networks on ClimateBench
+  python examples/climate_vit.py --size paper --autocast --tune     learning rates at the paper's sizes, on a GPU
+  python examples/climate_vit.py --size paper --autocast --tuned    four methods, three seeds, at the best rates
+  python examples/climate_vit.py --size paper --quick               the same with small networks, on any computer
+  python examples/climate_vit.py --size paper --report              a table of the finished runs
 """
 
 
@@ -319,10 +237,24 @@ def main() -> None:
     arguments = parser().parse_args()
     if unknown := set(arguments.network) - set(NETWORKS):
         raise SystemExit(f"--network: unknown {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    if arguments.report and arguments.size == "small":
+        raise SystemExit("--report is for --size paper; --figures-only reports the small networks")
+    if arguments.tune and arguments.tuned:
+        raise SystemExit("--tuned takes the rates that --tune found: leave out --tune")
     device = runs.begin(arguments)
     # Separate folders, so that no run overwrites another.
-    arguments.out = arguments.out / ("climatebench" if arguments.data else "") / ("quick" if arguments.quick else "")
-    task = Task(climate.climate_bench(arguments.data) if arguments.data else climate.north_america(), device)
+    for folder in (
+        arguments.data and "climatebench",
+        arguments.size == "paper" and "paper",
+        arguments.quick and "quick",
+    ):
+        arguments.out /= folder or ""
+    if arguments.report:
+        tell_paper(arguments, finished(arguments.out))
+        return
+    data = climate.climate_bench(arguments.data) if arguments.data else climate.north_america()
+    print(energy.told(device), flush=True)
+    task = Task(climate.on_paper_grid(data) if arguments.size == "paper" else data, device)
     if arguments.figures_only:
         report(arguments, task)
     elif arguments.tune:

@@ -7,6 +7,9 @@ last. ODFA makes the error ternary first, as an optical processing unit requires
 the layers after it, which backpropagation trains in all methods. The gain of DFA and ODFA over SHLW comes from the
 feedback.
 
+--size 1b trains the paper's 1.07 billion parameters by the same loop, on a GPU. It reports seconds, joules and
+memory beside the paper's figures.
+
 The program writes results, loss curves, figures and the text that the model generates after 0, 20 and 100 % of the
 training to --out.
 """
@@ -18,9 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import devices, plays, runs
+from common import devices, energy, plays, runs
 from common.gpt import at_size as gpt_at_size
 from common.gpt import figures as gpt_figures
+from common.gpt import report as gpt_report
 from common.gpt.model import Shape
 from common.gpt.training import ERRORS, Run, Settings
 from opuproj import dfa
@@ -34,6 +38,10 @@ TUNE_FACTORS = (0.25, 0.5, 1.0, 2.0)
 TUNE_PLAYS = 8
 QUICK_PLAYS = 2
 QUICK = Shape(width=64, n_layers=3, n_heads=2)
+# At the paper's size a search takes so many steps of the whole text. --memory and --quick take fewer.
+TUNE_STEPS = 300
+MEMORY_STEPS = 3
+QUICK_STEPS = 20
 
 EXAMPLES = """examples:
   python examples/gpt_dialogue.py --quick                     all methods on two plays, once, in a minute or two
@@ -45,7 +53,11 @@ EXAMPLES = """examples:
   python examples/gpt_dialogue.py --photons 3 10 100 1000     ODFA through a camera with so many photons a pixel
   python examples/gpt_dialogue.py --unturned --plays 8        what a random start does to feedback
   python examples/gpt_dialogue.py --data cornell              movie_lines.txt and movie_conversations.txt are there
-  python examples/gpt_dialogue.py --size 1b --steps 3         the paper's 1.07 billion parameters: memory and time
+  python examples/gpt_dialogue.py --size 1b --autocast --tune      the paper's 1.07 billion parameters: learning rates
+  python examples/gpt_dialogue.py --size 1b --autocast --tuned     four methods, three seeds, at the best of these rates
+  python examples/gpt_dialogue.py --size 1b --report               a table of the finished runs, beside the paper
+  python examples/gpt_dialogue.py --size 1b --quick                the same with a small network, on any computer
+  python examples/gpt_dialogue.py --size 1b --memory               three steps at full size, on any computer: memory
 
 A run that was killed goes on where it was, with the same result, when the same command is given again."""
 
@@ -55,25 +67,20 @@ def main() -> None:
     arguments = parser().parse_args()
     # A second thread slows down such a small model.
     arguments.threads = arguments.threads or (1 if arguments.quick else None)
+    check(arguments)
     arguments.on = runs.begin(arguments)
     base = settings(arguments)
-    n_works = arguments.plays or (
-        QUICK_PLAYS if arguments.quick else TUNE_PLAYS if arguments.tune or arguments.photons else None
-    )
-    corpus = plays.load(arguments.data, n_works, base.shape.vocabulary, arguments.out / "text")
-    print(f"{corpus.description}\n")
     if arguments.size == "1b":
-        plan = gpt_at_size.Plan(
-            base.shape,
-            base.error,
-            arguments.optimizer,
-            arguments.rate or 1e-4,
-            arguments.batch or 4,
-            arguments.threads,
-            not arguments.no_progress,
-            arguments.on,
-        )
-        gpt_at_size.measure_all(plan, arguments.methods, corpus, arguments.steps, arguments.out / "1b")
+        # Folders of their own, so that no result of another size or of other blocks is in the way.
+        name = "1b-quick" if arguments.quick else "1b"
+        arguments.out /= name if base.block_layers == 1 else f"{name}-blocks-of-{base.block_layers}"
+    if arguments.report:
+        report(arguments.out)
+        return
+    corpus = plays.load(arguments.data, works(arguments), base.shape.vocabulary, arguments.out / "text")
+    print(f"{corpus.description}\n{energy.told(arguments.on)}\n")
+    if arguments.memory:
+        measure_memory(arguments, base, corpus)
     elif arguments.photons:
         compare_photons(arguments, base, corpus)
     elif arguments.tune:
@@ -82,20 +89,94 @@ def main() -> None:
         train(arguments, base, corpus)
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not fit together."""
+    if arguments.memory and arguments.size != "1b":
+        raise SystemExit("--memory is for --size 1b")
+    if arguments.report and arguments.size != "1b":
+        raise SystemExit("--report is for --size 1b; --figures-only summarises the small study")
+    if arguments.photons and arguments.size == "1b":
+        raise SystemExit("--photons is for --size small")
+    if arguments.tuned and (arguments.tune or arguments.rate):
+        raise SystemExit("--tuned takes the rates that --tune found: leave out --tune and --rate")
+
+
+def works(arguments: argparse.Namespace) -> int | None:
+    """Return the number of plays to train on; None for all."""
+    if arguments.plays or arguments.quick:
+        return arguments.plays or QUICK_PLAYS
+    searches = arguments.tune or arguments.photons
+    return TUNE_PLAYS if searches and arguments.size == "small" else None
+
+
 def settings(arguments: argparse.Namespace) -> Settings:
     """Return the settings that all runs share."""
-    shape = gpt_at_size.PAPER if arguments.size == "1b" else QUICK if arguments.quick else Shape()
+    shape = QUICK if arguments.quick else Shape()
+    block_layers, steps = 3, None
+    if arguments.size == "1b":
+        # Each layer but the last is a block, as in the paper.
+        block_layers = 1
+        paper = gpt_at_size.PAPER if arguments.memory else gpt_at_size.STUDY
+        shape = replace(paper, width=64, n_layers=3, n_heads=2) if arguments.quick else paper
+        steps = QUICK_STEPS if arguments.quick else TUNE_STEPS if arguments.tune else None
     sizes = {"width": arguments.width, "n_layers": arguments.layers, "n_heads": arguments.heads}
-    base = Settings("bp", seed=0, rate=0.0, shape=replace(shape, **_given(sizes)), epochs=1 if arguments.quick else 2)
-    names = ("error", "rule", "norm", "gain", "batch", "epochs", "block_layers")
+    shape = replace(shape, **_given(sizes))
+    if shape.width % shape.n_heads:
+        raise SystemExit(f"--heads {shape.n_heads} must divide --width {shape.width}")
+    base = Settings(
+        "bp",
+        seed=0,
+        rate=0.0,
+        shape=shape,
+        block_layers=block_layers,
+        epochs=1 if arguments.quick else 2,
+        steps=steps,
+    )
+    names = ("error", "rule", "norm", "gain", "batch", "epochs", "steps", "block_layers")
     return replace(base, turned=not arguments.unturned, **_given({name: getattr(arguments, name) for name in names}))
+
+
+def measure_memory(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
+    """Measure memory and time of a few steps at the paper's size."""
+    plan = gpt_at_size.Plan(
+        base.shape,
+        base.error,
+        arguments.optimizer,
+        arguments.rate or 1e-4,
+        arguments.batch or 4,
+        arguments.threads,
+        not arguments.no_progress,
+        arguments.on,
+    )
+    n_steps = arguments.steps or MEMORY_STEPS
+    gpt_at_size.measure_all(plan, arguments.methods, corpus, n_steps, arguments.out)
+
+
+def report(folder: Path) -> None:
+    """Print the table of the finished runs at the paper's size, and keep it."""
+    results = [result for path in sorted((folder / "runs").glob("*.json")) if (result := runs.read_json(path))]
+    text = f"{gpt_report.table(results)}\n\n{gpt_report.description(results)}\n"
+    runs.replace(folder / "report.md", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    print(text)
 
 
 def of(base: Settings, method: dfa.Method, seed: int, arguments: argparse.Namespace) -> Settings:
     """Return the settings of one run: the shared ones, and the method's rates unless others are given."""
-    rate = arguments.rate or RATES[method]
+    rate = arguments.rate or default_rate(base, method, arguments)
     block_rate = BLOCK_RATES[method] if arguments.block_rate is None else arguments.block_rate
     return replace(base, method=method, seed=seed, rate=rate, block_rate=block_rate)
+
+
+def default_rate(base: Settings, method: dfa.Method, arguments: argparse.Namespace) -> float:
+    """Return a method's learning rate: the small study's, that times the ratio of the widths, or the best of --tune."""
+    if arguments.tuned:
+        path = arguments.out / "tune.json"
+        losses = (runs.read_json(path) or {}).get("losses", {}).get(method)
+        if not losses:
+            raise SystemExit(f"{path} has no rates of {method}: run --tune with the same options first")
+        return float(min(losses, key=losses.get))
+    # With Adam, the best rate falls like 1 / width if the size of the outputs' changes decides.
+    return RATES[method] * (Shape().width / base.shape.width if arguments.size == "1b" else 1)
 
 
 def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
@@ -114,6 +195,8 @@ def train(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -
     write_texts(arguments.out / "texts.txt", results)
     for path in gpt_figures.draw(results, arguments.out):
         print(path)
+    if arguments.size == "1b":
+        report(arguments.out)
 
 
 def trained(some: Settings, corpus: plays.Corpus, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -185,16 +268,22 @@ def write_texts(path: Path, results: list[dict[str, Any]]) -> None:
 
 def tune(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
     """Print a table of losses at learning rates around the tuned ones."""
-    print(f"Validation loss of seed 0\n\n{'':<6}" + "".join(f"{f'× {factor:g}':>18}" for factor in TUNE_FACTORS))
+    factors = TUNE_FACTORS[1:3] if arguments.quick else TUNE_FACTORS
+    print(f"Validation loss of seed 0\n\n{'':<6}" + "".join(f"{f'× {factor:g}':>18}" for factor in factors))
+    path = arguments.out / "tune.json"
+    losses: dict[str, dict[str, float]] = (runs.read_json(path) or {}).get("losses", {})
     for method in arguments.methods:
         print(f"{gpt_figures.label(method):<6}", end="", flush=True)
-        for factor in TUNE_FACTORS:
-            some = of(base, method, 0, arguments)
-            rate = some.rate * factor
+        some = of(base, method, 0, arguments)
+        losses[method] = {}
+        for factor in factors:
+            rate = float(f"{some.rate * factor:.3g}")
             folder = arguments.out / "tune" / f"{rate:.3g}"
             result = trained(replace(some, rate=rate), corpus, folder, arguments)
+            losses[method][f"{rate:.3g}"] = result["validation_loss"]
             print(f"{result['validation_loss']:>9.4f}{f'({rate:.2g})':>9}", end="", flush=True)
         print()
+        runs.write_json(path, {"corpus": corpus.description, "losses": losses})
 
 
 def compare_photons(arguments: argparse.Namespace, base: Settings, corpus: plays.Corpus) -> None:
@@ -234,7 +323,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--unturned", action="store_true", help="do not start the last layer aligned with the feedback")
     made.add_argument("--data", type=Path, metavar="DIR", help="Cornell Movie-Dialogs instead of the plays")
-    made.add_argument("--plays", type=int, metavar="N", help="train on N plays (or films) instead of all")
+    made.add_argument("--plays", type=runs.positive, metavar="N", help="train on N plays (or films) instead of all")
     made.add_argument(
         "--error", choices=list(ERRORS), help="where the error is taken: after the last layer norm, or at the logits"
     )
@@ -249,19 +338,24 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--block-rate", type=float, metavar="X", help="learning rate of the blocks, as a fraction of --rate"
     )
-    made.add_argument("--block-layers", type=int, metavar="N", help="layers per block")
-    made.add_argument("--batch", type=int, metavar="N", help="windows per step")
-    made.add_argument("--epochs", type=int, metavar="N", help="passes over the text")
+    made.add_argument("--block-layers", type=runs.positive, metavar="N", help="layers per block")
+    made.add_argument("--batch", type=runs.positive, metavar="N", help="windows per step")
+    made.add_argument("--epochs", type=runs.positive, metavar="N", help="passes over the text")
+    made.add_argument("--size", choices=["small", "1b"], default="small", help="1b is the paper's size")
     made.add_argument(
-        "--size", choices=["small", "1b"], default="small", help="1b is the paper's size, for a few steps"
+        "--memory", action="store_true", help="measure the memory of --size 1b in a few steps, also on a CPU"
     )
-    made.add_argument("--steps", type=int, default=3, metavar="N", help="steps of --size 1b (default: %(default)s)")
+    made.add_argument("--report", action="store_true", help="print the table of the finished runs of --size 1b")
+    made.add_argument("--tuned", action="store_true", help="use the best rates that --tune found in the same --out")
     made.add_argument(
-        "--optimizer", choices=list(gpt_at_size.OPTIMIZERS), default="adafactor", help="optimizer of --size 1b"
+        "--steps", type=runs.positive, metavar="N", help="steps, if fewer than --epochs (--memory: default 3)"
     )
-    made.add_argument("--width", type=int, metavar="N", help="width of the embedding")
-    made.add_argument("--layers", type=int, metavar="N", help="decoder layers")
-    made.add_argument("--heads", type=int, metavar="N", help="attention heads")
+    made.add_argument(
+        "--optimizer", choices=list(gpt_at_size.OPTIMIZERS), default="adafactor", help="optimizer of --memory"
+    )
+    made.add_argument("--width", type=runs.positive, metavar="N", help="width of the embedding")
+    made.add_argument("--layers", type=runs.positive, metavar="N", help="decoder layers")
+    made.add_argument("--heads", type=runs.positive, metavar="N", help="attention heads")
     return made
 
 

@@ -51,6 +51,8 @@ LAYERS = {"mlp": (1, 4, 24, 96), "gpt": (2, 6, 12)}
 BATCH = {"mlp": 64, "gpt": 16}
 # Inputs and classes of the networks whose forms are compared.
 PAPER_SIDES = (784, 1016)
+# What --quick takes in place of --deepest's memory and of the width.
+QUICK_GIBIBYTES, QUICK_WIDTH = 0.2, 256
 METHODS: tuple[dfa.Method, ...] = ("bp", "dfa", "odfa", "shallow")
 # Parameters and gradients, and some memory for activations and feedback.
 BYTES_A_PARAMETER = 10
@@ -183,7 +185,8 @@ def cost(arguments: Namespace, device: devices.Device) -> None:
 def compare_forms(arguments: Namespace, device: devices.Device) -> None:
     """Measure the forms of a step, print and draw them; with --requirements, fail if one takes too long."""
     family = arguments.network
-    if arguments.requirements:
+    requirements = arguments.requirements and not arguments.quick
+    if requirements:
         if not device.is_gpu:
             raise SystemExit("the requirements are for an H100 or an H200: pass --device cuda on such a machine")
         sizes = [paper_size(batch) for batch in comparison.REQUIRED_BATCHES]
@@ -200,7 +203,7 @@ def compare_forms(arguments: Namespace, device: devices.Device) -> None:
 
     def chosen(form: Form) -> bool:
         asked = form.method.removesuffix(" by hand").removesuffix(" stack") in arguments.methods
-        return comparison.required(form, sizes[0]) is not None if arguments.requirements else asked
+        return comparison.required(form, sizes[0]) is not None if requirements else asked
 
     rounds = (2, 2, 0.0) if arguments.quick else (comparison.LEAST_ROUNDS, comparison.MOST_ROUNDS, comparison.SECONDS)
     folder = arguments.out / "forms"
@@ -209,7 +212,7 @@ def compare_forms(arguments: Namespace, device: devices.Device) -> None:
     devices.tell_mixture(results)
     runs.write_json(arguments.out / f"{family}-forms.json", {"results": results})
     scaling_figures.draw_forms(arguments.out / f"{family}-forms.png", family, results)
-    if arguments.requirements and (missed := comparison.missed(results)):
+    if requirements and (missed := comparison.missed(results)):
         raise SystemExit("\nMissed:\n" + "\n".join(missed))
 
 
@@ -220,10 +223,11 @@ def paper_size(batch: int) -> Size:
 
 def find_deepest(arguments: Namespace, device: devices.Device) -> None:
     """Find the deepest network of each way of training within a memory; keep each result."""
-    limit = int(arguments.deepest * 2**30)
-    width = (arguments.widths or ((256,) if arguments.quick else (1024,)))[0]
+    gibibytes = QUICK_GIBIBYTES if arguments.quick else arguments.deepest
+    limit = int(gibibytes * 2**30)
+    width = QUICK_WIDTH if arguments.quick else (arguments.widths or (1024,))[0]
     batch = arguments.batch or 256
-    kept = arguments.out / f"deepest-{arguments.deepest:g}GiB-width{width}-batch{batch}.json"
+    kept = arguments.out / f"deepest-{gibibytes:g}GiB-width{width}-batch{batch}.json"
     found: dict[Any, Any] = (runs.read_json(kept) or {}).get("found", {})
 
     def size(layers: int) -> Size:

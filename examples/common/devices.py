@@ -73,9 +73,20 @@ class Device:
         return context
 
     def compiled(self, model: M) -> M:
-        """Compile a model in place if that was chosen, and return it. Call it after feedback is attached."""
+        """Compile a model in place if that was chosen, and return it. Call it after feedback is attached.
+
+        Blocks end graphs, and one that ends in the loop of a Sequential would leave it all uncompiled. So the parts of
+        a Sequential with feedback are compiled one by one.
+        """
         if self.compile:
-            model.compile()  # type: ignore[attr-defined]
+            from opuproj.dfa import Feedback
+            from torch import nn
+
+            if isinstance(model, nn.Sequential) and Feedback.of(model) is not None:
+                for part in model.children():
+                    part.compile(dynamic=False)
+            else:
+                model.compile()  # type: ignore[attr-defined]
         return model
 
     def wait(self) -> None:

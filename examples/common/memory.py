@@ -41,3 +41,11 @@ def readable(n_bytes: float) -> str:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.3g} TB"
+
+
+def return_freed_memory() -> None:
+    """Let glibc return freed tensors to the system at once, in processes that start from now on.
+
+    It keeps freed memory otherwise, so that the resident memory would say little about what a process needs.
+    """
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import disk_usage
 from time import monotonic
 from typing import Any, Protocol
 
@@ -21,6 +23,7 @@ import numpy as np
 import opuproj
 
 from common import devices
+from common.memory import readable
 
 METHODS = ("bp", "dfa", "odfa", "shallow")
 
@@ -124,7 +127,7 @@ class Checkpoint:
     path
         The file. It need not exist.
     every
-        Seconds between two saves.
+        Seconds between two saves; more if a save takes more than a twentieth of it.
     **parts
         The objects to save and restore, besides the states of all random number generators.
 
@@ -142,6 +145,7 @@ class Checkpoint:
         self.every = every
         self.parts = parts
         self._saved_at = monotonic()
+        self._save_seconds = 0.0
 
     def load(self) -> dict[str, Any] | None:
         """Restore all parts and random number generators; return the record, or None if nothing was saved."""
@@ -165,6 +169,7 @@ class Checkpoint:
         """Save all parts, random number generators and `record`, which consists of plain numbers, texts and tensors."""
         import torch
 
+        started = monotonic()
         saved = {
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "random": _random_state(),
@@ -172,14 +177,44 @@ class Checkpoint:
         }
         replace(self.path, lambda temporary: torch.save(saved, temporary))
         self._saved_at = monotonic()
+        self._save_seconds = self._saved_at - started
 
     def due(self) -> bool:
-        """Whether the last save was at least `every` seconds ago."""
-        return monotonic() - self._saved_at >= self.every
+        """Whether the last save was at least `every` seconds ago, and saving takes little of the time."""
+        return monotonic() - self._saved_at >= max(self.every, 20 * self._save_seconds)
 
     def remove(self) -> None:
         """Remove the file, after the run has finished and its results are written."""
         self.path.unlink(missing_ok=True)
+
+
+def free_memory(device: devices.Device) -> None:
+    """Free what earlier runs left: a model and its feedback refer to each other, and torch keeps a GPU's memory."""
+    gc.collect()
+    if device.is_gpu:
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def check_room(device: devices.Device, n_parameters: int, folder: Path) -> None:
+    """End the program if the device has no memory for a training by Adam, or the disk no space for its checkpoints."""
+    free_memory(device)
+    # A checkpoint holds parameters and Adam's two averages. Training adds gradients; measuring the alignment needs them
+    # twice. Activations are left out.
+    n_bytes = 4 * n_parameters
+    if 5 * n_bytes > device.available():
+        raise SystemExit(
+            f"training needs {readable(5 * n_bytes)} for parameters, gradients and Adam's averages; "
+            f"{device.name} has {readable(device.available())} available"
+        )
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = disk_usage(existing).free
+    if 6 * n_bytes > free:
+        raise SystemExit(
+            f"{folder} needs {readable(6 * n_bytes)} for a checkpoint and the one that replaces it; "
+            f"{readable(free)} are free: choose another --out"
+        )
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:

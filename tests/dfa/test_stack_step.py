@@ -201,6 +201,20 @@ def test_autocast_computes_in_bfloat16_and_keeps_parameters() -> None:
     assert 0 < float((new - other).norm()) < 0.01 * float((other - old).norm())
 
 
+@pytest.mark.parametrize("make", ["tanh", "residual"])
+def test_autocast_may_surround_several_steps(make: str) -> None:
+    """Autocast keeps its casts of parameters until it ends, but each step must use the present ones."""
+    models = []
+    for around_all in (False, True):
+        step = dfa.StackStep(*parts(LAYERS[make], torch.float32), F.cross_entropy, lr=0.3, method="dfa")
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=around_all):
+            for x, y in batches(4, torch.float32):
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    step(x, y)
+        models.append(step.model)
+    assert_same_model(*models)
+
+
 @pytest.mark.skipif(standin_backend.DEVICE not in backends.registered(), reason="needs g++")
 @pytest.mark.parametrize("make", ["tanh", "relu", "linear", "gelu"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

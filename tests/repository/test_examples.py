@@ -26,6 +26,7 @@ PROGRAMS = [
     "fashion_dfa",
     "gpt_dialogue",
     "climate_vit",
+    "gpu_experiments",
     "scaling",
     "plan",
     "structured_statistics",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
+# Latitudes and longitudes of ClimateBench: 55,296 inputs, 13,824 outputs.
+PAPER_GRID = (96, 144)
 STAND_INS = {"A1B": "ssp460", "E1": "ssp126"}
 FORCINGS = ("CO2", "CH4", "SO2", "BC")
 _NAMES_IN_FAIR = {"CO2": "CO2", "CH4": "CH4", "SO2": "Sulfur", "BC": "BC"}
@@ -192,6 +194,35 @@ def climate_bench(
     )
 
 
+def on_paper_grid(climate: Climate) -> Climate:
+    """Return the data with the shapes of arXiv:2409.12965: four forcings and the temperature on 96 × 144 points.
+
+    A forcing without a place is constant on its map. Of the emissions of :func:`north_america`, those that ClimateBench
+    has too are kept (CO₂ cumulative). Coarser temperatures are interpolated linearly, so their maps get larger and not
+    richer in detail.
+    """
+    scalars = climate.scalars
+    if climate.maps.shape[1] == 0:
+        # Cumulative CO₂, ten years of CH₄, CO₂, CH₄, SO₂, BC.
+        scalars = scalars[:, [0, 1, 4, 5]]
+    height, breadth = PAPER_GRID
+    everywhere = np.broadcast_to(scalars[:, :, None, None], (*scalars.shape, height, breadth))
+    latitude, longitude = (
+        np.linspace(axis[0], axis[-1], n, dtype=np.float32)
+        for axis, n in ((climate.latitude, height), (climate.longitude, breadth))
+    )
+    maps = _interpolated(climate.maps, PAPER_GRID)
+    return replace(
+        climate,
+        name=f"{climate.name}, on {height} × {breadth} points",
+        scalars=np.empty((len(scalars), 0), dtype=np.float32),
+        maps=np.concatenate([everywhere, maps], axis=1),
+        temperature=_interpolated(climate.temperature, PAPER_GRID),
+        latitude=latitude,
+        longitude=longitude,
+    )
+
+
 def ridge(climate: Climate) -> tuple[dict[str, Array], float]:
     """Return the predictions of ridge regression from the forcings (maps by their means), and its penalty.
 
@@ -210,6 +241,18 @@ def ridge(climate: Climate) -> tuple[dict[str, Array], float]:
     penalties = 10.0 ** np.arange(-3, 4)
     best = min(penalties, key=lambda penalty: climate.rmse(validate, predict(penalty, "validate")))
     return {part: predict(best, part) for part in ("train", "validate", "test")}, float(best)
+
+
+def _interpolated(maps: Array, shape: tuple[int, int]) -> Array:
+    """Interpolate linearly along the last two axes; the corners stay."""
+    for axis, n in ((-2, shape[0]), (-1, shape[1])):
+        places = np.linspace(0, maps.shape[axis] - 1, n)
+        below = np.minimum(places.astype(int), max(maps.shape[axis] - 2, 0))
+        above = np.minimum(below + 1, maps.shape[axis] - 1)
+        part = (places - below).astype(np.float32)
+        part = part[:, None] if axis == -2 else part
+        maps = (1 - part) * maps.take(below, axis) + part * maps.take(above, axis)
+    return maps.astype(np.float32)
 
 
 def _histories(emissions: Mapping[str, NDArray[np.float64]]) -> list[NDArray[np.float64]]:

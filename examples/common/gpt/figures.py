@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common import figures, runs
+from common import devices, figures, runs
 
 
 def label(method: str) -> str:
@@ -19,6 +20,9 @@ def draw(results: list[dict[str, Any]], directory: Path) -> list[Path]:
     """Draw all figures from the results of finished runs; return their files."""
     figures.style()
     drawn = [losses(results, directory / "losses.png")]
+    # Older results have no seconds in their curves.
+    if all("seconds" in result["curve"][0] for result in results):
+        drawn.append(over_time(results, directory / "losses-over-time.png"))
     fed = [result for result in results if "alignment" in result["curve"][0]]
     if fed:
         drawn.append(alignment(fed, directory / "alignment.png"))
@@ -56,16 +60,42 @@ def losses(results: list[dict[str, Any]], path: Path) -> Path:
     return path
 
 
+def over_time(results: list[dict[str, Any]], path: Path) -> Path:
+    """Draw validation loss against the minutes of training, a curve for each run."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.5, 4.8))
+    for method in runs.METHODS:
+        name, colour, line = figures.METHOD_STYLE[method]
+        for i, result in enumerate(r for r in results if r["settings"]["method"] == method):
+            points = result["curve"][1:]
+            minutes = [point["seconds"] / 60 for point in points]
+            losses = [point["validation_loss"] for point in points]
+            axes.plot(minutes, losses, color=colour, linestyle=line, label=None if i else name)
+    axes.set_xlabel(f"minutes of training ({', '.join(devices.names(results))})")
+    axes.set_ylabel("cross-entropy of the next token\non held-out works (nats)")
+    axes.set_title("Loss against time, without the time of measurements")
+    axes.legend(title="a curve for each seed")
+    figures.save(figure, path)
+    return path
+
+
 def alignment(results: list[dict[str, Any]], path: Path) -> Path:
     """Draw the cosine between each block's gradient and backpropagation's against epochs, mean over the seeds."""
     from matplotlib import pyplot as plt
 
     blocks = list(results[0]["curve"][0]["alignment"])
-    figure, panels = plt.subplots(1, len(blocks), figsize=(3.6 * len(blocks) + 2, 4.4), sharey=True, squeeze=False)
+    rows, columns = math.ceil(len(blocks) / 5), min(len(blocks), 5)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(3.6 * columns + 2, 3.4 * rows + 1), sharex=True, sharey=True, squeeze=False
+    )
+    panels = grid.flatten()[: len(blocks)]
+    for axes in grid.flatten()[len(blocks) :]:
+        axes.axis("off")
     # A block has the name of its last layer and begins after the previous block.
     lasts = [int(block.rpartition(".")[2]) for block in blocks]
     firsts = [0, *(last + 1 for last in lasts[:-1])]
-    for i, (block, axes) in enumerate(zip(blocks, panels[0], strict=True)):
+    for i, (block, axes) in enumerate(zip(blocks, panels, strict=True)):
         for method in ("dfa", "odfa"):
             curves = [r["curve"] for r in results if r["settings"]["method"] == method]
             if curves:
@@ -77,9 +107,11 @@ def alignment(results: list[dict[str, Any]], path: Path) -> Path:
         first, last = firsts[i] + 1, lasts[i] + 1
         layers = f"decoder layer {last}" if first == last else f"decoder layers {first} to {last}"
         axes.set_title(layers + (" and embedding" if i == 0 else ""))
-        axes.set_xlabel("passes over the text (epochs)")
-    panels[0, 0].set_ylabel("cosine with backpropagation's gradient")
-    panels[0, -1].legend(title=_seeds(results))
+        if i + columns >= len(blocks):
+            axes.set_xlabel("passes over the text (epochs)")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("cosine with\nbackpropagation's gradient")
+    panels[-1].legend(title=_seeds(results))
     figure.suptitle("Does feedback's gradient point\nwhere backpropagation's does? (1: yes)")
     figures.save(figure, path)
     return path

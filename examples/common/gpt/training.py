@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Literal
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from common import devices, figures, plays, runs
+from common import devices, energy, figures, plays, runs
 from common.gpt.model import GPT, Shape, generate
 
 RULES: dict[str, Callable[[Any], dfa.Rule]] = {
@@ -63,6 +62,8 @@ class Settings:
         The fraction of the training in which the rate rises; then it falls like a cosine to a tenth.
     batch, epochs
         Windows per step, and passes over the text.
+    steps
+        The number of steps, if the training ends before that many passes; None for all.
     """
 
     method: dfa.Method
@@ -83,6 +84,7 @@ class Settings:
     warm_up: float = 0.05
     batch: int = 32
     epochs: int = 2
+    steps: int | None = None
 
     @property
     def name(self) -> str:
@@ -150,12 +152,21 @@ class Run:
         device: devices.Device = devices.CPU,
     ):
         self.settings, self.device = settings, device
-        self.corpus = corpus
+        self.corpus, self.save_seconds = corpus, save_seconds
         self.result_file = directory / f"{settings.name}.json"
         self.inputs, self.targets = plays.windows(corpus.training.to(device.name), settings.shape.context)
         self.steps_an_epoch = len(self.inputs) // settings.batch
+        if self.steps_an_epoch == 0:
+            raise SystemExit(f"a batch of {settings.batch} windows is more than the text has: {len(self.inputs)}")
         self.n_steps = settings.epochs * self.steps_an_epoch
-        self.model = GPT(settings.shape).initialise(torch.Generator().manual_seed(settings.seed), corpus.training)
+        if settings.steps is not None:
+            self.n_steps = min(self.n_steps, settings.steps)
+
+    def prepare(self) -> None:
+        """Make the model, its feedback, its optimizer and the checkpoint."""
+        settings, device = self.settings, self.device
+        runs.check_room(device, GPT(settings.shape).count(), self.result_file.parent)
+        self.model = GPT(settings.shape).initialise(torch.Generator().manual_seed(settings.seed), self.corpus.training)
         self.model.to(device.name)
         self.feedback = attach(self.model, settings)
         if settings.shape.turn and settings.turned:
@@ -174,12 +185,15 @@ class Run:
         )
         device.compiled(self.model)
         parts = {"model": self.model, "optimizer": self.optimizer, "feedback": self.feedback}
-        self.checkpoint = runs.Checkpoint(directory / f"{settings.name}.pt", save_seconds, **parts)
+        self.checkpoint = runs.Checkpoint(self.result_file.with_suffix(".pt"), self.save_seconds, **parts)
 
     def finished(self) -> dict[str, Any] | None:
         """Return the result if the run was finished before; raise an error if its settings or text differ."""
         result = runs.read_json(self.result_file)
-        if result and (result["settings"] != asdict(self.settings) or result["corpus"] != self.corpus.description):
+        # A setting that is newer than a result had its default then.
+        defaults = asdict(Settings(self.settings.method, self.settings.seed, self.settings.rate))
+        found = {**defaults, **result["settings"]} if result else {}
+        if result and (found != asdict(self.settings) or result["corpus"] != self.corpus.description):
             raise SystemExit(f"{self.result_file} was made with other settings or another text: choose another --out")
         if result:
             self.device.computed(result.get("computed"), self.result_file)
@@ -187,26 +201,31 @@ class Run:
 
     def train(self, bar: tqdm[Any]) -> dict[str, Any]:
         """Train from where the last checkpoint left off, write the result and return it."""
+        self.prepare()
         record = self.checkpoint.load()
         if record is None:
-            record = {"step": 0, "seconds": 0.0, "curve": [], "texts": [], "losses": []}
-            record["computed"] = self.device.beginning()
+            record = {"step": 0, "curve": [], "texts": [], "losses": [], "computed": self.device.beginning()}
+            record |= energy.Meter(self.device).reading()
         record["computed"] = self.device.computing(record.get("computed"), self.checkpoint.path)
+        earlier = record.get("statistics", {})
         measure_at = {round(i * self.n_steps / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
         text_at = {round(part * self.n_steps): part for part in TEXT_AT}
-        started = perf_counter() - record["seconds"]
         bar.reset(self.n_steps)
         bar.update(record["step"])
+        meter = energy.Meter(self.device, record)
+        meter.start()
         for step in range(record["step"], self.n_steps + 1):
             if step in text_at and len(record["texts"]) < list(text_at).index(step) + 1:
-                record["texts"].append({"part": text_at[step], "text": self.text()})
+                with meter.paused():
+                    record["texts"].append({"part": text_at[step], "text": self.text()})
             if step in measure_at and (not record["curve"] or record["curve"][-1]["step"] < step):
-                record["curve"].append(self.point(step, record["losses"]))
+                with meter.paused():
+                    record["curve"].append(self.point(step, record["losses"], meter.seconds))
                 record["losses"] = []
             if step == self.n_steps:
                 break
             record["losses"].append(self.step(step))
-            record["step"], record["seconds"] = step + 1, perf_counter() - started
+            record["step"] = step + 1
             bar.update()
             if step % 20 == 0:
                 epoch = step // self.steps_an_epoch + 1
@@ -215,8 +234,14 @@ class Run:
                     f"{label:<4} seed {self.settings.seed} epoch {epoch} loss {record['losses'][-1]:.3f}"
                 )
             if self.checkpoint.due():
-                self.checkpoint.save(record)
-        return self.finish(record)
+                with meter.paused():
+                    self.checkpoint.save({**record, **meter.reading(), "statistics": self.statistics(earlier)})
+        meter.stop()
+        return self.finish({**record, **meter.reading(), "statistics": self.statistics(earlier)})
+
+    def statistics(self, earlier: dict[str, float]) -> dict[str, float]:
+        """Return the counts of projections, with those before an interruption."""
+        return {name: n + earlier.get(name, 0) for name, n in asdict(self.feedback.statistics).items()}
 
     def step(self, step: int) -> float:
         """Train on one batch."""
@@ -239,11 +264,12 @@ class Run:
         chosen = self.order[position * self.settings.batch : (position + 1) * self.settings.batch]
         return self.inputs[chosen], self.targets[chosen]
 
-    def point(self, step: int, losses: list[float]) -> dict[str, Any]:
-        """Measure a point of the curves: losses, and the alignment of each block's gradient."""
+    def point(self, step: int, losses: list[float], seconds: float) -> dict[str, Any]:
+        """Measure a point of the curves: losses, seconds of training, and the alignment of each block's gradient."""
         point: dict[str, Any] = {
             "step": step,
             "epoch": step / self.steps_an_epoch,
+            "seconds": seconds,
             "training_loss": math.fsum(losses) / len(losses) if losses else None,
             "validation_loss": self.validate(CURVE_WINDOWS),
         }
@@ -289,12 +315,12 @@ class Run:
             "parameters": self.model.count(),
             "steps": self.n_steps,
             "validation_loss": self.validate(),
-            "seconds": record["seconds"],
+            **{name: record[name] for name in ("seconds", "joules", "peak_memory")},
             "tokens_a_second": self.n_steps * self.inputs[0].numel() * self.settings.batch / record["seconds"],
             "curve": record["curve"],
             "texts": record["texts"],
             "computed": record["computed"],
-            "statistics": asdict(self.feedback.statistics),
+            "statistics": record["statistics"],
         }
         runs.write_json(self.result_file, result)
         self.checkpoint.remove()

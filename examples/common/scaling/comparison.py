@@ -22,9 +22,9 @@ REQUIRED_WIDTH, REQUIRED_LAYERS, REQUIRED_BATCHES = 3080, 96, (64, 1024, 4096)
 # The most of backpropagation's time that a step of ODFA may take on an H100 or an H200 there: for a batch of 64, and
 # for larger ones.
 MOST = {
-    ("odfa", "TF32"): (1.1, 0.80),
+    ("odfa", "TF32"): (0.80, 0.80),
     ("odfa", "bfloat16"): (1.1, 0.95),
-    ("odfa stack", "TF32"): (1.0, 0.75),
+    ("odfa stack", "TF32"): (0.75, 0.75),
     ("odfa stack", "bfloat16"): (1.0, 0.85),
 }
 # The most of backpropagation's memory that it may take.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -17,14 +16,14 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from common import devices, runs
-from common.memory import resident
+from common.memory import resident, return_freed_memory
+from common.scaling.forms import RATE, descend
 from common.scaling.steps import Size, perceptron
 
 Way = Literal["bp", "bp, checkpoints", "dfa", "odfa", "odfa, stack"]
 WAYS: tuple[Way, ...] = ("bp", "bp, checkpoints", "dfa", "odfa", "odfa, stack")
-RATE = 1e-4
-# The first depth that is tried, and the share of a depth within which the deepest one is found.
-FIRST, SHARE = 8, 0.02
+# The first depth that is tried, the least, and the share of a depth within which the deepest one is found.
+FIRST, LEAST, SHARE = 8, 2, 0.02
 
 
 def deepest(
@@ -46,7 +45,7 @@ def deepest(
     tried: dict[int, int | None] = {}
     low, high = 0, 0  # 0: not known yet
     n = FIRST
-    while n > low:
+    while n > low and n >= LEAST:
         used = tried[n] = peak(size(n), way)
         if used is not None and used <= limit:
             low = n
@@ -77,7 +76,7 @@ def peak(size: Size, way: Way, threads: int | None, device: devices.Device) -> i
 
     They are torch's memory on a GPU, else the resident memory. None if the machine has not enough, or does not say.
     """
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")  # glibc then returns freed tensors to the system at once
+    return_freed_memory()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(_peak, size, way, threads, device).result()
 
@@ -120,7 +119,7 @@ def two_steps(size: Size, way: Way, device: devices.Device) -> list[float]:
         method: Any = way
         dfa.attach(model, list(model.children())[:-1], method=method, mode="real")
     for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(_descend)
+        parameter.register_post_accumulate_grad_hook(descend)
     losses = []
     for _ in range(2):
         loss = F.cross_entropy(_forward(model, x, checkpoints=way == "bp, checkpoints"), y)
@@ -139,13 +138,6 @@ def _forward(model: nn.Sequential, x: torch.Tensor, *, checkpoints: bool) -> tor
     for start in range(0, len(layers), n):
         h = checkpoint(nn.Sequential(*layers[start : start + n]), h, use_reentrant=False)
     return h
-
-
-@torch.no_grad()
-def _descend(parameter: torch.Tensor) -> None:
-    assert parameter.grad is not None
-    parameter.sub_(parameter.grad, alpha=RATE)
-    parameter.grad = None
 
 
 def show(found: Mapping[Way, Mapping[str, Any]], limit: str) -> None:

@@ -35,7 +35,8 @@ class Form:
         "TF32": float32 with products in TF32, on a GPU. "bfloat16": weights and all else. "autocast": weights in
         float32, products in bfloat16.
     best
-        Whether elementwise work is compiled and, on a GPU, the whole step is one CUDA graph. The optimizer is fused.
+        Whether elementwise work is compiled, gradients are applied within the backward pass and, on a GPU, the whole
+        step is one CUDA graph.
     mode
         The random matrix, for methods with feedback.
     """
@@ -134,22 +135,35 @@ def _stack_step(
 
 def _autograd_step(form: Form, size: Size, device: devices.Device, dtype: torch.dtype) -> Callable[[], Any]:
     def make(parameters: Any) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=RATE, fused=form.best)
+        return torch.optim.SGD(parameters, lr=RATE)
 
     feedback = None if form.method == "bp" else form.mode or "linear"
     trainee = Trainee(size, make, feedback is not None, replace(device, compile=form.best), dtype, feedback, bias=False)
     if trainee.feedback is not None:
         trainee.feedback.method = _dfa_method(form.method)
 
+    if form.best:
+        for parameter in trainee.model.parameters():
+            parameter.register_post_accumulate_grad_hook(descend)
+
     def step() -> torch.Tensor:
         with device.casting():
             loss = trainee.loss()
         loss.backward()
-        trainee.optimizer.step()
-        trainee.optimizer.zero_grad(set_to_none=True)
+        if not form.best:
+            trainee.optimizer.step()
+            trainee.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
     return step
+
+
+@torch.no_grad()
+def descend(parameter: torch.Tensor) -> None:
+    """Apply a gradient by gradient descent as soon as it is ready, and free it: a hook of a parameter."""
+    assert parameter.grad is not None
+    parameter.sub_(parameter.grad, alpha=RATE)
+    parameter.grad = None
 
 
 def _dfa_method(method: Method) -> dfa.Method:

@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from common import devices, runs
 from common.gpt.model import GPT, Shape
-from common.memory import resident
+from common.memory import resident, return_freed_memory
 
 N_FEATURES = 1000
 N_CLASSES = 1000
@@ -212,6 +212,7 @@ def peak_memory(
     Measured in a new process, as its peak resident memory minus that before the network was made, or of torch's memory
     on a GPU. None if the system does not give it.
     """
+    return_freed_memory()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(_peak_memory, size, method, threads, device).result()
 

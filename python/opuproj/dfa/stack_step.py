@@ -273,6 +273,7 @@ class StackStep:
 
     def _run(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Train once, without a graph."""
+        torch.clear_autocast_cache()  # of an autocast around several steps: it has casts of parameters before a step
         try:
             with torch.enable_grad():
                 h = x if self._first is None else self._first(x)
@@ -287,6 +288,7 @@ class StackStep:
         finally:
             if self._kind is not None:
                 self._kind.forget()
+            torch.clear_autocast_cache()
         if self.optimizer is not None:
             self.optimizer.step()
         return loss
