@@ -88,6 +88,7 @@ STEPS = (
     Step("climate", "climate_vit", (), 10),
     Step("private", "private_training", (), 5),
     Step("accumulation", "accumulation", (), 10),
+    Step("tuning", "tuning", (), 20),
     *(
         Step(name, name)
         for name in (

@@ -123,14 +123,17 @@ def test_an_independent_calculation_gives_the_same(rule: Any, dtype: Any) -> Non
 @pytest.mark.long
 @pytest.mark.parametrize("n", [1, 2, 16])
 @pytest.mark.parametrize("norm", ["row", "batch"])
-def test_over_passes_a_t_is_right_on_average(norm: Any, n: int) -> None:
+@pytest.mark.parametrize("dither", [dfa.Dither(4.0), dfa.Dither("auto")], ids=repr)
+def test_over_passes_a_t_is_right_on_average(dither: Any, norm: Any, n: int) -> None:
     e = errors(n, 12, dtype=torch.float64, seed=n)
-    rule, n_passes = dfa.Ternarize(dfa.Dither(4.0), norm=norm), 2000
+    rule, n_passes = dfa.Ternarize(dither, norm=norm), 2000
     passes = [ErrorTernarizer(1)(e, rule, rank=0, number=number) for number in range(n_passes)]
     factor = passes[0][1]
     assert all(torch.equal(factors, factor) for _, factors in passes)  # no randomness
     t = np.mean([batch.to_numpy() for batch, _ in passes], axis=0, dtype=float)
     largest = 4 * e.square().mean().sqrt()
+    if dither.factor == "auto":
+        largest = (e.square().sum(1) @ e.square().amax(1) / e.square().sum()).sqrt()
     assert np.abs(t - (e / largest).clamp(-1, 1).numpy()).max() < 0.01
     squares = (factor * torch.from_numpy(np.abs(t)) * factor).sum(1)
     wanted = e.square().sum(1)

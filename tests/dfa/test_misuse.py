@@ -378,6 +378,7 @@ def test_an_error_without_a_batch() -> None:
         (ValueError, "output has 'nowhere'", {"output": "nowhere"}),
         (ValueError, "method is 'odf', but must be one of 'odfa', 'dfa', 'bp', 'shallow'", {"method": "odf"}),
         (TypeError, "ternarize is 0.25, but must be", {"ternarize": 0.25}),
+        (TypeError, "ternarize is 'best', but must be an opuproj.dfa.Ternarize or \"auto\"", {"ternarize": "best"}),
         (ValueError, "seed is -1", {"seed": -1}),
         (TypeError, "seed is 1.5", {"seed": 1.5}),
         (ValueError, "gain has 'top', but the blocks are 'hidden.0', 'hidden.1'", {"gain": {"top": 1.0}}),

@@ -10,7 +10,15 @@ from dfa_models import F, examples, mlp, torch
 from opuproj import Camera, dfa
 
 BLOCKS = ["hidden.0", "hidden.1"]
-RULES = [dfa.Dither(3.0), dfa.Fixed(0.1), dfa.RowMax(0.3), dfa.RowStd(1.0), dfa.BatchMax(0.3), dfa.TopK(3)]
+RULES = [
+    dfa.Dither(3.0),
+    dfa.Dither("auto"),
+    dfa.Fixed(0.1),
+    dfa.RowMax(0.3),
+    dfa.RowStd(1.0),
+    dfa.BatchMax(0.3),
+    dfa.TopK(3),
+]
 
 
 def through_a_file(state: Any) -> Any:
@@ -30,6 +38,15 @@ def test_a_state_sets_the_ternary_rule_and_the_camera(rule: Any, norm: Any, came
     assert feedback.ternarize == dfa.Ternarize(rule, norm)
     assert feedback.camera == camera
     assert feedback.method == "shallow"
+
+
+def test_the_automatic_rule_has_a_name() -> None:
+    feedback = dfa.attach(mlp(13, 17), BLOCKS, ternarize="auto")
+    automatic = dfa.Ternarize(dfa.Dither("auto"), norm="batch")
+    assert feedback.ternarize == automatic
+    feedback.ternarize = dfa.Ternarize()
+    feedback.ternarize = "auto"
+    assert feedback.ternarize == automatic
 
 
 def test_a_state_counts_the_passes() -> None:

@@ -135,7 +135,8 @@ def test_a_check_of_the_feedback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("exponent", [-149, -130, -60, 0, 60, 120])
-def test_dither_of_errors_of_any_size(exponent: int) -> None:
+@pytest.mark.parametrize("factor", [4.0, "auto"])
+def test_dither_of_errors_of_any_size(factor: Any, exponent: int) -> None:
     e = torch.randn(20, 50, generator=torch.Generator().manual_seed(0)) * 2.0**exponent
     where = torch.rand(20, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
@@ -144,7 +145,7 @@ def test_dither_of_errors_of_any_size(exponent: int) -> None:
 
         device = torch.device("cuda")
 
-    rule = dfa.Dither(4.0)
+    rule = dfa.Dither(factor)
     thresholds, survivors = rule.placed(e, where)
     got = rule.placed(e.as_subclass(OnGpu), where)
     assert_same_bits(got[0].as_subclass(torch.Tensor), thresholds)

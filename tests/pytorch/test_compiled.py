@@ -83,7 +83,7 @@ def test_it_compiles_into_one_graph(mode: Any, fresh_compiler: None) -> None:
     )
 
 
-@pytest.mark.parametrize("rule", [RowMax(0.25), Dither(1.5), TopK(5)], ids=repr)
+@pytest.mark.parametrize("rule", [RowMax(0.25), Dither(1.5), Dither("auto"), TopK(5)], ids=repr)
 def test_it_compiles_into_one_graph_with_a_rule(rule: Any, fresh_compiler: None) -> None:
     layer = Projection(50, 20, seed=2**63, ternarize=Ternarize(rule))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)

@@ -18,6 +18,13 @@ from opuproj.torch import BatchMax, Dither, Fixed, PlacedRule, RowMax, RowStd, R
 from tensors import RULES, errors, rounded, unpacked  # noqa: E402
 
 
+def largest_dither(rule: Dither, size: np.ndarray) -> float:
+    """The definition of the largest threshold of a batch, from its magnitudes."""
+    if rule.factor == "auto":
+        return float(np.sqrt(np.average(np.square(size.max(axis=1)), weights=np.square(size).sum(axis=1))))
+    return float(rule.factor * np.sqrt(np.mean(np.square(size))))
+
+
 def threshold(rule: Any, e: np.ndarray) -> np.ndarray:
     """The definition of each rule, for e of shape (n, n_inputs)."""
     kind, size = e.dtype.type, np.abs(e)
@@ -31,7 +38,7 @@ def threshold(rule: Any, e: np.ndarray) -> np.ndarray:
         return np.full((len(e), 1), kind(rule.fraction) * size.max(initial=0), e.dtype)
     if isinstance(rule, Dither):
         spread = (np.arange(len(e))[:, None] + 0.5) * (np.sqrt(5) - 1) / 2 % 1
-        return (spread * rule.factor * np.sqrt(np.mean(np.square(e.astype(float))))).astype(e.dtype)
+        return (spread * largest_dither(rule, size.astype(float))).astype(e.dtype)
     ranked = np.sort(size, axis=1)[:, ::-1]
     return ranked[:, rule.k : rule.k + 1] if rule.k < e.shape[1] else np.zeros((len(e), 1), e.dtype)
 
@@ -113,27 +120,28 @@ def test_dither_tells_on_average_how_large_an_element_is() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_dither_by_places_is_its_definition(dtype: Any) -> None:
+@pytest.mark.parametrize("rule", [Dither(1.5), Dither("auto")], ids=repr)
+def test_dither_by_places_is_its_definition(rule: Any, dtype: Any) -> None:
     e, where = errors(30, 50, dtype=dtype), torch.rand(30, 1, dtype=torch.float64)
     e[4] = 0
     size = np.abs(e.numpy().astype(float))
-    largest = 1.5 * np.sqrt(np.mean(np.square(size)))
-    thresholds, survivors = Dither(1.5).placed(e, where)
+    largest = largest_dither(rule, size)
+    thresholds, survivors = rule.placed(e, where)
     assert np.allclose(thresholds, where * largest, rtol=1e-12, atol=0)
     assert survivors.dtype == torch.float64
     assert np.allclose(survivors, np.minimum(size / largest, 1).sum(axis=1, keepdims=True), rtol=1e-6, atol=0)
-    rule = Ternarize(Dither(1.5))
-    t, a = rule(e.reshape(3, 10, 50), where.reshape(3, 10, 1))
+    t, a = Ternarize(rule)(e.reshape(3, 10, 50), where.reshape(3, 10, 1))
     assert_same_bits(t.reshape(30, 50), rounded(e.numpy(), thresholds.numpy()))
     assert np.allclose(a, np.linalg.norm(size) / np.sqrt(float(survivors.sum())), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("exponent", [-140, -100, 100, 125])
 @pytest.mark.parametrize("norm", ["row", "batch"])
-def test_places_are_free_of_the_unit(norm: Any, exponent: int) -> None:
+@pytest.mark.parametrize("rule", [Dither(4.0), Dither("auto")], ids=repr)
+def test_places_are_free_of_the_unit(rule: Any, norm: Any, exponent: int) -> None:
     e, where = errors(10, 50).round(decimals=2), torch.rand(10, 1, dtype=torch.float64)
-    t, a = Ternarize(Dither(4.0), norm=norm)(e, where)
-    scaled, factors = Ternarize(Dither(4.0), norm=norm)(e * 2.0**exponent, where)
+    t, a = Ternarize(rule, norm=norm)(e, where)
+    scaled, factors = Ternarize(rule, norm=norm)(e * 2.0**exponent, where)
     if exponent > -126:
         assert_same_bits(scaled, t)
     assert torch.allclose(factors.double() / 2.0**exponent, a.double(), rtol=1e-2 if exponent < -126 else 1e-5)
@@ -204,6 +212,7 @@ def test_top_k_takes_no_side_among_equals() -> None:
         TopK(5),
         pytest.param(RowStd(0.67)),
         pytest.param(Dither(1.5)),
+        pytest.param(Dither("auto")),
     ],
     ids=repr,
 )
@@ -301,3 +310,16 @@ def test_ternarize_is_a_value() -> None:
     assert hash(one) == hash(Ternarize(TopK(3), "batch"))
     assert one not in {Ternarize(TopK(4), "batch"), Ternarize(TopK(3), "row"), Ternarize()}
     assert Ternarize() == Ternarize(Dither(4.0), norm="batch")
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 100, 1000])
+def test_the_automatic_range_holds_the_errors_of_any_number_of_classes(n_classes: int) -> None:
+    logits = errors(64, n_classes)
+    classes = torch.arange(64) % n_classes
+    e = logits.softmax(1) - torch.nn.functional.one_hot(classes, n_classes)
+    where = torch.full((64, 1), 1.0, dtype=torch.float64)  # the largest threshold
+    largest, _ = Dither("auto").placed(e, where)
+    reached = e.abs().amax()
+    assert 0.5 * reached < float(largest[0]) <= reached
+    if n_classes > 10:
+        assert float(Dither(4.0).placed(e, where)[0][0]) < 0.5 * reached

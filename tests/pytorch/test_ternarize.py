@@ -183,7 +183,7 @@ ANY_RULE = st.one_of(
     st.builds(RowMax, st.floats(0, 1, exclude_max=True)),
     st.builds(RowStd, st.floats(0, 3)),
     st.builds(BatchMax, st.floats(0, 1, exclude_max=True)),
-    st.builds(Dither, st.floats(0, 3, exclude_min=True)),
+    st.builds(Dither, st.floats(0, 3, exclude_min=True) | st.just("auto")),
     st.builds(TopK, st.integers(1, 80)),
 )
 
@@ -245,6 +245,7 @@ def test_packing_at_once_of_a_transposed_matrix(dtype: Any) -> None:
         (lambda: RowStd(math.inf), ValueError, "factor is inf"),
         (lambda: RowStd(False), TypeError, "factor is False"),
         (lambda: Dither(0), ValueError, "factor is 0, but must be greater"),
+        (lambda: Dither("most"), ValueError, "factor is 'most', but must be a number or \"auto\""),
         (lambda: Dither(math.inf), ValueError, "factor is inf, but must be finite and not negative"),
         (lambda: Dither(None), TypeError, "factor is None"),
         (lambda: TopK(0), ValueError, r"k is 0, but must be from 1 to 2\*\*63 - 1"),

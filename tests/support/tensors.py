@@ -15,7 +15,7 @@ from opuproj._spec import Spec  # noqa: E402
 from opuproj.torch import BatchMax, Dither, Fixed, RowMax, RowStd, Ternarize, TopK  # noqa: E402
 from opuproj.torch._ops import Call  # noqa: E402
 
-RULES = (Fixed(0.5), RowMax(0.25), RowStd(0.67), BatchMax(0.25), Dither(1.5), TopK(5))
+RULES = (Fixed(0.5), RowMax(0.25), RowStd(0.67), BatchMax(0.25), Dither(1.5), Dither("auto"), TopK(5))
 BY_VECTOR = Ternarize(RowMax(0.25), norm="row")
 NORMS = ("row", "batch", "none")
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -15,8 +15,10 @@ from .diagnosis import Check
 from .feedback import Feedback
 from .hardware_report import HardwareReport
 from .stack_step import StackStep
+from .tune import Advice, Trial
 
 __all__ = [
+    "Advice",
     "BatchMax",
     "Check",
     "Dither",
@@ -31,5 +33,6 @@ __all__ = [
     "StackStep",
     "Ternarize",
     "TopK",
+    "Trial",
     "attach",
 ]

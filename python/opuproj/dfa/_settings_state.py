@@ -23,9 +23,15 @@ def ternarize_state(ternarize: Ternarize) -> dict[str, Any]:
     numbers = {field.name: getattr(rule, field.name) for field in fields(rule)}
     return {
         "rule": type(rule).__name__,
-        **{name: int(value) if isinstance(value, int) else float(value) for name, value in numbers.items()},
+        **{name: _plain(value) for name, value in numbers.items()},
         "norm": ternarize.norm,
     }
+
+
+def _plain(value: Any) -> int | float | str:
+    if isinstance(value, str):
+        return str(value)
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def ternarize_from_state(state: Mapping[str, Any]) -> Ternarize:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from .. import _check
+from ._random_state import random_state_restored
 from .feedback import Feedback
 
 ALIGNMENT, NONZERO = "dfa/alignment/", "dfa/nonzero"
@@ -98,19 +96,9 @@ def _without_trace(feedback: Feedback, closure: Callable[[], torch.Tensor]) -> d
     scaler = feedback._engine.scaler
 
     def loss() -> torch.Tensor:
-        with _random_state_restored():
+        with random_state_restored():
             value = closure()
         # The feedback divides errors by the scale before it makes them ternary, as in a step of the training.
         return value if scaler is None or not isinstance(value, torch.Tensor) else value * scaler.get_scale()
 
     return feedback.alignment(loss)
-
-
-@contextmanager
-def _random_state_restored() -> Iterator[None]:
-    before, before_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (what models use)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-        np.random.set_state(before_numpy)  # noqa: NPY002

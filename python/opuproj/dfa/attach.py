@@ -39,7 +39,7 @@ def attach(
     *,
     output: Which | None = None,
     method: Method = "odfa",
-    ternarize: Ternarize | None = None,
+    ternarize: Ternarize | Literal["auto"] | None = None,
     seed: int = 0,
     mode: MatrixMode = "linear",
     ensemble: Ensemble = "gaussian",
@@ -78,8 +78,9 @@ def attach(
     method : {"odfa", "dfa", "bp", "shallow"}, default "odfa"
         ``"odfa"`` projects the error made ternary, as an optical processing unit does. ``"dfa"`` projects the error in
         floating point. ``"bp"`` is backpropagation. ``"shallow"`` trains only the layers above the last block.
-    ternarize : Ternarize, optional
-        How ``"odfa"`` makes the error ternary; by default ``Ternarize()``.
+    ternarize : Ternarize or "auto", optional
+        How ``"odfa"`` makes the error ternary; by default ``Ternarize()``. ``"auto"`` is ``Ternarize(Dither("auto"))``,
+        whose thresholds fit the errors of each batch, however many elements an error has.
     seed : int, default 0
         The seed of the random matrix.
     mode : {"linear", "real"}, default "linear"

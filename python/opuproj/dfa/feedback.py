@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, cast
 
 import torch
@@ -13,7 +13,7 @@ from .._spec import refuse_camera
 from ..camera import Camera, checked_camera
 from ..hardware import LIGHTON, Generation
 from ..projector import Projector
-from ..torch import Ternarize
+from ..torch import Dither, Ternarize
 from . import _optimizers, _settings_state
 from ._engine import Engine
 from ._hooks import Hooks, owners
@@ -22,6 +22,7 @@ from ._pass import METHODS, Method
 from ._statistics import Statistics
 from .diagnosis import Check, alignment, check
 from .hardware_report import HardwareReport, report
+from .tune import Advice, tune
 
 MatrixMode = Literal["linear", "real"]
 """The mode of the random matrix."""
@@ -49,7 +50,7 @@ class Feedback:
         The training method. It can be set at any time, and applies from the next forward pass on. ``"shallow"`` trains
         only the layers above the last block; ``"bp"`` trains all layers by backpropagation.
     ternarize : Ternarize
-        How the error is made ternary. It can be set at any time.
+        How the error is made ternary. It can be set at any time, also to ``"auto"``, as in :func:`attach`.
     camera : Camera or None
         The camera from whose frames the projection of the ternary error is recovered. It can be set at any time, but
         not for mode ``"real"`` or the ensemble ``"structured"``.
@@ -101,7 +102,7 @@ class Feedback:
         return self._engine.settings.ternarize
 
     @ternarize.setter
-    def ternarize(self, value: Ternarize) -> None:
+    def ternarize(self, value: Ternarize | Literal["auto"]) -> None:
         self._engine.settings.ternarize = checked_ternarize(value)
 
     @property
@@ -271,6 +272,90 @@ class Feedback:
             If the method is neither ``"odfa"`` nor ``"dfa"``.
         """
         return check(self._engine, closure, self._feeding(None))
+
+    def tune(
+        self,
+        loss: Callable[[Any], torch.Tensor],
+        batches: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        *,
+        steps: int = 300,
+        seconds: float | None = None,
+        held_out: Iterable[Any] | None = None,
+        measure: Callable[[Any], Any] | None = None,
+        method: Literal["odfa", "dfa"] | None = None,
+        progress: bool = True,
+    ) -> Advice:
+        """Search for good learning rates and a good ternary rule by short trainings on your own batches.
+
+        Each trial trains the model for some steps from its present state and then measures it on held-out batches. The
+        rate of the blocks and that of the top are tuned separately, and so are the rates of shallow training and of
+        backpropagation, with which the result is compared. If the method does not beat shallow training, the result
+        says what the trials show of the reason.
+
+        Nothing changes before :meth:`Advice.apply`: parameters, buffers, gradients, the optimizer, the random number
+        generators of PyTorch, NumPy and Python, the modes of modules, and this feedback's counts are afterwards as they
+        were, bit for bit, also after an error or an interruption (Ctrl-C). Attributes of modules that are neither
+        parameters nor buffers are not restored.
+
+        Parameters
+        ----------
+        loss : callable
+            Runs the model on one batch and returns the loss, as in ``lambda batch: criterion(model(batch[0]),
+            batch[1])``.
+        batches : iterable
+            Batches of any type, such as a list or a DataLoader; at most 5/4 `steps` of them are read and kept in
+            memory. Trials repeat them if there are fewer.
+        optimizer : torch.optim.Optimizer
+            Your optimizer for the parameters of the whole model. The search starts at its learning rates. Each trial
+            uses a copy with the same settings and state.
+        steps : int, default 300
+            The steps of each trial. There are about 25 trials. The more steps, the more the advice holds for a long
+            training.
+        seconds : float, optional
+            No trial starts after this time, except the first by shallow training and the first by the method. By
+            default the search is not limited.
+        held_out : iterable, optional
+            The batches to measure on. By default every fifth of `batches`, which is then not trained on.
+        measure : callable, optional
+            Returns a number for one held-out batch that is larger for a better model, such as the accuracy. By default
+            the loss is compared, of which less is better. Measured in evaluation mode without gradients.
+        method : {"odfa", "dfa"}, optional
+            The method to tune; by default the feedback's.
+        progress : bool, default True
+            Show a bar on standard error.
+
+        Returns
+        -------
+        Advice
+            The result, which can be printed; its method ``apply`` uses it.
+
+        Raises
+        ------
+        ValueError
+            If the method is neither ``"odfa"`` nor ``"dfa"``, if there are fewer than two batches, or if the optimizer
+            lacks the parameters of the blocks or those above them.
+        RuntimeError
+            If the model is divided over ranks: tune it in one process.
+
+        Notes
+        -----
+        If several processes train replicas, let one of them tune before the model is wrapped, and pass its rates on:
+        each process would find rates of its own.
+        """
+        feeding = self._feeding(method)
+        return tune(
+            self._engine,
+            loss,
+            batches,
+            optimizer,
+            method=feeding,
+            steps=steps,
+            seconds=seconds,
+            held_out=held_out,
+            measure=measure,
+            progress=progress,
+        )
 
     def hardware_report(self, generation: Generation = LIGHTON) -> HardwareReport:
         """Return the cost of all projections since the feedback was attached on an optical processing unit.
@@ -448,8 +533,10 @@ def checked_mode(value: Any) -> MatrixMode:
 
 def checked_ternarize(value: Any) -> Ternarize:
     """Return a Ternarize, or raise TypeError."""
+    if isinstance(value, str) and value == "auto":
+        return Ternarize(Dither("auto"))
     if not isinstance(value, Ternarize):
-        raise TypeError(f"ternarize is {value!r}, but must be an opuproj.dfa.Ternarize")
+        raise TypeError(f'ternarize is {value!r}, but must be an opuproj.dfa.Ternarize or "auto"')
     return value
 
 

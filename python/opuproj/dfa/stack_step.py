@@ -62,8 +62,8 @@ class StackStep:
         parameter there, and all gradients are stored until its step.
     method : {"odfa", "dfa"}, default "odfa"
         Whether the error is made ternary.
-    ternarize : Ternarize, optional
-        How ``"odfa"`` makes the error ternary; by default ``Ternarize()``.
+    ternarize : Ternarize or "auto", optional
+        How ``"odfa"`` makes the error ternary, as in :func:`attach`; by default ``Ternarize()``.
     seed, mode, ensemble, gain, n_anchor, threads
         As in :func:`attach`. ``mode="real"`` takes half the time of ``"linear"``, the default.
     batch_axes : int, default 1
@@ -121,7 +121,7 @@ class StackStep:
         lr: float | None = None,
         optimizer: MakeOptimizer | None = None,
         method: StackMethod = "odfa",
-        ternarize: Ternarize | None = None,
+        ternarize: Ternarize | Literal["auto"] | None = None,
         seed: int = 0,
         mode: MatrixMode = "linear",
         ensemble: Ensemble = "gaussian",

@@ -6,7 +6,7 @@ import math
 import sys
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -138,8 +138,11 @@ class Dither:
 
     Attributes
     ----------
-    factor : float
-        The largest threshold in units of the root mean square of the batch: greater than 0. It clips the errors.
+    factor : float or "auto"
+        The largest threshold in units of the root mean square of the batch: greater than 0. It clips the errors. With
+        ``"auto"``, each batch determines its largest threshold: the root mean square of the vectors' largest
+        magnitudes, in which each vector counts by its squared norm. That suits errors over few or many classes, and
+        dense ones.
 
     References
     ----------
@@ -147,9 +150,13 @@ class Dither:
     the effect of dither on coarse quantization.
     """
 
-    factor: float
+    factor: float | Literal["auto"]
 
     def __post_init__(self) -> None:
+        if isinstance(self.factor, str):
+            if self.factor != "auto":
+                raise ValueError(f'factor is {self.factor!r}, but must be a number or "auto"')
+            return
         _number("factor", self.factor, math.inf)
         if self.factor == 0:
             raise ValueError("factor is 0, but must be greater: it is the largest of the thresholds")
@@ -176,7 +183,11 @@ class Dither:
 
     def _largest(self, e: torch.Tensor) -> torch.Tensor:
         norms = norm(e)
-        root_mean_square = norm_of_all(norms) / (e.shape[1] * torch.ones_like(norms).sum().clamp(min=1)).sqrt()
+        norm_of_batch = norm_of_all(norms)
+        if isinstance(self.factor, str):
+            maxima = torch.linalg.vector_norm(e, ord=math.inf, dim=1, keepdim=True)
+            return norm_of_all(norms / torch.where(norm_of_batch > 0, norm_of_batch, 1.0) * maxima)
+        root_mean_square = norm_of_batch / (e.shape[1] * torch.ones_like(norms).sum().clamp(min=1)).sqrt()
         return self.factor * root_mean_square
 
 

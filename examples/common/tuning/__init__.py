@@ -1,0 +1,1 @@
+"""Parts of tuning.py: three tasks, each with its data and its network."""
