@@ -24,7 +24,7 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import opuproj
@@ -34,7 +34,7 @@ from common.memory import readable
 from common.scaling import comparison, deepest
 from common.scaling import figures as scaling_figures
 from common.scaling import optics as optical_time
-from common.scaling.forms import Form
+from common.scaling.forms import Form, Precision
 from common.scaling.steps import (
     PARTS,
     Size,
@@ -202,7 +202,8 @@ def compare_forms(arguments: Namespace, device: devices.Device) -> None:
         ]
 
     def chosen(form: Form) -> bool:
-        asked = form.method.removesuffix(" by hand").removesuffix(" stack") in arguments.methods
+        method = form.method.removesuffix(" by hand").removesuffix(" stack")
+        asked = method in arguments.methods and form.precision in (arguments.precisions or [form.precision])
         return comparison.required(form, sizes[0]) is not None if requirements else asked
 
     rounds = (2, 2, 0.0) if arguments.quick else (comparison.LEAST_ROUNDS, comparison.MOST_ROUNDS, comparison.SECONDS)
@@ -336,6 +337,12 @@ def parser() -> ArgumentParser:
     )
     made.add_argument(
         "--forms", action="store_true", help="compare forms of a step: eager, at best, precisions, matrices"
+    )
+    made.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=get_args(Precision),
+        help="those whose forms are compared (default: all of the device)",
     )
     made.add_argument(
         "--requirements", action="store_true", help="measure what is required of a GPU; fail if a step takes too long"

@@ -74,13 +74,12 @@ def draw_forms(path: Path, family: str, results: Sequence[Result]) -> None:
         for place, r in enumerate(here):
             axis.text(r["ratio"], place, f" {r['ratio']:.2f}", va="center", fontsize=8)
         axis.axvline(1, color="black", linewidth=1)
+        axis.margins(x=0.12, y=0.01)
         axis.tick_params(axis="y", labelsize=8.5)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("time of a step / BP's at its best")
         axis.set_title(f"batch {size[0]}, {size[1]} layers of {size[2]}")
-    fig.suptitle(
-        f"{NETWORKS[family]}: forms of a training step. Left of the line, they are faster than BP at its best."
-    )
+    fig.suptitle(f"{NETWORKS[family]}: a training step in several forms.\nLeft of the line: faster than BP at its best")
     figures.save(fig, path)
 
 
