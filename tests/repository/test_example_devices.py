@@ -191,6 +191,7 @@ def test_autocast_trains_in_bfloat16(tmp_path: Path) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler reads it
 @pytest.mark.long
 def test_a_compiled_model_trains_alike(tmp_path: Path) -> None:
     if sys.platform == "win32":
