@@ -1,0 +1,1 @@
+"""Linear layers on a simulated optical accelerator: precision, shot noise, conversion of models."""
