@@ -80,7 +80,7 @@ def measure(size: Size, form: Form, device: devices.Device, rounds: tuple[int, i
             for name, one in (("base", base), ("step", form)):
                 steps[name], peaks[name] = _made(one, size, device)
             seconds = _in_turn(steps, device, *rounds)
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         return {**result, "failed": "it does not fit into the memory"}
     finally:
         steps.clear()

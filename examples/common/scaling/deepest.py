@@ -89,7 +89,7 @@ def _peak(size: Size, way: Way, threads: int | None, device: devices.Device) -> 
         allocated = torch.cuda.memory_allocated(device.name)
         try:
             two_steps(size, way, device)
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             return None
         return int(torch.cuda.max_memory_allocated(device.name) - allocated)
     with suppress(OSError):
