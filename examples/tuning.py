@@ -217,22 +217,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=runs.positive, metavar="N", help="runs of each task, with seeds 0 … N−1")
     made.add_argument(
         "--tasks",
-        type=task_names,
+        type=runs.names_of(TASKS),
         default=list(TASKS),
         metavar="LIST",
         help=f"tasks, separated by commas (default: {','.join(TASKS)})",
     )
     made.add_argument("--rules", action="store_true", help="compare factors of Dither on digits instead")
     return made
-
-
-def task_names(text: str) -> list[str]:
-    """Read names of tasks from the command line."""
-    names = text.split(",")
-    unknown = sorted(set(names) - set(TASKS))
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; there are {', '.join(TASKS)}")
-    return names
 
 
 if __name__ == "__main__":

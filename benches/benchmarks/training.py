@@ -25,7 +25,7 @@ class Step:
         except ImportError:
             raise NotImplementedError from None  # asv then skips the case
         if device == "cuda" and not torch.cuda.is_available():
-            raise NotImplementedError
+            raise NotImplementedError  # asv skips this case, too
         self.wait = torch.cuda.synchronize if device == "cuda" else lambda: None
         self.step = stack_step(device) if method == "stack" else autograd_step(device, method)
         self.step()  # what is computed once is not timed

@@ -11,7 +11,7 @@ import platform
 import random
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +65,7 @@ def parser(
         )
         made.add_argument(
             "--methods",
-            type=_methods,
+            type=names_of(METHODS),
             default=list(METHODS),
             metavar="LIST",
             help=f"methods to train, separated by commas (default: {','.join(METHODS)})",
@@ -329,9 +329,14 @@ def positive_number(text: str) -> float:
     return value
 
 
-def _methods(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = sorted(set(names) - set(METHODS))
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; there are {', '.join(METHODS)}")
-    return names
+def names_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a function that reads some of these names, separated by commas, from the command line."""
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; there are {', '.join(known)}")
+        return names
+
+    return read

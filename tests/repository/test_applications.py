@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import importlib
 import math
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import opuproj
 import pytest
-from helpers import ROOT
 
 pytest.importorskip("torch")
 integrate = pytest.importorskip("scipy.integrate")
 
 
-@pytest.fixture(autouse=True)
-def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "common"]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("examples")
 
 
 def module(name: str) -> Any:

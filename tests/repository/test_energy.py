@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import ROOT
 
 torch = pytest.importorskip("torch")
 
@@ -17,16 +15,11 @@ UUID = "8a0f1c2e-0000-1111-2222-333344445555"
 
 
 @pytest.fixture
-def energy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    before = set(sys.modules)
+def energy(examples: None) -> Any:
     import common.energy
 
     common.energy._counter.cache_clear()
-    yield common.energy
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] == "common":
-            del sys.modules[name]
+    return common.energy
 
 
 class Gpu:

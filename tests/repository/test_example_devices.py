@@ -7,7 +7,6 @@ import importlib
 import json
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,7 @@ CPU_ONLY = {"plan", "text_classification"}
 GPU = "Imaginary GPU"
 
 
-@pytest.fixture(autouse=True)
-def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name in PROGRAMS or name.split(".")[0] == "common":
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("examples")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,7 @@ pytest.importorskip("matplotlib")
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
 
 
-@pytest.fixture(autouse=True)
-def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if (ROOT / "examples" / f"{name}.py").exists() or name.split(".")[0] == "common":
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("examples")
 
 
 def program() -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ROOT
 
 torch = pytest.importorskip("torch")
 tqdm = pytest.importorskip("tqdm").tqdm
@@ -24,16 +22,11 @@ PROGRAMS = ("gpt_dialogue", "climate_vit", "gpu_experiments")
 
 
 @pytest.fixture(autouse=True)
-def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    before = set(sys.modules)
+def one_thread(examples: None) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    for name in set(sys.modules) - before:
-        if name in PROGRAMS or name.split(".")[0] == "common":
-            del sys.modules[name]
 
 
 def module(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from common import devices, runs
 from common.memory import readable
 from common.scaling.forms import Form, base_of, forms, precise, step_of
-from common.scaling.steps import Size
+from common.scaling.steps import Size, interleave, peak_of
 
 # The paper's largest network, with 784 inputs and 1,016 outputs.
 REQUIRED_WIDTH, REQUIRED_LAYERS, REQUIRED_BATCHES = 3080, 96, (64, 1024, 4096)
@@ -79,19 +80,19 @@ def measure(size: Size, form: Form, device: devices.Device, rounds: tuple[int, i
         with precise(form.precision):
             for name, one in (("base", base), ("step", form)):
                 steps[name], peaks[name] = _made(one, size, device)
-            seconds = _in_turn(steps, device, *rounds)
+            seconds = interleave({name: partial(_timed, step, device) for name, step in steps.items()}, *rounds)
     except torch.cuda.OutOfMemoryError:
         return {**result, "failed": "it does not fit into the memory"}
     finally:
         steps.clear()
         _free(device)
-    ratios = [mine / theirs for mine, theirs in zip(seconds["step"], seconds["base"], strict=True)]
+    pairs = list(zip(seconds["step"], seconds["base"], strict=True))
     return {
         **result,
         "base": base.name,
-        "seconds": median(seconds["step"]),
-        "ratio": median(ratios),
-        "rounds": len(ratios),
+        "seconds": median(mine["step"] for mine, _ in pairs),
+        "ratio": median(mine["step"] / theirs["step"] for mine, theirs in pairs),
+        "rounds": len(pairs),
         "peak": peaks["step"],
         "base_peak": peaks["base"],
     }
@@ -99,34 +100,23 @@ def measure(size: Size, form: Form, device: devices.Device, rounds: tuple[int, i
 
 def _made(form: Form, size: Size, device: devices.Device) -> tuple[Callable[[], Any], int | None]:
     """Return a step, of which one was taken, and the memory that it took on a GPU."""
-    if not device.is_gpu:
-        step = step_of(form, size, device)
-        step()
-        return step, None
+    steps: list[Callable[[], Any]] = []
+
+    def take_one() -> None:
+        steps.append(step_of(form, size, device))
+        steps[0]()
+
     _free(device)
-    before = torch.cuda.memory_allocated(device.name)
-    torch.cuda.reset_peak_memory_stats(device.name)
-    step = step_of(form, size, device)
+    peak = peak_of(take_one, device)
+    return steps[0], peak if device.is_gpu else None  # here, the resident memory holds what earlier forms left
+
+
+def _timed(step: Callable[[], Any], device: devices.Device) -> dict[str, float]:
+    device.wait()
+    start = perf_counter()
     step()
     device.wait()
-    return step, int(torch.cuda.max_memory_allocated(device.name) - before)
-
-
-def _in_turn(
-    steps: Mapping[str, Callable[[], Any]], device: devices.Device, least: int, most: int, budget: float
-) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    start = perf_counter()
-    for done in range(most):
-        if done >= least and perf_counter() - start > budget:
-            break
-        for name, step in steps.items():
-            device.wait()
-            begun = perf_counter()
-            step()
-            device.wait()
-            seconds[name].append(perf_counter() - begun)
-    return seconds
+    return {"step": perf_counter() - start}
 
 
 def _free(device: devices.Device) -> None:

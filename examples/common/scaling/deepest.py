@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,9 +14,9 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from common import devices, runs
-from common.memory import resident, return_freed_memory
-from common.scaling.forms import RATE, descend
-from common.scaling.steps import Size, perceptron
+from common.memory import return_freed_memory
+from common.scaling.forms import descend
+from common.scaling.steps import RATE, Size, peak_of, perceptron
 
 Way = Literal["bp", "bp, checkpoints", "dfa", "odfa", "odfa, stack"]
 WAYS: tuple[Way, ...] = ("bp", "bp, checkpoints", "dfa", "odfa", "odfa, stack")
@@ -84,20 +82,10 @@ def peak(size: Size, way: Way, threads: int | None, device: devices.Device) -> i
 def _peak(size: Size, way: Way, threads: int | None, device: devices.Device) -> int | None:
     runs.use_threads(threads)
     two_steps(Size("mlp", 32, 3, 2), way, device)  # allocations of libraries at their first use
-    if device.is_gpu:
-        torch.cuda.reset_peak_memory_stats(device.name)
-        allocated = torch.cuda.memory_allocated(device.name)
-        try:
-            two_steps(size, way, device)
-        except torch.cuda.OutOfMemoryError:
-            return None
-        return int(torch.cuda.max_memory_allocated(device.name) - allocated)
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak to the present
-    before = resident("VmRSS")
-    two_steps(size, way, device)
-    most = resident("VmHWM")
-    return None if most is None or before is None else max(0, most - before)
+    try:
+        return peak_of(lambda: two_steps(size, way, device), device)
+    except torch.cuda.OutOfMemoryError:
+        return None
 
 
 def two_steps(size: Size, way: Way, device: devices.Device) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from opuproj import dfa
@@ -13,11 +13,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from common import devices
 from common.scaling.handwritten import StackedBackpropagation
-from common.scaling.steps import Size, Trainee, perceptron
+from common.scaling.steps import RATE, Size, Trainee, perceptron
 
 Precision = Literal["float32", "TF32", "bfloat16", "autocast"]
 Method = Literal["bp by hand", "bp", "shallow", "dfa", "odfa", "odfa stack"]
-RATE = 1e-4
 # What torch itself runs before it captures a step.
 STEPS_BEFORE_CAPTURE = 3
 
@@ -52,12 +51,6 @@ class Form:
         parts = [self.method, *([] if self.mode is None else [self.mode]), self.precision]
         return ", ".join([*parts, "at best" if self.best else "eager"])
 
-    @property
-    def base(self) -> Form:
-        """The form with which it is compared: backpropagation by hand at its best, without a cast of the weights."""
-        precision: Precision = "bfloat16" if self.precision == "autocast" else self.precision
-        return Form("bp by hand", precision, True)
-
 
 def forms(device: devices.Device, family: str) -> list[Form]:
     """Return all forms that a device can compute; those of Transformers have no code by hand."""
@@ -77,8 +70,13 @@ def forms(device: devices.Device, family: str) -> list[Form]:
 
 
 def base_of(form: Form, family: str) -> Form:
-    """Return the form with which a form is compared; for Transformers, autograd's backpropagation at its best."""
-    return form.base if family == "mlp" else replace(form, method="bp", best=True, mode=None)
+    """Return the form with which a form is compared.
+
+    It is backpropagation by hand at its best, without a cast of the weights; autograd's at its best for Transformers.
+    """
+    if family != "mlp":
+        return Form("bp", form.precision, True)
+    return Form("bp by hand", "bfloat16" if form.precision == "autocast" else form.precision, True)
 
 
 @contextmanager
@@ -134,14 +132,11 @@ def _stack_step(
 
 
 def _autograd_step(form: Form, size: Size, device: devices.Device, dtype: torch.dtype) -> Callable[[], Any]:
-    def make(parameters: Any) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=RATE)
-
-    feedback = None if form.method == "bp" else form.mode or "linear"
-    trainee = Trainee(size, make, feedback is not None, replace(device, compile=form.best), dtype, feedback, bias=False)
+    on = replace(device, compile=form.best)
+    mode = form.mode or "linear"
+    trainee = Trainee(size, attached=form.method != "bp", device=on, dtype=dtype, mode=mode, bias=False)
     if trainee.feedback is not None:
-        trainee.feedback.method = _dfa_method(form.method)
-
+        trainee.feedback.method = cast(dfa.Method, form.method)
     if form.best:
         for parameter in trainee.model.parameters():
             parameter.register_post_accumulate_grad_hook(descend)
@@ -164,11 +159,6 @@ def descend(parameter: torch.Tensor) -> None:
     assert parameter.grad is not None
     parameter.sub_(parameter.grad, alpha=RATE)
     parameter.grad = None
-
-
-def _dfa_method(method: Method) -> dfa.Method:
-    assert method in ("shallow", "dfa", "odfa")
-    return method  # type: ignore[return-value]
 
 
 def captured(step: Callable[[], Any]) -> Callable[[], Any]:

@@ -24,6 +24,8 @@ from common.memory import resident, return_freed_memory
 
 N_FEATURES = 1000
 N_CLASSES = 1000
+# The learning rate of gradient descent.
+RATE = 1e-4
 PARTS = ("forward", "backward", "projection", "optimizer")
 
 
@@ -100,7 +102,7 @@ class Trainee:
         attached: bool = True,
         device: devices.Device = devices.CPU,
         dtype: torch.dtype = torch.float32,
-        mode: Literal["linear", "real"] | None = None,
+        mode: Literal["linear", "real"] = "linear",
         *,
         bias: bool = True,
     ):
@@ -117,9 +119,9 @@ class Trainee:
         self.device = device
         self.model.to(device.name, dtype)
         self.x, self.y = self.x.to(device.name), self.y.to(device.name)
-        self.feedback = attach(self.model, size, mode or "linear") if attached else None
+        self.feedback = attach(self.model, size, mode) if attached else None
         device.compiled(self.model)
-        make = make_optimizer or (lambda parameters: torch.optim.SGD(parameters, lr=1e-4))
+        make = make_optimizer or (lambda parameters: torch.optim.SGD(parameters, lr=RATE))
         self.optimizer = make(self.model.parameters())
 
     def loss(self) -> torch.Tensor:
@@ -221,19 +223,30 @@ def _peak_memory(size: Size, method: dfa.Method, threads: int | None, device: de
     runs.use_threads(threads)
     small = Trainee(Size(size.family, 32, 2, 1), device=device)  # allocations of libraries at their first use
     small.step(method)
-    if device.is_gpu:
-        del small
-        torch.cuda.reset_peak_memory_stats(device.name)
-        allocated = torch.cuda.memory_allocated(device.name)
+    del small
+
+    def two_steps() -> None:
         trainee = Trainee(size, device=device)
         for _ in range(2):
             trainee.step(method)
+
+    return peak_of(two_steps, device)
+
+
+def peak_of(work: Callable[[], object], device: devices.Device) -> int | None:
+    """Return the most bytes that a work takes beyond what this process has: of torch's memory on a GPU, else resident.
+
+    None if the system does not give it.
+    """
+    if device.is_gpu:
+        torch.cuda.reset_peak_memory_stats(device.name)
+        allocated = torch.cuda.memory_allocated(device.name)
+        work()
+        device.wait()
         return int(torch.cuda.max_memory_allocated(device.name) - allocated)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak to the present
     before = resident("VmRSS")
-    trainee = Trainee(size, device=device)
-    for _ in range(2):
-        trainee.step(method)
+    work()
     most = resident("VmHWM")
     return None if most is None or before is None else max(0, most - before)

@@ -50,9 +50,9 @@ class _Computed:
     def layers(
         self, start: int, factor: float | torch.Tensor, outputs: torch.Tensor, activation: Activation
     ) -> torch.Tensor:
-        n_layers, n, width = outputs.shape
+        n_layers, _, width = outputs.shape
         part = self.part(start, start + n_layers * width, factor, outputs.device, outputs.dtype)
-        return _through(part.reshape(n, n_layers, width).transpose(0, 1).to(outputs.dtype), outputs, activation)
+        return _through(part, outputs, activation)
 
 
 class _Unread:
@@ -72,13 +72,15 @@ class _Unread:
         read = self._fields.read_layers(start, factor, outputs, activation)
         if read is not None:
             return cast(torch.Tensor, read)
-        n_layers, n, width = outputs.shape
+        n_layers, _, width = outputs.shape
         part = self._fields.read(start, start + n_layers * width, factor, outputs.dtype)
-        return _through(part.reshape(n, n_layers, width).transpose(0, 1).to(outputs.dtype), outputs, activation)
+        return _through(part, outputs, activation)
 
 
-def _through(feedback: torch.Tensor, outputs: torch.Tensor, activation: Activation) -> torch.Tensor:
-    """Multiply feedback by the derivative of an activation function, from the function's value."""
+def _through(part: torch.Tensor, outputs: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """Multiply the feedback of layers, side by side in a part of a projection, by the derivative of their function."""
+    n_layers, n, width = outputs.shape
+    feedback = part.reshape(n, n_layers, width).transpose(0, 1).to(outputs.dtype)
     if activation is None:
         return feedback
     if activation == "relu":

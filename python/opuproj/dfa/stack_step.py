@@ -14,7 +14,7 @@ from .._spec import Spec
 from ..projector import Projector
 from ..torch import Ternarize
 from ._error import Error, TernaryError, float_error, has_backend, is_captured, is_on_gpu
-from ._groups import most_blocks, most_bytes
+from ._groups import most_blocks, most_bytes, parameter_bytes
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
 from ._passes import PassNumbers
 from ._projection import Projection, bytes_a_row, project
@@ -153,7 +153,7 @@ class StackStep:
         self._first_parameters = [] if first is None else [p for p in first.parameters() if p.requires_grad]
         self._stacks = stacked(self._layers, (*self._first_parameters, *self._head_parameters))
         self.model = nn.Sequential(*([] if first is None else [first]), *self._layers, head)
-        self._parameter_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        self._parameter_bytes = parameter_bytes(self.model)
         device = next(iter(self._stacks.values())).device
         self._rate = torch.tensor(rate, dtype=torch.float64 if self._is_double() else torch.float32, device=device)
         self._ternarizer, self._numbers, self._n_passes = ErrorTernarizer(self._matrix.seed), PassNumbers(), 0
@@ -320,14 +320,13 @@ class StackStep:
 
     def _error(self, e: torch.Tensor, outputs: Sequence[int]) -> tuple[Error, float | torch.Tensor]:
         """Return the error, and the factor of the feedback without that of its width."""
-        names = [*(["first"] if self._first is not None else []), *(f"layers[{i}]" for i in range(len(self._layers)))]
-        shapes = {name: [tuple(outputs)] for name in names}
+        shapes = {"layers": [tuple(outputs)]}  # all have the shape of the first one's input
         axes = Axes(self._batch_axes, None)
         if self._layout is None:
             self._layout = Layout.of(e.shape, shapes, axes)
         else:
-            widths = dict(zip(names, self._layout.widths, strict=True))
-            self._layout.check_shapes(e.shape, shapes, widths, dict.fromkeys((*names, OUTPUT), 0), axes)
+            widths = {"layers": self._layout.n_rows}
+            self._layout.check_shapes(e.shape, shapes, widths, {"layers": 0, OUTPUT: 0}, axes)
         vectors = as_vectors(e.detach(), self._layout.batch_axes, 0)
         number = self._n_passes
         content: Any
@@ -346,12 +345,12 @@ class StackStep:
     def _below(self, error: Error, factor: float | torch.Tensor, h: torch.Tensor, layers: Layers) -> None:
         """Update the layers, from the last to the first, and what comes before them."""
         assert self._layout is not None
-        width = self._layout.widths[-1]
+        width = self._layout.n_rows
         factor = factor * max(1, width) ** -0.5
         if self.optimizer is None:  # all gradients are multiples of the feedback
             factor = factor * self._rate
-        operator = self._operator(error)
-        offset = len(self._layout.widths) - len(self._layers)
+        offset = 0 if self._first is None else 1  # the first rows are those of what comes before
+        operator = self._operator(error, (offset + len(self._layers)) * width)
         per_row = bytes_a_row(error, self._matrix.components) + h.numel() // max(1, width) * h.element_size()
         on_gpu = is_on_gpu(error)
         limit = most_bytes(self._parameter_bytes + layers.output_bytes, on_gpu=on_gpu)
@@ -375,11 +374,10 @@ class StackStep:
                 elif gradient is not None:
                     parameter.grad = parameter.grad + gradient
 
-    def _operator(self, error: Error) -> Projector:
-        assert self._layout is not None
+    def _operator(self, error: Error, n_rows: int) -> Projector:
         n_inputs = error.content.shape[1]
         dtype = "float64" if error.content.dtype == torch.float64 else "float32"
-        return Projector._of(self._matrix.with_shape(n_inputs, self._layout.n_rows, dtype), self._threads, None)
+        return Projector._of(self._matrix.with_shape(n_inputs, n_rows, dtype), self._threads, None)
 
     def _check_views(self) -> None:
         for i in (0, len(self._layers) - 1):
