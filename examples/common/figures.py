@@ -17,6 +17,7 @@ METHOD_STYLE: dict[str, tuple[str, str, str]] = {
     "bp": ("BP", "#000000", "-"),
     "dfa": ("DFA", "#0072b2", "--"),
     "odfa": ("ODFA", "#d55e00", "-."),
+    "fitted": ("fitted", "#cc79a7", "--"),
     "odfa, optical": ("ODFA, optical", "#009e73", "-"),
     "shallow": ("SHLW", "#7f7f7f", ":"),
 }

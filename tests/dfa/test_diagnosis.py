@@ -165,7 +165,7 @@ def test_there_is_nothing_to_compare_without_feedback(method: Any) -> None:
     model, (x, y) = mlp(13, 17), examples()
     feedback = dfa.attach(model, BLOCKS, method=method)
     for diagnose in (feedback.alignment, feedback.check):
-        with pytest.raises(ValueError, match=f"method is '{method}', but only 'odfa' and 'dfa' have feedback"):
+        with pytest.raises(ValueError, match=f"method is '{method}', but only 'odfa', 'dfa', 'fitted' have feedback"):
             diagnose(lambda: F.cross_entropy(model(x), y))
     found = feedback.alignment(lambda: F.cross_entropy(model(x), y), method="dfa")
     assert set(found) == set(BLOCKS)

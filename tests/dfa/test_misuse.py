@@ -376,7 +376,7 @@ def test_an_error_without_a_batch() -> None:
         (TypeError, "blocks has the key None, but the keys", {"blocks": {None: "hidden.0"}}),
         (TypeError, "blocks has 3, but must have modules", {"blocks": [3]}),
         (ValueError, "output has 'nowhere'", {"output": "nowhere"}),
-        (ValueError, "method is 'odf', but must be one of 'odfa', 'dfa', 'bp', 'shallow'", {"method": "odf"}),
+        (ValueError, "method is 'odf', but must be one of 'odfa', 'dfa', 'fitted', 'bp', 'shallow'", {"method": "odf"}),
         (TypeError, "ternarize is 0.25, but must be", {"ternarize": 0.25}),
         (TypeError, "ternarize is 'best', but must be an opuproj.dfa.Ternarize or \"auto\"", {"ternarize": "best"}),
         (ValueError, "seed is -1", {"seed": -1}),

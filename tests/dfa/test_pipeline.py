@@ -228,8 +228,9 @@ def mistakes(rank: int, world: int) -> None:
     for call in (part.feedback.check, part.feedback.alignment):
         with pytest.raises(RuntimeError, match="divided over the ranks of process_group: diagnose it in one process"):
             call(lambda: None)
-    with pytest.raises(ValueError, match="method is 'bp', but the ranks of process_group exchange no gradients"):
-        part.feedback.method = "bp"
+    for method in ("bp", "fitted"):
+        with pytest.raises(ValueError, match=f"method is '{method}', but the ranks of process_group exchange no"):
+            part.feedback.method = method
     with pytest.raises(
         RuntimeError,
         match="this rank takes the error: call loss.backward"

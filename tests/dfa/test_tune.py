@@ -363,7 +363,7 @@ def test_progress_is_shown_when_wanted(capsys: pytest.CaptureFixture[str]) -> No
         (ValueError, "seconds is 0.0, but must be above 0", {"seconds": 0}),
         (ValueError, "there are 0 batches to train on and 1 held out", {"batches": batches(1)}),
         (ValueError, "there are 2 batches to train on and 0 held out", {"held_out": []}),
-        (ValueError, "method is 'bp', but only 'odfa' and 'dfa' have feedback", {"method": "bp"}),
+        (ValueError, "method is 'bp', but only 'odfa', 'dfa', 'fitted' have feedback", {"method": "bp"}),
         (TypeError, "loss returned a tuple, but must return a tensor of one number", {"loss": lambda batch: (1, 2)}),
         (TypeError, r"measure returned a Tensor of shape \(2,\)", {"measure": lambda batch: torch.zeros(2)}),
     ],

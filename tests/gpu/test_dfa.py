@@ -238,7 +238,7 @@ def test_a_step_can_be_captured(method: Any, ensemble: Any, graph: type[Graph]) 
 def test_what_a_step_in_a_graph_cannot_have(graph: type[Graph]) -> None:
     def step(**options: Any) -> None:
         model = torch.nn.Sequential(torch.nn.Linear(9, 12), torch.nn.Tanh(), torch.nn.Linear(12, 5))
-        dfa.attach(model, ["0"], method="odfa", **options)
+        dfa.attach(model, ["0"], **{"method": "odfa", **options})
         for graph.captured in (False, True):
             model(torch.ones(3, 9)).sum().backward()
 
@@ -247,3 +247,5 @@ def test_what_a_step_in_a_graph_cannot_have(graph: type[Graph]) -> None:
     scaler = torch.amp.GradScaler("cpu")
     with pytest.raises(RuntimeError, match="scaler= reads the gradient scaler's scale on the host"):
         step(scaler=scaler)
+    with pytest.raises(RuntimeError, match="method 'fitted' has passes of two kinds"):
+        step(method="fitted")

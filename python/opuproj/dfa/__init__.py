@@ -13,6 +13,7 @@ from ._pass import Method
 from .attach import attach
 from .diagnosis import Check
 from .feedback import Feedback
+from .fitting import Fitting
 from .hardware_report import HardwareReport
 from .stack_step import StackStep
 from .tune import Advice, Trial
@@ -23,6 +24,7 @@ __all__ = [
     "Check",
     "Dither",
     "Feedback",
+    "Fitting",
     "Fixed",
     "HardwareReport",
     "Method",

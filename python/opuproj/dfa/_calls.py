@@ -67,7 +67,12 @@ def end(owner: object) -> None:
 
 def in_backward() -> bool:
     """Whether autograd runs a backward pass in this thread."""
-    return bool(torch._C._current_graph_task_id() != -1)
+    return backward_number() != -1
+
+
+def backward_number() -> int:
+    """Return the number of the backward pass that runs in this thread, or -1."""
+    return int(torch._C._current_graph_task_id())
 
 
 def _last(owner: object) -> ModelCall | None:

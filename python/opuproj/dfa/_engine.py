@@ -20,18 +20,20 @@ from ..camera import Camera
 from ..projector import Projector
 from ..torch import Ternarize
 from ..torch._state import noise_for
-from ._calls import in_backward
+from ._calls import backward_number, in_backward
 from ._error import Error, FloatError, TernaryError, float_error, has_backend, is_captured, is_on_gpu, moved
+from ._fitted import MOST_INPUTS, FittedMatrices
 from ._groups import most_blocks, most_bytes, output_bytes, parameter_bytes
 from ._layout import OUTPUT, Axes, Layout, as_vectors, from_vectors
 from ._pass import Method, Pass, Record, Waiting
 from ._passes import PassNumbers
 from ._pipeline import Pipeline
-from ._projection import bytes_a_row, project
+from ._projection import bytes_a_row, project, project_by
 from ._statistics import NonzeroCounts, Statistics
 from ._step_guard import StepGuard
 from ._ternary import ErrorTernarizer, ternary_reference
 from ._trained import TrainedParameters, nothing_above
+from .fitting import Fitting
 from .hardware_report import Projected
 
 
@@ -42,6 +44,7 @@ class Settings:
     method: Method
     ternarize: Ternarize
     camera: Camera | None
+    fitting: Fitting
 
 
 @dataclass
@@ -82,6 +85,8 @@ class Engine:
         The number of this replica of the model; None for the rank of torch.distributed.
     rows : dict of str to range
         The rows of T of each block on this rank; empty before the first pass.
+    fitted : FittedMatrices
+        The matrices of method "fitted".
     all_gains, all_output
         The gains and the output of the whole model, once its ranks have exchanged them.
     n_passes : int
@@ -119,6 +124,8 @@ class Engine:
         self._counted, self._numbers = NonzeroCounts(), PassNumbers()
         self._warned_of_missed_gradient = False
         self._ternarizer = ErrorTernarizer(matrix.seed)
+        self.fitted = FittedMatrices(self._first_matrix)
+        self._fitting_backward = -1  # the latest backward pass to whose gradients matrices were fitted
         self.trained, self.step_guard = TrainedParameters(), StepGuard(model, blocks)
         self._lock = threading.Lock()
 
@@ -148,7 +155,9 @@ class Engine:
         recording = self._recorded()
         if recording is None and in_backward():  # a checkpoint recomputes in a device's thread, without the context
             recording = self._diagnosis
-        return self.settings.method if recording is None else recording.method
+        method = self.settings.method if recording is None else recording.method
+        # A checkpoint recomputes a block as it was: in a pass by backpropagation it was not detached.
+        return "bp" if method == "fitted" and in_backward() and backward_number() == self._fitting_backward else method
 
     def new_pass(self) -> Pass | None:
         """Return a new pass, or None if it needs no error."""
@@ -156,7 +165,8 @@ class Engine:
         recording, method = self._recorded(), self.current_method()
         if recording is not None:
             return Pass(method, record=Record(recording.exact))
-        return None if method == "bp" else Pass(method)
+        fits = method == "fitted" and (self.n_passes + 1) % self.settings.fitting.every == 0
+        return None if method == "bp" else Pass(method, fits)
 
     def feeds_all(self, name: str) -> bool:
         """Whether all outputs of a block receive feedback, not only the first."""
@@ -181,7 +191,8 @@ class Engine:
             elif self.pipeline is None:
                 shapes = {name: current.blocks[name].shapes for name in self.blocks}
                 self.set_layout(Layout.of(output.shape, shapes, self.axes), self.all_gains)
-            first = self.trained.update(self.model, current, output)
+            # In a pass by backpropagation, a block's graph contains the blocks before it.
+            first = not current.fits and self.trained.update(self.model, current, output)
         if first and output is not None and not self.output and nothing_above(self.model, current, output):
             _warn_of_no_top(list(current.blocks)[-1])
         if current.record is None:
@@ -234,6 +245,12 @@ class Engine:
         self.trained.warn_of_unfed()
         if self.pipeline is not None and not self.pipeline.agreed:
             self.agree_on_rows(current, error.shape)
+        if current.fits:
+            self._fitting_backward = backward_number()
+            taken = self._error_from(current, error)
+            content = cast(FloatError, taken.content)
+            current.fit = self.fitted.begin_fit(content.numbers, taken.scale, self.settings.fitting.memory)
+            return
         started = perf_counter()
         try:
             taken = self._error_from(current, error)
@@ -241,7 +258,8 @@ class Engine:
             if self.pipeline is not None:
                 self.pipeline.send_failure(reason)
             raise
-        self._count(current, taken, perf_counter() - started)
+        if current.method != "fitted":
+            self._count(current, taken, perf_counter() - started)
         if self.pipeline is not None:
             self.pipeline.send(taken)
         current.error = taken
@@ -332,6 +350,19 @@ class Engine:
             rule, number = self.settings.ternarize, self._number_of(current, e, captured=captured)
             batch, factors = self._ternarizer(e, rule, rank=self._replica(), number=number)
             content = TernaryError(batch, factors, None if noise is None else int(noise))
+        elif current.method == "fitted":
+            if captured:
+                raise RuntimeError(
+                    "method 'fitted' has passes of two kinds, so a CUDA graph cannot capture its steps: train without "
+                    "a graph"
+                )
+            if e.shape[1] > MOST_INPUTS:
+                raise ValueError(
+                    f"an error vector has {e.shape[1]} elements at {self.where}, but method 'fitted' takes at most "
+                    f"{MOST_INPUTS}: name a module with a smaller output with output=, or pass batch_axes=2 if each "
+                    "position of a sequence has an error of its own"
+                )
+            content, camera = float_error(e, encoded=False), None
         else:
             content, camera = float_error(e, encoded=self.matrix.ensemble == "gaussian"), None
         return Error(current.number, tuple(error.shape), scale, content, camera)
@@ -392,6 +423,10 @@ class Engine:
     def _project(self, current: Pass, name: str) -> None:
         """Project the error to the rows of a block, and of a few blocks that follow in the backward pass."""
         error = cast(Error, current.error)
+        if current.method == "fitted":
+            matrix = self.fitted.matrix(name, cast(FloatError, error.content).numbers)
+            current.ready[name] = Waiting(error, project_by(matrix, error), range(len(matrix)))
+            return
         n_inputs = error.content.shape[1]
         names, rows = self._group(current, name, error)
         dtype = "float64" if error.content.dtype == torch.float64 else "float32"
@@ -399,6 +434,22 @@ class Engine:
         for one in names:
             mine = self.rows[one]
             current.ready[one] = Waiting(error, projection, range(mine.start - rows.start, mine.stop - rows.start))
+
+    def _first_matrix(self, name: str, errors: torch.Tensor) -> torch.Tensor:
+        rows = self.rows[name]
+        dtype = "float64" if errors.dtype == torch.float64 else "float32"
+        return torch.from_numpy(self.operator(errors.shape[1], dtype).rows(rows.start, rows.stop).matrix())
+
+    def fit_block(self, current: Pass, name: str, gradients: Sequence[torch.Tensor | None]) -> None:
+        """Fit a block's matrix of method "fitted" to the gradients of a pass by backpropagation."""
+        fit, end = current.fit, current.blocks[name]
+        if fit is None:
+            return
+        vectors = [
+            self.block_vectors(name, torch.zeros(shape, device=device) if one is None else one.detach()).to(fit.errors)
+            for one, shape, device in zip(gradients, end.shapes, end.devices, strict=True)
+        ]
+        self.fitted.fit(name, torch.cat(vectors, dim=1), fit)
 
     def _group(self, current: Pass, name: str, error: Error) -> tuple[list[str], range]:
         """Return `name` and the blocks before it that are projected with it, and their rows, which are consecutive."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -10,7 +11,7 @@ import torch
 
 from ..torch._autograd import transformed
 from . import _calls, _module_hooks, _tensors
-from ._pass import BlockOutput, CaptureOutputGradient, InjectFeedback, Method, Pass
+from ._pass import FEEDING, BlockOutput, CaptureOutputGradient, GradientsCallback, InjectFeedback, Method, Pass
 
 _STEPS_FIRST = (
     "its axis 0 counts steps, but feedback assumes that axis 0 of every block's output counts examples. Name the axis "
@@ -51,6 +52,9 @@ class Callbacks(Protocol):
 
     def feedback_of(self, current: Pass, name: str) -> list[torch.Tensor]:
         """Return the feedback of a block, one tensor for each of its outputs that receives some."""
+
+    def fit_block(self, current: Pass, name: str, gradients: Sequence[torch.Tensor | None]) -> None:
+        """Fit a block's matrix to the gradients of its outputs in a pass by backpropagation."""
 
     def warn_of_missed_gradient(self, gradient: torch.Tensor) -> None:
         """Warn if the gradient at another output of the model is nonzero, since it is no part of the error."""
@@ -183,7 +187,7 @@ class Hooks:
         end = current.blocks[name] = self._block_output(name, outputs)
         fed = outputs[: len(end.shapes)]
         needed = any(tensor.requires_grad for tensor in fed)
-        feeding = current.method in ("odfa", "dfa")
+        feeding = current.method in FEEDING
         if feeding and current.steps_first is not None and any(tensor.ndim >= 3 for tensor in fed):
             raise ValueError(
                 f"module {current.steps_first} ran before block {name!r}, whose output has {fed[0].ndim} axes: "
@@ -192,7 +196,9 @@ class Hooks:
         if needed:
             end.before_hooks = tuple(tensor for tensor in fed if tensor.requires_grad)
             end.unfed = tuple(tensor for tensor in outputs[len(fed) :] if tensor.requires_grad)
-            if feeding:
+            if current.fits:
+                output, fed = _observed(self._callbacks.fit_block, current, name, output, fed)
+            elif feeding:
                 output = _module_hooks.applied(block, args, output)
                 fed = _tensors.floating(output)[: len(fed)]
             end.tensors = tuple(fed)
@@ -203,6 +209,8 @@ class Hooks:
             )
         if current.method == "bp" and needed:
             return None
+        if current.fits and needed:
+            return output
         if needed and current.method != "shallow":
             end.token = InjectFeedback.apply(self._callbacks.feedback_of, current, name, *fed)
         return _tensors.detached(output, name)
@@ -222,7 +230,7 @@ class Hooks:
     def refuse_sequence_first(self, name: str, module: torch.nn.Module, args: Any, output: Any) -> None:
         """Raise ValueError if a module whose axis 0 counts steps runs after a block."""
         current = _calls.current_pass(self)
-        if current is None or current.output_reached or current.method not in ("odfa", "dfa"):
+        if current is None or current.output_reached or current.method not in FEEDING:
             return
         current.steps_first = f"{name!r}, a {type(module).__name__} with batch_first=False,"
         if current.blocks:
@@ -252,7 +260,7 @@ class Hooks:
             current.forget_graph()
             return None
         self._callbacks.await_error(current, outputs[0])
-        tokens = (current.blocks[name].token for name in current.trainable)
+        tokens = () if current.fits else (current.blocks[name].token for name in current.trainable)
         accept = self._callbacks.accept_error
         captured = cast(torch.Tensor, CaptureOutputGradient.apply(accept, current, outputs[0], *tokens))
         current.forget_graph()
@@ -294,6 +302,25 @@ class Hooks:
     def end_call(self, model: torch.nn.Module, args: Any, output: Any) -> None:
         """End a call, also one that raised."""
         _calls.end(self)
+
+
+def _observed(
+    callback: GradientsCallback, current: Pass, name: str, output: Any, fed: list[torch.Tensor]
+) -> tuple[Any, list[torch.Tensor]]:
+    """Return a block's output and its tensors that receive feedback, whose gradients the callback gets."""
+    # Views, so that a loss which a user's hook computes from the block's output contributes nothing.
+    watched = [tensor.view_as(tensor) for tensor in fed]
+    for view, tensor in zip(watched, fed, strict=True):
+        output = _tensors.replaced(output, view, tensor)
+    needed = [view for view in watched if view.requires_grad]
+    places = [i for i, view in enumerate(watched) if view.requires_grad]
+
+    def give(gradients: Sequence[torch.Tensor | None]) -> None:
+        by_place = dict(zip(places, gradients, strict=True))
+        callback(current, name, [by_place.get(i) for i in range(len(watched))])
+
+    torch.autograd.graph.register_multi_grad_hook(needed, give)
+    return output, watched
 
 
 def owners(module: torch.nn.Module) -> list[object]:

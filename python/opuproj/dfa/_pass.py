@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from ._error import Error
+from ._fitted import Fit
 from ._projection import Projection
 
-Method = Literal["odfa", "dfa", "bp", "shallow"]
-METHODS: tuple[Method, ...] = ("odfa", "dfa", "bp", "shallow")
+Method = Literal["odfa", "dfa", "fitted", "bp", "shallow"]
+METHODS: tuple[Method, ...] = ("odfa", "dfa", "fitted", "bp", "shallow")
+# The methods that give feedback to the blocks.
+FEEDING: tuple[Method, ...] = ("odfa", "dfa", "fitted")
 
 ErrorCallback = Callable[["Pass", torch.Tensor], None]
 FeedbackCallback = Callable[["Pass", str], list[torch.Tensor]]
+GradientsCallback = Callable[["Pass", str, Sequence[torch.Tensor | None]], None]
 
 
 @dataclass
@@ -60,6 +64,8 @@ class Pass:
     """The state of a forward pass, which its backward pass needs."""
 
     method: Method
+    # Whether it is a pass by backpropagation, to which method "fitted" fits its matrices.
+    fits: bool = False
     # In the order in which the blocks ran.
     blocks: dict[str, BlockOutput] = field(default_factory=dict)
     # The blocks that need gradients, in the same order.
@@ -75,6 +81,7 @@ class Pass:
     fed: set[str] = field(default_factory=set)
     ready: dict[str, Waiting] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.Lock)
+    fit: Fit | None = None
     record: Record | None = None
 
     def forget_graph(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from ..backends import Activation, Unread, backend_for
 from ..inputs.rows import PackedRows
 from ..projector import Projector
-from ._error import Error, TernaryError, has_backend, is_on_gpu
+from ._error import Error, FloatError, TernaryError, has_backend, is_on_gpu
 
 # A GPU multiplies more vectors than this by a panel of the matrix, of so many columns, one byte an entry.
 _FUSED_VECTORS, _PANEL_COLUMNS = 32, 1 << 15
@@ -102,13 +102,27 @@ def project(error: Error, operator: Projector) -> Projection:
     return _Computed(_as_tensor(operator.with_camera(error.camera)(content.batch, noise_seed=content.noise_seed)))
 
 
+def project_by(matrix: torch.Tensor, error: Error) -> Projection:
+    """Project a floating-point error by a stored matrix, of shape (n_rows, n_inputs), on its device."""
+    content = _floats(error)
+    return _Computed(_with_nonfinite(content.numbers @ matrix.T, content))
+
+
 def _of_floats(error: Error, operator: Projector) -> torch.Tensor:
-    content = error.content
-    assert not isinstance(content, TernaryError)
+    content = _floats(error)
     if content.encoded:
         result = cast(torch.Tensor, sum(_as_tensor(operator(part)) for part in content.encoded))
     else:
         result = cast(torch.Tensor, operator(content.numbers))
+    return _with_nonfinite(result, content)
+
+
+def _floats(error: Error) -> FloatError:
+    assert isinstance(error.content, FloatError)
+    return error.content
+
+
+def _with_nonfinite(result: torch.Tensor, content: FloatError) -> torch.Tensor:
     # Gradient scalers look for values that are not finite, so they must stay.
     if not has_backend(content.numbers) and bool(content.finite.all()):  # a GPU is not waited for
         return result

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .. import _check
+from ._pass import FEEDING
 from ._random_state import random_state_restored
 from .feedback import Feedback
 
@@ -36,7 +37,7 @@ class Diagnosis:
             Returns the loss, as for :meth:`Feedback.alignment`.
         """
         found: dict[str, float] = {}
-        if self.feedback.method in ("odfa", "dfa"):
+        if self.feedback.method in FEEDING:
             cosines = _without_trace(self.feedback, closure)
             found = {f"{ALIGNMENT}{name}": cosine for name, cosine in cosines.items()}
         before, self.elements, self.nonzeros = (self.elements, self.nonzeros), *self._counts()

@@ -20,7 +20,16 @@ from ._hooks import owners
 from ._layout import OUTPUT, Axes
 from ._pass import Method
 from ._pipeline import Pipeline
-from .feedback import Feedback, MatrixMode, camera_for, checked_method, checked_mode, checked_ternarize
+from .feedback import (
+    Feedback,
+    MatrixMode,
+    camera_for,
+    checked_fitting,
+    checked_method,
+    checked_mode,
+    checked_ternarize,
+)
+from .fitting import Fitting
 
 Which: TypeAlias = str | torch.nn.Module
 Feed: TypeAlias = Literal["first", "all"]
@@ -49,6 +58,7 @@ def attach(
     feed: Feed | Mapping[str, Feed] = "first",
     n_anchor: int = 64,
     camera: Camera | None = None,
+    fitting: Fitting | None = None,
     threads: int | None = None,
     scaler: Any = None,
     rank: int | None = None,
@@ -75,9 +85,11 @@ def attach(
         The module at whose output the error is taken, such as the one that returns the logits, or the hidden state
         before a large vocabulary. By default the model itself. It must run after all blocks. Everything after the last
         block gets its true gradient.
-    method : {"odfa", "dfa", "bp", "shallow"}, default "odfa"
+    method : {"odfa", "dfa", "fitted", "bp", "shallow"}, default "odfa"
         ``"odfa"`` projects the error made ternary, as an optical processing unit does. ``"dfa"`` projects the error in
-        floating point. ``"bp"`` is backpropagation. ``"shallow"`` trains only the layers above the last block.
+        floating point. ``"fitted"`` multiplies it by stored matrices, which are fitted to the gradients of an
+        occasional pass by backpropagation (see `fitting`): for convolutional networks and many blocks. ``"bp"`` is
+        backpropagation. ``"shallow"`` trains only the layers above the last block.
     ternarize : Ternarize or "auto", optional
         How ``"odfa"`` makes the error ternary; by default ``Ternarize()``. ``"auto"`` is ``Ternarize(Dither("auto"))``,
         whose thresholds fit the errors of each batch, however many elements an error has.
@@ -113,6 +125,10 @@ def attach(
     camera : Camera, optional
         For ``"odfa"`` with mode ``"linear"``: recover the projection of the ternary error from the frames of this
         camera, as the hardware does. Each pass has new noise, whose seed torch's generator draws.
+    fitting : Fitting, optional
+        For ``"fitted"``: how often a pass is one by backpropagation, to whose gradients the blocks' matrices are
+        fitted, and how long it counts. By default ``Fitting()``: one pass in 20. The matrix of a block has as many rows
+        as its output has elements for each vector, and as many columns as an error vector has elements (at most 8,192).
     threads : int, optional
         The number of threads of the projection, as in :func:`opuproj.project`.
     scaler : torch.amp.GradScaler, optional
@@ -201,6 +217,7 @@ def attach(
         checked_method(method, pipelined=pipeline is not None),
         checked_ternarize(Ternarize() if ternarize is None else ternarize),
         camera_for(camera, mode, ensemble),
+        checked_fitting(Fitting() if fitting is None else fitting),
     )
     matrix = Spec.checked(1, 1, seed=seed, mode=mode, ensemble=ensemble, n_anchor=n_anchor)
     gains, feed_all = _gains(gain, tuple(found)), _feed_all(feed, tuple(found))

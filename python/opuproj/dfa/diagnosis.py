@@ -144,7 +144,8 @@ def check(engine: Engine, closure: Closure, method: Method) -> Check:
             theirs = [true.get(end) for end in outputs]
             off[name] = _distance(engine, name, current, mine)
             cosines[name] = _cosine(mine, theirs)
-            _refuse_backpropagation(name, mine, theirs)
+            if method != "fitted":
+                _refuse_backpropagation(name, mine, theirs)
     tops = {}
     for p in top:
         tops[names[p]] = _difference(given[p], true[p])
@@ -171,8 +172,11 @@ def _distance(engine: Engine, name: str, current: Pass, given: Sequence[Gradient
     _refuse_zero_feedback(engine, name, fed, e, error_is_zero)
     rows = engine.rows[name]
     picked = sorted({int(i) for i in np.linspace(0, len(rows) - 1, min(len(rows), _CHECKED_ROWS))})
-    matrix = engine.operator(e.shape[1], "float64").matrix(rows=[rows[i] for i in picked])
-    wanted = e.double() @ torch.from_numpy(matrix).to(e.device).T
+    if current.method == "fitted":
+        matrix = engine.fitted.matrix(name, e.to(torch.float64 if e.dtype == torch.float64 else torch.float32))[picked]
+    else:
+        matrix = torch.from_numpy(engine.operator(e.shape[1], "float64").matrix(rows=[rows[i] for i in picked]))
+    wanted = e.double() @ matrix.to(e.device, torch.float64).T
     wanted *= factor * (scale * engine.gains[name] / math.sqrt(len(rows)))
     off = _difference(fed[:, picked], wanted.to(fed.device))
     # Structured transforms are always computed in float32.

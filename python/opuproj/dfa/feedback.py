@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal, cast
 
 import torch
@@ -18,9 +19,10 @@ from . import _optimizers, _settings_state
 from ._engine import Engine
 from ._hooks import Hooks, owners
 from ._layout import Layout
-from ._pass import METHODS, Method
+from ._pass import FEEDING, METHODS, Method
 from ._statistics import Statistics
 from .diagnosis import Check, alignment, check
+from .fitting import Fitting
 from .hardware_report import HardwareReport, report
 from .tune import Advice, tune
 
@@ -37,16 +39,19 @@ class Feedback:
     w_i elements for each vector. In place of its gradient, it receives the feedback
 
         f_i = gain_i / √w_i · R_i e        for ``"dfa"``,
-        f_i = gain_i / √w_i · a R_i t      for ``"odfa"``, where `ternarize` makes e ternary, e ≈ a t.
+        f_i = gain_i / √w_i · a R_i t      for ``"odfa"``, where `ternarize` makes e ternary, e ≈ a t,
+        f_i = gain_i / √w_i · M_i e        for ``"fitted"``, where M_i is fitted to gradients.
 
     Backpropagation from there trains the block, and the layers between the block before and this one. R_1, R_2, … are
     consecutive, disjoint ranges of rows of one random matrix. Its entries have mean 0 and variance 1, and are
     independent unless the ensemble is ``"structured"``. With a gain of 1, \|\|f_i\|\| is \|\|e\|\| on average.
+    M_i, a stored matrix, starts as R_i. It is fitted by least squares to the gradients of one pass in
+    ``fitting.every``, which is a pass by backpropagation.
     Ordinary backpropagation trains the layers between the last block and the loss.
 
     Attributes
     ----------
-    method : {"odfa", "dfa", "bp", "shallow"}
+    method : {"odfa", "dfa", "fitted", "bp", "shallow"}
         The training method. It can be set at any time, and applies from the next forward pass on. ``"shallow"`` trains
         only the layers above the last block; ``"bp"`` trains all layers by backpropagation.
     ternarize : Ternarize
@@ -54,6 +59,8 @@ class Feedback:
     camera : Camera or None
         The camera from whose frames the projection of the ternary error is recovered. It can be set at any time, but
         not for mode ``"real"`` or the ensemble ``"structured"``.
+    fitting : Fitting
+        When ``"fitted"`` fits its matrices. It can be set at any time.
     seed : int
         The seed of the random matrix.
     mode : {"linear", "real"}
@@ -113,6 +120,15 @@ class Feedback:
     @camera.setter
     def camera(self, value: Camera | None) -> None:
         self._engine.settings.camera = camera_for(value, self.mode, self.ensemble)
+
+    @property
+    def fitting(self) -> Fitting:
+        """When ``"fitted"`` fits its matrices."""
+        return self._engine.settings.fitting
+
+    @fitting.setter
+    def fitting(self, value: Fitting) -> None:
+        self._engine.settings.fitting = checked_fitting(value)
 
     @property
     def seed(self) -> int:
@@ -230,7 +246,7 @@ class Feedback:
             same random numbers. Buffers (running means) and gradients stay as they were.
         of : {"parameters", "outputs"}
             Compare the gradients of the block's parameters, all as one vector, or those at the block's output.
-        method : {"odfa", "dfa"}, optional
+        method : {"odfa", "dfa", "fitted"}, optional
             The method to compare; by default the feedback's.
 
         Returns
@@ -241,7 +257,7 @@ class Feedback:
         Raises
         ------
         ValueError
-            If the method is neither ``"odfa"`` nor ``"dfa"``.
+            If the method gives the blocks no feedback.
         """
         return alignment(self._engine, closure, of, self._feeding(method))
 
@@ -269,7 +285,7 @@ class Feedback:
         RuntimeError
             If a check fails. The message names the block or the parameter.
         ValueError
-            If the method is neither ``"odfa"`` nor ``"dfa"``.
+            If the method gives the blocks no feedback.
         """
         return check(self._engine, closure, self._feeding(None))
 
@@ -344,6 +360,8 @@ class Feedback:
         each process would find rates of its own.
         """
         feeding = self._feeding(method)
+        if feeding == "fitted":
+            raise ValueError("method is 'fitted', but only 'odfa' and 'dfa' are tuned: pass one of them")
         return tune(
             self._engine,
             loss,
@@ -386,7 +404,7 @@ class Feedback:
         return report(self._engine.projected, self._engine.matrix.n_anchor, generation)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state from which a training can resume, as plain numbers and names.
+        """Return the state from which a training can resume: plain numbers and names, and the fitted matrices if any.
 
         Raises
         ------
@@ -404,10 +422,12 @@ class Feedback:
             "ternarize": _settings_state.ternarize_state(self.ternarize),
             "camera": _settings_state.camera_state(self.camera),
             "passes": engine.passes(),
+            "fitting": asdict(self.fitting),
+            "fitted": engine.fitted.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the method, the ternary rule, the camera, the rows and the count of passes of a saved feedback.
+        """Load a saved feedback: method, ternary rule, camera, rows, count of passes, fitted matrices.
 
         Values that the state of an earlier version lacks stay as they are.
 
@@ -435,9 +455,12 @@ class Feedback:
             ternarize = _settings_state.ternarize_from_state(state["ternarize"])
         if "camera" in state:
             camera = camera_for(_settings_state.camera_from_state(state["camera"]), self.mode, self.ensemble)
+        fitting = checked_fitting(Fitting(**state["fitting"]) if "fitting" in state else self.fitting)
         passes = _check.integer("passes of the state", state.get("passes", engine.passes()), 0, 2**63 - 1)
         if state["widths"] is not None:
             engine.set_layout(self._layout_of(state), engine.all_gains)
+        engine.fitted.load(state.get("fitted"), {name: len(rows) for name, rows in engine.rows.items()})
+        engine.settings.fitting = fitting
         engine.settings.method, engine.settings.ternarize, engine.settings.camera = method, ternarize, camera
         engine.restart(passes)
 
@@ -489,7 +512,7 @@ class Feedback:
         engine = self._engine
         guard = engine.step_guard
         counted = guard.n_passes > 0
-        feeding = self.method in ("odfa", "dfa")
+        feeding = self.method in FEEDING
         blocks, why = guard.blocks_without_error(optimizer, engine.trained, feeding=feeding)
         if counted and guard.n_passes == 0:
             engine.pending.clear()
@@ -506,8 +529,10 @@ class Feedback:
         if self._engine.is_pipelined:
             raise RuntimeError("the model is divided over the ranks of process_group: diagnose it in one process")
         method = self.method if method is None else method
-        if method not in ("odfa", "dfa"):
-            raise ValueError(f"method is {method!r}, but only 'odfa' and 'dfa' have feedback: pass or set one of them")
+        if method not in FEEDING:
+            raise ValueError(
+                f"method is {method!r}, but only {', '.join(map(repr, FEEDING))} have feedback: pass or set one of them"
+            )
         return method
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -519,8 +544,8 @@ def checked_method(value: Any, *, pipelined: bool) -> Method:
     """Return a method, or raise ValueError."""
     if not isinstance(value, str) or value not in METHODS:
         raise ValueError(f"method is {value!r}, but must be one of {', '.join(map(repr, METHODS))}")
-    if value == "bp" and pipelined:
-        raise ValueError("method is 'bp', but the ranks of process_group exchange no gradients")
+    if value in ("bp", "fitted") and pipelined:
+        raise ValueError(f"method is {value!r}, but the ranks of process_group exchange no gradients")
     return value
 
 
@@ -537,6 +562,13 @@ def checked_ternarize(value: Any) -> Ternarize:
         return Ternarize(Dither("auto"))
     if not isinstance(value, Ternarize):
         raise TypeError(f'ternarize is {value!r}, but must be an opuproj.dfa.Ternarize or "auto"')
+    return value
+
+
+def checked_fitting(value: Any) -> Fitting:
+    """Return a Fitting, or raise TypeError."""
+    if not isinstance(value, Fitting):
+        raise TypeError(f"fitting is {value!r}, but must be an opuproj.dfa.Fitting")
     return value
 
 
