@@ -1,4 +1,4 @@
-"""Memory of this process and of the machine, and readable byte counts. Needs Python only."""
+"""Memory of this process and of the machine, and readable byte counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ def peak_resident() -> int | None:
     if sys.platform == "linux":
         return resident("VmHWM")  # not ru_maxrss, which starts at the memory of the parent process
     if sys.platform == "win32":
-        return None
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -31,7 +33,9 @@ def available() -> int:
     """Return the available memory of this machine in bytes."""
     if sys.platform == "linux":
         return 1024 * int(Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()[0])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def readable(n_bytes: float) -> str:

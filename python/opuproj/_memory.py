@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -61,6 +62,10 @@ def available() -> float:
 
 
 def _of_machine() -> float:
+    if sys.platform != "linux":
+        import psutil
+
+        return float(psutil.virtual_memory().available + psutil.swap_memory().free)
     fields = _fields("/proc/meminfo")
     if "MemAvailable:" not in fields:
         return math.inf

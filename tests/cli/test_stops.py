@@ -21,7 +21,7 @@ import opuproj
 import pytest
 from cli_runs import ASKED, COMMAND, SMALL, Crash, X, names, project, saved, stop_at, zarr_library
 from helpers import assert_same_bits, ternary
-from opuproj.cli import _partial, _plan, _writers, main
+from opuproj.cli import _lock, _partial, _plan, _writers, main
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")
 
@@ -284,8 +284,12 @@ def test_a_partial_file_that_is_gone_or_cut(unfinished: None, capsys: pytest.Cap
     assert Path("y.npy").read_bytes() == EXPECTED
 
 
-@pytest.mark.skipif(_partial.fcntl is None, reason="needs file locks")
-def test_two_at_once(unfinished: None, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("system", ["this one", "Windows"])
+def test_two_at_once(
+    system: str, unfinished: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if system == "Windows":
+        monkeypatch.setattr(_lock, "fcntl", None)
     first = _partial.Partial(Path("y.npy"), folder=False)
     assert project(*ASKED) == 1
     assert "y.npy.partial is being written by another process" in capsys.readouterr().err
@@ -293,13 +297,14 @@ def test_two_at_once(unfinished: None, capsys: pytest.CaptureFixture[str]) -> No
     first.close()
     assert project(*ASKED) == 0
     assert Path("y.npy").read_bytes() == EXPECTED
+    assert names() == {"x.npy", "y.npy"}
 
 
-@pytest.mark.skipif(_partial.fcntl is None, reason="needs file locks")
+@pytest.mark.skipif(_lock.fcntl is None, reason="needs the locks of Unix")
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF])
 def test_a_file_system_without_locks_will_do(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("x.npy", X)
-    stop_at(monkeypatch, 1, _partial.fcntl, "flock", OSError(number, os.strerror(number)))
+    stop_at(monkeypatch, 1, _lock.fcntl, "flock", OSError(number, os.strerror(number)))
     assert project(*ASKED) == 0
     assert Path("y.npy").read_bytes() == EXPECTED
     assert names() == {"x.npy", "y.npy"}

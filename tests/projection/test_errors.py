@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,16 @@ def test_what_is_available_is_part_of_the_machine() -> None:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 2**26 < _memory.available() <= 2 * total or _memory.available() == float("inf")
     assert [_memory.readable(n) for n in (12, 4e3, 1.6e13, 3e18)] == ["12 bytes", "4 kB", "16 TB", "3 EB"]
+
+
+def test_available_memory_of_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    from opuproj import _memory
+
+    pytest.importorskip("psutil")  # first, as it reads the platform when it is imported
+    here = _memory._of_machine()
+    if sys.platform == "linux":
+        monkeypatch.setattr(sys, "platform", "darwin")
+    assert abs(_memory._of_machine() - here) < 0.2 * here  # other processes use memory in between
 
 
 @pytest.mark.parametrize(

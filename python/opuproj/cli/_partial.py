@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ._files import sync_folder, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: two simultaneous runs are not detected there
-    fcntl = None  # type: ignore[assignment]
+from ._lock import lock
 
 _RESTART = "--restart deletes it"
 
@@ -34,28 +31,11 @@ class Partial:
         if self.path.exists() and self.path.is_dir() != folder:
             found, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
             raise ValueError(f"{self.path} is {found}, but must be {wanted} for this result: remove it")
-        self._lock = self._locked()
-
-    def _locked(self) -> int | None:
-        if self._folder:
+        if folder:
             self.path.mkdir(exist_ok=True)
         else:
             self.path.open("ab").close()
-        if fcntl is None:
-            return None
-        # NFS cannot lock a file that is open only for reading.
-        lock = os.open(self.path, os.O_RDONLY if self._folder else os.O_RDWR)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.stat(self.path).st_ino == os.fstat(lock).st_ino:
-                return lock
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except OSError:  # a file system without locks
-            os.close(lock)
-            return None
-        os.close(lock)
-        raise ValueError(f"{self.path} is being written by another process")
+        self._release: Callable[[], None] | None = lock(self.path)
 
     def begun(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Return the state of an earlier run with the same request, or None if there was none.
@@ -160,6 +140,6 @@ class Partial:
         """Release the lock; delete the files if nothing was begun."""
         if self.path.exists() and self._is_empty() and not self.state_path.exists():
             self.remove()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._release is not None:
+            self._release()
+            self._release = None
