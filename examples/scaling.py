@@ -9,7 +9,8 @@ two steps, measured in a separate process for each method.
 --forms compares forms of the same step, each in turn with backpropagation written by hand: eager and at best (compiled,
 with a fused optimizer and, on a GPU, as one CUDA graph), in float32 or TF32 and in bfloat16, with both random matrices,
 and as a ready step for stacks of equal layers (opuproj.dfa.StackStep). --deepest finds the deepest network that each
-method trains within a given memory.
+method trains within a given memory. --offloaded keeps the weights in the host's memory and moves them layer by layer:
+it compares backpropagation, which brings each weight twice a step, with direct feedback, which brings it once.
 
 --hardware adds the time of the same steps if LightOn's device computed the projections of ODFA, from its published
 frame rates (opuproj.hardware). This is the paper's comparison with this machine as the host.
@@ -31,10 +32,11 @@ import opuproj
 import torch
 from common import devices, runs
 from common.memory import readable
-from common.scaling import comparison, deepest
+from common.scaling import comparison, deepest, offload_times
 from common.scaling import figures as scaling_figures
 from common.scaling import optics as optical_time
 from common.scaling.forms import Form, Precision
+from common.scaling.offload import STATES, Stack
 from common.scaling.steps import (
     PARTS,
     Size,
@@ -51,8 +53,11 @@ LAYERS = {"mlp": (1, 4, 24, 96), "gpt": (2, 6, 12)}
 BATCH = {"mlp": 64, "gpt": 16}
 # Inputs and classes of the networks whose forms are compared.
 PAPER_SIDES = (784, 1016)
+PAPER_WIDTH = comparison.REQUIRED_WIDTH
 # What --quick takes in place of --deepest's memory and of the width.
 QUICK_GIBIBYTES, QUICK_WIDTH = 0.2, 256
+# Networks whose weights lie in the host's memory: on a GPU up to 2.7 billion parameters.
+OFFLOADED_LAYERS = {True: (12, 48, 96, 192, 288), False: (4, 16, 64)}
 METHODS: tuple[dfa.Method, ...] = ("bp", "dfa", "odfa", "shallow")
 # Parameters and gradients, and some memory for activations and feedback.
 BYTES_A_PARAMETER = 10
@@ -191,7 +196,9 @@ def compare_forms(arguments: Namespace, device: devices.Device) -> None:
             raise SystemExit("the requirements are for an H100 or an H200: pass --device cuda on such a machine")
         sizes = [paper_size(batch) for batch in comparison.REQUIRED_BATCHES]
     else:
-        default = ((256,), (8,), BATCH[family]) if arguments.quick or not device.is_gpu else ((3080,), (96,), 1024)
+        default = (
+            ((256,), (8,), BATCH[family]) if arguments.quick or not device.is_gpu else ((PAPER_WIDTH,), (96,), 1024)
+        )
         widths, layers, batch = default
         if family == "gpt" and not arguments.quick:
             widths, layers = (512,), (6,)
@@ -253,6 +260,25 @@ def find_deepest(arguments: Namespace, device: devices.Device) -> None:
         runs.write_json(kept, {"limit": limit, "width": width, "batch": batch, "found": found})
     deepest.show(found, readable(limit))
     devices.tell_mixture(list(found.values()))
+
+
+def compare_offloaded(arguments: Namespace, device: devices.Device) -> None:
+    """Time steps with the weights in the host's memory and on the device, over the depth."""
+    width, batch = (QUICK_WIDTH, 64) if arguments.quick or not device.is_gpu else (PAPER_WIDTH, 1024)
+    depths = arguments.layers or OFFLOADED_LAYERS[device.is_gpu and not arguments.quick]
+    stacks = [
+        Stack(width, layers, arguments.batch or batch, optimizer=arguments.optimizer)
+        for width in arguments.widths or [width]
+        for layers in depths[: 2 if arguments.quick else None]
+    ]
+    rounds = (2, 2, 0.0) if arguments.quick else offload_times.ROUNDS
+    folder = arguments.out / "offloaded"
+    results = offload_times.compare(stacks, device, folder, progress=not arguments.no_progress, rounds=rounds)
+    if not results:
+        raise SystemExit("no size fits into the memory")
+    print(offload_times.show(results))
+    devices.tell_mixture(results)
+    runs.write_json(arguments.out / f"offloaded-{arguments.optimizer}.json", {"results": results})
 
 
 def large(arguments: Namespace, device: devices.Device) -> None:
@@ -353,6 +379,15 @@ def parser() -> ArgumentParser:
         metavar="GIB",
         help="find the deepest network that each method trains within this memory",
     )
+    made.add_argument(
+        "--offloaded", action="store_true", help="keep the weights in the host's memory, and move them layer by layer"
+    )
+    made.add_argument(
+        "--optimizer",
+        choices=list(STATES),
+        default="sgd",
+        help="that of --offloaded; what adam keeps moves with the weights (default: %(default)s)",
+    )
     made.add_argument("--figures-only", action="store_true", help="print and draw the results in --out")
     return made
 
@@ -372,6 +407,7 @@ EXAMPLES = """examples:
   python examples/scaling.py --forms            eager and at best, precisions, both matrices
   python examples/scaling.py --requirements     96 layers of 3080 units on an H100 or H200, and what they must reach
   python examples/scaling.py --deepest 1        the deepest network in 1 GiB
+  python examples/scaling.py --offloaded        weights in the host's memory, BP and ODFA over the depth
 """
 
 
@@ -389,6 +425,8 @@ def main() -> None:
         large(arguments, device)
     elif arguments.deepest:
         find_deepest(arguments, device)
+    elif arguments.offloaded:
+        compare_offloaded(arguments, device)
     elif arguments.forms or arguments.requirements:
         compare_forms(arguments, device)
     else:

@@ -20,6 +20,7 @@ pytest.importorskip("matplotlib")
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 TRAINING = {"accumulation", "climate_vit", "fashion_dfa", "gpt_dialogue", "private_training", "scaling", "tuning"}
+TRAINING |= {"diffusion"}
 CPU_ONLY = {"plan", "text_classification"}
 GPU = "Imaginary GPU"
 

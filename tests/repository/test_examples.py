@@ -26,6 +26,7 @@ PROGRAMS = [
     "fashion_dfa",
     "gpt_dialogue",
     "climate_vit",
+    "diffusion",
     "gpu_experiments",
     "scaling",
     "plan",
@@ -113,6 +114,22 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
     assert curves(tmp_path / "killed") == whole
     assert not list((tmp_path / "killed").rglob("[!.]*.pt"))
     assert list((tmp_path / "killed").glob("*.png"))
+
+
+@pytest.mark.long
+def test_the_diffusion_program_trains_and_draws(tmp_path: Path) -> None:
+    options = ["--quick", "--threads", 1, "--no-progress", "--data", images(tmp_path / "data")]
+    text = run("diffusion", *options, "--out", tmp_path / "out")
+    folder = tmp_path / "out" / "one" / "quick"
+    found = {result["method"]: result for result in json.loads((folder / "results.json").read_text())["runs"]}
+    assert set(found) == {"bp", "dfa", "odfa", "shallow"}
+    assert all(result["curve"][-1]["train"] < result["curve"][0]["train"] for result in found.values())
+    assert found["bp"]["test"] < found["shallow"]["test"]
+    assert {path.name for path in folder.glob("*.png")} == {"losses.png", "samples.png"}
+    assert "ODFA" in text
+    run("diffusion", *options, "--out", tmp_path / "out", "--tune", "--blocks", "each", "--methods", "odfa")
+    tried = json.loads((tmp_path / "out" / "each" / "quick" / "tune.json").read_text())["found"]
+    assert len({tuple(one["rates"]) for one in tried}) == len(tried) == 3
 
 
 @pytest.mark.long

@@ -46,7 +46,7 @@ class StackedBackpropagation:
         self.first, self.last = weights(width, n_inputs), weights(n_outputs, width)
         self.weights = torch.stack([weights(width, width) for _ in range(n_layers - 1)]) if n_layers > 1 else None
         self.rate, self.n_layers = rate, n_layers
-        self._through: Callable[..., torch.Tensor] = torch.compile(_through_tanh) if compiled else _through_tanh
+        self._through: Callable[..., torch.Tensor] = torch.compile(through_tanh) if compiled else through_tanh
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return the input and the output of each hidden layer."""
@@ -62,9 +62,7 @@ class StackedBackpropagation:
         outputs = self.forward(x)
         logits = outputs[-1] @ self.last.t()
         loss = F.cross_entropy(logits, y)
-        error = torch.softmax(logits, -1)
-        error.scatter_add_(1, y[:, None], torch.full_like(error[:, :1], -1.0))
-        error /= len(x)
+        error = error_of(logits, y)
         delta = self._through(error @ self.last, outputs[-1])
         self.last.addmm_(error.t(), outputs[-1], alpha=-self.rate)
         for i in range(self.n_layers - 1, 0, -1):
@@ -76,5 +74,13 @@ class StackedBackpropagation:
         return loss
 
 
-def _through_tanh(gradient: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+def error_of(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of the mean cross-entropy with respect to the logits."""
+    error = torch.softmax(logits, -1)
+    error.scatter_add_(1, y[:, None], torch.full_like(error[:, :1], -1.0))
+    return error / len(logits)
+
+
+def through_tanh(gradient: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """Return the gradient before a tanh from that after it."""
     return gradient * (1 - output * output)

@@ -1,0 +1,1 @@
+"""A small diffusion model on images of clothes: examples/diffusion.py."""
