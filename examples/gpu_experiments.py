@@ -93,6 +93,7 @@ STEPS = (
     Step("private", "private_training", (), 5),
     Step("accumulation", "accumulation", (), 10),
     Step("tuning", "tuning", (), 20),
+    Step("optical", "optical_transformers", ("--wide",), 15),
     *(
         Step(name, name)
         for name in (

@@ -63,6 +63,14 @@ def test_a_converted_model_loads_the_parameters_of_the_unconverted_one() -> None
     assert not unexpected
 
 
+def test_a_table_of_levels_reaches_every_layer() -> None:
+    model = Nested()
+    optical.convert(model, levels=[0.0, 0.25, 1.0], **EXACT)
+    tables = [m.levels for m in model.modules() if isinstance(m, OpticalLinear)]
+    assert len(tables) == 4
+    assert all(table is not None and table.tolist() == [0.0, 0.25, 1.0] for table in tables)
+
+
 def test_photons_can_be_set_afterwards() -> None:
     model = Nested()
     optical.convert(model, photons=10.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -56,6 +56,34 @@ def test_light_and_electronics_of_a_multiply_accumulate_fall_with_the_width() ->
     for part in ("light", "dac", "adc", "memory"):
         assert getattr(narrow, part) / (getattr(wide, part) / macs) == pytest.approx(10)
     assert narrow.hold == pytest.approx(wide.hold / macs)
+
+
+def test_under_which_constants_the_statements_of_the_paper_hold() -> None:
+    today, gpt3 = energy.Constants(), energy.Transformer(12_288, 96)
+    free = replace(today, hold=0.0)
+
+    def advantage(width: int, constants: energy.Constants) -> float:
+        return energy.forward(energy.Transformer(width, 1), 1000.0, constants).advantage
+
+    assert 100 < energy.forward(gpt3, 1000.0, today).advantage < 150
+    # Holding weights takes a fixed energy a multiply-accumulate, which the other statements do not allow.
+    limit = 300e-15 / (4 * today.hold / today.rate)
+    assert limit == pytest.approx(3840)
+    for constants in (today, today.improved()):
+        assert advantage(10**9, constants) == pytest.approx(limit, rel=0.01)
+    assert advantage(780_000, free) < 8000 < advantage(785_000, free)
+    assert advantage(685_000, free.improved()) < 100_000 < advantage(689_000, free.improved())
+    # A memory of 32 KB takes a fifth of the energy.
+    near = replace(free, memory=20e-12 / 64)
+    assert energy.forward(gpt3, 1000.0, near).advantage == pytest.approx(229, abs=1)
+    assert advantage(650_000, near) > 8000
+    assert advantage(650_000, near.improved()) > 100_000
+    # If light does not fall with the width, but stays at 2.5 photons a multiply-accumulate.
+    large = energy.Transformer(650_000, 200)
+    photons = 2.5 * large.macs / large.outputs
+    assert 300e-15 / (2.5 * today.photon) == pytest.approx(321_378, abs=1)
+    assert energy.forward(large, photons, free.improved()).advantage == pytest.approx(72_994, abs=1)
+    assert energy.forward(large, photons, near.improved()).advantage == pytest.approx(145_728, abs=1)
 
 
 def test_every_constant_has_a_source() -> None:

@@ -64,6 +64,20 @@ def test_a_table_of_levels_replaces_uniform_ones() -> None:
     torch.testing.assert_close(shown.detach(), expected)
 
 
+def test_the_table_of_levels_holds_for_weights_and_activations() -> None:
+    table = np.array([0.0, 0.05, 0.3, 0.35, 0.8, 1.0])
+    one, x = layer(bias=False, levels=table.tolist(), **EXACT).double(), vectors(7, 30).double()
+
+    def nearest(value: NDArray[Any], scale: Any) -> NDArray[Any]:
+        places = np.abs(np.abs(value / scale)[..., None] - table).argmin(-1)
+        return np.asarray(np.sign(value) * scale * table[places])
+
+    w, v = one.weight.detach().numpy(), x.numpy()
+    expected = nearest(v, np.abs(v).max(axis=1, keepdims=True)) @ nearest(w, np.abs(w).max()).T
+    # The table is stored in float32.
+    np.testing.assert_allclose(one(x).detach().numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_the_four_products_are_non_negative_and_add_up() -> None:
     one, x = layer(bias=False, **EXACT), vectors(5, 30)
     parts = one.readings(x)
@@ -85,6 +99,30 @@ def test_shot_noise_has_the_mean_and_the_variance_of_theory(photons: float) -> N
     assert float(((y.mean(0) - exact) / (variance / n).sqrt()).abs().max()) < 4.5
     # The variance of a variance of nearly Gaussian numbers is 2/n; of few counts it is larger.
     np.testing.assert_allclose((y.var(0) / variance).numpy(), 1.0, atol=0.08)
+
+
+@pytest.mark.parametrize("photons", [10.01, 17.3, 200.0, 5000.0])
+def test_many_photons_are_poisson_distributed(photons: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 1_000_000
+    # A sample without chance: the normal variable at equal steps of probability.
+    steps = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    monkeypatch.setattr(torch, "randn_like", lambda like: torch.special.ndtri(steps).expand(4, n).clone().view_as(like))
+    one = layer(1, 1, bias=False, photons=photons, **EXACT).double()
+    one.weight.data.fill_(1.0)
+    counts = (one(torch.ones(n, 1, dtype=torch.float64)) * photons).detach().round().long().flatten()
+    frequencies = torch.bincount(counts).double() / n
+    k = torch.arange(len(frequencies), dtype=torch.float64)
+    theory = torch.exp(k * np.log(photons) - photons - torch.lgamma(k + 1))
+    assert float((frequencies - theory).abs().sum()) / 2 < 6e-4
+    assert float(counts.double().mean()) == pytest.approx(photons, rel=1e-5)
+    assert float(counts.double().var()) == pytest.approx(photons, rel=1e-3)
+
+
+def test_autocast_does_not_round_the_light() -> None:
+    one, x = layer(bias=False), vectors(4, 30)
+    expected = one(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(one(x), expected)
 
 
 def test_a_vector_gets_its_photons_whatever_else_is_in_the_batch() -> None:

@@ -19,8 +19,17 @@ tqdm = pytest.importorskip("tqdm").tqdm
 pytest.importorskip("matplotlib")
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
-TRAINING = {"accumulation", "climate_vit", "fashion_dfa", "gpt_dialogue", "private_training", "scaling", "tuning"}
-TRAINING |= {"diffusion"}
+TRAINING = {
+    "accumulation",
+    "climate_vit",
+    "diffusion",
+    "fashion_dfa",
+    "gpt_dialogue",
+    "optical_transformers",
+    "private_training",
+    "scaling",
+    "tuning",
+}
 CPU_ONLY = {"plan", "text_classification"}
 GPU = "Imaginary GPU"
 

@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 
 EXAMPLES = ROOT / "examples"
 APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training", "photon_budget"]
-APPLICATIONS += ["text_classification", "phase_retrieval", "accumulation", "tuning"]
+APPLICATIONS += ["text_classification", "phase_retrieval", "accumulation", "tuning", "optical_transformers"]
 PROGRAMS = [
     "fashion_dfa",
     "gpt_dialogue",

@@ -32,9 +32,12 @@ SOURCES = {
     "efficiency": "1, our choice: every photon that is sent is counted, and light costs no more than it carries",
     "rate": "10 GHz, the rate of the analog-to-digital converter",
     "dac": "50 mW at 14 GS/s and 8 bits, in the simulator of Lightening-Transformer (arXiv:2305.19533)",
-    "adc": "10 GS/s, 8 bits, 37.2 dB, 24.8 fJ a conversion step: abstract of paper 16, ISSCC 2022; × 2^5.89 steps",
-    "memory": "100 pJ for 64 bits of a 1 MB SRAM in 45 nm: Horowitz, Computing's energy problem, ISSCC 2014",
-    "hold": "0.045 W for 640 × 360 mirrors: the nominal electrical power in the datasheet of TI's DLP2000",
+    "adc": "10 GS/s, 8 bits, 37.2 dB, 24.8 fJ a conversion step: abstract of paper 16, ISSCC 2022; × 2^5.89 steps "
+    "(the simulator of the line above has 14.8 mW at 10 GS/s and 8 bits, which is 1.48 pJ)",
+    "memory": "100 pJ for 64 bits of a 1 MB SRAM in 45 nm (32 KB: 20 pJ; 8 KB: 10 pJ): Horowitz, Computing's energy "
+    "problem, ISSCC 2014, as others quote its table",
+    "hold": "0.045 W for 640 × 360 mirrors: nominal electrical power in the datasheet of TI's DLP2000, as TI's forum "
+    "quotes it; a mirror counts as a weight, though it shows one bit at a time",
     "bits": "8, the paper's abstract speaks of 4 as a future improvement",
     "passes": "4, the products of positive and negative parts, as in OpticalLinear",
     "digital": "300 fJ, the paper's abstract",

@@ -1,0 +1,1 @@
+"""Parts of optical_transformers.py: models of several widths, and their losses over photons."""
