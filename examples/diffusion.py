@@ -28,7 +28,8 @@ from tqdm import tqdm
 STEPS, QUICK_STEPS = 1200, 40
 QUICK_SIZES = Sizes(width=32, layers=2)
 BLOCKS: tuple[Blocks, ...] = ("each", "one")
-# Learning rates of the layers and of the head with its norm, by the loss on the validation images at full length.
+# Learning rates of the layers and of the head with its norm, by the loss on the validation images at full length. With
+# a block per layer they were not searched.
 RATES: dict[str, dict[str, tuple[float, float]]] = {
     "each": {"bp": (8e-3, 2e-3), "dfa": (4e-3, 2e-3), "odfa": (4e-3, 2e-3), "shallow": (0.0, 2e-2)},
     "one": {"bp": (8e-3, 2e-3), "dfa": (4e-3, 2e-3), "odfa": (4e-3, 2e-3), "shallow": (0.0, 2e-2)},

@@ -116,8 +116,8 @@ def ternarize(
 
     References
     ----------
-    .. [1] Z. Wang, K. Müller, M. Filipovich et al., "Optical training of large-scale Transformers and deep neural
-       networks with direct feedback alignment", arXiv:2409.12965, 2024.
+    .. [1] Z. Wang, K. Müller, M. Filipovich et al., "Streamlined optical training of large-scale modern deep learning
+       architectures with direct feedback alignment", PNAS, 2026. arXiv:2409.12965.
 
     Examples
     --------

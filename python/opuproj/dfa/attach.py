@@ -179,8 +179,8 @@ def attach(
     References
     ----------
     .. [1] A. Nøkland, "Direct feedback alignment provides learning in deep neural networks", NeurIPS 2016.
-    .. [2] Z. Wang, K. Müller, M. Filipovich et al., "Optical training of large-scale Transformers and deep neural
-       networks with direct feedback alignment", arXiv:2409.12965, 2024.
+    .. [2] Z. Wang, K. Müller, M. Filipovich et al., "Streamlined optical training of large-scale modern deep learning
+       architectures with direct feedback alignment", PNAS, 2026. arXiv:2409.12965.
 
     Examples
     --------
