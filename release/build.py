@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+
+from .readme import absolute
 
 ROOT = Path(__file__).resolve().parent.parent
 GLIBC = "manylinux_2_17"
@@ -62,6 +65,10 @@ def build_sdist(out: Path, stage: Path) -> Path:
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    version = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    readme = stage / "README.md"
+    readme.write_text(absolute(readme.read_text(encoding="utf-8"), f"v{version[1]}"), encoding="utf-8")
     (stage / ".cargo").mkdir()
     (stage / ".cargo" / "config.toml").write_text(CARGO_CONFIG)
     return _made("*.tar.gz", out, [maturin(), "sdist", "--out", out], stage, dict(os.environ))

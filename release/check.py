@@ -33,6 +33,7 @@ def main() -> None:
     wheel, sdist = (_only(dist.glob(pattern)) for pattern in ("*.whl", "*.tar.gz"))
     if sys.platform == "linux":
         print(run(_tool("auditwheel"), "show", wheel, cwd=dist).strip())
+    print(run(_tool("twine"), "check", "--strict", wheel, sdist, cwd=dist).strip())
     run(_tool("abi3audit"), "--strict", wheel, cwd=dist)
     print(f"{wheel.name} keeps to the stable ABI")
 

@@ -334,7 +334,7 @@ class OPU:
 
     def _run(self, method: str, X: Any, encoder_cls: Any, decoder_cls: Any) -> Any:
         fitted = self._ready(method)
-        encoder = encoder_cls() if inspect.isclass(encoder_cls) else encoder_cls
+        encoder: Any = encoder_cls() if inspect.isclass(encoder_cls) else encoder_cls
         linear = method == "linear_transform"
         array, is_tensor = _input.to_numpy(encoder.transform(X))
         batch = _input.batch_of(array, fitted.traits, ternary=linear)

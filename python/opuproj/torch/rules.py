@@ -6,7 +6,7 @@ import math
 import sys
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 
@@ -238,6 +238,7 @@ def _below(largest: torch.Tensor, fraction: float) -> torch.Tensor:
 def _number(name: str, value: Any, below: float) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is {value!r}, but must be a number")
-    if not 0 <= value < below or value > _LARGEST:
+    number = cast(Any, value)  # Real has no comparisons for a type checker
+    if not 0 <= number < below or number > _LARGEST:
         bound = "finite and not negative" if below == math.inf else f"at least 0 and less than {below}"
         raise ValueError(f"{name} is {value}, but must be {bound}")
