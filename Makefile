@@ -71,7 +71,8 @@ examples: build $(VENV)/.with-examples ## Run every experiment with --quick (nee
 	$(UV) mnist1d==0.0.2.post1
 	set -e; for name in fashion_dfa gpt_dialogue climate_vit diffusion scaling \
 	    kernel_ridge randomized_linear_algebra reservoir private_training photon_budget text_classification \
-	    phase_retrieval plan structured_statistics accumulation tuning optical_transformers; do \
+	    phase_retrieval plan structured_statistics accumulation tuning optical_transformers fitted_feedback \
+	    gradient_projection; do \
 	    $(BIN)/python examples/$$name.py --quick; done
 
 .PHONY: lint

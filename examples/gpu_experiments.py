@@ -94,6 +94,7 @@ STEPS = (
     Step("accumulation", "accumulation", (), 10),
     Step("tuning", "tuning", (), 20),
     Step("optical", "optical_transformers", ("--wide",), 15),
+    Step("fitted", "fitted_feedback", (), 20),
     *(
         Step(name, name)
         for name in (
@@ -104,6 +105,7 @@ STEPS = (
             "photon_budget",
             "phase_retrieval",
             "structured_statistics",
+            "gradient_projection",
         )
     ),
 )

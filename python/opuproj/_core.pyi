@@ -123,6 +123,7 @@ def project(
     isa: str | None,
     on_progress: Callable[[float], object] | None,
     columns: NDArray[np.uint64] | None = None,
+    column_start: int = 0,
 ) -> None: ...
 def project_structured(
     batch: Packed | Floats,

@@ -235,8 +235,12 @@ def apply(
     out: Any = None,
     progress: bool | Callable[[float], None] = False,
     first_vector: int = 0,
+    column_start: int = 0,
 ) -> Any:
-    """Return the projections of vectors, in their own library; the noise of vector i has index `first_vector` + i."""
+    """Return the projections of vectors, in their own library; the noise of vector i has index `first_vector` + i.
+
+    `column_start`, a multiple of 16, is the column of the first element of dense vectors in digits.
+    """
     if rows.n_inputs != spec.n_inputs:
         raise ValueError(_wrong_length(spec, rows.shape))
     noise = 0
@@ -253,7 +257,7 @@ def apply(
             )
         if noise_seed is not None or spec.noisy:
             noise = _check.noise_seed(noise_seed)
-    request = Request(threads, noise, first_vector, progress)
+    request = Request(threads, noise, first_vector, column_start, progress)
 
     with Served(rows) as backend:
         result = backend.project(spec, rows, out, request)

@@ -84,6 +84,28 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
     return random.standard_normal(shape) * 10.0 ** random.integers(-3, 3, (*shape[:-1], 1))
 
 
+# Columns
+
+
+@pytest.mark.parametrize("start", [16, 48, 4096, 2**40])
+@pytest.mark.parametrize("mode", ["intensity", "linear", "complex", "real"])
+@pytest.mark.parametrize("n_vectors", [1, 5, 40])
+def test_digits_of_columns_that_begin_later(start: int, mode: str, n_vectors: int, at: Bench) -> None:
+    x = numbers(n_vectors, 130)
+    found = at.project(spec(130, 3, 90, mode), x, digits=7, column_start=start)
+    if start < 2**20:
+        whole = np.zeros((n_vectors, start + 130))
+        whole[:, start:] = x
+        assert_same_bits(found, at.project(spec(start + 130, 3, 90, mode), whole, digits=7))
+    else:  # a sparse vector has few columns
+        scipy_sparse = pytest.importorskip("scipy.sparse")
+        row, column = np.indices(x.shape)
+        sparse = scipy_sparse.csr_array((x.ravel(), (row.ravel(), column.ravel() + start)), shape=(len(x), start + 130))
+        rows = vectors(sparse, 7, "gaussian")
+        wanted = backends.backend("cpu").project(spec(start + 130, 3, 90, mode), rows, None, Request())
+        assert_same_bits(found, wanted)
+
+
 # Packing
 
 

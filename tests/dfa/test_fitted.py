@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import math
+import os
+import sys
 from typing import Any
 
 import pytest
 from dfa_models import Convolutional, F, Language, examples, gradients, images, language_loss, mlp, nn, sentences, torch
-from helpers import assert_same_bits
+from helpers import assert_same_bits, run
 from opuproj import dfa
 from torch.utils.checkpoint import checkpoint
 
@@ -379,3 +381,43 @@ def test_a_state_of_other_widths_is_refused() -> None:
         ValueError, match=r"fitted matrix of shape \(16, 10\) for block 'hidden.1', but it must have \(17"
     ):
         feedback.load_state_dict(state)
+
+
+@pytest.mark.long
+def test_replicas_train_one_model() -> None:
+    """Each replica fits matrices to its own data; DistributedDataParallel averages the gradients of both."""
+    output = run(
+        """
+        import os, torch
+        import torch.multiprocessing as mp
+        from dfa_models import F, examples, mlp
+        from opuproj import dfa
+
+        def train(rank, world, file):
+            torch.set_num_threads(1)
+            torch.distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=world)
+            model, (x, y) = mlp(13, 17), examples(40, rank)
+            feedback = dfa.attach(model, ["hidden.0", "hidden.1"], method="fitted", fitting=dfa.Fitting(2))
+            wrapped = torch.nn.parallel.DistributedDataParallel(model)
+            optimizer = torch.optim.SGD(model.parameters(), 0.5)
+            for _ in range(5):
+                optimizer.zero_grad()
+                F.cross_entropy(wrapped(x), y).backward()
+                optimizer.step()
+            torch.save((model.state_dict(), feedback.state_dict()["fitted"]["matrices"]), f"{file}.{rank}")
+            torch.distributed.destroy_process_group()
+
+        if __name__ == "__main__":
+            import tempfile
+            with tempfile.TemporaryDirectory() as folder:
+                file = os.path.join(folder, "rendezvous")
+                mp.start_processes(train, (2, file), 2, start_method="fork")
+                (first, mine), (second, theirs) = (torch.load(f"{file}.{rank}") for rank in range(2))
+                for name in first:
+                    assert torch.equal(first[name], second[name]), name
+                assert not torch.equal(mine["hidden.0"], theirs["hidden.0"])
+                print("same")
+        """,
+        PYTHONPATH=os.pathsep.join(sys.path),
+    )
+    assert "same" in output

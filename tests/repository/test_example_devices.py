@@ -24,6 +24,7 @@ TRAINING = {
     "climate_vit",
     "diffusion",
     "fashion_dfa",
+    "fitted_feedback",
     "gpt_dialogue",
     "optical_transformers",
     "private_training",

@@ -22,6 +22,7 @@ pytest.importorskip("matplotlib")
 EXAMPLES = ROOT / "examples"
 APPLICATIONS = ["kernel_ridge", "randomized_linear_algebra", "reservoir", "private_training", "photon_budget"]
 APPLICATIONS += ["text_classification", "phase_retrieval", "accumulation", "tuning", "optical_transformers"]
+APPLICATIONS += ["fitted_feedback", "gradient_projection"]
 PROGRAMS = [
     "fashion_dfa",
     "gpt_dialogue",

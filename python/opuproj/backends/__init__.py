@@ -54,6 +54,9 @@ class Request(NamedTuple):  # creating a dataclass takes a microsecond more
     noise_seed: int = 0
     # The index of the first vector in the noise of the seed.
     first_vector: int = 0
+    # The column of the first element of dense vectors in digits, for exact projections by the Gaussian ensemble: a
+    # multiple of 16.
+    column_start: int = 0
     # Whether to show a progress bar, or a function that receives the fraction done.
     progress: bool | Callable[[float], None] = False
 

@@ -50,9 +50,9 @@ impl CameraFields {
 }
 
 /// Projects a batch into `out`. Encoded numbers allow only an ideal camera, because a camera measures one digit at a time.
-/// `columns` are the columns of T of the elements, one each.
+/// The elements belong to the columns of T from `column_start` on, or to those of `columns`, one each.
 #[pyfunction]
-#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, camera, noise_seed, first_vector, threads, isa, on_progress, columns=None))]
+#[pyo3(signature = (batch, out, *, seed, mode, row_start, n_anchor, camera, noise_seed, first_vector, threads, isa, on_progress, columns=None, column_start=0))]
 #[allow(clippy::too_many_arguments, reason = "the Python side calls it once, by name")]
 pub(crate) fn project(
     py: Python<'_>,
@@ -69,9 +69,13 @@ pub(crate) fn project(
     isa: Option<&str>,
     on_progress: Option<Py<PyAny>>,
     columns: Option<PyReadonlyArray1<'_, u64>>,
+    column_start: u64,
 ) -> PyResult<()> {
+    if column_start.checked_add(batch.n_inputs() as u64).is_none() {
+        return Err(PyValueError::new_err("the columns must end below 2**64"));
+    }
     let columns = match &columns {
-        None => Columns::From(0),
+        None => Columns::From(column_start),
         Some(columns) => Columns::Listed(listed(columns.as_slice()?, batch.n_inputs())?),
     };
     let measurement = match camera {

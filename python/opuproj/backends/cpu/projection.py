@@ -94,9 +94,9 @@ def _run(
         else:
             first = request.first_vector + done
             if isinstance(batch, _core.Packed) or not spec.noisy:
-                _multiply(spec, batch, columns, rows, request.noise_seed, first, isa, threads, report)
+                _multiply(spec, batch, columns, rows, request, first, isa, threads, report)
             else:
-                _expose_digits(spec, batch, columns, rows, request.noise_seed, first, isa, threads, report)
+                _expose_digits(spec, batch, columns, rows, request, first, isa, threads, report)
         done += size
         del block, batch, columns  # free their memory before the next block is made
 
@@ -106,7 +106,7 @@ def _multiply(
     batch: _core.Packed | _core.Encoded,
     columns: NDArray[np.uint64] | None,
     out: NDArray[Any],
-    noise_seed: int,
+    request: Request,
     first_vector: int,
     isa: str | None,
     threads: int,
@@ -120,12 +120,13 @@ def _multiply(
         row_start=spec.row_start,
         n_anchor=spec.n_anchor,
         camera=spec.camera,
-        noise_seed=noise_seed,
+        noise_seed=request.noise_seed,
         first_vector=first_vector,
         threads=threads,
         isa=isa,
         on_progress=advance,
         columns=columns,
+        column_start=request.column_start,
     )
 
 
@@ -134,7 +135,7 @@ def _expose_digits(
     batch: _core.Encoded,
     columns: NDArray[np.uint64] | None,
     out: NDArray[Any],
-    noise_seed: int,
+    request: Request,
     first_vector: int,
     isa: str | None,
     threads: int,
@@ -152,7 +153,7 @@ def _expose_digits(
         for k, digit in enumerate(digits):
             first = first_vector + (k << 40)  # gives each digit noise of its own
             report = advance and _progress.part_of(advance, start / n_outputs + k * share, share)
-            _multiply(window, digit, columns, one, noise_seed, first, isa, threads, report)
+            _multiply(window, digit, columns, one, request, first, isa, threads, report)
             if k == 0:
                 part[...] = one
             else:

@@ -46,7 +46,8 @@ def project(
             batch = _converted(gpu, values, rows, first, last)
             noise = (request.noise_seed, request.first_vector + first)
             reported = report if advance is not None else None
-            _project(gpu, spec, batch, digits, noise, result, (first, last), scratch, reported)
+            group = (first, last)
+            _project(gpu, spec, batch, digits, noise, request.column_start, result, group, scratch, reported)
     return result.given
 
 
@@ -83,6 +84,7 @@ def _project(
     batch: _packing.Batch,
     digits: tuple[int, int] | None,
     noise: tuple[int, int],
+    column_start: int,
     result: Result,
     group: tuple[int, int],
     scratch: int,
@@ -100,7 +102,7 @@ def _project(
             vectors = _packing.digits(gpu, vectors, len(batch.weights), *digits)
         vectors.split = spec.mode != "intensity"
         lit = _readout.lit_pixels(gpu, vectors) if vectors.split else vectors.counts
-    maker = FieldMaker(gpu, spec.seed, vectors, scratch)
+    maker = FieldMaker(gpu, spec.seed, vectors, scratch, column_start)
     for start, stop in ranges(spec, maker, vectors):
         part = spec.rows(start, stop)
         first_block = part.row_start // part.block_rows

@@ -1,0 +1,1 @@
+"""opuproj.attribution: projections of gradients of whole models."""
