@@ -25,14 +25,14 @@ from common.fashion import data as fashion
 from opuproj import dfa
 from tqdm import tqdm
 
-STEPS, QUICK_STEPS = 1200, 40
+STEPS, QUICK_STEPS = 5000, 40
 QUICK_SIZES = Sizes(width=32, layers=2)
 BLOCKS: tuple[Blocks, ...] = ("each", "one")
-# Learning rates of the layers and of the head with its norm, by the loss on the validation images at full length. With
-# a block per layer they were not searched.
+# Learning rates of the layers and of the head with its norm. Rates of 4e-3 are better for feedback in 1,200 steps, but
+# diverge in longer trainings. With a block per layer they were not searched.
 RATES: dict[str, dict[str, tuple[float, float]]] = {
-    "each": {"bp": (8e-3, 2e-3), "dfa": (4e-3, 2e-3), "odfa": (4e-3, 2e-3), "shallow": (0.0, 2e-2)},
-    "one": {"bp": (8e-3, 2e-3), "dfa": (4e-3, 2e-3), "odfa": (4e-3, 2e-3), "shallow": (0.0, 2e-2)},
+    "each": {"bp": (8e-3, 2e-3), "dfa": (1e-3, 1e-3), "odfa": (1e-3, 1e-3), "shallow": (0.0, 2e-2)},
+    "one": {"bp": (8e-3, 2e-3), "dfa": (1e-3, 1e-3), "odfa": (1e-3, 1e-3), "shallow": (0.0, 2e-2)},
 }
 TERNARIZE = dfa.Ternarize(dfa.Dither("auto"))
 FACTORS = (0.5, 1.0, 2.0)
@@ -52,6 +52,7 @@ def main() -> None:
     """Run the part that the command line selects."""
     arguments = parser().parse_args()
     device = runs.begin(arguments)
+    arguments.rates = arguments.rates and tuple(arguments.rates)
     arguments.out /= arguments.blocks
     if not arguments.aligned:
         arguments.out /= "unaligned"
@@ -76,7 +77,7 @@ def experiment(arguments: argparse.Namespace, task: Task) -> None:
     # Seed by seed, so that a study that is cut off has complete comparisons.
     seeds = range(arguments.seeds or (1 if arguments.quick else 3)) if arguments.only is None else [arguments.only]
     jobs = [
-        job_of(arguments, method, seed, RATES[arguments.blocks][method])
+        job_of(arguments, method, seed, arguments.rates or RATES[arguments.blocks][method])
         for seed in seeds
         for method in arguments.methods
     ]
@@ -90,7 +91,7 @@ def tune(arguments: argparse.Namespace, task: Task) -> None:
     """Try rates of the layers around the stored one, for SHLW of the head, with one seed; print the validation loss."""
     jobs = []
     for method in arguments.methods:
-        layers, head = RATES[arguments.blocks][method]
+        layers, head = arguments.rates or RATES[arguments.blocks][method]
         pairs = [(layers * factor, head) if layers else (layers, head * factor) for factor in FACTORS]
         jobs += [job_of(arguments, method, 0, pair) for pair in pairs]
     found = []
@@ -148,6 +149,13 @@ def parser() -> Any:
         help="start the head at random, instead of aligned with the feedback",
     )
     made.add_argument("--steps", type=runs.positive, metavar="N", help=f"training steps (default: {STEPS})")
+    made.add_argument(
+        "--rates",
+        type=runs.positive_number,
+        nargs=2,
+        metavar=("LAYERS", "HEAD"),
+        help="learning rates of the layers and of the head, in place of those of each method",
+    )
     made.add_argument(
         "--data",
         type=Path,
