@@ -81,7 +81,16 @@ def test_a_feedback_attached_otherwise_refuses_the_saved_one() -> None:
 def test_what_is_no_state_of_a_feedback_is_refused() -> None:
     feedback = dfa.attach(mlp(13, 17), BLOCKS)
     state = feedback.state_dict()
-    later = {"mode", "ensemble", "batch_dims", "ternarize", "camera", "passes"}  # not in states of earlier versions
+    later = {
+        "mode",
+        "ensemble",
+        "batch_dims",
+        "ternarize",
+        "camera",
+        "passes",
+        "fitting",
+        "fitted",
+    }  # not in states of earlier versions
     for name in (*state.keys() - later, None):
         wrong = {} if name is None else {key: value for key, value in state.items() if key != name}
         with pytest.raises(ValueError, match=f"the state has no '{name or 'version'}': it is not that of a Feedback"):
