@@ -214,14 +214,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES, methods=False)
-    made.add_argument("--seeds", type=runs.positive, metavar="N", help="runs of each task, with seeds 0 … N−1")
-    made.add_argument(
-        "--tasks",
-        type=runs.names_of(TASKS),
-        default=list(TASKS),
-        metavar="LIST",
-        help=f"tasks, separated by commas (default: {','.join(TASKS)})",
-    )
+    runs.add_tasks(made, TASKS)
     made.add_argument("--rules", action="store_true", help="compare factors of Dither on digits instead")
     return made
 

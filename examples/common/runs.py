@@ -90,6 +90,18 @@ def parser(
     return made
 
 
+def add_tasks(parser: argparse.ArgumentParser, tasks: Collection[str]) -> None:
+    """Add the options of a program that runs several tasks with several seeds."""
+    parser.add_argument("--seeds", type=positive, metavar="N", help="runs of each kind, with seeds 0 … N−1")
+    parser.add_argument(
+        "--tasks",
+        type=names_of(tasks),
+        default=list(tasks),
+        metavar="LIST",
+        help=f"tasks, separated by commas (default: {','.join(tasks)})",
+    )
+
+
 def begin(arguments: argparse.Namespace) -> devices.Device:
     """Use the threads and the device that the command line chooses; print the device and return it."""
     global _running_on
