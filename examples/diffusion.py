@@ -12,8 +12,6 @@ The data are Debian's package dataset-fashion-mnist; --data reads the four .gz f
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any
 
 from common import devices, energy, figures, runs
@@ -21,7 +19,7 @@ from common.diffusion import figures as diffusion_figures
 from common.diffusion.model import Sizes
 from common.diffusion.quality import frechet
 from common.diffusion.training import Blocks, Job, Task, train
-from common.fashion import data as fashion
+from common.fashion import options as fashion_options
 from opuproj import dfa
 from tqdm import tqdm
 
@@ -58,10 +56,7 @@ def main() -> None:
         arguments.out /= "unaligned"
     if arguments.quick:
         arguments.out /= "quick"
-    try:
-        data = fashion.load(arguments.data)
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    data = fashion_options.load(arguments)
     print(energy.told(device), flush=True)
     task = Task(data, device, quick=arguments.quick)
     if arguments.tune:
@@ -156,16 +151,7 @@ def parser() -> Any:
         metavar=("LAYERS", "HEAD"),
         help="learning rates of the layers and of the head, in place of those of each method",
     )
-    made.add_argument(
-        "--data",
-        type=Path,
-        default=fashion.FOLDER,
-        metavar="DIR",
-        help="folder with Fashion-MNIST's four .gz files (default: %(default)s)",
-    )
-    made.add_argument("--only", type=int, metavar="SEED", help="train this seed only; print and draw all results")
-    made.add_argument("--figures-only", action="store_true", help="train nothing; draw the existing results")
-    made.add_argument("--tune", action="store_true", help="try learning rates around the rate of each method")
+    fashion_options.add(made)
     return made
 
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any, Literal
 
 from common import devices, figures, runs
-from common.fashion import data as fashion
 from common.fashion import figures as fashion_figures
+from common.fashion import options as fashion_options
 from common.fashion.training import NETWORKS, Run, Ternary, Trainer
 from opuproj import dfa
 from tqdm import tqdm
@@ -83,7 +82,7 @@ def compare(arguments: argparse.Namespace, device: devices.Device) -> None:
     wanted = [make_run(arguments, method, seed, epochs) for seed in seeds for method in arguments.methods]
     folder = out / f"{name(arguments)}-runs"
     if not arguments.figures_only:
-        data = load(arguments)
+        data = fashion_options.load(arguments)
         data = data.first(QUICK_IMAGES) if arguments.quick else data
         trainer = Trainer(data, folder, 4, arguments.save_seconds, device)
         train(trainer, [run for run in wanted if arguments.only in (None, run.seed)], arguments)
@@ -199,7 +198,7 @@ def validated(
     wanted: list[Run], arguments: argparse.Namespace, images: int | None, device: devices.Device
 ) -> list[dict[str, Any]]:
     """Train on some of the training images and measure the accuracy on the others."""
-    data = load(arguments).validation(VALIDATION)
+    data = fashion_options.load(arguments).validation(VALIDATION)
     if arguments.quick:
         images = QUICK_IMAGES // 2
     n = images or len(data.train_x)
@@ -248,14 +247,6 @@ def name(arguments: argparse.Namespace) -> str:
     return "-".join(parts if arguments.ensemble == "gaussian" else [*parts, arguments.ensemble])
 
 
-def load(arguments: argparse.Namespace) -> fashion.Split:
-    """Read the images."""
-    try:
-        return fashion.load(arguments.data)
-    except FileNotFoundError as error:
-        sys.exit(str(error))
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = runs.parser(__doc__ or "", EXAMPLES)
@@ -266,16 +257,7 @@ def parser() -> argparse.ArgumentParser:
         default="gaussian",
         help="ensemble of the feedback matrix (default: %(default)s)",
     )
-    made.add_argument(
-        "--data",
-        type=Path,
-        default=fashion.FOLDER,
-        metavar="DIR",
-        help="folder with Fashion-MNIST's four .gz files (default: %(default)s)",
-    )
-    made.add_argument("--only", type=int, metavar="SEED", help="train this seed only; print and draw all results")
-    made.add_argument("--figures-only", action="store_true", help="train nothing; draw the existing results")
-    made.add_argument("--tune", action="store_true", help="try learning rates around the rate of each method")
+    fashion_options.add(made)
     made.add_argument(
         "--factors",
         type=float,

@@ -9,6 +9,7 @@ The interface is that of ``trak.projectors.AbstractProjector``.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -18,6 +19,7 @@ from . import _check, _progress
 from ._spec import Spec
 from .encoded import MAX_DIGITS
 from .inputs.arrays import digit_rows, vectors
+from .inputs.rows import Rows
 from .projection import apply
 
 __all__ = ["GradientProjector"]
@@ -164,11 +166,13 @@ class GradientProjector:
         spec = spec.changed(seed=(self.seed + model * _SEED_STEP) % 2**64)
         if spec.ensemble == "structured":
             whole = torch.cat([part.to(device, torch.float32) for part in parts], dim=1)
-            return self._projected(spec, whole, 0).to(dtype)
+            return self._projected(spec, vectors(whole, None, spec.ensemble), 0).to(dtype)
         result = torch.zeros(n, self.proj_dim, dtype=computed, device=device)
         with _progress.reported(self._progress, n * self.proj_dim) as advance:
             for start, block in _blocks(parts, self._block, device):
-                result += self._projected(spec.changed(n_inputs=block.shape[1]), block, start)
+                name = "grads" if block.shape[1] == self.grad_dim else f"grads[:, {start}:]"
+                rows = digit_rows(name, block, digits=self._digits)
+                result += self._projected(spec.changed(n_inputs=rows.n_inputs), rows, start)
                 if advance is not None:
                     advance((start + block.shape[1]) / self.grad_dim)
         return result.to(dtype)
@@ -176,13 +180,8 @@ class GradientProjector:
     def free_memory(self) -> None:
         """Do nothing: no matrix is stored."""
 
-    def _projected(self, spec: Spec, block: torch.Tensor, start: int) -> torch.Tensor:
+    def _projected(self, spec: Spec, rows: Rows, start: int) -> torch.Tensor:
         """Project gradients whose elements belong to the columns of the matrix from `start` on."""
-        name = "grads" if start == 0 and block.shape[1] == self.grad_dim else f"grads[:, {start}:]"
-        if spec.ensemble == "structured":
-            rows = vectors(block, None, spec.ensemble)
-        else:
-            rows = digit_rows(name, block, digits=self._digits)
         found = apply(spec, rows, threads=self._threads, column_start=start)
         return found if isinstance(found, torch.Tensor) else torch.from_numpy(found)
 
@@ -199,7 +198,7 @@ def _parts(grads: Gradients, grad_dim: int) -> list[torch.Tensor]:
             raise TypeError(f"{what} is of {tensor.dtype}, but must be of a floating-point dtype")
         if tensor.ndim == 0 or (tensor.ndim != 2 and not isinstance(grads, Mapping)):
             raise ValueError(f"{what} has shape {tuple(tensor.shape)}, but must have shape (n, {grad_dim})")
-        parts.append(tensor.detach().reshape(len(tensor), -1) if len(tensor) else tensor.detach().flatten(1))
+        parts.append(tensor.detach().reshape(len(tensor), math.prod(tensor.shape[1:])))
         if len(parts[0]) != len(parts[-1]):
             raise ValueError(f"{what} has {len(parts[-1])} examples, but the first tensor has {len(parts[0])}")
     n_elements = sum(part.shape[1] for part in parts)

@@ -140,6 +140,8 @@ def test_inner_products_are_kept() -> None:
 def test_no_examples_and_gradients_that_need_gradients() -> None:
     projector = GradientProjector(DIM, OUT)
     assert projector.project(torch.empty(0, DIM), 0).shape == (0, OUT)
+    named = {"weight": torch.empty(0, 9, 111), "bias": torch.empty(0)}
+    assert projector.project(named, 0).shape == (0, OUT)
     found = projector.project(gradients().requires_grad_(), 0)
     assert not found.requires_grad
     projector.free_memory()

@@ -98,11 +98,7 @@ def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, ba
     checkpoint = runs.Checkpoint(
         folder / f"{name}.pt", save_seconds, model=model, optimizer=optimizer, schedule=schedule, feedback=feedback
     )
-    record: dict[str, Any] = {"settings": job.settings(), "epoch": 0, "loss": [], "validate": []}
-    record |= {"computed": task.device.beginning(), **energy.Meter(task.device).reading()}
-    if checkpoint.path.exists() and peek(checkpoint.path) == job.settings():
-        record = checkpoint.load() or record
-        record["computed"] = task.device.computing(record.get("computed"), checkpoint.path)
+    record = begun(checkpoint, job.settings(), task.device, {"epoch": 0, "loss": [], "validate": []})
     bar.update(record["epoch"])
     meter = energy.Meter(task.device, record)
     for epoch in range(record["epoch"], job.epochs):
@@ -124,6 +120,17 @@ def train(job: Job, task: Task, folder: Path, name: str, save_seconds: float, ba
     runs.write_json(folder / f"{name}.json", result)
     checkpoint.remove()
     return result
+
+
+def begun(
+    checkpoint: runs.Checkpoint, settings: dict[str, Any], device: devices.Device, first: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the record of a run: that of its checkpoint, if it has the same settings, or else a first one."""
+    record = {"settings": settings, **first, "computed": device.beginning(), **energy.Meter(device).reading()}
+    if checkpoint.path.exists() and peek(checkpoint.path) == settings:
+        record = checkpoint.load() or record
+        record["computed"] = device.computing(record.get("computed"), checkpoint.path)
+    return record
 
 
 def adam(network: Network, rates: tuple[float, float]) -> torch.optim.Optimizer:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from common import devices, energy, runs
 from common.climate.networks import Network
-from common.climate.training import adam, peek
+from common.climate.training import adam, begun
 from common.diffusion.model import Denoiser, Sizes
 from common.diffusion.process import STEPS, Process
 from common.diffusion.quality import frechet
@@ -200,11 +200,7 @@ def train(job: Job, task: Task, folder: Path, save_seconds: float, bar: tqdm[Any
     checkpoint = runs.Checkpoint(
         path.with_suffix(".pt"), save_seconds, model=model, optimizer=optimizer, schedule=schedule, feedback=feedback
     )
-    record: dict[str, Any] = {"settings": job.settings(), "step": 0, "sum": 0.0, "curve": []}
-    record |= {"computed": task.device.beginning(), **energy.Meter(task.device).reading()}
-    if checkpoint.path.exists() and peek(checkpoint.path) == job.settings():
-        record = checkpoint.load() or record
-        record["computed"] = task.device.computing(record.get("computed"), checkpoint.path)
+    record = begun(checkpoint, job.settings(), task.device, {"step": 0, "sum": 0.0, "curve": []})
     bar.update(record["step"])
     meter = energy.Meter(task.device, record)
     every = max(1, job.steps // CURVE_POINTS)

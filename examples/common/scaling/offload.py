@@ -50,7 +50,7 @@ class Stack:
     Attributes
     ----------
     width, layers, n_outputs
-        The size. Inputs have the width, too.
+        The size. The inputs have the width of the layers.
     batch
         Examples per step.
     optimizer
@@ -232,7 +232,7 @@ class Network:
         self.n_updates = [0] * (stack.layers + 1)
 
     def step(self) -> Tensor:
-        """Train once, and return the loss before the update."""
+        """Train once, and return the loss before the update; each way to train defines it."""
         raise NotImplementedError
 
     def finish(self) -> None:
